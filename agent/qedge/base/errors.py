@@ -1,0 +1,178 @@
+"""One root error with a stable code; the same error crosses MQTT, HTTP and the command line as itself.
+
+The table `ERROR_CODES` is the one source of truth: the reference page `docs/reference/errors.md` is made from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Final
+
+Detail = str | int | float | bool | None
+
+
+class Side(StrEnum):
+    """Who has to change something: this node (`local`) or whoever sent the request (`remote`)."""
+
+    LOCAL = "local"
+    REMOTE = "remote"
+
+
+class Exit(IntEnum):
+    """Exit codes of the command line, from BSD sysexits."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 64
+    DATA = 65
+    NO_INPUT = 66
+    UNAVAILABLE = 69
+    SOFTWARE = 70
+    OS = 71
+    CANT_CREATE = 73
+    IO = 74
+    TEMPORARY = 75
+    PROTOCOL = 76
+    NO_PERMISSION = 77
+    CONFIG = 78
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorSpec:
+    """What a code means: `http_status` and `exit_code` it maps to, the side at fault and a sentence for the manual."""
+
+    http_status: int
+    exit_code: Exit
+    side: Side
+    meaning: str
+
+
+def _remote(http_status: int, meaning: str, exit_code: Exit = Exit.DATA) -> ErrorSpec:
+    return ErrorSpec(http_status, exit_code, Side.REMOTE, meaning)
+
+
+def _local(http_status: int, meaning: str, exit_code: Exit = Exit.UNAVAILABLE) -> ErrorSpec:
+    return ErrorSpec(http_status, exit_code, Side.LOCAL, meaning)
+
+
+ERROR_CODES: Final[dict[str, ErrorSpec]] = {
+    # base
+    "internal.unexpected": _local(500, "A fault of the program; the log has the details.", Exit.SOFTWARE),
+    "internal.stopping": _local(503, "The daemon is stopping and takes no new work.", Exit.TEMPORARY),
+    # configuration
+    "config.invalid": _local(500, "The configuration has faults; `qedge check` lists all of them.", Exit.CONFIG),
+    "config.unreadable": _local(500, "A configuration file cannot be read.", Exit.NO_INPUT),
+    # preflight of the first start
+    "start.python_too_old": _local(500, "The Python interpreter is older than 3.11.", Exit.UNAVAILABLE),
+    "start.already_running": _local(500, "Another daemon uses the same state directory.", Exit.UNAVAILABLE),
+    "start.no_permission": _local(500, "A directory that the daemon needs cannot be written.", Exit.NO_PERMISSION),
+    "start.disk_low": _local(500, "Too little free disk space in the state directory.", Exit.UNAVAILABLE),
+    "start.port_taken": _local(500, "A configured port is in use by another program.", Exit.UNAVAILABLE),
+    "start.path_too_long": _local(500, "A unix socket path is longer than the platform allows.", Exit.CONFIG),
+    # store
+    "store.disk_full": _local(507, "The state directory is full: new work is refused, accepted work is kept.", Exit.IO),
+    "store.unavailable": _local(503, "The database cannot be used.", Exit.IO),
+    "store.too_new": _local(500, "The database was written by a newer version of qedge.", Exit.DATA),
+    # bus
+    "bus.unavailable": _local(503, "No connection to the MQTT broker."),
+    "bus.timeout": _local(504, "No answer over MQTT before the deadline.", Exit.TEMPORARY),
+    "bus.refused": _local(
+        502, "The MQTT broker refused the connection; check its URL and credentials.", Exit.NO_PERMISSION
+    ),
+    "bus.too_large": _remote(413, "A message is larger than the wire allows."),
+    "bus.bad_message": _remote(400, "A message cannot be decoded.", Exit.PROTOCOL),
+    "bus.no_broker": _local(503, "No broker program can be started as a child."),
+    # workers and drivers
+    "worker.unavailable": _local(503, "The worker is not running; it is being restarted.", Exit.TEMPORARY),
+    "worker.crashed": _local(502, "The worker died while it ran the request.", Exit.SOFTWARE),
+    "worker.deadline": _local(504, "The worker did not answer before the deadline and was replaced.", Exit.TEMPORARY),
+    "worker.bad_answer": _local(502, "The worker answered with something that is not an answer.", Exit.PROTOCOL),
+    "worker.too_large": _local(413, "A message to or from a worker is larger than its limit."),
+    "driver.not_found": _remote(404, "No driver of this name is installed or configured.", Exit.USAGE),
+    "driver.bad_settings": _local(422, "The driver refused its settings.", Exit.CONFIG),
+    "driver.retriable": _local(503, "The driver reported a fault that may pass.", Exit.TEMPORARY),
+    "driver.fatal": _local(502, "The driver reported a fault that will not pass by itself.", Exit.SOFTWARE),
+    "driver.lied": _local(502, "The driver answered with data that cannot be true (shape, range, NaN).", Exit.PROTOCOL),
+    "driver.locked": _remote(409, "The driver is locked by the operator.", Exit.UNAVAILABLE),
+    "driver.api_mismatch": _local(501, "The driver was written for another version of the contract.", Exit.CONFIG),
+    # entropy
+    "entropy.no_quantum": _local(503, "No healthy quantum source, and the request accepts no other."),
+    "entropy.bad_length": _remote(422, "The number of bytes asked for is out of range.", Exit.USAGE),
+    # circuits
+    "circuit.too_large": _remote(413, "The program text is longer than the limit."),
+    "circuit.syntax": _remote(422, "The program text is not valid OpenQASM."),
+    "circuit.unsupported": _remote(422, "The program uses a construct that this node does not run."),
+    "circuit.undeclared_name": _remote(422, "The program uses a name that it did not declare."),
+    "circuit.duplicate_name": _remote(422, "The program declares a name twice."),
+    "circuit.index_out_of_range": _remote(422, "An index is outside its register."),
+    "circuit.duplicate_qubit": _remote(422, "A gate is given the same qubit twice."),
+    "circuit.bad_arity": _remote(422, "A gate has the wrong number of qubits or parameters."),
+    "circuit.bad_measurement": _remote(422, "A measurement does not fit its registers."),
+    "circuit.recursive_gate": _remote(422, "A gate definition uses itself."),
+    "circuit.expression_too_deep": _remote(422, "An expression is nested too deeply."),
+    "circuit.bad_number": _remote(422, "A number cannot be read."),
+    "circuit.nonfinite_parameter": _remote(422, "A parameter is infinite or not a number."),
+    "circuit.no_measurement": _remote(422, "The program measures nothing, so there is nothing to count."),
+    "circuit.too_many_qubits": _remote(422, "The program needs more qubits than this node can hold."),
+    "circuit.too_many_ops": _remote(422, "The program expands to more operations than the limit."),
+    # jobs
+    "job.bad_request": _remote(400, "The request cannot be read.", Exit.USAGE),
+    "job.bad_shots": _remote(422, "The number of shots is not a whole number of at least 1.", Exit.USAGE),
+    "job.too_many_shots": _remote(422, "More shots than the limit.", Exit.USAGE),
+    "job.too_much_memory": _remote(422, "The job needs more memory than this node can give."),
+    "job.result_too_large": _remote(422, "The result would be larger than the limit."),
+    "job.deadline_infeasible": _remote(422, "The job cannot end before its deadline."),
+    "job.deadline_exceeded": _remote(408, "The deadline of the job passed before it ended.", Exit.TEMPORARY),
+    "job.queue_full": _local(429, "The queue of this node is full; try again later.", Exit.TEMPORARY),
+    "job.not_found": _remote(404, "No job has this id on this node.", Exit.USAGE),
+    "job.conflict": _remote(409, "The idempotency key was used before with another request.", Exit.USAGE),
+    "job.cancelled": _remote(410, "The job was cancelled."),
+    "job.already_ended": _remote(409, "The job has ended.", Exit.USAGE),
+    "job.no_qpu": _local(503, "No QPU driver is ready on this node.", Exit.TEMPORARY),
+    # HTTP and access
+    "http.bad_request": _remote(400, "The HTTP request cannot be read.", Exit.USAGE),
+    "http.not_found": _remote(404, "No such resource.", Exit.USAGE),
+    "http.method_not_allowed": _remote(405, "The resource does not know this method.", Exit.USAGE),
+    "http.too_large": _remote(413, "The request body is larger than the limit."),
+    "access.denied": _remote(403, "The caller is not allowed to do this.", Exit.NO_PERMISSION),
+    "access.bad_origin": _remote(403, "The Host or Origin header names another site.", Exit.NO_PERMISSION),
+    "access.no_session": _remote(401, "The page needs a one-time link: run `qedge open`.", Exit.NO_PERMISSION),
+    # client
+    "client.no_daemon": _local(503, "No daemon answers at the socket; start one with `qedge run`."),
+    "client.timeout": _local(504, "The daemon did not answer in time.", Exit.TEMPORARY),
+    "client.usage": _remote(400, "The command line is wrong.", Exit.USAGE),
+    "client.file": _remote(400, "A file named on the command line cannot be read.", Exit.NO_INPUT),
+}
+
+
+class QedgeError(Exception):
+    """Every error qedge raises on purpose.
+
+    `code` is a key of `ERROR_CODES`; `message` says what is wrong; `fix` says what to do about it (may be empty);
+    `details` are small machine-readable facts (limits, line, column, estimates). Never put a secret in any of them.
+    """
+
+    def __init__(self, code: str, message: str, *, fix: str = "", **details: Detail) -> None:
+        super().__init__(message)
+        if code not in ERROR_CODES:
+            raise ValueError(f"error code {code!r} is not in ERROR_CODES")
+        self.code = code
+        self.message = message
+        self.fix = fix
+        self.details = details
+
+    @property
+    def spec(self) -> ErrorSpec:
+        """Return the table row of this error's code."""
+        return ERROR_CODES[self.code]
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.fix}".strip()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (self.code, self.message, self.fix, self.details))
+
+
+def _rebuild(code: str, message: str, fix: str, details: dict[str, Detail]) -> QedgeError:
+    return QedgeError(code, message, fix=fix, **details)

@@ -1,0 +1,78 @@
+"""structlog set up once: JSON lines for journald, or a console for people; secrets are scrubbed on the way out."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Annotated, Final, Literal
+
+import msgspec
+import structlog
+from structlog.typing import FilteringBoundLogger, Processor
+
+Value = str | int | float | bool | None
+_SECRET_NAME: Final = re.compile(r"(?i)(password|passwd|secret|token|private|seed|credential|authorization|cookie)")
+_URL_PASSWORD: Final = re.compile(r"(\w+://[^/\s:@]*):[^/\s@]+@")
+SCRUBBED: Final = "[scrubbed]"
+
+
+class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[log]`: what is written to standard error."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], msgspec.Meta(description="Lowest level that is written.")
+    ] = "info"
+    format: Annotated[
+        Literal["auto", "json", "console"],
+        msgspec.Meta(description="`json` for journald, `console` for people, `auto` by whether a terminal listens."),
+    ] = "auto"
+
+
+def configure(config: LogConfig) -> None:
+    """Send log lines to standard error in the configured form; safe to call again on reload."""
+    console = config.format == "console" or (config.format == "auto" and sys.stderr.isatty())
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(default=repr)
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _scrub,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, config.level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(level=logging.ERROR, stream=sys.stderr, force=True)
+
+
+def get_logger(room: str) -> FilteringBoundLogger:
+    """Return a logger whose lines carry `room`; event names are keys of `events.EVENTS` (a house test reads the
+    source for it)."""
+    logger: FilteringBoundLogger = structlog.get_logger(room=room)
+    return logger
+
+
+def scrub(fields: Mapping[str, object]) -> dict[str, object]:
+    """Return `fields` with values of secret-sounding names, raw bytes and passwords in URLs removed, at any depth."""
+    return {name: SCRUBBED if _SECRET_NAME.search(name) else _clean(value) for name, value in fields.items()}
+
+
+def _clean(value: object) -> object:
+    if isinstance(value, str):
+        return _URL_PASSWORD.sub(r"\1:***@", value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, Mapping):
+        return scrub({str(key): inner for key, inner in value.items()})
+    if isinstance(value, (list, tuple)):
+        return [_clean(inner) for inner in value]
+    return value
+
+
+def _scrub(_logger: object, _method: str, event: MutableMapping[str, object]) -> Mapping[str, object]:
+    return scrub(event)

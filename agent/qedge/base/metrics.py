@@ -1,0 +1,142 @@
+"""Metric names in one place, and the registry that holds their values.
+
+Names follow Prometheus: prefix `qedge_`, base units (seconds, bytes), counters end in `_total`. Labels are few and
+bounded: never a job id, a client or anything an outsider chooses.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Kind(StrEnum):
+    """The Prometheus type of a metric."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """`labels` are the label names in order; `buckets` are upper bounds in the metric's unit (histograms only)."""
+
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+_LATENCY_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+METRICS: Final[dict[str, MetricSpec]] = {
+    "qedge_build_info": MetricSpec(Kind.GAUGE, "1, labelled with version and Python.", ("version", "python")),
+    "qedge_start_time_seconds": MetricSpec(Kind.GAUGE, "Wall time at which the daemon started, seconds since 1970."),
+    "qedge_loop_lag_seconds": MetricSpec(
+        Kind.HISTOGRAM, "How late the event loop ran a timer.", (), (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
+    ),
+    "qedge_service_up": MetricSpec(Kind.GAUGE, "1 while the service is ready.", ("service",)),
+    "qedge_service_restarts_total": MetricSpec(Kind.COUNTER, "Restarts of a service.", ("service",)),
+    "qedge_worker_up": MetricSpec(Kind.GAUGE, "1 while the worker answers.", ("worker",)),
+    "qedge_worker_restarts_total": MetricSpec(
+        Kind.COUNTER, "Times a worker process was replaced.", ("worker", "reason")
+    ),
+    "qedge_worker_calls_total": MetricSpec(Kind.COUNTER, "Calls to workers.", ("worker", "outcome")),
+    "qedge_worker_memory_bytes": MetricSpec(Kind.GAUGE, "Resident memory of the worker process.", ("worker",)),
+    "qedge_driver_up": MetricSpec(Kind.GAUGE, "1 while the driver is unlocked and up.", ("driver", "kind")),
+    "qedge_jobs_submitted_total": MetricSpec(Kind.COUNTER, "Job submissions.", ("outcome",)),
+    "qedge_jobs_ended_total": MetricSpec(Kind.COUNTER, "Jobs that ended.", ("state",)),
+    "qedge_jobs_queued": MetricSpec(Kind.GAUGE, "Jobs that wait."),
+    "qedge_jobs_running": MetricSpec(Kind.GAUGE, "Jobs that run."),
+    "qedge_job_seconds": MetricSpec(Kind.HISTOGRAM, "Time of a job by stage.", ("stage",), _LATENCY_S),
+    "qedge_random_bytes_total": MetricSpec(Kind.COUNTER, "Random bytes given out.", ("source",)),
+    "qedge_entropy_healthy": MetricSpec(Kind.GAUGE, "1 while the source passes its health tests.", ("source",)),
+    "qedge_entropy_raw_bits_total": MetricSpec(Kind.COUNTER, "Raw bits read from the source.", ("source",)),
+    "qedge_entropy_failures_total": MetricSpec(Kind.COUNTER, "Failed health tests.", ("source", "test")),
+    "qedge_bus_connected": MetricSpec(Kind.GAUGE, "1 while connected to the MQTT broker."),
+    "qedge_bus_reconnects_total": MetricSpec(Kind.COUNTER, "Connections made to the MQTT broker."),
+    "qedge_bus_messages_total": MetricSpec(Kind.COUNTER, "MQTT messages.", ("direction",)),
+    "qedge_bus_rejected_total": MetricSpec(Kind.COUNTER, "MQTT messages that had no effect.", ("reason",)),
+    "qedge_bus_queue_messages": MetricSpec(Kind.GAUGE, "MQTT messages that wait to be handled."),
+    "qedge_store_write_seconds": MetricSpec(Kind.HISTOGRAM, "Time of a database write.", (), _LATENCY_S),
+    "qedge_store_failures_total": MetricSpec(Kind.COUNTER, "Database writes that failed.", ("reason",)),
+    "qedge_http_requests_total": MetricSpec(Kind.COUNTER, "HTTP requests.", ("route", "status")),
+    "qedge_http_request_seconds": MetricSpec(Kind.HISTOGRAM, "Time of an HTTP request.", ("route",), _LATENCY_S),
+    "qedge_host_cpu_ratio": MetricSpec(Kind.GAUGE, "Busy share of all cores, 0 to 1."),
+    "qedge_host_memory_available_bytes": MetricSpec(Kind.GAUGE, "Memory that can be used without swapping."),
+    "qedge_host_memory_total_bytes": MetricSpec(Kind.GAUGE, "Memory of the host."),
+    "qedge_host_disk_free_bytes": MetricSpec(Kind.GAUGE, "Free space of the state directory."),
+    "qedge_host_temperature_celsius": MetricSpec(Kind.GAUGE, "Temperature of a sensor.", ("sensor",)),
+    "qedge_host_power_watts": MetricSpec(Kind.GAUGE, "Power drawn, where the host reports it.", ("source",)),
+    "qedge_host_clock_steps_total": MetricSpec(Kind.COUNTER, "Steps of the wall clock against the boot-time clock."),
+    "qedge_process_memory_bytes": MetricSpec(Kind.GAUGE, "Proportional set size of the daemon process."),
+    "qedge_qkd_detections_total": MetricSpec(Kind.COUNTER, "Detections reported by a transceiver.", ("link",)),
+    "qedge_qkd_qber_ratio": MetricSpec(Kind.GAUGE, "Raw error rate of the last window, 0 to 1.", ("link",)),
+}
+
+Labels = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class HistogramValue:
+    """Cumulative-free counts per bucket (the last one is +Inf), their sum in the metric's unit, and the total."""
+
+    counts: list[int]
+    sum: float
+    count: int
+
+
+class Metrics:
+    """Values of all metrics of one process. Not thread-safe: the event loop alone touches it."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, dict[Labels, float]] = {}
+        self._histograms: dict[str, dict[Labels, HistogramValue]] = {}
+
+    def add(self, name: str, labels: Labels = (), amount: float = 1.0) -> None:
+        """Increase a counter by `amount` ≥ 0."""
+        self._check(name, labels, Kind.COUNTER)
+        series = self._values.setdefault(name, {})
+        series[labels] = series.get(labels, 0.0) + amount
+
+    def set(self, name: str, value: float, labels: Labels = ()) -> None:
+        """Set a gauge."""
+        self._check(name, labels, Kind.GAUGE)
+        self._values.setdefault(name, {})[labels] = value
+
+    def observe(self, name: str, value: float, labels: Labels = ()) -> None:
+        """Count `value` (in the metric's unit) in a histogram."""
+        spec = self._check(name, labels, Kind.HISTOGRAM)
+        series = self._histograms.setdefault(name, {})
+        entry = series.get(labels)
+        if entry is None:
+            entry = series[labels] = HistogramValue([0] * (len(spec.buckets) + 1), 0.0, 0)
+        entry.counts[bisect_left(spec.buckets, value)] += 1
+        entry.sum += value
+        entry.count += 1
+
+    def forget(self, name: str, labels: Labels) -> None:
+        """Drop one series of a gauge, when the thing it speaks of is gone."""
+        self._values.get(name, {}).pop(labels, None)
+
+    def value(self, name: str, labels: Labels = ()) -> float:
+        """Return a counter or gauge, 0 where it was never touched."""
+        return self._values.get(name, {}).get(labels, 0.0)
+
+    def values(self, name: str) -> dict[Labels, float]:
+        """Return all series of a counter or gauge."""
+        return dict(self._values.get(name, {}))
+
+    def histograms(self, name: str) -> dict[Labels, HistogramValue]:
+        """Return all series of a histogram."""
+        return dict(self._histograms.get(name, {}))
+
+    @staticmethod
+    def _check(name: str, labels: Labels, kind: Kind) -> MetricSpec:
+        spec = METRICS[name]
+        if spec.kind is not kind or len(labels) != len(spec.labels):
+            raise ValueError(f"metric {name} is a {spec.kind} with labels {spec.labels}")
+        return spec

@@ -1,0 +1,1 @@
+"""The `qedge` command line: one module per command."""

@@ -1,0 +1,109 @@
+"""Circuit jobs as clients submit them and nodes report them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+import msgspec
+
+from qedge.wire.problem import Problem
+
+
+class JobState(StrEnum):
+    """`QUEUED` means accepted: the job is in the node's database. The last four are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class JobSubmission(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    tag_field="type",
+    tag="job-submission/1",
+):
+    """A request to run one program.
+
+    `program` is OpenQASM text; `shots` how often it runs; `seed` makes a simulator repeat itself (chosen by the node
+    where absent, and reported); `qpu` names a driver instance (empty: any); `deadline_s` is counted from acceptance;
+    `client_key` makes repeated submissions one job; `dry_run` only parses and estimates.
+    """
+
+    program: str
+    shots: int = 1000
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] | None = None
+    qpu: Annotated[str, msgspec.Meta(max_length=36)] = ""
+    deadline_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] | None = None
+    priority: Annotated[int, msgspec.Meta(ge=0, le=9)] = 4
+    client_key: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    tags: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=64)], ...], msgspec.Meta(max_length=16)] = ()
+    dry_run: bool = False
+
+
+class Register(msgspec.Struct, frozen=True):
+    """A classical register: bits `offset … offset+size−1` of the result."""
+
+    name: str
+    size: int
+    offset: int
+
+
+class JobEstimate(msgspec.Struct, frozen=True, tag_field="type", tag="job-estimate/1"):
+    """What the node predicts: memory and result in bytes, time in seconds, operations after expansion."""
+
+    qubits: int
+    clbits: int
+    operations: int
+    shots: int
+    memory_bytes: int
+    time_s: float
+    result_bytes: int
+    method: str
+
+
+class JobResult(msgspec.Struct, frozen=True, tag_field="type", tag="job-result/1"):
+    """`counts`: bit string → how often. A string has one character per classical bit, `bit_order` says which is where.
+
+    `timings_s`: seconds per stage (`parse`, `queue`, `run`, …); `metadata`: `method`, `driver`, `simulated`, ….
+    """
+
+    counts: dict[str, int]
+    shots: int
+    seed: int
+    registers: tuple[Register, ...]
+    timings_s: dict[str, float]
+    metadata: dict[str, str | int | float | bool]
+    bit_order: Literal["bit 0 rightmost"] = "bit 0 rightmost"
+
+
+class JobView(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="job/1"):
+    """A job as its node knows it. Times are nanoseconds since 1970 UTC, 0 where not yet reached."""
+
+    id: str
+    state: JobState
+    shots: int
+    submitted_utc_ns: int
+    client: str
+    qpu: str = ""
+    started_utc_ns: int = 0
+    ended_utc_ns: int = 0
+    queue_position: int = 0
+    attempts: int = 0
+    priority: int = 4
+    tags: tuple[str, ...] = ()
+    estimate: JobEstimate | None = None
+    result: JobResult | None = None
+    error: Problem | None = None
+
+
+class JobList(msgspec.Struct, frozen=True, tag_field="type", tag="job-list/1"):
+    """Jobs, newest first, without their results."""
+
+    jobs: tuple[JobView, ...]

@@ -1,0 +1,139 @@
+"""QPU drivers, shaped after QDMI (device, site and operation properties; jobs with a life cycle)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+from qedge_driver_api.circuit import FlatCircuit
+from qedge_driver_api.driver import Driver, PropertyValue
+
+
+class DeviceStatus(StrEnum):
+    """QDMI device status."""
+
+    OFFLINE = "offline"
+    IDLE = "idle"
+    BUSY = "busy"
+    ERROR = "error"
+    MAINTENANCE = "maintenance"
+    CALIBRATION = "calibration"
+
+
+class JobStatus(StrEnum):
+    """QDMI job status; the last three are final."""
+
+    CREATED = "created"
+    SUBMITTED = "submitted"
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+class ProgramFormat(StrEnum):
+    """Forms a QPU takes. Every QPU driver takes `FLAT`."""
+
+    FLAT = "flat"
+
+
+@dataclass(frozen=True, slots=True)
+class SiteProperties:
+    """One qubit: `t1_us`, `t2_us` in microseconds (0: unknown or none), `readout_error` as a probability."""
+
+    index: int
+    t1_us: float = 0.0
+    t2_us: float = 0.0
+    readout_error: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OperationProperties:
+    """One kind of operation: `fidelity` is the average gate fidelity (1.0: ideal), `duration_us` in microseconds."""
+
+    name: str
+    num_qubits: int
+    duration_us: float = 0.0
+    fidelity: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class QpuProperties:
+    """The device. `coupling` lists allowed pairs; empty means all-to-all. `queue_length` counts waiting jobs."""
+
+    name: str
+    num_qubits: int
+    status: DeviceStatus
+    formats: tuple[ProgramFormat, ...] = (ProgramFormat.FLAT,)
+    sites: tuple[SiteProperties, ...] = ()
+    operations: tuple[OperationProperties, ...] = ()
+    coupling: tuple[tuple[int, int], ...] = ()
+    queue_length: int = 0
+    max_shots: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class QpuEstimate:
+    """What a task will cost: peak memory in bytes beyond the idle process, time in seconds, and the method chosen."""
+
+    memory_bytes: int
+    time_s: float
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class QpuTask:
+    """One program to run `shots` ≥ 1 times. The same `seed` gives the same counts on a simulator."""
+
+    circuit: FlatCircuit
+    shots: int
+    seed: int
+    options: Mapping[str, PropertyValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class QpuResult:
+    """`counts`: classical value (bit 0 least significant) → how often; the counts sum to `shots`.
+
+    `metadata` says how: at least `method`; timings as `*_s`.
+    """
+
+    counts: Mapping[int, int]
+    shots: int
+    metadata: Mapping[str, PropertyValue]
+
+
+@runtime_checkable
+class QpuDriver(Driver, Protocol):
+    """A device that runs circuits. `submit` returns a job id of the driver's own; final states stay until `free`."""
+
+    def qpu_properties(self) -> QpuProperties:
+        """Describe the open device."""
+        ...
+
+    def estimate(self, task: QpuTask) -> QpuEstimate:
+        """Predict the cost of a task without running it; raises `ProgramError` where it cannot run at all."""
+        ...
+
+    def submit(self, task: QpuTask) -> str:
+        """Start a job; a simulator may finish it before it returns. Raises `ProgramError` where it cannot run."""
+        ...
+
+    def wait(self, job_id: str, timeout_s: float) -> JobStatus:
+        """Wait at most `timeout_s` ≥ 0 seconds for a final status and return the status reached."""
+        ...
+
+    def result(self, job_id: str) -> QpuResult:
+        """Return the result of a job that is `DONE`; raises `DriverError` of the job where it is not."""
+        ...
+
+    def cancel(self, job_id: str) -> None:
+        """Ask for the end of a job; unknown and ended jobs are ignored."""
+        ...
+
+    def free(self, job_id: str) -> None:
+        """Forget a job and its result; unknown ids are ignored."""
+        ...
