@@ -1,8 +1,96 @@
-"""Entry point of the `qedge` command."""
+"""Entry point of the `qedge` command: one module per command, each loaded only when it is asked for.
+
+A command module has `NAME`, `SUMMARY`, `add_arguments(parser)` and `run(args) -> exit code`, and imports what is heavy
+inside `run`.
+"""
 
 from __future__ import annotations
 
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final, Protocol, cast
 
-def main() -> int:
-    """Run the command line and return its exit code."""
-    return 0
+from qedge import __version__
+from qedge.base.errors import Exit, QedgeError
+
+COMMANDS: Final[tuple[str, ...]] = (
+    "run",
+    "demo",
+    "check",
+    "status",
+    "submit",
+    "jobs",
+    "draw",
+    "drivers",
+    "links",
+    "ping",
+    "open_page",
+    "install",
+)
+"""Modules of this package, in the order in which the help shows them."""
+
+
+class Command(Protocol):
+    """What a command module offers."""
+
+    NAME: str
+    SUMMARY: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the arguments."""
+        ...
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it; returns the exit code, raises `QedgeError`."""
+        ...
+
+
+def load(module: str) -> Command:
+    """Load one command module by its file name."""
+    return cast("Command", importlib.import_module(f"qedge.cli.{module}"))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Build the whole command line (also for the generated reference)."""
+    parser = argparse.ArgumentParser(
+        prog="qedge",
+        description="The daemon of a quantum edge box, and the commands that talk to it.",
+        epilog="First time here? `qedge demo` shows everything in a minute; `qedge run` starts a node.",
+    )
+    parser.add_argument("--version", action="version", version=f"qedge {__version__}")
+    parser.add_argument(
+        "--socket", default="", metavar="PATH", help="unix socket of the daemon to talk to (default: found by itself)"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in COMMANDS:
+        command = load(module)
+        sub = commands.add_parser(command.NAME, help=command.SUMMARY, description=command.SUMMARY)
+        command.add_arguments(sub)
+        sub.set_defaults(handler=command.run)
+    return parser
+
+
+def print_error(error: QedgeError) -> None:
+    """Tell a person what went wrong and what to do about it."""
+    print(f"qedge: {error.message} [{error.code}]", file=sys.stderr)
+    if error.fix:
+        print(f"  fix: {error.fix}", file=sys.stderr)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code (sysexits)."""
+    args = make_parser().parse_args(argv)
+    try:
+        return int(args.handler(args))
+    except QedgeError as error:
+        print_error(error)
+        return int(error.spec.exit_code)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (`qedge jobs list | head`); what is left in the buffer has no reader.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(Exit.OK)
