@@ -1,0 +1,146 @@
+"""The one frame codec: sealed messages of a session, on the device and on the node alike.
+
+A frame is `version (1) || key id (4) || counter (8) || ciphertext || tag (16)`, integers big-endian. The nonce is the
+session's 12-byte IV XOR the counter, right-aligned (the construction of RFC 8446 §5.3), so a (key, nonce) pair never
+repeats while the counter only grows. Bound as associated data: the header as sent, the suite, and the topic.
+
+The handshake that makes key and IV stands elsewhere; this module only seals, opens and refuses repeats.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+
+VERSION = 1
+TAG_BYTES = 16
+KEY_BYTES = 32
+IV_BYTES = 12
+MAX_COUNTER = 2**48 - 1
+"""Hard stop: a session ends before its counter comes near the limits of the AEAD (NIST SP 800-38D §8)."""
+
+_HEADER = struct.Struct(">BIQ")
+HEADER_BYTES = _HEADER.size
+OVERHEAD_BYTES = HEADER_BYTES + TAG_BYTES
+
+
+class Suite(IntEnum):
+    """AEAD of a session; the number is bound into every frame."""
+
+    AES_256_GCM = 1
+    CHACHA20_POLY1305 = 3
+
+
+class FrameError(Exception):
+    """A frame has no effect. `reason` is `short`, `version`, `key`, `replay`, `open` or `exhausted`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("frame refused: " + reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class FrameHeader:
+    """What stands in clear before the ciphertext."""
+
+    key_id: int
+    counter: int
+
+
+def parse_header(frame: bytes) -> FrameHeader:
+    """Read the header of a frame without trusting it; raises `FrameError` (`short`, `version`)."""
+    if len(frame) < OVERHEAD_BYTES:
+        raise FrameError("short")
+    version, key_id, counter = _HEADER.unpack_from(frame)
+    if version != VERSION:
+        raise FrameError("version")
+    return FrameHeader(key_id, counter)
+
+
+class ReplayWindow:
+    """Accepts each counter at most once, out of order within the last `size` counters."""
+
+    def __init__(self, size: int = 1024) -> None:
+        if size < 1:
+            raise ValueError("a replay window holds at least one counter")
+        self._size = size
+        self._top = -1
+        self._seen = 0
+
+    def is_fresh(self, counter: int) -> bool:
+        """Say whether `counter` may still be accepted."""
+        if counter > self._top:
+            return True
+        age = self._top - counter
+        return age < self._size and not (self._seen >> age) & 1
+
+    def accept(self, counter: int) -> None:
+        """Note a counter whose frame has been opened; call only after `is_fresh` and a good tag."""
+        if counter > self._top:
+            jump = counter - self._top
+            # Shifting by an attacker's jump would allocate that many bits, so a jump past the window starts anew.
+            self._seen = 1 if jump >= self._size else ((self._seen << jump) | 1) & ((1 << self._size) - 1)
+            self._top = counter
+        else:
+            self._seen |= 1 << (self._top - counter)
+
+
+class _Session:
+    def __init__(self, suite: Suite, key: bytes, iv: bytes, key_id: int) -> None:
+        if len(key) != KEY_BYTES or len(iv) != IV_BYTES or not 0 <= key_id < 2**32:
+            raise ValueError("a session needs a 32-byte key, a 12-byte IV and a 32-bit key id")
+        self._aead = AESGCM(key) if suite is Suite.AES_256_GCM else ChaCha20Poly1305(key)
+        self._iv = int.from_bytes(iv, "big")
+        self._suite = bytes([suite])
+        self._key_id = key_id
+
+    def _nonce(self, counter: int) -> bytes:
+        return (self._iv ^ counter).to_bytes(IV_BYTES, "big")
+
+    def _bound(self, header: bytes, topic: str) -> bytes:
+        return header + self._suite + topic.encode("utf-8")
+
+
+class Sealer(_Session):
+    """The sending half of one direction of a session. Never rebuild it with the same key: start a new session."""
+
+    def __init__(self, suite: Suite, key: bytes, iv: bytes, key_id: int) -> None:
+        super().__init__(suite, key, iv, key_id)
+        self._counter = 0
+
+    def seal(self, payload: bytes, topic: str) -> bytes:
+        """Seal one message for `topic`; raises `FrameError` (`exhausted`) where a new session is due."""
+        counter = self._counter
+        if counter > MAX_COUNTER:
+            raise FrameError("exhausted")
+        self._counter = counter + 1
+        header = _HEADER.pack(VERSION, self._key_id, counter)
+        return header + self._aead.encrypt(self._nonce(counter), payload, self._bound(header, topic))
+
+
+class Opener(_Session):
+    """The receiving half of one direction of a session, with its replay window."""
+
+    def __init__(self, suite: Suite, key: bytes, iv: bytes, key_id: int, window: int = 1024) -> None:
+        super().__init__(suite, key, iv, key_id)
+        self._window = ReplayWindow(window)
+
+    def open(self, frame: bytes, topic: str) -> bytes:
+        """Open one frame that came on `topic`; raises `FrameError` and changes nothing where it is not good."""
+        header = parse_header(frame)
+        if header.key_id != self._key_id:
+            raise FrameError("key")
+        if header.counter > MAX_COUNTER or not self._window.is_fresh(header.counter):
+            raise FrameError("replay")
+        try:
+            payload = self._aead.decrypt(
+                self._nonce(header.counter), frame[HEADER_BYTES:], self._bound(frame[:HEADER_BYTES], topic)
+            )
+        except InvalidTag:
+            raise FrameError("open") from None
+        self._window.accept(header.counter)
+        return payload
