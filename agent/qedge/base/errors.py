@@ -135,6 +135,8 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "http.not_found": _remote(404, "No such resource.", Exit.USAGE),
     "http.method_not_allowed": _remote(405, "The resource does not know this method.", Exit.USAGE),
     "http.too_large": _remote(413, "The request body is larger than the limit."),
+    "http.busy": _local(503, "More requests at once than the daemon serves; try again later.", Exit.TEMPORARY),
+    "http.timeout": _local(504, "The daemon could not answer the request before its time limit.", Exit.TEMPORARY),
     "access.denied": _remote(403, "The caller is not allowed to do this.", Exit.NO_PERMISSION),
     "access.bad_origin": _remote(403, "The Host or Origin header names another site.", Exit.NO_PERMISSION),
     "access.no_session": _remote(401, "The page needs a one-time link: run `qedge open`.", Exit.NO_PERMISSION),

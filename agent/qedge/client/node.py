@@ -1,0 +1,265 @@
+"""A node as a Python object: every route of its unix socket as a typed method.
+
+async with NodeClient() as node:
+    job = await node.submit(JobSubmission(program=text, shots=1000))
+    job = await node.wait(job.id, timeout_s=30)
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+
+from qedge.base.errors import QedgeError
+from qedge.client.paths import find_socket
+from qedge.client.sse import EventParser
+from qedge.wire.http import LinkList, Readiness
+from qedge.wire.jobs import JobEstimate, JobList, JobState, JobSubmission, JobView
+from qedge.wire.node import (
+    DriverChange,
+    DriverList,
+    DriverView,
+    LinkMeasure,
+    LinkView,
+    NodeStatus,
+    PageLink,
+    PingRequest,
+    PingView,
+    RandomRequest,
+    RandomView,
+)
+from qedge.wire.problem import Problem, error_of
+
+T = TypeVar("T")
+
+MAX_WAIT_S: Final = 30.0
+"""Longest wait that the node allows in one request; `wait` asks again."""
+
+ENDED: Final = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
+
+_SLACK_S: Final = 5.0
+_SILENCE_S: Final = 45.0
+"""The node sends a heartbeat every 15 s, so an event stream silent for this long is dead."""
+
+
+class NodeClient:
+    """Speaks to one node over its unix socket; every method raises `QedgeError`.
+
+    `socket_path` empty looks for the daemon of this box (`qedge.client.paths`); `timeout_s` limits each request.
+    """
+
+    def __init__(self, socket_path: Path | str = "", *, timeout_s: float = 60.0) -> None:
+        self._path = Path(socket_path) if str(socket_path) else find_socket(os.environ)
+        self._timeout_s = timeout_s
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def socket_path(self) -> Path:
+        """Return the socket this client speaks to."""
+        return self._path
+
+    async def __aenter__(self) -> NodeClient:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.UnixConnector(str(self._path), limit=64), base_url="http://localhost", trust_env=False
+        )
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def status(self) -> NodeStatus:
+        """Describe the node."""
+        return await self._call("GET", "/v1/status", NodeStatus)
+
+    async def live(self) -> None:
+        """Return if the node's event loop runs."""
+        await self._request("GET", "/health/live")
+
+    async def ready(self) -> Readiness:
+        """Tell whether the node does its work now, and why not."""
+        status, body = await self._exchange("GET", "/health/ready", None, self._timeout_s)
+        if status in (200, 503):
+            try:
+                return msgspec.json.decode(body, type=Readiness)
+            except msgspec.DecodeError:
+                pass  # a 503 may also be a problem
+        raise _error_in(status, body)
+
+    async def metrics(self) -> str:
+        """Return the node's metrics as Prometheus text."""
+        return (await self._request("GET", "/metrics")).decode()
+
+    async def submit(self, submission: JobSubmission) -> JobView:
+        """Hand a job over; it is accepted when this returns."""
+        return await self._call("POST", "/v1/jobs", JobView, body=msgspec.structs.replace(submission, dry_run=False))
+
+    async def estimate(self, submission: JobSubmission) -> JobEstimate:
+        """Have a job parsed and estimated, no more."""
+        return await self._call("POST", "/v1/jobs", JobEstimate, body=msgspec.structs.replace(submission, dry_run=True))
+
+    async def job(self, job_id: str, *, wait_s: float = 0.0) -> JobView:
+        """Return a job; with `wait_s` (≤ 30) once it has ended, or as it is after that time."""
+        wait_s = min(wait_s, MAX_WAIT_S)
+        query = f"?wait_s={wait_s}" if wait_s > 0 else ""
+        return await self._call(
+            "GET",
+            f"/v1/jobs/{quote(job_id, safe='')}{query}",
+            JobView,
+            timeout_s=max(self._timeout_s, wait_s + _SLACK_S),
+        )
+
+    async def wait(self, job_id: str, *, timeout_s: float) -> JobView:
+        """Return the job once it has ended; raises `client.timeout` where it has not within `timeout_s` seconds."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left_s = deadline - time.monotonic()
+            job = await self.job(job_id, wait_s=max(0.0, min(left_s, MAX_WAIT_S)))
+            if job.state in ENDED:
+                return job
+            if left_s <= 0:
+                raise QedgeError(
+                    "client.timeout",
+                    f"The job is still {job.state} after {timeout_s:g} s.",
+                    fix=f"It goes on; ask with `qedge jobs show {job_id}`.",
+                )
+
+    async def jobs(self, limit: int = 50) -> tuple[JobView, ...]:
+        """Return the newest jobs, without results."""
+        return (await self._call("GET", f"/v1/jobs?limit={limit}", JobList)).jobs
+
+    async def cancel(self, job_id: str) -> JobView:
+        """Cancel a job."""
+        return await self._call("DELETE", f"/v1/jobs/{quote(job_id, safe='')}", JobView)
+
+    async def random(self, request: RandomRequest) -> RandomView:
+        """Draw random bytes."""
+        return await self._call("POST", "/v1/random", RandomView, body=request)
+
+    async def drivers(self) -> tuple[DriverView, ...]:
+        """Return all configured drivers."""
+        return (await self._call("GET", "/v1/drivers", DriverList)).drivers
+
+    async def change_driver(self, name: str, change: DriverChange) -> DriverView:
+        """Lock, unlock or reconfigure a driver."""
+        return await self._call("PATCH", f"/v1/drivers/{quote(name, safe='')}", DriverView, body=change)
+
+    async def links(self) -> tuple[LinkView, ...]:
+        """Return all QKD links."""
+        return (await self._call("GET", "/v1/links", LinkList)).links
+
+    async def measure_link(self, name: str, request: LinkMeasure) -> LinkView:
+        """Take one window on a link."""
+        return await self._call("POST", f"/v1/links/{quote(name, safe='')}/measure", LinkView, body=request)
+
+    async def ping(self, request: PingRequest) -> PingView:
+        """Measure the way to a peer."""
+        limit_s = request.count * request.timeout_s + _SLACK_S
+        return await self._call("POST", "/v1/ping", PingView, body=request, timeout_s=max(self._timeout_s, limit_s))
+
+    async def page_link(self) -> PageLink:
+        """Make a link that opens the live page once."""
+        return await self._call("POST", "/v1/page-link", PageLink)
+
+    async def events(self) -> AsyncIterator[NodeStatus | JobView]:
+        """Follow the node: its status about once a second, each job when it changes (without its result).
+
+        Ends when the daemon stops; raises `client.no_daemon` where it is gone, `client.timeout` where it falls silent.
+        """
+        parser = EventParser()
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_SLACK_S, sock_read=_SILENCE_S)
+        try:
+            async with self._open_session().get("/v1/events", timeout=timeout) as answer:
+                if answer.status != 200:
+                    raise _error_in(answer.status, await answer.read())
+                async for chunk in answer.content.iter_any():
+                    for event in parser.feed(chunk):
+                        if event.name == "status":
+                            yield _decode(event.data, NodeStatus)
+                        elif event.name == "job":
+                            yield _decode(event.data, JobView)
+        except TimeoutError as error:
+            raise _timed_out(_SILENCE_S) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._no_daemon(error) from error
+
+    async def _call(
+        self, method: str, path: str, kind: type[T], *, body: msgspec.Struct | None = None, timeout_s: float = 0.0
+    ) -> T:
+        return _decode(await self._request(method, path, body, timeout_s), kind)
+
+    async def _request(
+        self, method: str, path: str, body: msgspec.Struct | None = None, timeout_s: float = 0.0
+    ) -> bytes:
+        status, answer = await self._exchange(method, path, body, timeout_s or self._timeout_s)
+        if status >= 400:
+            raise _error_in(status, answer)
+        return answer
+
+    async def _exchange(
+        self, method: str, path: str, body: msgspec.Struct | None, timeout_s: float
+    ) -> tuple[int, bytes]:
+        data = msgspec.json.encode(body) if body is not None else None
+        headers = {"Content-Type": "application/json"} if data else {}
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        try:
+            async with self._open_session().request(
+                method, path, data=data, headers=headers, timeout=timeout
+            ) as answer:
+                return answer.status, await answer.read()
+        except TimeoutError as error:
+            raise _timed_out(timeout_s) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._no_daemon(error) from error
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("use the client as `async with NodeClient() as node:`")
+        return self._session
+
+    def _no_daemon(self, error: Exception) -> QedgeError:
+        if isinstance(error, PermissionError) or isinstance(getattr(error, "os_error", None), PermissionError):
+            return QedgeError(
+                "access.denied",
+                f"You may not use the socket {self._path}.",
+                fix="Run the command as the daemon's user or root, or have yourself added to http.socket_group.",
+            )
+        return QedgeError(
+            "client.no_daemon",
+            f"No daemon answers at {self._path}.",
+            fix="Start one with `qedge run`, or name its socket with --socket or QEDGE_SOCKET.",
+        )
+
+
+def _decode(data: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise QedgeError(
+            "bus.bad_message", f"The node's answer cannot be read: {error}.", fix="Are client and node of one version?"
+        ) from error
+
+
+def _error_in(status: int, body: bytes) -> QedgeError:
+    try:
+        return error_of(msgspec.json.decode(body, type=Problem))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        code = "http.busy" if status == 503 else "internal.unexpected"
+        return QedgeError(code, f"The node answered with HTTP status {status}.")
+
+
+def _timed_out(timeout_s: float) -> QedgeError:
+    return QedgeError(
+        "client.timeout", f"The node did not answer within {timeout_s:g} s.", fix="Look at `qedge status` and its log."
+    )

@@ -1,0 +1,36 @@
+"""The files of the page, read once; there is no build step and nothing is fetched from elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from typing import Final
+
+PAGE_FILES: Final[dict[str, str]] = {
+    "index.html": "text/html",
+    "app.js": "text/javascript",
+    "charts.js": "text/javascript",
+    "panels.js": "text/javascript",
+    "style.css": "text/css",
+    "icon.svg": "image/svg+xml",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One file: `etag` changes with its content."""
+
+    body: bytes
+    content_type: str
+    etag: str
+
+
+def load_assets() -> dict[str, Asset]:
+    """Read all page files (blocking: call it in a thread)."""
+    folder = resources.files("qedge.web").joinpath("page")
+    assets: dict[str, Asset] = {}
+    for name, content_type in PAGE_FILES.items():
+        body = folder.joinpath(name).read_bytes()
+        assets[name] = Asset(body, content_type, hashlib.sha256(body).hexdigest()[:16])
+    return assets

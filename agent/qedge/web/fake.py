@@ -1,0 +1,321 @@
+"""A node that stands in for the real one in tests and while the page is being designed; nothing in it is measured."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from qedge.base.clock import Clock
+from qedge.base.errors import QedgeError
+from qedge.base.ids import RandomBytes, uuid7
+from qedge.web.ports import Pulse
+from qedge.wire.jobs import JobEstimate, JobList, JobResult, JobState, JobSubmission, JobView, Register
+from qedge.wire.node import (
+    BusView,
+    DriverChange,
+    DriverView,
+    EntropyView,
+    HostView,
+    LinkMeasure,
+    LinkView,
+    NodeStatus,
+    PingRequest,
+    PingView,
+    RandomRequest,
+    RandomView,
+    ServiceView,
+    WorkerView,
+)
+from qedge.wire.problem import problem_of
+
+_ENDED = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
+
+
+class FakeNode:
+    """A `NodePort` whose jobs end when the test says so (`finish`), or at once with `instant`."""
+
+    def __init__(self, clock: Clock, random_bytes: RandomBytes, *, instant: bool = True) -> None:
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self._instant = instant
+        self._booted_ns = clock.now_ns()
+        self._jobs: dict[str, JobView] = {}
+        self._changed = asyncio.Event()
+        self._followers: list[asyncio.Queue[JobView]] = []
+        self.missing: tuple[str, ...] = ()
+        self.pulse_age_s = 0.1
+        self.entropy_healthy = True
+        self.submissions: list[JobSubmission] = []
+        self._drivers = {view.name: view for view in _DRIVERS}
+        self._links = {view.name: view for view in _LINKS}
+        self.eve = False
+
+    def status(self) -> NodeStatus:
+        """Describe the node as its fields say."""
+        states = [job.state for job in self._jobs.values()]
+        return NodeStatus(
+            node="box-1",
+            fleet="local",
+            version="0.1.0",
+            standalone=True,
+            boot_id="00000000-0000-4000-8000-000000000000",
+            uptime_s=(self._clock.now_ns() - self._booted_ns) / 1e9,
+            utc_ns=self._clock.utc_ns(),
+            ready=not self.missing,
+            services=_SERVICES,
+            drivers=self.drivers(),
+            bus=BusView(connected=True, broker="127.0.0.1:40011", kind="mosquitto"),
+            entropy=EntropyView(
+                source="rng",
+                healthy=self.entropy_healthy,
+                simulated=True,
+                reason="" if self.entropy_healthy else "repetition count test",
+                raw_bits=1_048_576,
+                failures=0 if self.entropy_healthy else 3,
+            ),
+            host=_HOST,
+            links=self.links(),
+            jobs_queued=states.count(JobState.QUEUED),
+            jobs_running=states.count(JobState.RUNNING),
+            jobs_done=states.count(JobState.DONE),
+            jobs_failed=states.count(JobState.FAILED),
+            not_ready=self.missing,
+        )
+
+    def pulses(self) -> tuple[Pulse, ...]:
+        """Return one pulse of age `pulse_age_s`."""
+        return (Pulse("message pump", self.pulse_age_s, 10.0),)
+
+    async def submit(self, submission: JobSubmission, client: str) -> JobView:
+        """Accept anything but a program that says `bad`."""
+        if "bad" in submission.program:
+            raise QedgeError("circuit.syntax", "Expected a statement.", fix="See line 1.", line=1, column=1)
+        self.submissions.append(submission)
+        job_id = uuid7(self._clock.utc_ns(), self._random_bytes)
+        job = JobView(
+            id=job_id,
+            state=JobState.QUEUED,
+            shots=submission.shots,
+            submitted_utc_ns=self._clock.utc_ns(),
+            client=client,
+            qpu="qpu",
+        )
+        self._set(job)
+        if self._instant:
+            self.finish(job_id)
+        return job
+
+    def finish(self, job_id: str, counts: dict[str, int] | None = None) -> None:
+        """End a job with `counts`, by default half 00 and half 11."""
+        job = self._jobs[job_id]
+        half = job.shots // 2
+        result = JobResult(
+            counts=counts if counts is not None else {"00": job.shots - half, "11": half},
+            shots=job.shots,
+            seed=7,
+            registers=(Register("c", 2, 0),),
+            timings_s={"parse": 0.0002, "queue": 0.0001, "run": 0.0009},
+            metadata={"method": "state vector", "driver": "qpu", "simulated": True},
+        )
+        now_ns = self._clock.utc_ns()
+        self._set(
+            msgspec.structs.replace(
+                job, state=JobState.DONE, result=result, started_utc_ns=now_ns, ended_utc_ns=now_ns, attempts=1
+            )
+        )
+
+    def fail(self, job_id: str, error: QedgeError) -> None:
+        """End a job with an error."""
+        job = self._jobs[job_id]
+        self._set(
+            msgspec.structs.replace(
+                job, state=JobState.FAILED, error=problem_of(error), ended_utc_ns=self._clock.utc_ns(), attempts=2
+            )
+        )
+
+    async def estimate(self, submission: JobSubmission) -> JobEstimate:
+        """Predict the same for every program."""
+        return JobEstimate(2, 2, 3, submission.shots, 4096, 0.001, 64, "state vector")
+
+    async def job(self, job_id: str) -> JobView:
+        """Return a job."""
+        if job_id not in self._jobs:
+            raise QedgeError("job.not_found", "No job has this id on this node.")
+        return self._jobs[job_id]
+
+    async def wait_job(self, job_id: str, timeout_s: float) -> JobView:
+        """Wait for the end of a job."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while (await self.job(job_id)).state not in _ENDED:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            pass
+        return await self.job(job_id)
+
+    async def jobs(self, limit: int) -> JobList:
+        """List jobs, newest first, without results."""
+        newest = list(self._jobs.values())[::-1][:limit]
+        return JobList(tuple(msgspec.structs.replace(job, result=None) for job in newest))
+
+    async def cancel(self, job_id: str) -> JobView:
+        """Cancel a job that has not ended."""
+        job = await self.job(job_id)
+        if job.state in _ENDED:
+            raise QedgeError("job.already_ended", "The job has ended.")
+        self._set(msgspec.structs.replace(job, state=JobState.CANCELLED))
+        return await self.job(job_id)
+
+    async def random(self, request: RandomRequest) -> RandomView:
+        """Draw from the given random bytes."""
+        if not 1 <= request.bytes <= 65_536:
+            raise QedgeError("entropy.bad_length", "Ask for 1 … 65,536 bytes.")
+        if request.require_quantum and not self.entropy_healthy:
+            raise QedgeError("entropy.no_quantum", "The quantum source failed its health tests.")
+        return RandomView(self._random_bytes(request.bytes).hex(), self.entropy_healthy, simulated=True, source="rng")
+
+    def drivers(self) -> tuple[DriverView, ...]:
+        """Return the drivers."""
+        return tuple(self._drivers.values())
+
+    async def change_driver(self, name: str, change: DriverChange) -> DriverView:
+        """Take over the lock and the settings."""
+        view = self._drivers.get(name)
+        if view is None:
+            raise QedgeError("driver.not_found", f"No driver is called {name}.")
+        self.eve = bool(change.settings.get("eve_fraction", self.eve))
+        changed = msgspec.structs.replace(
+            view,
+            admin_state=change.admin_state or view.admin_state,
+            properties={**view.properties, **change.settings},
+        )
+        self._drivers[name] = changed
+        return changed
+
+    def links(self) -> tuple[LinkView, ...]:
+        """Return the links."""
+        return tuple(self._links.values())
+
+    async def measure_link(self, name: str, request: LinkMeasure) -> LinkView:
+        """Report an error rate of 1 %, or 25 % with the eavesdropper."""
+        view = self._links.get(name)
+        if view is None:
+            raise QedgeError("http.not_found", f"No link is called {name}.")
+        errors = round(request.sifted * (0.25 if self.eve else 0.01))
+        verdict = "error rate too high: someone listens, or the link is broken" if self.eve else "usable"
+        measured = msgspec.structs.replace(
+            view, sifted=request.sifted, errors=errors, qber=errors / request.sifted, gain=0.004, verdict=verdict
+        )
+        self._links[name] = measured
+        return measured
+
+    async def ping(self, request: PingRequest) -> PingView:
+        """Report one millisecond each time."""
+        return PingView(request.node, (1.0,) * request.count)
+
+    async def job_events(self) -> AsyncIterator[JobView]:
+        """Follow job changes."""
+        queue: asyncio.Queue[JobView] = asyncio.Queue(1000)
+        self._followers.append(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._followers.remove(queue)
+
+    def _set(self, job: JobView) -> None:
+        self._jobs[job.id] = job
+        self._changed.set()
+        for queue in self._followers:
+            if not queue.full():
+                queue.put_nowait(job)
+
+
+_SERVICES = tuple(
+    ServiceView(name, state, restarts, error)
+    for name, state, restarts, error in (
+        ("store", "ready", 0, ""),
+        ("bus", "ready", 0, ""),
+        ("mesh", "ready", 0, ""),
+        ("entropy", "ready", 0, ""),
+        ("engine", "ready", 0, ""),
+        ("driver-qpu", "ready", 0, ""),
+        ("driver-rng", "ready", 1, ""),
+        ("driver-card", "backoff", 4, "The card does not answer."),
+        ("web", "ready", 0, ""),
+    )
+)
+
+_DRIVERS = (
+    DriverView(
+        name="qpu",
+        driver="sim_qpu",
+        kind="qpu",
+        version="0.1.0",
+        simulated=True,
+        admin_state="unlocked",
+        operating_state="up",
+        workers=(WorkerView("qpu-0", "busy", 4021), WorkerView("qpu-1", "ready", 4022, 1, spare=True)),
+        properties={"qubits": 64, "two_qubit_fidelity": 0.999},
+    ),
+    DriverView(
+        name="rng",
+        driver="sim_qrng",
+        kind="qrng",
+        version="0.1.0",
+        simulated=True,
+        admin_state="unlocked",
+        operating_state="up",
+        workers=(WorkerView("rng-0", "ready", 4030),),
+        properties={"rate_bits_per_s": 1_000_000},
+    ),
+    DriverView(
+        name="alice",
+        driver="sim_qkd",
+        kind="qkd",
+        version="0.1.0",
+        simulated=True,
+        admin_state="unlocked",
+        operating_state="up",
+        workers=(WorkerView("alice-0", "ready", 4040),),
+        properties={"role": "alice", "eve_fraction": 0.0, "fibre_km": 25.0},
+    ),
+    DriverView(
+        name="bob",
+        driver="sim_qkd",
+        kind="qkd",
+        version="0.1.0",
+        simulated=True,
+        admin_state="unlocked",
+        operating_state="up",
+        workers=(WorkerView("bob-0", "ready", 4041),),
+        properties={"role": "bob", "fibre_km": 25.0},
+    ),
+    DriverView(
+        name="card",
+        driver="hwrng",
+        kind="qrng",
+        version="0.1.0",
+        simulated=False,
+        admin_state="locked",
+        operating_state="down",
+        reason="/dev/qrandom0 is not there",
+        workers=(WorkerView("card-0", "backoff", 0, 4),),
+    ),
+)
+
+_LINKS = (LinkView(name="lab", alice="alice", bob="bob"),)
+
+_HOST = HostView(
+    cpu_ratio=0.31,
+    memory_available_bytes=5 * 2**30,
+    memory_total_bytes=8 * 2**30,
+    disk_free_bytes=48 * 2**30,
+    temperature_celsius=51.5,
+    power_watts=0.0,
+    clock_steps=0,
+    verdict="ok",
+)

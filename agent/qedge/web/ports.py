@@ -1,0 +1,93 @@
+"""What the HTTP interface needs from the node; `daemon.py` fills it in, `fake.py` is the one for tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from qedge.wire.jobs import JobEstimate, JobList, JobSubmission, JobView
+from qedge.wire.node import (
+    DriverChange,
+    DriverView,
+    LinkMeasure,
+    LinkView,
+    NodeStatus,
+    PingRequest,
+    PingView,
+    RandomRequest,
+    RandomView,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """A sign of life: `age_s` seconds since it last moved (−1: never), at most `limit_s` in a ready node."""
+
+    name: str
+    age_s: float
+    limit_s: float
+
+
+class NodePort(Protocol):
+    """One node. Every method raises `QedgeError` where it refuses; the web room gives each call a deadline."""
+
+    def status(self) -> NodeStatus:
+        """Describe the whole node; cheap, called about once a second while someone watches."""
+        ...
+
+    def pulses(self) -> tuple[Pulse, ...]:
+        """Return the signs of life on which readiness depends (message pump, host samples, …)."""
+        ...
+
+    async def submit(self, submission: JobSubmission, client: str) -> JobView:
+        """Accept a job (it is in the database when this returns); `client` says who asked."""
+        ...
+
+    async def estimate(self, submission: JobSubmission) -> JobEstimate:
+        """Parse and estimate only."""
+        ...
+
+    async def job(self, job_id: str) -> JobView:
+        """Return one job with its result; raises `job.not_found`."""
+        ...
+
+    async def wait_job(self, job_id: str, timeout_s: float) -> JobView:
+        """Return the job once it has ended, or as it is after `timeout_s` seconds."""
+        ...
+
+    async def jobs(self, limit: int) -> JobList:
+        """Return the newest `limit` jobs, without their results."""
+        ...
+
+    async def cancel(self, job_id: str) -> JobView:
+        """Cancel a job; raises `job.already_ended`."""
+        ...
+
+    async def random(self, request: RandomRequest) -> RandomView:
+        """Draw from the pool."""
+        ...
+
+    def drivers(self) -> tuple[DriverView, ...]:
+        """Describe all configured drivers."""
+        ...
+
+    async def change_driver(self, name: str, change: DriverChange) -> DriverView:
+        """Lock, unlock or reconfigure a driver."""
+        ...
+
+    def links(self) -> tuple[LinkView, ...]:
+        """Describe all configured QKD links."""
+        ...
+
+    async def measure_link(self, name: str, request: LinkMeasure) -> LinkView:
+        """Take one window of detections."""
+        ...
+
+    async def ping(self, request: PingRequest) -> PingView:
+        """Measure the way to a peer over the bus."""
+        ...
+
+    def job_events(self) -> AsyncIterator[JobView]:
+        """Follow every job whose state changes, from now on. The web room follows once, for all its readers."""
+        ...

@@ -1,0 +1,54 @@
+"""Routes of circuit jobs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from qedge.base.errors import QedgeError
+from qedge.base.ids import is_uuid
+from qedge.web.answers import json_answer
+from qedge.web.requests import body_of, caller_of, number_of
+from qedge.web.state import state_of
+from qedge.wire.jobs import JobSubmission
+
+MAX_WAIT_S: Final = 30.0
+MAX_LISTED: Final = 1000
+
+
+async def submit(request: web.Request) -> web.Response:
+    """Accept a job: 202 with its view; with `dry_run` only the estimate."""
+    submission = await body_of(request, JobSubmission)
+    node = state_of(request).node
+    if submission.dry_run:
+        return json_answer(await node.estimate(submission))
+    job = await node.submit(submission, caller_of(request).label)
+    answer = json_answer(job, 202)
+    answer.headers["Location"] = f"/v1/jobs/{job.id}"
+    return answer
+
+
+async def listing(request: web.Request) -> web.Response:
+    """List the newest jobs."""
+    limit = int(number_of(request, "limit", 50, 1, MAX_LISTED))
+    return json_answer(await state_of(request).node.jobs(limit))
+
+
+async def one(request: web.Request) -> web.Response:
+    """Give one job; with `wait_s` once it has ended, or as it is after that time."""
+    wait_s = number_of(request, "wait_s", 0, 0, MAX_WAIT_S)
+    node, job_id = state_of(request).node, _id(request)
+    return json_answer(await (node.wait_job(job_id, wait_s) if wait_s else node.job(job_id)))
+
+
+async def cancel(request: web.Request) -> web.Response:
+    """Cancel a job."""
+    return json_answer(await state_of(request).node.cancel(_id(request)))
+
+
+def _id(request: web.Request) -> str:
+    job_id = request.match_info["id"]
+    if not is_uuid(job_id):
+        raise QedgeError("job.not_found", "This is no job id: job ids are UUIDs.")
+    return job_id

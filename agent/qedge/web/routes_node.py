@@ -1,0 +1,57 @@
+"""Routes about the node: status, drivers, links, random bytes, ping."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from qedge.base.errors import QedgeError
+from qedge.base.ids import is_name
+from qedge.web.answers import json_answer
+from qedge.web.requests import body_of
+from qedge.web.state import state_of
+from qedge.wire.http import LinkList
+from qedge.wire.node import DriverChange, DriverList, LinkMeasure, PingRequest, RandomRequest
+
+
+async def status(request: web.Request) -> web.Response:
+    """Describe the node."""
+    return json_answer(state_of(request).node.status())
+
+
+async def drivers(request: web.Request) -> web.Response:
+    """List the drivers."""
+    return json_answer(DriverList(state_of(request).node.drivers()))
+
+
+async def change_driver(request: web.Request) -> web.Response:
+    """Lock, unlock or reconfigure a driver."""
+    change = await body_of(request, DriverChange)
+    return json_answer(await state_of(request).node.change_driver(_name(request), change))
+
+
+async def links(request: web.Request) -> web.Response:
+    """List the QKD links."""
+    return json_answer(LinkList(state_of(request).node.links()))
+
+
+async def measure_link(request: web.Request) -> web.Response:
+    """Take one window on a link."""
+    measure = await body_of(request, LinkMeasure)
+    return json_answer(await state_of(request).node.measure_link(_name(request), measure))
+
+
+async def random(request: web.Request) -> web.Response:
+    """Draw random bytes."""
+    return json_answer(await state_of(request).node.random(await body_of(request, RandomRequest)))
+
+
+async def ping(request: web.Request) -> web.Response:
+    """Measure the way to a peer."""
+    return json_answer(await state_of(request).node.ping(await body_of(request, PingRequest)))
+
+
+def _name(request: web.Request) -> str:
+    name = request.match_info["name"]
+    if not is_name(name):
+        raise QedgeError("http.not_found", "No such name can exist: letters, digits, _ and -, at most 36.")
+    return name
