@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,65 +20,14 @@ import msgspec
 import pytest
 
 from qedge.base.errors import QedgeError
-from qedge.base.metrics import Metrics
-from qedge.base.system_clock import SystemClock
-from qedge.client.node import NodeClient
-from qedge.web.config import WebConfig
-from qedge.web.fake import FakeNode
-from qedge.web.service import WebService
 from qedge.wire.jobs import JobState, JobSubmission, JobView
 from qedge.wire.node import DriverChange, LinkMeasure, NodeStatus, PingRequest, RandomRequest
+from tests.integration.web_site import Site, serving
 
 pytestmark = pytest.mark.integration
 
 BELL = 'OPENQASM 2.0; include "qelib1.inc"; qreg q[2]; creg c[2]; h q[0]; cx q[0],q[1]; measure q -> c;'
 NOBODY = 65_534
-
-
-class Site:
-    """A running service and what a test needs of it."""
-
-    def __init__(self, service: WebService, node: FakeNode, metrics: Metrics) -> None:
-        self.service = service
-        self.node = node
-        self.metrics = metrics
-
-    @property
-    def url(self) -> str:
-        return self.service.address
-
-    @property
-    def port(self) -> int:
-        return int(self.url.rpartition(":")[2])
-
-    def client(self) -> NodeClient:
-        return NodeClient(self.service.socket)
-
-
-@asynccontextmanager
-async def serving(tmp_path: Path, *, instant: bool = True, **settings: Any) -> AsyncIterator[Site]:
-    metrics = Metrics()
-    node = FakeNode(SystemClock(), os.urandom, instant=instant)
-    service = WebService(
-        WebConfig(**settings),
-        node,
-        socket_path=tmp_path / "qedge.sock",
-        clock=SystemClock(),
-        metrics=metrics,
-        random_bytes=os.urandom,
-    )
-    up = asyncio.Event()
-    task = asyncio.create_task(service.run(up.set))
-    try:
-        waiting = asyncio.create_task(up.wait())
-        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            waiting.cancel()
-            task.result()
-        yield Site(service, node, metrics)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def tcp(site: Site, method: str, path: str, **options: Any) -> tuple[int, dict[str, str], bytes]:
@@ -225,8 +174,8 @@ try:
 except PermissionError:
     print("refused by the kernel")
     raise SystemExit
-head = ("POST /v1/random HTTP/1.1", "Host: x", "Content-Type: application/json", "Content-Length: 2", "Connection: close")
-s.sendall(("\\r\\n".join(head) + "\\r\\n\\r\\n{}").encode())
+fields = ("Host: x", "Content-Type: application/json", "Content-Length: 2", "Connection: close")
+s.sendall("\\r\\n".join(("POST /v1/random HTTP/1.1", *fields, "", "{}")).encode())
 data = b""
 while chunk := s.recv(4096):
     data += chunk

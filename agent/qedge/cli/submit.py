@@ -1,0 +1,195 @@
+"""`qedge submit`: run a program and show what came out."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from qedge.base.errors import QedgeError
+from qedge.cli.asking import ask, print_json
+from qedge.cli.terminal import Terminal, clean, histogram_lines, terminal_of
+
+if TYPE_CHECKING:
+    from qedge.client.node import NodeClient
+    from qedge.wire.jobs import JobEstimate, JobSubmission, JobView
+
+NAME: Final = "submit"
+SUMMARY: Final = "Run an OpenQASM program and show its counts."
+MAX_FILE_BYTES: Final = 16 * 2**20
+_POLL_S: Final = 1.0
+_RESTART_LIMIT_S: Final = 30.0
+_RESTART_POLL_S: Final = 0.25
+_QUIET_S: Final = 0.4
+"""Progress is only shown for jobs that take longer."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("file", metavar="FILE", help="OpenQASM 2 program; - reads standard input")
+    parser.add_argument("--shots", type=int, default=1000, metavar="N", help="how often it runs (default: 1000)")
+    parser.add_argument("--seed", type=int, default=None, metavar="N", help="make a simulator repeat itself")
+    parser.add_argument("--qpu", default="", metavar="NAME", help="run it on this driver (default: any)")
+    parser.add_argument("--deadline", type=float, default=None, metavar="SECONDS", help="give up after this time")
+    parser.add_argument("--dry-run", action="store_true", help="only parse and estimate")
+    parser.add_argument("--no-wait", action="store_true", help="print the job's id and return at once")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Submit; raises the job's own error where it does not end well."""
+    submission = make_submission(args, read_program(args.file))
+    if args.dry_run:
+        estimate = ask(args, lambda node: node.estimate(submission))
+        _show_estimate(estimate, as_json=args.json)
+        return 0
+    job = ask(args, lambda node: _submit(node, submission, wait=not args.no_wait, quiet=args.json))
+    if args.json:
+        print_json(job)
+    elif args.no_wait:
+        print(job.id)
+    if not args.no_wait:
+        raise_unless_done(job)
+        if not args.json:
+            print("\n".join(result_lines(job, terminal_of())))
+    return 0
+
+
+def read_program(file: str) -> str:
+    """Read the program; raises `client.file`."""
+    try:
+        if file == "-":
+            data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+        else:
+            with Path(file).open("rb") as stream:
+                data = stream.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise QedgeError("circuit.too_large", f"{file} is larger than 16 MiB.")
+        return data.decode()
+    except OSError as error:
+        raise QedgeError(
+            "client.file", f"{file} cannot be read: {error.strerror or error}.", fix="Name a readable file."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise QedgeError("circuit.syntax", f"{file} is not UTF-8 text.", fix="Name an OpenQASM file.") from error
+
+
+def make_submission(args: argparse.Namespace, program: str) -> JobSubmission:
+    """Check the arguments as the node will; raises `client.usage`."""
+    import msgspec
+
+    from qedge.wire.jobs import JobSubmission
+
+    fields = {"program": program, "shots": args.shots, "seed": args.seed, "qpu": args.qpu, "deadline_s": args.deadline}
+    try:
+        return msgspec.convert(fields, JobSubmission)
+    except msgspec.ValidationError as error:
+        raise QedgeError("client.usage", f"{error}.", fix="See `qedge submit --help`.") from error
+
+
+async def _submit(node: NodeClient, submission: JobSubmission, *, wait: bool, quiet: bool) -> JobView:
+    from qedge.client.node import ENDED
+
+    job = await node.submit(submission)
+    if not wait:
+        return job
+    progress = Progress(terminal_of(sys.stderr), shown=sys.stderr.isatty() and not quiet)
+    try:
+        while job.state not in ENDED:
+            job = await _look(node, job, _QUIET_S if progress.is_new else _POLL_S)
+            progress.show(job)
+    finally:
+        progress.clear()
+        if job.state not in ENDED:
+            print(f"The job goes on. Look: qedge jobs show {job.id}", file=sys.stderr)
+    return job
+
+
+async def _look(node: NodeClient, job: JobView, wait_s: float) -> JobView:
+    """Ask for the job; a daemon that is being restarted still has it, so its absence is waited out for a while."""
+    deadline = time.monotonic() + _RESTART_LIMIT_S
+    while True:
+        try:
+            return await node.job(job.id, wait_s=wait_s)
+        except QedgeError as error:
+            if error.code not in ("client.no_daemon", "internal.stopping") or time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(_RESTART_POLL_S)
+
+
+class Progress:
+    """One line on standard error while a job waits and runs."""
+
+    def __init__(self, terminal: Terminal, *, shown: bool) -> None:
+        self._terminal = terminal
+        self._shown = shown
+        self._started = time.monotonic()
+        self._drawn = False
+        self.is_new = True
+
+    def show(self, job: JobView) -> None:
+        """Draw the line anew."""
+        self.is_new = False
+        from qedge.client.node import ENDED
+
+        if self._shown and job.state not in ENDED:
+            place = f", {job.queue_position} before it" if job.queue_position else ""
+            again = f", attempt {job.attempts}" if job.attempts > 1 else ""
+            text = f"{job.state}{place}{again}, {time.monotonic() - self._started:.0f} s"
+            print(f"\r\x1b[K{self._terminal.dim(text)}", end="", file=sys.stderr, flush=True)
+            self._drawn = True
+
+    def clear(self) -> None:
+        """Remove the line."""
+        if self._drawn:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def raise_unless_done(job: JobView) -> None:
+    """Raise the error with which a job ended."""
+    from qedge.wire.jobs import JobState
+    from qedge.wire.problem import error_of
+
+    if job.error is not None:
+        raise error_of(job.error)
+    if job.state is JobState.CANCELLED:
+        raise QedgeError("job.cancelled", "The job was cancelled.")
+    if job.state is JobState.EXPIRED:
+        raise QedgeError("job.deadline_exceeded", "The deadline of the job passed before it ended.")
+    if job.state is JobState.FAILED:
+        raise QedgeError("internal.unexpected", "The job failed without a reason.")
+
+
+def result_lines(job: JobView, terminal: Terminal) -> list[str]:
+    """Draw the result of a job."""
+    from qedge.base.units import format_duration
+
+    if job.result is None:
+        return [f"{job.id}: no result"]
+    result = job.result
+    lines = histogram_lines(result.counts, terminal=terminal)
+    registers = " ".join(f"{clean(register.name)}[{register.size}]" for register in reversed(result.registers))
+    times = ", ".join(f"{clean(stage)} {format_duration(value)}" for stage, value in result.timings_s.items())
+    facts = [clean(str(result.metadata[key])) for key in ("driver", "method") if key in result.metadata]
+    if result.metadata.get("simulated"):
+        facts.append("simulated")
+    lines += ["", terminal.dim(f"{result.shots} shots, seed {result.seed}, bits {registers}, {result.bit_order}")]
+    lines.append(terminal.dim(f"{', '.join(facts)}{': ' if facts else ''}{times}"))
+    lines.append(terminal.dim(f"job {job.id}"))
+    return lines
+
+
+def _show_estimate(estimate: JobEstimate, *, as_json: bool) -> None:
+    from qedge.base.units import format_bytes, format_duration
+
+    if as_json:
+        print_json(estimate)
+        return
+    print(f"{estimate.qubits} qubits, {estimate.clbits} bits, {estimate.operations} operations, {estimate.shots} shots")
+    print(
+        f"about {format_duration(estimate.time_s)}, {format_bytes(estimate.memory_bytes)} of memory, "
+        f"result at most {format_bytes(estimate.result_bytes)}, method {clean(estimate.method)}"
+    )
