@@ -1,0 +1,106 @@
+"""Tokens of OpenQASM 2, one at a time, with the position of each; errors carry line and column."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from qedge.base.errors import Detail, QedgeError
+
+# Every alternative starts with characters no other one starts with, and repeats are possessive: linear time.
+_SKIP: Final = re.compile(r"(?:[ \t\r\n]++|//[^\n]*+)*+")
+_TOKEN: Final = re.compile(
+    r"(?P<name>[A-Za-z_][A-Za-z0-9_]*+)"
+    r"|(?P<number>(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?)"
+    r'|(?P<string>"[^"\n]*+")'
+    r"|(?P<symbol>->|==|[()\[\]{},;+\-*/^])"
+)
+_EXCERPT_CHARS: Final = 40
+
+END: Final = "end of the program"
+
+
+class Token(NamedTuple):
+    """`kind` is `name`, `number`, `string`, `symbol` or `END`; `at` and `end` are offsets into the text."""
+
+    kind: str
+    text: str
+    at: int
+    end: int
+
+    def __str__(self) -> str:
+        if self.kind == END:
+            return END
+        return f"'{self.text[:_EXCERPT_CHARS]}'"
+
+
+def fault(text: str, at: int, code: str, message: str, *, fix: str = "", **details: Detail) -> QedgeError:
+    """Make the error `code` for offset `at` of `text`, with line and column (both from 1) in words and as details."""
+    line = text.count("\n", 0, at) + 1
+    column = at - (text.rfind("\n", 0, at) + 1) + 1
+    return QedgeError(code, f"line {line}, column {column}: {message}", fix=fix, line=line, column=column, **details)
+
+
+class Lexer:
+    """A cursor over a program text with one token of look-ahead."""
+
+    def __init__(self, text: str, at: int = 0, *, max_number_chars: int = 400) -> None:
+        self.text = text
+        self._max_number_chars = max_number_chars
+        self.token = self._scan(at)
+
+    def _scan(self, at: int) -> Token:
+        text = self.text
+        skipped = _SKIP.match(text, at)
+        at = skipped.end() if skipped else at
+        if at >= len(text):
+            return Token(END, "", at, at)
+        match = _TOKEN.match(text, at)
+        if match is None:
+            shown = text[at] if text[at].isprintable() else f"character {ord(text[at]):#x}"
+            raise fault(text, at, "circuit.syntax", f"expected a statement of OpenQASM, found {shown!r}")
+        kind = match.lastgroup or ""
+        if kind == "number" and match.end() - at > self._max_number_chars:
+            limit = self._max_number_chars
+            raise fault(text, at, "circuit.bad_number", f"expected a number of at most {limit} characters", limit=limit)
+        return Token(kind, match.group(), at, match.end())
+
+    def next(self) -> Token:
+        """Return the current token and move behind it."""
+        token = self.token
+        self.token = self._scan(token.end)
+        return token
+
+    def accept(self, symbol: str) -> bool:
+        """Move behind `symbol` if it is the current token."""
+        if self.token.text == symbol and self.token.kind == "symbol":
+            self.token = self._scan(self.token.end)
+            return True
+        return False
+
+    def expect(self, symbol: str) -> Token:
+        """Move behind `symbol` or raise."""
+        if self.token.text != symbol or self.token.kind != "symbol":
+            raise self.unexpected(f"'{symbol}'")
+        return self.next()
+
+    def expect_kind(self, kind: str, what: str) -> Token:
+        """Move behind a token of `kind`, described by `what` in the error."""
+        if self.token.kind != kind:
+            raise self.unexpected(what)
+        return self.next()
+
+    def expect_int(self, what: str) -> int:
+        """Read a whole number without sign."""
+        token = self.expect_kind("number", what)
+        if not token.text.isdigit():
+            raise self.fault(token.at, "circuit.bad_number", f"expected {what}, found {token}")
+        return int(token.text)
+
+    def unexpected(self, expected: str) -> QedgeError:
+        """Make the error for a current token that is not what was `expected`."""
+        return self.fault(self.token.at, "circuit.syntax", f"expected {expected}, found {self.token}")
+
+    def fault(self, at: int, code: str, message: str, *, fix: str = "", **details: Detail) -> QedgeError:
+        """Make an error at offset `at`."""
+        return fault(self.text, at, code, message, fix=fix, **details)

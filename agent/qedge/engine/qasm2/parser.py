@@ -1,0 +1,470 @@
+"""The parser: plain statements by one regular expression each, everything else by recursive descent."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from qedge.base.errors import QedgeError
+from qedge.engine.qasm2.expander import Call, Definition, measure_body
+from qedge.engine.qasm2.expression import ExpressionParser, NotFiniteError, Step
+from qedge.engine.qasm2.lexer import END, Lexer, Token, fault
+from qedge.engine.qasm2.library import COMPOSITE, KEYWORDS, NATIVE, QASM3_WORDS, Native
+from qedge.engine.qasm2.model import ParseLimits, Program
+from qedge.engine.qasm2.registers import Bit, Names, Operand
+from qedge.wire.jobs import Register
+from qedge_driver_api import Condition, ConditionKind, FlatCircuit, Gate
+from qedge_driver_api.circuit import Op
+
+_BIT: Final = r"([A-Za-z_][A-Za-z0-9_]*+\[[0-9]{1,9}\])"
+# name (parameters)? bit ( , bit | -> bit )? ;   without nested parentheses, comments or line breaks inside
+_PLAIN: Final = re.compile(
+    r"[ \t\r\n]*+([A-Za-z_][A-Za-z0-9_]*+)(?:\(([^();\n]{1,256})\))?[ \t]++"
+    + _BIT
+    + rf"(?:[ \t]*+,[ \t]*+{_BIT}|[ \t]*+->[ \t]*+{_BIT})?+[ \t]*+;"
+)
+_NUMBER: Final = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][+-]?[0-9]{1,4})?")
+_MEASURE: Final = int(Gate.MEASURE)
+_RESET: Final = int(Gate.RESET)
+_BARRIER: Final = int(Gate.BARRIER)
+_IF: Final = int(Gate.IF)
+_LANGUAGE: Final = "expected a statement of OpenQASM 2"
+_NO_FORMALS: Final[Mapping[str, int]] = {}
+
+
+def parse(text: str, limits: ParseLimits) -> Program:
+    """Parse OpenQASM 2 text; raises `QedgeError` with a code `circuit.*`, `line` and `column` in its details."""
+    if len(text if text.isascii() else text.encode(errors="replace")) > limits.max_text_bytes:
+        raise QedgeError(
+            "circuit.too_large",
+            f"expected at most {limits.max_text_bytes} bytes of program text, found more",
+            limit=limits.max_text_bytes,
+            line=1,
+            column=1,
+        )
+    return _Parser(text, limits).program()
+
+
+class _Parser:
+    def __init__(self, text: str, limits: ParseLimits) -> None:
+        self._text = text
+        self._limits = limits
+        self._names = Names(limits)
+        self._definitions: dict[str, Definition] = {}
+        self._composite: dict[str, Definition] = {}
+        self._native: dict[str, Native] = dict(NATIVE)
+        self._ops: list[Op] = []
+        self._conditions: list[Condition] = []
+        self._values: dict[str, tuple[float, ...]] = {}
+        self._charged = 0
+        self._measures = False
+        self._statements: Mapping[str, Callable[[Lexer, Token], None]] = {
+            "include": self._include,
+            "qreg": self._register,
+            "creg": self._register,
+            "gate": self._gate,
+            "opaque": self._opaque,
+            "if": self._if,
+            "barrier": self._barrier,
+        }
+
+    def program(self) -> Program:
+        lexer = self._lexer(0)
+        self._header(lexer)
+        at = self._plain_run(lexer.token.at)
+        while at < len(self._text):
+            lexer = self._lexer(at)
+            if lexer.token.kind == END:
+                break
+            self._statement(lexer)
+            at = self._plain_run(lexer.token.at)
+        if not self._measures:
+            raise fault(
+                self._text,
+                len(self._text),
+                "circuit.no_measurement",
+                "the program ends without a measurement",
+                fix="Add for example `measure q -> c;`.",
+            )
+        circuit = FlatCircuit(self._names.num_qubits, self._names.num_clbits, tuple(self._ops), tuple(self._conditions))
+        return Program(circuit, tuple(Register(*row) for row in self._names.classical()))
+
+    def _lexer(self, at: int) -> Lexer:
+        return Lexer(self._text, at, max_number_chars=self._limits.max_number_chars)
+
+    # plain statements
+
+    def _plain_run(self, at: int) -> int:
+        """Take plain statements from `at` on; return where the first other one begins."""
+        text, native, qubits, ops = self._text, self._native, self._names.qubit_by_text, self._ops
+        clbits, values, match_plain = self._names.clbit_by_text, self._values, _PLAIN.match
+        while True:
+            match = match_plain(text, at)
+            if match is None:
+                return at
+            name, given, first, second, clbit = match.groups()
+            gate = native.get(name)
+            if gate is None or clbit is not None:
+                if name != "measure" or clbit is None or second is not None or given is not None:
+                    return at
+                self._spend(1, match.start(1))
+                bit, qubit = clbits[clbit], qubits[first]
+                if bit < 0 or qubit < 0:
+                    return at
+                ops.append((_MEASURE, (qubit,), (), bit))
+                self._measures = True
+                at = match.end()
+                continue
+            qubit = qubits[first]
+            if qubit < 0:
+                return at
+            if second is None:
+                own: tuple[int, ...] = (qubit,)
+            else:
+                other = qubits[second]
+                if other < 0 or other == qubit:
+                    return at
+                own = (qubit, other)
+            if given is None:
+                params: tuple[float, ...] = ()
+            else:
+                known = values.get(given)
+                params = self._plain_params(given, match.start(2)) if known is None else known
+                if not params:
+                    return at
+            code, num_qubits, num_params, controls, fixed, trailing = gate
+            if len(own) != num_qubits or len(params) != num_params:
+                return at
+            if len(ops) + self._charged >= self._limits.max_operations:
+                self._spend(1, match.start(1))
+            ops.append((code, own, fixed + params + trailing, controls))
+            at = match.end()
+
+    def _plain_params(self, given: str, at: int) -> tuple[float, ...]:
+        """Evaluate constant parameters and remember them by their text; empty where they are not plain after all."""
+        if _NUMBER.fullmatch(given) and math.isfinite(value := float(given)):
+            return (value,)
+        if "//" in given:
+            return ()
+        lexer = self._lexer(at)
+        params = tuple(float(steps[0]) for steps in self._expressions(lexer, _NO_FORMALS))
+        if lexer.token.text != ")":
+            return ()
+        self._values[given] = params
+        return params
+
+    # statements
+
+    def _header(self, lexer: Lexer) -> None:
+        token = lexer.token
+        if token.text != "OPENQASM":
+            raise lexer.unexpected("'OPENQASM 2.0;' at the start")
+        lexer.next()
+        version = lexer.expect_kind("number", "a version number")
+        if version.text not in ("2.0", "2"):
+            raise lexer.fault(
+                version.at,
+                "circuit.unsupported",
+                f"expected OpenQASM 2.0, found OPENQASM {version.text[:20]}",
+                fix="Write the program in OpenQASM 2.0.",
+                construct=f"OPENQASM {version.text[:20]}",
+            )
+        lexer.expect(";")
+
+    def _statement(self, lexer: Lexer) -> None:
+        token = lexer.token
+        if token.kind != "name":
+            raise lexer.unexpected("a statement")
+        handler = self._statements.get(token.text)
+        if handler is None:
+            self._operation(lexer)
+            return
+        lexer.next()
+        handler(lexer, token)
+
+    def _include(self, lexer: Lexer, _: Token) -> None:
+        file = lexer.expect_kind("string", 'a file name, as in include "qelib1.inc"')
+        if file.text != '"qelib1.inc"':
+            raise lexer.fault(
+                file.at,
+                "circuit.unsupported",
+                f'expected "qelib1.inc" (built in; no file is opened), found {file.text[:60]}',
+                construct="include",
+            )
+        lexer.expect(";")
+
+    def _register(self, lexer: Lexer, keyword: Token) -> None:
+        name = self._new_name(lexer)
+        lexer.expect("[")
+        at = lexer.token.at
+        size = lexer.expect_int("the size of the register")
+        lexer.expect("]")
+        lexer.expect(";")
+        self._names.declare(lexer, name, size, at, quantum=keyword.text == "qreg")
+
+    def _new_name(self, lexer: Lexer) -> Token:
+        name = lexer.expect_kind("name", "a name")
+        if name.text in KEYWORDS:
+            raise lexer.fault(name.at, "circuit.syntax", f"expected a name, found the keyword {name}")
+        if name.text in self._names or name.text in self._definitions:
+            raise lexer.fault(
+                name.at,
+                "circuit.duplicate_name",
+                f"expected a new name, but {name} is already declared",
+                name=name.text,
+            )
+        return name
+
+    def _formals(self, lexer: Lexer, what: str) -> dict[str, int]:
+        names: dict[str, int] = {}
+        while True:
+            name = lexer.expect_kind("name", what)
+            if name.text in KEYWORDS:
+                raise lexer.fault(name.at, "circuit.syntax", f"expected {what}, found the keyword {name}")
+            if name.text in names:
+                raise lexer.fault(name.at, "circuit.duplicate_name", f"expected a new name, found {name} twice")
+            names[name.text] = len(names)
+            if not lexer.accept(","):
+                return names
+
+    def _signature(self, lexer: Lexer) -> tuple[Token, dict[str, int], dict[str, int]]:
+        name = self._new_name(lexer)
+        params: dict[str, int] = {}
+        if lexer.accept("(") and not lexer.accept(")"):
+            params = self._formals(lexer, "a parameter name")
+            lexer.expect(")")
+        return name, params, self._formals(lexer, "a qubit name")
+
+    def _opaque(self, lexer: Lexer, _: Token) -> None:
+        name, params, qubits = self._signature(lexer)
+        lexer.expect(";")
+        self._define(Definition(name.text, len(params), len(qubits), None))
+
+    def _define(self, definition: Definition) -> None:
+        self._definitions[definition.name] = definition
+        self._native.pop(definition.name, None)
+
+    def _gate(self, lexer: Lexer, _: Token) -> None:
+        name, params, qubits = self._signature(lexer)
+        lexer.expect("{")
+        body: list[Call] = []
+        while not lexer.accept("}"):
+            body.append(self._body_line(lexer, name.text, params, qubits))
+        size, work, depth = measure_body(body)
+        limit = self._limits.max_gate_nesting
+        if depth > limit:
+            raise lexer.fault(
+                name.at,
+                "circuit.too_many_ops",
+                f"expected gates nested at most {limit} deep, found {depth}",
+                limit=limit,
+            )
+        self._define(Definition(name.text, len(params), len(qubits), tuple(body), size, work, depth))
+
+    def _body_line(self, lexer: Lexer, name: str, params: dict[str, int], qubits: dict[str, int]) -> Call:
+        token = lexer.expect_kind("name", "a gate or '}'")
+        if token.text == name:
+            raise lexer.fault(token.at, "circuit.recursive_gate", f"gate {token} is defined by itself", name=name)
+        if token.text == "barrier":
+            call = Call(None, self._positions(lexer, qubits))
+        elif token.text in ("measure", "reset", "if"):
+            raise lexer.fault(token.at, "circuit.syntax", f"expected a gate inside a gate definition, found {token}")
+        else:
+            target = self._target(lexer, token)
+            arguments = self._arguments(lexer, params)
+            call = Call(target, self._positions(lexer, qubits), arguments)
+            self._check_arity(lexer, token, target, len(arguments), len(call.positions))
+        if len(set(call.positions)) != len(call.positions):
+            raise lexer.fault(token.at, "circuit.duplicate_qubit", f"expected different qubits for {token}")
+        lexer.expect(";")
+        return call
+
+    def _positions(self, lexer: Lexer, qubits: dict[str, int]) -> tuple[int, ...]:
+        positions: list[int] = []
+        while True:
+            name = lexer.expect_kind("name", "a qubit of the definition")
+            if name.text not in qubits:
+                raise lexer.fault(
+                    name.at,
+                    "circuit.undeclared_name",
+                    f"expected a qubit of the definition ({', '.join(list(qubits)[:8])}), found {name}",
+                    name=name.text[:40],
+                )
+            positions.append(qubits[name.text])
+            if not lexer.accept(","):
+                return tuple(positions)
+
+    def _arguments(self, lexer: Lexer, formals: Mapping[str, int]) -> tuple[tuple[Step, ...], ...]:
+        if not lexer.accept("(") or lexer.accept(")"):
+            return ()
+        arguments = self._expressions(lexer, formals)
+        lexer.expect(")")
+        return arguments
+
+    def _expressions(self, lexer: Lexer, formals: Mapping[str, int]) -> tuple[tuple[Step, ...], ...]:
+        depth = self._limits.max_expression_depth
+        arguments = [ExpressionParser(lexer, formals, depth).parse()]
+        while lexer.accept(","):
+            arguments.append(ExpressionParser(lexer, formals, depth).parse())
+        return tuple(arguments)
+
+    # operations
+
+    def _target(self, lexer: Lexer, token: Token) -> Native | Definition:
+        found = self._native.get(token.text) or self._definitions.get(token.text) or self._composite.get(token.text)
+        if found is None and token.text in COMPOSITE:
+            inner = _Parser(COMPOSITE[token.text], ParseLimits())
+            inner._statement(Lexer(COMPOSITE[token.text]))
+            found = self._composite[token.text] = inner._definitions[token.text]
+        if found is None:
+            if token.text in QASM3_WORDS:
+                raise lexer.fault(
+                    token.at,
+                    "circuit.unsupported",
+                    f"{_LANGUAGE}, found the OpenQASM 3 construct {token}",
+                    construct=token.text,
+                )
+            raise lexer.fault(
+                token.at,
+                "circuit.undeclared_name",
+                f"expected a statement or a gate that is declared before, found {token}",
+                name=token.text[:40],
+            )
+        if isinstance(found, Definition) and found.body is None:
+            raise lexer.fault(
+                token.at,
+                "circuit.unsupported",
+                f"gate {token} is opaque: it has no definition to run",
+                construct="opaque",
+            )
+        return found
+
+    def _check_arity(self, lexer: Lexer, token: Token, target: Native | Definition, params: int, qubits: int) -> None:
+        if params != target.num_params or qubits != target.num_qubits:
+            raise lexer.fault(
+                token.at,
+                "circuit.bad_arity",
+                f"expected {target.num_params} parameters and {target.num_qubits} qubits for {token}, "
+                f"found {params} and {qubits}",
+            )
+
+    def _operation(self, lexer: Lexer) -> None:
+        token = lexer.next()
+        if token.text == "measure":
+            self._measure(lexer, token)
+        elif token.text == "reset":
+            operand = self._names.qubits(lexer)
+            self._spend(len(operand.bits), token.at)
+            self._ops.extend((_RESET, (bit,), (), 0) for bit in operand.bits)
+        elif token.kind != "name" or token.text in KEYWORDS:
+            raise lexer.fault(token.at, "circuit.syntax", f"expected an operation, found {token}")
+        else:
+            self._call(lexer, token)
+        lexer.expect(";")
+
+    def _call(self, lexer: Lexer, token: Token) -> None:
+        target = self._target(lexer, token)
+        at = lexer.token.at
+        arguments = tuple(float(steps[0]) for steps in self._arguments(lexer, _NO_FORMALS))
+        operands = self._operands(lexer)
+        self._check_arity(lexer, token, target, len(arguments), len(operands))
+        columns = self._broadcast(lexer, token, operands)
+        if isinstance(target, Native):
+            self._spend(len(columns), token.at)
+            params = target.fixed + arguments + target.trailing
+            self._ops.extend((target.gate, own, params, target.controls) for own in columns)
+            return
+        self._spend(target.size * len(columns), token.at, max(target.charge, 1) * len(columns))
+        try:
+            for own in columns:
+                target.expand(arguments, own, self._ops)
+        except NotFiniteError as error:
+            raise lexer.fault(at, "circuit.nonfinite_parameter", f"in gate {token}: {error}") from error
+
+    def _operands(self, lexer: Lexer) -> list[Operand]:
+        operands = [self._names.qubits(lexer)]
+        while lexer.accept(","):
+            operands.append(self._names.qubits(lexer))
+        return operands
+
+    def _broadcast(self, lexer: Lexer, token: Token, operands: list[Operand]) -> list[tuple[int, ...]]:
+        sizes = {len(operand.bits) for operand in operands if operand.whole}
+        if len(sizes) > 1:
+            raise lexer.fault(
+                token.at, "circuit.bad_arity", f"expected registers of one size, found sizes {sorted(sizes)[:8]}"
+            )
+        repeat = sizes.pop() if sizes else 1
+        columns = list(zip(*(o.bits if o.whole else o.bits * repeat for o in operands), strict=True))
+        for own in columns:
+            if len(set(own)) != len(own):
+                raise lexer.fault(
+                    token.at,
+                    "circuit.duplicate_qubit",
+                    f"expected different qubits for {token}, found {self._names.qubit_name(own)} twice",
+                )
+        return columns
+
+    def _measure(self, lexer: Lexer, token: Token) -> None:
+        source = self._names.qubits(lexer)
+        lexer.expect("->")
+        target = self._names.clbits(lexer)
+        if source.whole != target.whole or len(source.bits) != len(target.bits):
+            raise lexer.fault(
+                token.at,
+                "circuit.bad_measurement",
+                f"expected a qubit into a bit or registers of one size, found {source} and {target}",
+            )
+        self._spend(len(source.bits), token.at)
+        self._ops.extend((_MEASURE, (q,), (), c) for q, c in zip(source.bits, target.bits, strict=True))
+        self._measures = True
+
+    def _barrier(self, lexer: Lexer, token: Token) -> None:
+        bits: dict[Bit, None] = {}
+        for operand in self._operands(lexer):
+            bits.update(dict.fromkeys(operand.bits))
+        lexer.expect(";")
+        self._spend(1, token.at, 1 + len(bits) // 16)
+        self._ops.append((_BARRIER, tuple(bits), (), 0))
+
+    def _if(self, lexer: Lexer, token: Token) -> None:
+        lexer.expect("(")
+        register = self._names.classical_register(lexer)
+        lexer.expect("==")
+        value = lexer.expect_int("a whole number")
+        lexer.expect(")")
+        self._spend(1, token.at, 1 + register.size // 16)
+        index, start = len(self._conditions), len(self._ops)
+        self._ops.append((_IF, (), (), index))
+        if lexer.token.kind != "name" or lexer.token.text in ("if", "barrier"):
+            raise lexer.unexpected("a gate, measure or reset after if(...)")
+        self._operation(lexer)
+        length = len(self._ops) - start - 1
+        if length == 0 or value >> register.size:
+            # an empty body, or a value the register cannot take: nothing ever happens
+            del self._ops[start:]
+            return
+        if length == 1 or self._ops[-1][0] != _MEASURE:
+            self._conditions.append(Condition(ConditionKind.EQUALS, register.bits, value, length))
+            return
+        # measuring a register repeats the statement, and a bit written by one copy is read by the next
+        measures = self._ops[start + 1 :]
+        del self._ops[start:]
+        self._spend(2 * length, token.at)
+        for measure in measures:
+            self._ops.extend(((_IF, (), (), len(self._conditions)), measure))
+            self._conditions.append(Condition(ConditionKind.EQUALS, register.bits, value, 1))
+
+    def _spend(self, operations: int, at: int, charge: int = 0) -> None:
+        """Refuse before anything grows beyond the limit; a `charge` above `operations` stays charged."""
+        extra = max(charge - operations, 0)
+        if len(self._ops) + self._charged + operations + extra > self._limits.max_operations:
+            raise fault(
+                self._text,
+                at,
+                "circuit.too_many_ops",
+                f"the program expands to more than {self._limits.max_operations} operations here",
+                limit=self._limits.max_operations,
+            )
+        self._charged += extra

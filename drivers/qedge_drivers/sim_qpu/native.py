@@ -1,0 +1,227 @@
+"""qsim called through its own bindings: the one place that knows them.
+
+`qsimcirq` builds a cirq circuit, walks it several times and unpacks every shot in Python, which costs up to 50 times
+the kernel. The extension module alone loads in milliseconds without cirq. It is a private interface, so a self-test
+decides whether it is used; the version is pinned in `pyproject.toml`.
+
+Operation times are the running index of the operation: always legal, same kernel speed as parallel times.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import numpy as np
+
+from qedge_driver_api import Gate
+from qedge_driver_api.circuit import Op
+from qedge_drivers.sim_qpu.dense import MATRIX, State, apply_ops, zero_state
+from qedge_drivers.sim_qpu.gates import controlled, gate_matrix
+
+_PERIOD: Final = 4 * math.pi
+_FUSED_QUBITS: Final = 2
+_INSTRUCTION_SETS: Final[Mapping[int, str]] = {0: "avx512", 1: "avx2", 2: "sse"}
+_EXTRA_CONTROLS_AS_MATRIX: Final = 3
+"""Controlled gates on up to so many qubits go in as a matrix: qsim does not fuse its own controlled gates."""
+
+
+class NativeUnavailableError(Exception):
+    """The bindings are not there, or do not behave as they did when this module was written."""
+
+
+def _load(folder: Path, stem: str) -> ModuleType:
+    # the suffix list is this interpreter's own, so a module of another one is never loaded
+    for suffix in importlib.machinery.EXTENSION_SUFFIXES:
+        path = folder / f"{stem}{suffix}"
+        if path.exists():
+            spec = importlib.util.spec_from_file_location(f"qsimcirq.{stem}", path)
+            if spec is None or spec.loader is None:
+                break
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            return module
+    raise NativeUnavailableError(f"{folder} holds no {stem} for this interpreter")
+
+
+def load_qsim() -> ModuleType:
+    """Load qsim's extension for this CPU without importing cirq; raises `NativeUnavailableError`."""
+    spec = importlib.util.find_spec("qsimcirq")
+    if spec is None or spec.origin is None:
+        raise NativeUnavailableError("qsimcirq is not installed")
+    folder = Path(spec.origin).parent
+    try:
+        level = _load(folder, "qsim_decide").detect_instructions()
+        return _load(folder, f"qsim_{_INSTRUCTION_SETS.get(level, 'basic')}")
+    except (ImportError, AttributeError) as error:
+        raise NativeUnavailableError(str(error)) from error
+
+
+def _reduced(angle: float) -> float:
+    # parameters are cast to float32, which has no digits left for large angles
+    return math.fmod(angle, _PERIOD)
+
+
+def _half_turns(angle: float) -> float:
+    return _reduced(angle) / math.pi
+
+
+class NativeBackend:
+    """The kernel of qsim. Its state is complex64; qubit q is qsim's qubit q, so samples come back little-endian."""
+
+    name = "qsim"
+
+    def __init__(self) -> None:
+        self._qsim: Any = load_qsim()  # untyped extension
+        try:
+            self._kinds = self._plain_kinds()
+            self._turned = self._turned_kinds()
+            self._self_test()
+        except NativeUnavailableError:
+            raise
+        except Exception as error:  # whatever a changed binding raises means the same: do not use it
+            raise NativeUnavailableError(f"self-test: {error}") from error
+
+    def _plain_kinds(self) -> dict[int, Any]:
+        q = self._qsim
+        return {
+            Gate.X: q.kX,
+            Gate.Y: q.kY,
+            Gate.Z: q.kZ,
+            Gate.H: q.kH,
+            Gate.S: q.kS,
+            Gate.T: q.kT,
+            Gate.CX: q.kCX,
+            Gate.CZ: q.kCZ,
+            Gate.SWAP: q.kSWAP,
+            Gate.ISWAP: q.kISWAP,
+            Gate.CCX: q.kCCX,
+            Gate.CCZ: q.kCCZ,
+            Gate.CSWAP: q.kCSwapGate,
+        }
+
+    def _turned_kinds(self) -> dict[int, tuple[Any, Callable[[float], dict[str, float]]]]:
+        q = self._qsim
+
+        def phi(angle: float) -> dict[str, float]:
+            return {"phi": _reduced(angle)}
+
+        def phase(angle: float) -> dict[str, float]:
+            return {"exponent": _half_turns(angle), "global_shift": 0.0}
+
+        def rotation(angle: float) -> dict[str, float]:
+            return {"exponent": _half_turns(angle), "global_shift": -0.5}
+
+        return {
+            Gate.RX: (q.krx, phi),
+            Gate.RY: (q.kry, phi),
+            Gate.RZ: (q.krz, phi),
+            Gate.P: (q.kZPowGate, phase),
+            Gate.CP: (q.kCZPowGate, phase),
+            Gate.RXX: (q.kXXPowGate, rotation),
+            Gate.RYY: (q.kYYPowGate, rotation),
+            Gate.RZZ: (q.kZZPowGate, rotation),
+        }
+
+    def _circuit(self, num_qubits: int, ops: Sequence[Op]) -> Any:  # a qsim circuit
+        qsim = self._qsim
+        circuit = qsim.Circuit()
+        circuit.num_qubits = num_qubits
+        add_gate, add_matrix = qsim.add_gate, qsim.add_matrix_gate
+        kinds, turned = self._kinds, self._turned
+        matrices: dict[tuple[int, tuple[float, ...]], list[float]] = {}
+        for time, (gate, qubits, params, controls) in enumerate(ops):
+            if controls:
+                self._add_controlled(circuit, time, (gate, qubits, params, controls))
+            elif (kind := kinds.get(gate)) is not None:
+                add_gate(kind, time, qubits, {}, circuit)
+            elif (pair := turned.get(gate)) is not None:
+                add_gate(pair[0], time, qubits, pair[1](params[0]), circuit)
+            elif gate == MATRIX:
+                add_matrix(time, qubits, params, circuit)
+            else:
+                flat = matrices.get((gate, params))
+                if flat is None:
+                    flat = matrices[gate, params] = _flat(gate_matrix(gate, params))
+                add_matrix(time, qubits, flat, circuit)
+        return circuit
+
+    def _add_controlled(self, circuit: Any, time: int, op: Op) -> None:
+        gate, qubits, params, controls = op
+        matrix = gate_matrix(gate, params)
+        own = list(qubits[controls:])
+        if len(qubits) <= _EXTRA_CONTROLS_AS_MATRIX:
+            self._qsim.add_matrix_gate(time, list(qubits), _flat(controlled(matrix, controls)), circuit)
+            return
+        if not own:
+            # a controlled global phase is a phase gate on the last control
+            matrix = np.diag([1, matrix[0, 0]]).astype(np.complex128)
+            controls, own = controls - 1, [qubits[-1]]
+        self._qsim.add_matrix_gate(time, own, _flat(matrix), circuit)
+        self._qsim.control_last_gate(list(qubits[:controls]), [1] * controls, circuit)
+
+    def _options(self, circuit: Any, seed: int) -> dict[str, Any]:
+        return {
+            "c": circuit,
+            "f": _FUSED_QUBITS,
+            "t": 1,
+            "s": seed,
+            "v": 0,
+            "z": False,
+            "r": 1,
+            "g": False,
+            "gmode": 0,
+            "gsst": 512,
+            "gdb": 16,
+        }
+
+    def evolve(self, num_qubits: int, ops: Sequence[Op], state: State | None) -> State:
+        """See `Backend.evolve`."""
+        if not ops:
+            return zero_state(num_qubits) if state is None else state
+        start: Any = 0 if state is None else np.ascontiguousarray(state).view(np.float32)
+        out = self._qsim.qsim_simulate_fullstate(self._options(self._circuit(num_qubits, ops), 0), start)
+        amplitudes = np.asarray(out, dtype=np.float32).view(np.complex64)
+        if len(amplitudes) != 1 << num_qubits:
+            raise RuntimeError("qsim returned no state")
+        return amplitudes
+
+    def sample(self, num_qubits: int, ops: Sequence[Op], shots: int, rng: np.random.Generator) -> Sequence[int]:
+        """See `Backend.sample`; indices come back ascending."""
+        seed = int(rng.integers(1 << 32))
+        drawn: list[int] = self._qsim.qsim_sample_final(self._options(self._circuit(num_qubits, ops), seed), shots)
+        if len(drawn) != shots:
+            # a fault inside qsim goes to stderr and returns an empty list
+            raise RuntimeError(f"qsim returned {len(drawn)} of {shots} samples")
+        return drawn
+
+    def _self_test(self) -> None:
+        """Compare with numpy: order of qubits, of matrix rows and of samples; controls; start from a given state."""
+        x_on_last: Op = (Gate.X, (2,), (), 0)
+        if set(self.sample(3, [x_on_last], 7, np.random.default_rng(1))) != {4}:
+            raise NativeUnavailableError("self-test: qubits come back in another order")
+        ops: list[Op] = [
+            (Gate.H, (0,), (), 0),
+            (Gate.CRY, (0, 2), (0.7,), 0),
+            (Gate.U, (1,), (0.3, 1.1, -0.4), 0),
+            (Gate.CP, (1, 2), (0.9,), 0),
+            (Gate.RZZ, (0, 1), (9.0,), 0),
+            (Gate.SX, (3,), (), 0),
+            (Gate.X, (0, 1, 3, 2), (), 3),
+            (Gate.ISWAP, (3, 1), (), 0),
+        ]
+        first = self.evolve(4, ops[:3], None)
+        expected = apply_ops(4, ops, zero_state(4))
+        overlap = abs(np.vdot(self.evolve(4, ops[3:], first), expected))
+        if not math.isclose(overlap, 1.0, abs_tol=1e-5):
+            raise NativeUnavailableError(f"self-test: the state is wrong (overlap {overlap:.6f})")
+
+
+def _flat(matrix: np.ndarray[tuple[int, ...], np.dtype[np.complex128]]) -> list[float]:
+    flat: list[float] = np.ascontiguousarray(matrix).view(np.float64).ravel().tolist()
+    return flat
