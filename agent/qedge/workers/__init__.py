@@ -1,0 +1,1 @@
+"""Supervised child processes that host drivers and heavy kernels."""

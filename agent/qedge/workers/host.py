@@ -1,0 +1,197 @@
+"""The child process: `python -m qedge.workers.host FD TARGET` hosts one target for the daemon.
+
+The main thread runs the target's calls one after the other; a reader thread takes frames, so that a cancel or the end
+of the daemon is seen during a call; a third thread sends heartbeats.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import os
+import queue
+import resource
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from typing import Final, Protocol, cast
+
+from qedge.base.errors import QedgeError
+from qedge.workers.frames import LENGTH, Frame, Kind, check_length, decode, encode
+from qedge.workers.model import Msg
+
+HEARTBEAT_S: Final = 1.0
+_PR_SET_PDEATHSIG: Final = 1
+_RANDOM_WAIT_S: Final = 10.0
+
+
+class Target(Protocol):
+    """What a worker hosts; made once with `init`, then called by one thread."""
+
+    def handle(self, method: str, args: Mapping[str, object]) -> Msg:
+        """Answer one call; a `QedgeError` crosses to the caller as itself."""
+        ...
+
+
+class HostLink:
+    """What a target gets from its host: random bytes of the node's pool, and whether the call is still wanted."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._send_lock = threading.Lock()
+        self._random: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._random_lock = threading.Lock()
+        self.current_id = 0
+        self.cancelled_id = -1
+
+    def cancelled(self) -> bool:
+        """Say whether the call that runs now is no longer wanted."""
+        return self.cancelled_id == self.current_id
+
+    def random_bytes(self, number: int) -> bytes:
+        """Return `number` bytes of the node's pool."""
+        with self._random_lock:
+            self.send(Frame(Kind.RANDOM, body=number))
+            return self._random.get(timeout=_RANDOM_WAIT_S)
+
+    def give_random(self, data: bytes) -> None:
+        """Hand over the daemon's answer to `random_bytes` (the reader thread does)."""
+        self._random.put(data)
+
+    def send(self, frame: Frame) -> None:
+        """Write one frame; the process ends where the daemon is gone."""
+        try:
+            with self._send_lock:
+                self._channel.sendall(encode(frame))
+        except OSError:
+            os._exit(0)
+
+
+def _receive(channel: socket.socket) -> Frame:
+    header = _read_exactly(channel, LENGTH.size)
+    return decode(_read_exactly(channel, check_length(header)))
+
+
+def _read_exactly(channel: socket.socket, number: int) -> bytes:
+    data = bytearray(number)
+    view = memoryview(data)
+    while view:
+        got = channel.recv_into(view)
+        if got == 0:
+            raise EOFError
+        view = view[got:]
+    return bytes(data)
+
+
+def _read_frames(channel: socket.socket, link: HostLink, calls: queue.SimpleQueue[Frame]) -> None:
+    try:
+        while True:
+            frame = _receive(channel)
+            if frame.kind is Kind.CANCEL:
+                link.cancelled_id = frame.id
+            elif frame.kind is Kind.RANDOM and isinstance(frame.body, bytes):
+                link.give_random(frame.body)
+            else:
+                calls.put(frame)
+    except (EOFError, OSError, QedgeError):
+        os._exit(0)  # the daemon is gone; nobody waits for what the main thread computes
+
+
+def _beat(link: HostLink) -> None:
+    stop = threading.Event()
+    while not stop.wait(HEARTBEAT_S):
+        link.send(Frame(Kind.HEARTBEAT, body=resident_bytes()))
+
+
+def resident_bytes() -> int:
+    """Return the resident memory of this process in bytes."""
+    with open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize()
+
+
+def _address_space_bytes() -> int:
+    with open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[0]) * resource.getpagesize()
+
+
+def _die_with_parent() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == 1:
+        os._exit(0)  # the daemon died before the request took effect
+
+
+def _be_first_to_go() -> None:
+    # Without the right to change it the kernel chooses by size, which most often is a worker as well.
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
+        score.write("500")
+
+
+def _limit(what: int, value: int) -> None:
+    # A hardened unit may forbid setrlimit; then the cgroup's limits are what holds.
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(what, (value, value))
+
+
+def _load(target: str) -> type[object]:
+    module, _, name = target.partition(":")
+    return cast("type[object]", getattr(importlib.import_module(module), name))
+
+
+def _answer(target: Target, link: HostLink, frame: Frame) -> None:
+    link.current_id = frame.id
+    args = frame.body if isinstance(frame.body, dict) else {}
+    try:
+        result = target.handle(frame.name, args)
+        link.send(Frame(Kind.RESULT, frame.id, body=result))
+    except QedgeError as error:
+        link.send(_error_frame(frame.id, error))
+    except MemoryError:
+        link.send(_error_frame(frame.id, QedgeError("job.too_much_memory", "The worker ran out of memory.")))
+    except Exception as error:  # noqa: BLE001 - whatever a target raises must reach the caller
+        traceback.print_exc()
+        kind = type(error).__name__
+        link.send(_error_frame(frame.id, QedgeError("driver.fatal", f"The worker failed with {kind}: {error}")))
+
+
+def _error_frame(call_id: int, error: QedgeError) -> Frame:
+    details: dict[str, Msg] = dict(error.details)
+    return Frame(Kind.ERROR, call_id, error.code, {"message": error.message, "fix": error.fix, "details": details})
+
+
+def main(argv: list[str]) -> None:
+    """Serve the daemon on the inherited socket until it closes it."""
+    _die_with_parent()
+    _be_first_to_go()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is for the daemon
+    channel = socket.socket(fileno=int(argv[0]))
+    link = HostLink(channel)
+    first = _receive(channel)
+    init = first.body if isinstance(first.body, dict) else {}
+    memory, cpu = init.pop("memory_limit_bytes", 0), init.pop("cpu_limit_s", 0)
+    try:
+        target = cast("Target", cast("type", _load(argv[1]))(init, link))
+    except Exception as error:  # noqa: BLE001 - a target that cannot be made says why, then the process ends
+        reason = (
+            error if isinstance(error, QedgeError) else QedgeError("driver.fatal", f"{type(error).__name__}: {error}")
+        )
+        link.send(_error_frame(0, reason))
+        return
+    if isinstance(memory, int) and memory > 0:
+        _limit(resource.RLIMIT_AS, _address_space_bytes() + memory)
+    if isinstance(cpu, int) and cpu > 0:
+        _limit(resource.RLIMIT_CPU, cpu)
+    calls: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+    threading.Thread(target=_read_frames, args=(channel, link, calls), daemon=True).start()
+    threading.Thread(target=_beat, args=(link,), daemon=True).start()
+    link.send(Frame(Kind.READY, body=resident_bytes()))
+    while True:
+        _answer(target, link, calls.get())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

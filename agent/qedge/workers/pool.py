@@ -1,0 +1,241 @@
+"""A set of like workers: calls go to any that is free, the dead are replaced, spares stand warm."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from qedge.base.backoff import Backoff
+from qedge.base.clock import Clock
+from qedge.base.errors import QedgeError
+from qedge.base.ids import RandomBytes
+from qedge.base.log import get_logger
+from qedge.base.metrics import Metrics
+from qedge.base.service import Ready
+from qedge.wire.node import WorkerView
+from qedge.workers.model import WORKER_STATES, Msg, WorkerEvent, WorkerSpec, WorkerState
+from qedge.workers.process import WorkerProcess
+
+_LOG: Final = get_logger("workers")
+_CHECK_S: Final = 2.0
+_STEADY_S: Final = 30.0
+"""A worker that lived this long starts anew without counting its earlier failures."""
+
+Prepare = Callable[[WorkerProcess], Awaitable[None]]
+"""Makes a fresh worker fit for calls (opens its driver); raises where it cannot."""
+
+
+@dataclass(slots=True)
+class _Slot:
+    name: str
+    state: WorkerState = WorkerState.STARTING
+    process: WorkerProcess | None = None
+    restarts: int = 0
+    failures: int = 0
+    error: QedgeError | None = None
+
+
+class WorkerPool:
+    """`size` workers run calls, `spares` more stand ready so that a death costs no start-up time.
+
+    Any ready worker may take a call; at most `size` run at once. The service is ready at once: nobody waits for workers
+    but those who call them, each until its own deadline.
+    """
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        *,
+        size: int,
+        spares: int,
+        clock: Clock,
+        metrics: Metrics,
+        random_bytes: RandomBytes,
+        uniform: Callable[[], float],
+        prepare: Prepare | None = None,
+        on_change: Callable[[], None] = lambda: None,
+        backoff: Backoff = Backoff(base_s=0.1, cap_s=10.0),  # noqa: B008 - frozen
+    ) -> None:
+        self._spec = spec
+        self._size = size
+        self._clock = clock
+        self._metrics = metrics
+        self._random_bytes = random_bytes
+        self._uniform = uniform
+        self._prepare = prepare
+        self._on_change = on_change
+        self._backoff = backoff
+        self._slots = [_Slot(f"{spec.name}-{index}") for index in range(size + spares)]
+        self._running = 0
+        self._freed = asyncio.Condition()
+
+    @property
+    def name(self) -> str:
+        """Name of the service."""
+        return f"workers-{self._spec.name}"
+
+    @property
+    def is_up(self) -> bool:
+        """Say whether at least one worker can take or runs a call."""
+        return any(slot.state in (WorkerState.READY, WorkerState.BUSY) for slot in self._slots)
+
+    @property
+    def last_error(self) -> QedgeError | None:
+        """Return why the newest failed start failed; None once a worker is ready again."""
+        return next((slot.error for slot in self._slots if slot.error is not None), None)
+
+    def views(self) -> tuple[WorkerView, ...]:
+        """Describe all workers; those beyond the ones that work are shown as spares."""
+        ready = [slot for slot in self._slots if slot.state is WorkerState.READY]
+        busy = sum(slot.state is WorkerState.BUSY for slot in self._slots)
+        spare = {id(slot) for slot in ready[max(0, self._size - busy) :]}
+        return tuple(
+            WorkerView(
+                name=slot.name,
+                state=slot.state.value,
+                pid=slot.process.pid if slot.process is not None and slot.process.is_alive else 0,
+                restarts=slot.restarts,
+                spare=id(slot) in spare,
+            )
+            for slot in self._slots
+        )
+
+    async def call(self, method: str, args: Mapping[str, Msg], *, deadline_s: float) -> Msg:
+        """Run one method on a free worker; waiting for one counts towards the deadline."""
+        deadline_ns = self._clock.now_ns() + round(deadline_s * 1e9)
+        slot = await self._acquire(deadline_s)
+        outcome = "ok"
+        try:
+            process = slot.process
+            if process is None:
+                raise self._unavailable()
+            left_s = max(0.01, (deadline_ns - self._clock.now_ns()) / 1e9)
+            return await process.call(method, args, deadline_s=left_s)
+        except QedgeError as error:
+            outcome = error.code
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            self._metrics.add("qedge_worker_calls_total", (self._spec.name, outcome))
+            self._running -= 1
+            if slot.state is WorkerState.BUSY and slot.process is not None and slot.process.is_alive:
+                self._step(slot, WorkerEvent.ANSWERED)
+            await self._wake()
+
+    async def call_each(self, method: str, args: Mapping[str, Msg], *, deadline_s: float) -> list[Msg]:
+        """Run one method on every worker that is up, idle or not in turn; raises the first error."""
+        processes = [slot.process for slot in self._slots if slot.process is not None and slot.process.is_alive]
+        return list(await asyncio.gather(*(p.call(method, args, deadline_s=deadline_s) for p in processes)))
+
+    async def restart(self, reason: str) -> None:
+        """Kill every worker; each comes back by itself with whatever `prepare` now does."""
+        await asyncio.gather(*(slot.process.kill(reason) for slot in self._slots if slot.process is not None))
+
+    async def run(self, ready: Ready) -> None:
+        """Keep all workers alive until cancelled."""
+        ready()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for slot in self._slots:
+                    group.create_task(self._keep(slot))
+        finally:
+            for slot in self._slots:
+                if WORKER_STATES.allows(slot.state, WorkerEvent.STOPPED):
+                    self._step(slot, WorkerEvent.STOPPED)
+
+    async def _keep(self, slot: _Slot) -> None:
+        while True:
+            reason = await self._live(slot)
+            self._step(slot, WorkerEvent.DIED)
+            slot.restarts += 1
+            self._metrics.add("qedge_worker_restarts_total", (slot.name, reason.split(" ")[0]))
+            delay_s = 0.0 if reason == "recycled" else self._backoff.delay_s(slot.failures, self._uniform())
+            slot.failures += 1
+            await asyncio.sleep(delay_s)
+            self._step(slot, WorkerEvent.RESTARTED)
+
+    async def _live(self, slot: _Slot) -> str:
+        """Run one process from start to death and return why it died."""
+        process = slot.process = WorkerProcess(self._spec, clock=self._clock, random_bytes=self._random_bytes)
+        started_ns = self._clock.now_ns()
+        try:
+            await process.start()
+            if self._prepare is not None:
+                await self._prepare(process)
+        except QedgeError as error:
+            slot.error = error
+            await process.close()
+            return "start"
+        except BaseException:
+            await process.close()
+            raise
+        try:
+            slot.error = None
+            self._step(slot, WorkerEvent.PREPARED)
+            start_s = (self._clock.now_ns() - started_ns) / 1e9
+            _LOG.info("worker.started", worker=slot.name, pid=process.pid, start_s=round(start_s, 3))
+            await self._wake()
+            reason = await self._watch(slot, process)
+            _LOG.warning("worker.died", worker=slot.name, pid=process.pid, exit=reason)
+            if (self._clock.now_ns() - started_ns) / 1e9 > _STEADY_S:
+                slot.failures = 0
+            return reason
+        finally:
+            await process.close()
+
+    async def _watch(self, slot: _Slot, process: WorkerProcess) -> str:
+        dead = asyncio.ensure_future(process.wait_dead())
+        try:
+            while True:
+                done, _ = await asyncio.wait({dead}, timeout=_CHECK_S)
+                if done:
+                    return dead.result()
+                self._metrics.set("qedge_worker_memory_bytes", process.resident_bytes, (slot.name,))
+                if slot.state is not WorkerState.READY:
+                    continue  # a kernel may hold the interpreter for seconds; its call's deadline decides
+                if process.silent_s > self._spec.heartbeat_timeout_s:
+                    await process.kill("silent")
+                elif process.calls >= self._spec.max_calls:
+                    await process.kill("recycled")
+        finally:
+            dead.cancel()
+
+    async def _acquire(self, deadline_s: float) -> _Slot:
+        try:
+            async with asyncio.timeout(deadline_s), self._freed:
+                while True:
+                    slot = self._free_slot()
+                    if slot is not None:
+                        self._step(slot, WorkerEvent.CALLED)
+                        self._running += 1
+                        return slot
+                    await self._freed.wait()
+        except TimeoutError:
+            raise self._unavailable() from None
+
+    def _free_slot(self) -> _Slot | None:
+        if self._running >= self._size:
+            return None
+        return next((slot for slot in self._slots if slot.state is WorkerState.READY), None)
+
+    async def _wake(self) -> None:
+        async with self._freed:
+            self._freed.notify_all()
+
+    def _unavailable(self) -> QedgeError:
+        return self.last_error or QedgeError(
+            "worker.unavailable",
+            f"No worker of {self._spec.name} was free in time.",
+            fix="Try again; `qedge drivers list` shows how the driver is.",
+        )
+
+    def _step(self, slot: _Slot, event: WorkerEvent) -> None:
+        slot.state = WORKER_STATES.next(slot.state, event)
+        up = slot.state in (WorkerState.READY, WorkerState.BUSY)
+        self._metrics.set("qedge_worker_up", 1.0 if up else 0.0, (slot.name,))
+        if event not in (WorkerEvent.CALLED, WorkerEvent.ANSWERED):
+            self._on_change()

@@ -1,0 +1,253 @@
+"""One child process as the daemon sees it: start, call with a deadline, kill."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Mapping
+from typing import Final
+
+from qedge.base.clock import Clock
+from qedge.base.errors import ERROR_CODES, Detail, QedgeError
+from qedge.base.ids import RandomBytes
+from qedge.base.log import get_logger
+from qedge.workers.frames import LENGTH, Frame, Kind, check_length, decode, encode
+from qedge.workers.model import Msg, WorkerSpec
+
+_LOG: Final = get_logger("workers")
+_CANCEL_GRACE_S: Final = 0.25
+_MAX_RANDOM_BYTES: Final = 1 << 20
+_MAX_LINE_BYTES: Final = 2000
+_QUIET_ENV: Final[Mapping[str, str]] = {
+    # One thread a worker: spinning OpenMP threads of several workers make each other slow (measured up to 10 times).
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "passive",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+class WorkerProcess:
+    """A running worker. `on_exit` of the owner is `wait_dead`; after death every call raises `worker.crashed`."""
+
+    def __init__(self, spec: WorkerSpec, *, clock: Clock, random_bytes: RandomBytes) -> None:
+        self._spec = spec
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Msg]] = {}
+        self._dead = asyncio.Event()
+        self._ready: asyncio.Future[None] | None = None
+        self._process: Process | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._kill_reason = ""
+        self._beat_ns = 0
+        self.resident_bytes = 0
+        self.calls = 0
+
+    @property
+    def pid(self) -> int:
+        """Process id, 0 before the start."""
+        return self._process.pid if self._process is not None else 0
+
+    @property
+    def is_alive(self) -> bool:
+        """Say whether calls can be made."""
+        return self._process is not None and not self._dead.is_set()
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last sign of life."""
+        return (self._clock.now_ns() - self._beat_ns) / 1e9
+
+    async def start(self) -> None:
+        """Start the process and wait until its target is made; raises `QedgeError` where it is not."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            env = {**os.environ, **_QUIET_ENV, **self._spec.env}
+            for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+                env.pop(name, None)
+            command = (sys.executable, "-m", "qedge.workers.host", str(theirs.fileno()), self._spec.target)
+            self._process = await asyncio.create_subprocess_exec(
+                *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=env, pass_fds=(theirs.fileno(),)
+            )
+        reader, self._writer = await asyncio.open_connection(sock=ours)
+        self._ready = asyncio.get_running_loop().create_future()
+        self._beat_ns = self._clock.now_ns()
+        spawn = asyncio.get_running_loop().create_task
+        self._tasks = [spawn(self._pump(reader)), spawn(self._reap(self._process))]
+        self._tasks += [spawn(self._log_lines(pipe)) for pipe in (self._process.stdout, self._process.stderr) if pipe]
+        limits = {"memory_limit_bytes": self._spec.memory_limit_bytes, "cpu_limit_s": self._spec.cpu_limit_s}
+        try:
+            await self._send(Frame(Kind.INIT, body={**self._spec.init, **limits}))
+            async with asyncio.timeout(self._spec.start_timeout_s):
+                await self._ready
+        except TimeoutError:
+            await self.kill("start timeout")
+            raise QedgeError(
+                "worker.deadline", f"The worker {self._spec.name} did not start within {self._spec.start_timeout_s} s."
+            ) from None
+        except BaseException:
+            await self.kill("start failed")
+            raise
+
+    async def call(self, method: str, args: Mapping[str, Msg], *, deadline_s: float) -> Msg:
+        """Run one method; kills the process where the deadline passes or the caller is cancelled and it goes on."""
+        call_id = next(self._ids)
+        answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        self._waiting[call_id] = answer
+        self.calls += 1
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._send(Frame(Kind.CALL, call_id, method, dict(args)))
+                return await answer
+        except TimeoutError:
+            await self.kill("deadline")
+            raise QedgeError(
+                "worker.deadline",
+                f"{self._spec.name} did not answer {method!r} within {deadline_s:g} s and was replaced.",
+                fix="Try again, or give the request more time.",
+                deadline_s=deadline_s,
+            ) from None
+        except asyncio.CancelledError:
+            await self._call_off(call_id, answer)
+            raise
+        finally:
+            self._waiting.pop(call_id, None)
+
+    async def wait_dead(self) -> str:
+        """Wait for the end of the process and return why: a reason of ours, `signal N` or `exit N`."""
+        await self._dead.wait()
+        code = self._process.returncode if self._process is not None else None
+        if self._kill_reason:
+            return self._kill_reason
+        return f"signal {-code}" if code is not None and code < 0 else f"exit {code}"
+
+    async def kill(self, reason: str) -> None:
+        """End the process at once; idempotent."""
+        if self._process is None or self._dead.is_set():
+            return
+        self._kill_reason = self._kill_reason or reason
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGKILL)
+        await asyncio.shield(self._dead.wait())
+
+    async def close(self) -> None:
+        """Kill the process and wait for everything that belongs to it."""
+        await self.kill("stop")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _call_off(self, call_id: int, answer: asyncio.Future[Msg]) -> None:
+        if self._dead.is_set():
+            return
+        with contextlib.suppress(QedgeError):
+            await self._send(Frame(Kind.CANCEL, call_id))
+        done, _ = await asyncio.wait({answer}, timeout=_CANCEL_GRACE_S)
+        if done:
+            answer.exception()  # retrieved, so that nobody is told of an error that nobody waits for
+        else:
+            await self.kill("cancelled")
+
+    async def _send(self, frame: Frame) -> None:
+        if self._writer is None or self._dead.is_set():
+            raise self._crashed()
+        try:
+            self._writer.write(encode(frame))
+            await self._writer.drain()
+        except OSError:
+            raise self._crashed() from None
+
+    async def _pump(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while True:
+                length = check_length(await reader.readexactly(LENGTH.size))
+                await self._take(decode(await reader.readexactly(length)))
+        except (asyncio.IncompleteReadError, OSError):
+            return  # the process ended; `_reap` says how
+        except QedgeError as error:
+            _LOG.warning("worker.killed", worker=self._spec.name, pid=self.pid, reason=str(error))
+            self._fail_all(error)
+            await self.kill("bad answer")
+
+    async def _take(self, frame: Frame) -> None:
+        self._beat_ns = self._clock.now_ns()
+        if frame.kind is Kind.HEARTBEAT and isinstance(frame.body, int):
+            self.resident_bytes = frame.body
+        elif frame.kind is Kind.RANDOM and isinstance(frame.body, int) and 0 < frame.body <= _MAX_RANDOM_BYTES:
+            await self._send(Frame(Kind.RANDOM, body=self._random_bytes(frame.body)))
+        elif frame.kind is Kind.READY and self._ready is not None and not self._ready.done():
+            self._ready.set_result(None)
+        elif frame.kind is Kind.RESULT:
+            waiting = self._waiting.get(frame.id)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(frame.msg)
+        elif frame.kind is Kind.ERROR:
+            self._take_error(frame)
+        else:
+            raise QedgeError("worker.bad_answer", f"The worker {self._spec.name} sent a frame that makes no sense.")
+
+    def _take_error(self, frame: Frame) -> None:
+        error = _error_of(frame)
+        waiting: asyncio.Future[Msg] | asyncio.Future[None] | None = self._waiting.get(frame.id)
+        if frame.id == 0:
+            waiting = self._ready
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(error)
+
+    async def _reap(self, process: Process) -> None:
+        await process.wait()
+        self._dead.set()
+        self._fail_all(self._crashed())
+        if self._writer is not None:
+            self._writer.close()
+
+    def _fail_all(self, error: QedgeError) -> None:
+        pending: list[asyncio.Future[Msg] | asyncio.Future[None]] = [*self._waiting.values()]
+        if self._ready is not None:
+            pending.append(self._ready)
+        for future in pending:
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # retrieved here in case its waiter is already gone
+
+    def _crashed(self) -> QedgeError:
+        return QedgeError(
+            "worker.crashed", f"The worker {self._spec.name} died while it was asked.", fix="Try again.", pid=self.pid
+        )
+
+    async def _log_lines(self, pipe: asyncio.StreamReader) -> None:
+        with contextlib.suppress(OSError):
+            while line := await _read_line(pipe):
+                _LOG.info("worker.output", worker=self._spec.name, line=line.decode("utf-8", "replace").rstrip())
+
+
+async def _read_line(pipe: asyncio.StreamReader) -> bytes:
+    try:
+        return (await pipe.readline())[:_MAX_LINE_BYTES]
+    except ValueError:
+        return b"(a line too long to show)\n"
+
+
+def _error_of(frame: Frame) -> QedgeError:
+    body = frame.msg if isinstance(frame.msg, dict) else {}
+    code = frame.name if frame.name in ERROR_CODES else "driver.fatal"
+    error = QedgeError(code, str(body.get("message", "")), fix=str(body.get("fix", "")))
+    details = body.get("details")
+    if isinstance(details, dict):
+        plain: dict[str, Detail] = {
+            str(key): value
+            for key, value in details.items()
+            if value is None or isinstance(value, (str, int, float, bool))
+        }
+        error.details = plain
+    return error
