@@ -1,0 +1,71 @@
+# Everything a fresh clone needs: `make demo`, `make test`. Each target makes the virtual environment it needs;
+# a stamp file makes the second run quick.
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_STAMP := $(VENV)/.ready-run
+DEV_STAMP := $(VENV)/.ready-dev
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+
+# The first interpreter that is new enough and can make virtual environments; PYTHON=/path/to/python names another.
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python3 python; do \
+	$$name -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo run test test-long check docs lock build clean
+
+help: ## show what can be made
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo 'qedge needs Python 3.11 or newer with its venv module; fix: install python3.11 and python3.11-venv, or run make PYTHON=/path/to/python' >&2; exit 69; }
+	@echo "Making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(RUN_STAMP): locks/run.txt pyproject.toml | $(BIN)/python
+	@echo 'Installing qedge'
+	@$(PIP) install -r locks/run.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV_STAMP): locks/dev.txt $(RUN_STAMP)
+	@echo 'Installing what the tests and checks need'
+	@$(PIP) install -r locks/dev.txt
+	@touch $@
+
+setup: $(DEV_STAMP) ## make the virtual environment with all tools
+
+demo: $(RUN_STAMP) ## start a real node and show it at work and under faults
+	@$(BIN)/qedge demo $(ARGS)
+
+run: $(RUN_STAMP) ## run a node in the foreground
+	@$(BIN)/qedge run $(ARGS)
+
+test: $(DEV_STAMP) ## all tests but the long ones
+	@$(BIN)/python -m pytest -m 'not long' $(ARGS)
+
+test-long: $(DEV_STAMP) ## the same claims with larger numbers
+	@$(BIN)/python -m pytest -m long $(ARGS)
+
+check: $(DEV_STAMP) ## style, types, layers, fresh documentation, licences
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python docs/generate.py --check
+	@$(BIN)/python -m pytest -q -p no:randomly tests/house/test_licences.py
+
+docs: $(DEV_STAMP) ## write the generated pages and configs/agent.full.toml again
+	@$(BIN)/python docs/generate.py
+
+lock: $(DEV_STAMP) ## write the installed versions to locks/
+	@$(BIN)/python packaging/lock.py
+
+build: $(DEV_STAMP) ## build all wheels into dist/
+	@$(BIN)/python -m hatchling build -t wheel -d dist
+	@for part in packaging/*/; do \
+		(cd "$$part" && $(CURDIR)/$(BIN)/python -m hatchling build -t wheel -d $(CURDIR)/dist) || exit 1; done
+
+clean: ## remove the virtual environment and everything made
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
