@@ -42,6 +42,7 @@ class Browser:
         self._reader: asyncio.Task[None] | None = None
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._ids = itertools.count(1)
+        self._loaded = asyncio.Event()
         self.console: list[str] = []
         self.requested: list[str] = []
 
@@ -71,6 +72,8 @@ class Browser:
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
+        if self._socket is not None:
+            await self._socket.close()
         if self._http is not None:
             await self._http.close()
         if self._process is not None:
@@ -100,8 +103,18 @@ class Browser:
         await self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     async def open(self, url: str) -> None:
-        """Go to `url`."""
-        await self.call("Page.navigate", url=url)
+        """Go to `url` and wait until it is loaded."""
+        await self._load("Page.navigate", url=url)
+
+    async def reload(self) -> None:
+        """Load the page again."""
+        await self._load("Page.reload")
+
+    async def _load(self, method: str, **params: Any) -> None:
+        self._loaded.clear()
+        await self.call(method, **params)
+        async with asyncio.timeout(30):
+            await self._loaded.wait()
 
     async def value(self, expression: str) -> Any:
         """Evaluate JavaScript in the page."""
@@ -145,6 +158,8 @@ class Browser:
                         answer.set_exception(AssertionError(event["error"]))
                     else:
                         answer.set_result(event["result"])
+            elif event["method"] == "Page.loadEventFired":
+                self._loaded.set()
             elif event["method"] == "Log.entryAdded":
                 self.console.append(event["params"]["entry"]["text"])
             elif event["method"] == "Runtime.exceptionThrown":

@@ -61,7 +61,7 @@ async def test_a_link_works_once_and_a_reload_keeps_the_session(tmp_path: Path) 
         await browser.until(DASHBOARD)
         assert "link=" not in await browser.value("location.href")
         assert await browser.value("document.cookie") == ""
-        await browser.call("Page.reload")
+        await browser.reload()
         await browser.until(f"{DASHBOARD} && {LIVE}")
         await browser.value("sessionStorage.clear()")
         await browser.open("about:blank")

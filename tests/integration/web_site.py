@@ -38,9 +38,12 @@ class Site:
 
 
 @asynccontextmanager
-async def serving(tmp_path: Path, *, instant: bool = True, **settings: Any) -> AsyncIterator[Site]:
+async def serving(
+    tmp_path: Path, *, instant: bool = True, node: FakeNode | None = None, **settings: Any
+) -> AsyncIterator[Site]:
+    """Serve a fake node at `tmp_path / "qedge.sock"`; `settings` are those of `WebConfig`."""
     metrics = Metrics()
-    node = FakeNode(SystemClock(), os.urandom, instant=instant)
+    node = FakeNode(SystemClock(), os.urandom, instant=instant) if node is None else node
     service = WebService(
         WebConfig(**settings),
         node,

@@ -114,7 +114,11 @@ def table_lines(header: Sequence[str], rows: Sequence[Sequence[str]], *, termina
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(shorten(cell, width).ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+    return "  ".join(_fit(cell, width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _fit(cell: str, width: int) -> str:
+    return cell.ljust(width) if len(cell) <= width else f"{cell[: width - 1]}…"
 
 
 _GOOD: Final = frozenset({"ready", "up", "done", "busy", "running", "healthy"})
@@ -131,6 +135,7 @@ def paint_states(line: str, terminal: Terminal) -> str:
 
 def paint_state(word: str, terminal: Terminal) -> str:
     """Colour one word if it is a state."""
+    word = clean(word)
     if word in _GOOD:
         return terminal.good(word)
     if word in _BAD:

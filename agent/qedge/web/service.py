@@ -70,7 +70,8 @@ class WebService:
     async def run(self, ready: Ready) -> None:
         """Serve until cancelled."""
         assets = await asyncio.to_thread(load_assets)
-        unix = open_unix(self._socket_path, socket_mode(self._config), self._config.socket_group)
+        mode, group = socket_mode(self._config), self._config.socket_group
+        unix = await asyncio.to_thread(open_unix, self._socket_path, mode, group)  # asks whoever is there already
         inode = self._socket_path.lstat().st_ino
         tcp: socket.socket | None = None
         hub = EventHub(
