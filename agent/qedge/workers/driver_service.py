@@ -112,7 +112,7 @@ class DriverService:
         """What the driver said of itself when it was opened last."""
         return self._properties
 
-    async def call(self, method: str, args: Mapping[str, Msg], *, deadline_s: float) -> Msg:
+    async def call(self, method: str, args: Mapping[str, Msg], *, deadline_s: float, light: bool = False) -> Msg:
         """Call the driver; raises `driver.locked` and whatever the worker raises."""
         if self._admin is AdminState.LOCKED:
             raise QedgeError(
@@ -121,7 +121,7 @@ class DriverService:
                 fix=f"`qedge drivers unlock {self.instance}`.",
             )
         try:
-            return await self._pool.call(method, args, deadline_s=deadline_s)
+            return await self._pool.call(method, args, deadline_s=deadline_s, light=light)
         except QedgeError as error:
             if error.code in ("driver.lied", "worker.bad_answer", "worker.deadline", "driver.fatal"):
                 _LOG.warning("driver.failed", driver=self.instance, code=error.code, error=str(error))
@@ -184,10 +184,10 @@ class DriverService:
             await asyncio.sleep(self._workers.health_interval_s)
             if not self._pool.is_up or self._admin is AdminState.LOCKED:
                 continue
-            if any(worker.state == "busy" for worker in self._pool.views()) and self.config.workers == 1:
+            if all(worker.state != "ready" for worker in self._pool.views()):
                 continue  # a driver has one thread; its running call has a deadline of its own
             try:
-                answer = await self._pool.call("health", {}, deadline_s=self._workers.call_deadline_s)
+                answer = await self._pool.call("health", {}, deadline_s=self._workers.call_deadline_s, light=True)
             except QedgeError as error:
                 if error.code != "worker.unavailable":
                     self._set_operating(OperatingState.DOWN, str(error), error.code)

@@ -102,10 +102,13 @@ class WorkerPool:
             for slot in self._slots
         )
 
-    async def call(self, method: str, args: Mapping[str, Msg], *, deadline_s: float) -> Msg:
-        """Run one method on a free worker; waiting for one counts towards the deadline."""
+    async def call(self, method: str, args: Mapping[str, Msg], *, deadline_s: float, light: bool = False) -> Msg:
+        """Run one method on a free worker; waiting for one counts towards the deadline.
+
+        `light` calls (parsing, health) may also use a spare, so that they do not stand behind a long run.
+        """
         deadline_ns = self._clock.now_ns() + round(deadline_s * 1e9)
-        slot = await self._acquire(deadline_s)
+        slot = await self._acquire(deadline_s, light=light)
         outcome = "ok"
         try:
             process = slot.process
@@ -121,7 +124,7 @@ class WorkerPool:
             raise
         finally:
             self._metrics.add("qedge_worker_calls_total", (self._spec.name, outcome))
-            self._running -= 1
+            self._running -= not light
             if slot.state is WorkerState.BUSY and slot.process is not None and slot.process.is_alive:
                 self._step(slot, WorkerEvent.ANSWERED)
             await self._wake()
@@ -204,21 +207,21 @@ class WorkerPool:
         finally:
             dead.cancel()
 
-    async def _acquire(self, deadline_s: float) -> _Slot:
+    async def _acquire(self, deadline_s: float, *, light: bool) -> _Slot:
         try:
             async with asyncio.timeout(deadline_s), self._freed:
                 while True:
-                    slot = self._free_slot()
+                    slot = self._free_slot(light=light)
                     if slot is not None:
                         self._step(slot, WorkerEvent.CALLED)
-                        self._running += 1
+                        self._running += not light
                         return slot
                     await self._freed.wait()
         except TimeoutError:
             raise self._unavailable() from None
 
-    def _free_slot(self) -> _Slot | None:
-        if self._running >= self._size:
+    def _free_slot(self, *, light: bool) -> _Slot | None:
+        if not light and self._running >= self._size:
             return None
         return next((slot for slot in self._slots if slot.state is WorkerState.READY), None)
 

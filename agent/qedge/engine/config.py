@@ -1,0 +1,43 @@
+"""Settings of the job service."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from qedge.engine.qasm2.model import ParseLimits
+
+
+class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[engine]`: what jobs may cost, and how long they are kept."""
+
+    max_shots: Annotated[int, msgspec.Meta(description="Most shots of one job.", ge=1, le=10**9)] = 1_000_000
+    max_result_bytes: Annotated[
+        int, msgspec.Meta(description="Largest result, estimated before the run.", ge=1024, le=2**30)
+    ] = 16 * 2**20
+    memory_share: Annotated[
+        float, msgspec.Meta(description="Share of the free memory that jobs may take together.", gt=0, le=1)
+    ] = 0.8
+    queue_limit: Annotated[
+        int, msgspec.Meta(description="Jobs that may wait; any further one is refused.", ge=1, le=10**6)
+    ] = 10_000
+    prepare_deadline_s: Annotated[
+        float, msgspec.Meta(description="Time to parse and estimate a program.", ge=0.1, le=600)
+    ] = 20.0
+    run_deadline_s: Annotated[
+        float, msgspec.Meta(description="Longest run of one job; its worker is then replaced.", ge=0.1, le=86_400)
+    ] = 300.0
+    no_qpu_limit_s: Annotated[
+        float, msgspec.Meta(description="A job that finds no QPU for this long fails.", ge=1, le=86_400)
+    ] = 600.0
+    max_attempts: Annotated[
+        int, msgspec.Meta(description="Runs of a job whose worker dies under it, the first one included.", ge=1, le=10)
+    ] = 2
+    keep_s: Annotated[float, msgspec.Meta(description="Ended jobs are forgotten after this time.", ge=60, le=10**9)] = (
+        7 * 86_400.0
+    )
+    keep_jobs: Annotated[
+        int, msgspec.Meta(description="Ended jobs beyond this number are forgotten, oldest first.", ge=1, le=10**7)
+    ] = 20_000
+    limits: Annotated[ParseLimits, msgspec.Meta(description="Bounds of one program.")] = ParseLimits()

@@ -1,0 +1,258 @@
+"""The jobs table: what was accepted, and how it ended."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from qedge.base.errors import QedgeError
+from qedge.engine.model import FINAL_STATES, Job
+from qedge.wire.jobs import JobEstimate, JobResult, JobState, JobSubmission, JobView, Register
+from qedge.wire.problem import Problem, problem_of
+from qedge.workers.model import Msg
+
+_ENCODE: Final = msgspec.msgpack.Encoder().encode
+_SUBMISSION: Final = msgspec.msgpack.Decoder(JobSubmission)
+_ESTIMATE: Final = msgspec.msgpack.Decoder(JobEstimate)
+_RESULT: Final = msgspec.msgpack.Decoder(JobResult)
+_PROBLEM: Final = msgspec.msgpack.Decoder(Problem)
+_COLUMNS: Final = (
+    "id, state, client, submission, estimate, submitted_utc_ns, started_utc_ns, ended_utc_ns, expires_utc_ns, attempts"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One row without its result."""
+
+    id: str
+    state: JobState
+    client: str
+    submission: JobSubmission
+    estimate: JobEstimate
+    submitted_utc_ns: int
+    started_utc_ns: int
+    ended_utc_ns: int
+    expires_utc_ns: int
+    attempts: int
+
+
+def request_hash(submission: JobSubmission) -> bytes:
+    """Identify what was asked, for the idempotency key."""
+    return hashlib.sha256(_ENCODE(submission)).digest()
+
+
+def insert(connection: sqlite3.Connection, job: Job) -> str:
+    """Accept a job. Returns its id, or that of the job the client's key already stands for; raises `job.conflict`."""
+    key, digest = job.submission.client_key, request_hash(job.submission)
+    if key:
+        known = find_by_key(connection, job.client, job.submission)
+        if known:
+            return known
+    connection.execute(
+        "INSERT INTO jobs (id, state, client, client_key, request_hash, priority, submitted_utc_ns, expires_utc_ns,"
+        " submission, estimate) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            job.id,
+            JobState.QUEUED.value,
+            job.client,
+            key,
+            digest,
+            job.submission.priority,
+            job.submitted_utc_ns,
+            job.expires_utc_ns,
+            # The seed is part of what was accepted: a re-run after a restart must give the same counts.
+            _ENCODE(msgspec.structs.replace(job.submission, seed=job.seed)),
+            _ENCODE(job.estimate),
+        ),
+    )
+    return job.id
+
+
+def find_by_key(connection: sqlite3.Connection, client: str, submission: JobSubmission) -> str:
+    """Return the id of the job that this client's key stands for, or nothing; raises `job.conflict`."""
+    row = connection.execute(
+        "SELECT id, request_hash FROM jobs WHERE client = ? AND client_key = ? AND client_key <> ''",
+        (client, submission.client_key),
+    ).fetchone()
+    if row is None:
+        return ""
+    if row[1] != request_hash(submission):
+        raise QedgeError(
+            "job.conflict",
+            f"The key {submission.client_key!r} already stands for another request.",
+            fix="Use a new key for a new request.",
+            job=row[0],
+        )
+    return str(row[0])
+
+
+def start(connection: sqlite3.Connection, job: Job) -> None:
+    """Note that a run began."""
+    connection.execute(
+        "UPDATE jobs SET state = ?, started_utc_ns = ?, attempts = ? WHERE id = ?",
+        (JobState.RUNNING.value, job.started_utc_ns, job.attempts, job.id),
+    )
+
+
+def requeue(connection: sqlite3.Connection, job: Job) -> None:
+    """Note that a job waits again."""
+    connection.execute("UPDATE jobs SET state = ? WHERE id = ?", (JobState.QUEUED.value, job.id))
+
+
+def end(
+    connection: sqlite3.Connection,
+    job_id: str,
+    state: JobState,
+    ended_utc_ns: int,
+    result: JobResult | None,
+    error: QedgeError | None,
+) -> None:
+    """Note the end of a job, once: a job that has ended keeps its first end."""
+    connection.execute(
+        "UPDATE jobs SET state = ?, ended_utc_ns = ?, result = ?, error = ? WHERE id = ? AND ended_utc_ns = 0",
+        (
+            state.value,
+            ended_utc_ns,
+            _ENCODE(result) if result is not None else None,
+            _ENCODE(problem_of(error)) if error is not None else None,
+            job_id,
+        ),
+    )
+
+
+def unended(connection: sqlite3.Connection) -> list[Stored]:
+    """Return all jobs that were accepted and have not ended, oldest first."""
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM jobs WHERE ended_utc_ns = 0 ORDER BY id")  # noqa: S608 - constant
+    return [_stored(row) for row in rows]
+
+
+def totals(connection: sqlite3.Connection) -> dict[JobState, int]:
+    """Count the jobs by state."""
+    return {JobState(row[0]): row[1] for row in connection.execute("SELECT state, count(*) FROM jobs GROUP BY state")}
+
+
+def prune(connection: sqlite3.Connection, ended_before_utc_ns: int, keep: int) -> int:
+    """Forget ended jobs that are too old or too many; returns how many."""
+    cursor = connection.execute(
+        "DELETE FROM jobs WHERE ended_utc_ns > 0 AND (ended_utc_ns < ? OR id IN"
+        " (SELECT id FROM jobs WHERE ended_utc_ns > 0 ORDER BY ended_utc_ns DESC LIMIT -1 OFFSET ?))",
+        (ended_before_utc_ns, keep),
+    )
+    return cursor.rowcount
+
+
+def view(connection: sqlite3.Connection, job_id: str) -> JobView | None:
+    """Return a job with its result or error."""
+    row = connection.execute(f"SELECT {_COLUMNS}, result, error FROM jobs WHERE id = ?", (job_id,)).fetchone()  # noqa: S608 - constant
+    if row is None:
+        return None
+    return _view(
+        _stored(row[:-2]),
+        _RESULT.decode(row[-2]) if row[-2] is not None else None,
+        _PROBLEM.decode(row[-1]) if row[-1] is not None else None,
+    )
+
+
+def newest(connection: sqlite3.Connection, limit: int) -> list[JobView]:
+    """Return the newest jobs, without results."""
+    rows = connection.execute(f"SELECT {_COLUMNS}, error FROM jobs ORDER BY id DESC LIMIT ?", (limit,))  # noqa: S608 - constant
+    return [_view(_stored(row[:-1]), None, _PROBLEM.decode(row[-1]) if row[-1] is not None else None) for row in rows]
+
+
+def unpack_result(job: Job, answer: Msg, extra_s: Mapping[str, float]) -> JobResult:
+    """Turn a worker's answer into the result; raises `driver.lied` where it cannot be true.
+
+    The worker checked the driver's answer before; this checks the worker's, since a bad driver shares its memory.
+    """
+    try:
+        raw = msgspec.convert(answer, _Answer)
+    except msgspec.ValidationError as error:
+        raise _lied(f"it has the wrong form: {error}") from error
+    width = max(1, -(-raw.clbits // 8))
+    values, keys = raw.counts.values, raw.counts.keys
+    if len(keys) != width * len(values) or sum(values) != job.submission.shots or any(value < 1 for value in values):
+        raise _lied("its counts do not fit together")
+    if raw.clbits != job.estimate.clbits:
+        raise _lied(f"it has {raw.clbits} bits instead of {job.estimate.clbits}")
+    counts: dict[str, int] = {}
+    for index, value in enumerate(values):
+        number = int.from_bytes(keys[index * width : (index + 1) * width], "little")
+        if number >> raw.clbits:
+            raise _lied("a value has more bits than the program")
+        counts[format(number, f"0{raw.clbits}b")] = value
+    return JobResult(
+        counts=counts,
+        shots=job.submission.shots,
+        seed=job.seed,
+        registers=tuple(Register(name, size, offset) for name, size, offset in raw.registers),
+        timings_s={**extra_s, **raw.timings_s},
+        metadata={**raw.metadata, "qpu": job.qpu},
+    )
+
+
+class _Counts(msgspec.Struct, frozen=True):
+    keys: bytes
+    values: list[int]
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    counts: _Counts
+    clbits: int
+    registers: list[tuple[str, int, int]]
+    timings_s: dict[str, float]
+    metadata: dict[str, str | int | float | bool]
+
+
+def _lied(why: str) -> QedgeError:
+    return QedgeError(
+        "driver.lied", f"The worker's answer cannot be true: {why}.", fix="Report it to the driver's maker."
+    )
+
+
+def _stored(row: tuple[object, ...]) -> Stored:
+    (job_id, state, client, submission, estimate, submitted, started, ended, expires, attempts) = row
+    return Stored(
+        str(job_id),
+        JobState(str(state)),
+        str(client),
+        _SUBMISSION.decode(_blob(submission)),
+        _ESTIMATE.decode(_blob(estimate)),
+        _integer(submitted),
+        _integer(started),
+        _integer(ended),
+        _integer(expires),
+        _integer(attempts),
+    )
+
+
+def _blob(value: object) -> bytes:
+    return value if isinstance(value, bytes) else b""
+
+
+def _integer(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _view(row: Stored, result: JobResult | None, error: Problem | None) -> JobView:
+    return JobView(
+        id=row.id,
+        state=row.state if row.state in FINAL_STATES or row.state is JobState.RUNNING else JobState.QUEUED,
+        shots=row.submission.shots,
+        submitted_utc_ns=row.submitted_utc_ns,
+        client=row.client,
+        qpu=row.submission.qpu,
+        started_utc_ns=row.started_utc_ns,
+        ended_utc_ns=row.ended_utc_ns,
+        attempts=row.attempts,
+        priority=row.submission.priority,
+        tags=row.submission.tags,
+        estimate=row.estimate,
+        result=result,
+        error=error,
+    )

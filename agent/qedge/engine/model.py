@@ -1,0 +1,63 @@
+"""Nouns of the job service: the states of a job as one table, and a job as this node holds it while it is alive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from qedge.base.machine import StateTable
+from qedge.wire.jobs import JobEstimate, JobState, JobSubmission
+
+FINAL_STATES: Final = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
+
+
+class JobEvent(StrEnum):
+    """What happens to a job."""
+
+    STARTED = "started"
+    RUNNER_DIED = "runner_died"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    DEADLINE = "deadline"
+
+
+JOB_STATES: Final = StateTable(
+    "job",
+    JobState.QUEUED,
+    FINAL_STATES,
+    {
+        (JobState.QUEUED, JobEvent.STARTED): JobState.RUNNING,
+        (JobState.QUEUED, JobEvent.CANCELLED): JobState.CANCELLED,
+        (JobState.QUEUED, JobEvent.DEADLINE): JobState.EXPIRED,
+        (JobState.QUEUED, JobEvent.FAILED): JobState.FAILED,
+        (JobState.RUNNING, JobEvent.RUNNER_DIED): JobState.QUEUED,
+        (JobState.RUNNING, JobEvent.SUCCEEDED): JobState.DONE,
+        (JobState.RUNNING, JobEvent.FAILED): JobState.FAILED,
+        (JobState.RUNNING, JobEvent.CANCELLED): JobState.CANCELLED,
+        (JobState.RUNNING, JobEvent.DEADLINE): JobState.EXPIRED,
+    },
+)
+
+
+@dataclass(slots=True)
+class Job:
+    """A job that has not ended. `deadline_ns` is on the boot-time clock (0: none), the `_utc_ns` are wall time."""
+
+    id: str
+    submission: JobSubmission
+    client: str
+    estimate: JobEstimate
+    seed: int
+    submitted_utc_ns: int
+    queued_ns: int
+    deadline_ns: int = 0
+    expires_utc_ns: int = 0
+    state: JobState = JobState.QUEUED
+    started_utc_ns: int = 0
+    attempts: int = 0
+    qpu: str = ""
+    cancel_wanted: bool = False
+    admit_s: float = 0.0
+    parse_s: float = 0.0

@@ -1,0 +1,463 @@
+"""The job service: accepts circuit jobs, runs them on the node's QPUs and keeps how they ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import sqlite3
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from qedge.base.clock import Clock
+from qedge.base.errors import QedgeError
+from qedge.base.ids import RandomBytes, uuid7
+from qedge.base.log import get_logger
+from qedge.base.metrics import Metrics
+from qedge.base.service import Ready
+from qedge.engine import ledger
+from qedge.engine.admission import admit, budget, check_request
+from qedge.engine.changes import Changes
+from qedge.engine.config import EngineConfig
+from qedge.engine.model import JOB_STATES, Job, JobEvent
+from qedge.engine.ports import Memory, QpuPort
+from qedge.engine.queue import JobQueue
+from qedge.store.store import Store
+from qedge.wire.jobs import JobEstimate, JobState, JobSubmission, JobView
+from qedge.workers.model import Msg
+
+_LOG: Final = get_logger("engine")
+_TICK_S: Final = 0.25
+_PRUNE_S: Final = 300.0
+_WRITE_RETRY_S: Final = 0.5
+_RUNNER_DIED: Final = frozenset({"worker.crashed", "worker.unavailable"})
+
+
+class EngineService:
+    """One queue, one ledger, any number of QPUs.
+
+    *Accepted* means that `submit` returned: the job is in the database and ends in a result or a reason, whatever dies
+    in between. A job whose worker died under it runs again, at most `max_attempts` times in all.
+    """
+
+    name = "engine"
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        store: Store,
+        *,
+        qpus: Callable[[], Sequence[QpuPort]],
+        memory: Memory,
+        clock: Clock,
+        metrics: Metrics,
+        random_bytes: RandomBytes,
+    ) -> None:
+        self.config = config
+        self._store = store
+        self._qpus = qpus
+        self._memory = memory
+        self._clock = clock
+        self._metrics = metrics
+        self._random_bytes = random_bytes
+        self._queue = JobQueue()
+        self._active: dict[str, Job] = {}
+        self._runs: dict[str, asyncio.Task[None]] = {}
+        self._loads: Counter[str] = Counter()
+        self._totals: Counter[JobState] = Counter()
+        self._changes = Changes()
+        self._work = asyncio.Event()
+        self._loaded = asyncio.Event()
+
+    def totals(self) -> Mapping[JobState, int]:
+        """Count the jobs of the ledger by state."""
+        waiting, running = len(self._queue), len(self._runs)
+        return Counter({**self._totals, JobState.QUEUED: waiting, JobState.RUNNING: running})
+
+    async def estimate(self, submission: JobSubmission) -> JobEstimate:
+        """Parse, estimate and admit without accepting."""
+        return (await self._assess(submission))[0]
+
+    async def submit(self, submission: JobSubmission, client: str) -> JobView:
+        """Accept a job; the same `client_key` with the same request gives the same job again."""
+        try:
+            view = await self._accept(submission, client)
+        except QedgeError as error:
+            self._metrics.add("qedge_jobs_submitted_total", (error.code,))
+            _LOG.info("job.refused", code=error.code, client=client)
+            raise
+        self._metrics.add("qedge_jobs_submitted_total", ("accepted",))
+        return view
+
+    async def job(self, job_id: str) -> JobView:
+        """Return a job as it is now; raises `job.not_found`."""
+        active = self._active.get(job_id)
+        if active is not None:
+            return msgspec.structs.replace(self._view(active), queue_position=self._queue.position(active))
+        view = await self._store.read(lambda connection: ledger.view(connection, job_id))
+        if view is None:
+            raise QedgeError(
+                "job.not_found", f"No job {job_id} is known here.", fix="`qedge jobs list` shows the newest ones."
+            )
+        return view
+
+    async def wait(self, job_id: str, timeout_s: float) -> JobView:
+        """Return the job once it has ended, or as it is after `timeout_s` seconds."""
+        if job_id in self._active:
+            await self._changes.wait_end(job_id, timeout_s)
+        return await self.job(job_id)
+
+    async def jobs(self, limit: int) -> list[JobView]:
+        """Return the newest jobs, without results."""
+        views = await self._store.read(lambda connection: ledger.newest(connection, limit))
+        return [self._view(self._active[view.id]) if view.id in self._active else view for view in views]
+
+    async def cancel(self, job_id: str) -> JobView:
+        """End a job that waits or runs; raises `job.already_ended`."""
+        job = self._active.get(job_id)
+        if job is None:
+            view = await self.job(job_id)
+            raise QedgeError("job.already_ended", f"The job ended as {view.state}.", state=view.state.value)
+        job.cancel_wanted = True
+        run = self._runs.get(job_id)
+        if run is not None:
+            run.cancel()
+        elif self._queue.remove(job):
+            await self._end(job, JobEvent.CANCELLED, error=_cancelled())
+        await self._changes.wait_end(job_id, 10.0)
+        return await self.job(job_id)
+
+    def subscribe(self) -> AsyncIterator[JobView]:
+        """Follow every change of every job."""
+        return self._changes.follow()
+
+    def wake(self) -> None:
+        """Look for work again: a QPU came up."""
+        self._work.set()
+
+    async def run(self, ready: Ready) -> None:
+        """Take up what an earlier daemon left, then run jobs until cancelled; runs that are cut off run again."""
+        await self._take_up()
+        self._loaded.set()
+        ready()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._prune())
+                next_sweep_ns = 0
+                while True:
+                    self._work.clear()
+                    self._dispatch(group)
+                    if self._clock.now_ns() >= next_sweep_ns:
+                        await self._sweep()
+                        next_sweep_ns = self._clock.now_ns() + round(_TICK_S * 1e9)
+                    try:
+                        async with asyncio.timeout(_TICK_S):
+                            await self._work.wait()
+                    except TimeoutError:
+                        continue
+        finally:
+            self._loaded.clear()
+
+    async def _take_up(self) -> None:
+        rows = await self._store.read(ledger.unended)
+        self._totals = Counter(await self._store.read(ledger.totals))
+        now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
+        self._queue = JobQueue()
+        self._active.clear()
+        for row in rows:
+            self._totals[row.state] -= 1
+            left_ns = row.expires_utc_ns - utc_ns
+            job = Job(
+                id=row.id,
+                submission=row.submission,
+                client=row.client,
+                estimate=row.estimate,
+                seed=row.submission.seed or 0,
+                submitted_utc_ns=row.submitted_utc_ns,
+                queued_ns=now_ns,
+                deadline_ns=now_ns + max(1, left_ns) if row.expires_utc_ns else 0,
+                expires_utc_ns=row.expires_utc_ns,
+                # A run that the end of the daemon cut off was not the job's fault, so it is not counted.
+                attempts=max(0, row.attempts - 1) if row.state is JobState.RUNNING else row.attempts,
+            )
+            self._active[job.id] = job
+            self._queue.push(job)
+            _LOG.info("job.rerun", job=job.id, attempt=job.attempts + 1)
+        self._gauge()
+
+    async def _accept(self, submission: JobSubmission, client: str) -> JobView:
+        if not self._loaded.is_set():
+            raise QedgeError("internal.stopping", "The job service is starting or stopping.", fix="Try again soon.")
+        if submission.client_key:
+            known = await self._store.read(lambda connection: ledger.find_by_key(connection, client, submission))
+            if known:
+                return await self.job(known)
+        if len(self._queue) >= self.config.queue_limit:
+            raise QedgeError(
+                "job.queue_full",
+                f"{len(self._queue)} jobs wait already.",
+                fix="Try again later, or use another node.",
+                limit=self.config.queue_limit,
+            )
+        started_ns = self._clock.now_ns()
+        estimate, parse_s = await self._assess(submission)
+        now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
+        limit_ns = round(submission.deadline_s * 1e9) if submission.deadline_s else 0
+        job = Job(
+            id=uuid7(utc_ns, self._random_bytes),
+            submission=submission,
+            client=client,
+            estimate=estimate,
+            seed=submission.seed if submission.seed is not None else int.from_bytes(self._random_bytes(4), "big"),
+            submitted_utc_ns=utc_ns,
+            queued_ns=now_ns,
+            deadline_ns=now_ns + limit_ns if limit_ns else 0,
+            expires_utc_ns=utc_ns + limit_ns if limit_ns else 0,
+            admit_s=(now_ns - started_ns) / 1e9,
+            parse_s=parse_s,
+        )
+        accepted = await self._store.write(lambda connection: ledger.insert(connection, job))
+        if accepted != job.id:
+            return await self.job(accepted)
+        self._active[job.id] = job
+        self._queue.push(job)
+        self._gauge()
+        self._work.set()
+        _LOG.debug("job.accepted", job=job.id, client=client)
+        view = self._view(job)
+        self._changes.publish(view)
+        return view
+
+    async def _assess(self, submission: JobSubmission) -> tuple[JobEstimate, float]:
+        """Parse and estimate in a worker, admit here; returns the estimate and the seconds of the parse."""
+        check_request(submission, self.config)
+        qpu = self._pick(submission.qpu)
+        if qpu is None:
+            raise QedgeError(
+                "job.no_qpu",
+                f"No QPU {submission.qpu or ''} is ready.".replace("  ", " "),
+                fix="`qedge drivers list` shows why.",
+            )
+        args: dict[str, Msg] = {
+            "program": submission.program,
+            "shots": submission.shots,
+            "limits": msgspec.to_builtins(self.config.limits),
+        }
+        answer = await self._prepare(qpu, args)
+        try:
+            found = msgspec.convert({**answer, "shots": submission.shots}, _Assessment)
+        except (msgspec.ValidationError, TypeError) as error:
+            raise QedgeError("worker.bad_answer", f"The estimate cannot be read: {error}.") from error
+        estimate = msgspec.convert(found, JobEstimate, from_attributes=True)
+        admit(estimate, budget(submission, self.config, self._memory.available_bytes()), self.config)
+        return estimate, found.parse_s
+
+    async def _prepare(self, qpu: QpuPort, args: Mapping[str, Msg]) -> dict[str, Msg]:
+        deadline_s = self.config.prepare_deadline_s
+        try:
+            answer = await qpu.call("prepare", args, deadline_s=deadline_s, light=True)
+        except QedgeError as error:
+            if error.code not in _RUNNER_DIED:
+                raise
+            # Parsing has no effect to repeat, and the worker may have died of something else.
+            answer = await qpu.call("prepare", args, deadline_s=deadline_s, light=True)
+        return answer if isinstance(answer, dict) else {}
+
+    def _pick(self, wanted: str, *, free: bool = False) -> QpuPort | None:
+        suiting = [
+            qpu
+            for qpu in self._qpus()
+            if qpu.is_ready
+            and (not wanted or qpu.name == wanted)
+            and not (free and self._loads[qpu.name] >= qpu.capacity)
+        ]
+        return min(suiting, key=lambda qpu: self._loads[qpu.name] / qpu.capacity, default=None)
+
+    def _dispatch(self, group: asyncio.TaskGroup) -> None:
+        while self._pick("", free=True) is not None:
+            job = self._queue.pop(lambda job: self._pick(job.submission.qpu, free=True) is not None and self._fits(job))
+            qpu = self._pick(job.submission.qpu, free=True) if job is not None else None
+            if job is None or qpu is None:
+                return
+            job.qpu = qpu.name
+            self._loads[qpu.name] += 1
+            self._runs[job.id] = group.create_task(self._run_job(job, qpu), name=f"job:{job.id}")
+            self._gauge()
+
+    def _fits(self, job: Job) -> bool:
+        taken = sum(self._active[job_id].estimate.memory_bytes for job_id in self._runs)
+        limit = int(self.config.memory_share * self._memory.available_bytes())
+        return not self._runs or taken + job.estimate.memory_bytes <= limit
+
+    async def _run_job(self, job: Job, qpu: QpuPort) -> None:
+        event, error, answer = JobEvent.SUCCEEDED, None, None
+        queue_s = (self._clock.now_ns() - job.queued_ns) / 1e9
+        job.attempts += 1
+        job.started_utc_ns = self._clock.utc_ns()
+        job.state = JOB_STATES.next(job.state, JobEvent.STARTED)
+        self._changes.publish(self._view(job))
+        noted = asyncio.ensure_future(self._note_start(job))
+        try:
+            answer = await qpu.call("run", self._run_args(job), deadline_s=self._time_left_s(job))
+        except QedgeError as failure:
+            event, error = self._judge(job, failure)
+        except asyncio.CancelledError:
+            if not job.cancel_wanted:
+                raise  # the daemon stops; the row says `running`, so the next daemon takes the job up
+            event, error = JobEvent.CANCELLED, _cancelled()
+        finally:
+            await asyncio.gather(noted, return_exceptions=True)
+            self._loads[qpu.name] -= 1
+            self._runs.pop(job.id, None)
+            self._work.set()
+        if event is JobEvent.RUNNER_DIED:
+            job.state = JOB_STATES.next(job.state, event)
+            job.queued_ns = self._clock.now_ns()
+            self._queue.push(job, first=True)
+            _LOG.warning("job.rerun", job=job.id, attempt=job.attempts + 1)
+            return
+        stages = {"admit": job.admit_s, "queue": queue_s}
+        await self._end(job, event, answer=answer, error=error, stages=stages)
+
+    def _judge(self, job: Job, failure: QedgeError) -> tuple[JobEvent, QedgeError]:
+        if job.cancel_wanted:
+            return JobEvent.CANCELLED, _cancelled()
+        if job.deadline_ns and self._clock.now_ns() >= job.deadline_ns:
+            return JobEvent.DEADLINE, _expired()
+        if failure.code in _RUNNER_DIED and job.attempts < self.config.max_attempts:
+            return JobEvent.RUNNER_DIED, failure
+        return JobEvent.FAILED, failure
+
+    async def _note_start(self, job: Job) -> None:
+        try:
+            await self._store.write(lambda connection: ledger.start(connection, job))
+        except QedgeError:
+            return  # the disk is full: the run goes on, and a restart would begin it anew
+
+    def _run_args(self, job: Job) -> dict[str, Msg]:
+        return {
+            "program": job.submission.program,
+            "shots": job.submission.shots,
+            "seed": job.seed,
+            "limits": msgspec.to_builtins(self.config.limits),
+        }
+
+    def _time_left_s(self, job: Job) -> float:
+        if not job.deadline_ns:
+            return self.config.run_deadline_s
+        return max(0.001, min(self.config.run_deadline_s, (job.deadline_ns - self._clock.now_ns()) / 1e9))
+
+    async def _sweep(self) -> None:
+        """End waiting jobs whose time is over."""
+        now_ns = self._clock.now_ns()
+        for job in self._queue.jobs():
+            if job.deadline_ns and now_ns >= job.deadline_ns and self._queue.remove(job):
+                await self._end(job, JobEvent.DEADLINE, error=_expired())
+            elif (
+                now_ns - job.queued_ns > self.config.no_qpu_limit_s * 1e9
+                and self._pick(job.submission.qpu) is None
+                and self._queue.remove(job)
+            ):
+                error = QedgeError("job.no_qpu", "No QPU for this job came up in time.", fix="Look at the drivers.")
+                await self._end(job, JobEvent.FAILED, error=error)
+
+    async def _end(
+        self,
+        job: Job,
+        event: JobEvent,
+        *,
+        answer: Msg = None,
+        error: QedgeError | None = None,
+        stages: Mapping[str, float] | None = None,
+    ) -> None:
+        """Write the end down; where the disk is full, keep it in memory and try until it is written."""
+        while True:
+            try:
+                state = await self._write_end(job, event, answer, error, stages or {})
+                break
+            except QedgeError as failure:
+                if failure.code == "driver.lied":
+                    event, error = JobEvent.FAILED, failure
+                    continue
+                self._store.give_up_reserve()
+                await asyncio.sleep(_WRITE_RETRY_S)
+        job.state = state
+        self._active.pop(job.id, None)
+        self._totals[state] += 1
+        self._gauge()
+        self._metrics.add("qedge_jobs_ended_total", (state.value,))
+        for stage, value in (stages or {}).items():
+            self._metrics.observe("qedge_job_seconds", value, (stage,))
+        _LOG.debug("job.ended", job=job.id, state=state.value, code=error.code if error else "")
+        self._changes.publish(msgspec.structs.replace(self._view(job), ended_utc_ns=self._clock.utc_ns()))
+        self._changes.ended(job.id)
+
+    async def _write_end(
+        self, job: Job, event: JobEvent, answer: Msg, error: QedgeError | None, stages: Mapping[str, float]
+    ) -> JobState:
+        state = JOB_STATES.next(job.state, event)
+        utc_ns = self._clock.utc_ns()
+        await self._store.write(
+            lambda connection: ledger.end(
+                connection,
+                job.id,
+                state,
+                utc_ns,
+                ledger.unpack_result(job, answer, stages) if event is JobEvent.SUCCEEDED else None,
+                error,
+            )
+        )
+        return state
+
+    async def _prune(self) -> None:
+        while True:
+            await asyncio.sleep(_PRUNE_S)
+            before_ns = self._clock.utc_ns() - round(self.config.keep_s * 1e9)
+            with contextlib.suppress(QedgeError):  # the store said so already, and there is always a next time
+                await self._store.write(functools.partial(_forget, before_ns, self.config.keep_jobs))
+
+    def _gauge(self) -> None:
+        self._metrics.set("qedge_jobs_queued", len(self._queue))
+        self._metrics.set("qedge_jobs_running", len(self._runs))
+
+    def _view(self, job: Job) -> JobView:
+        return JobView(
+            id=job.id,
+            state=job.state,
+            shots=job.submission.shots,
+            submitted_utc_ns=job.submitted_utc_ns,
+            client=job.client,
+            qpu=job.qpu or job.submission.qpu,
+            started_utc_ns=job.started_utc_ns,
+            attempts=job.attempts,
+            priority=job.submission.priority,
+            tags=job.submission.tags,
+            estimate=job.estimate,
+        )
+
+
+def _forget(before_utc_ns: int, keep: int, connection: sqlite3.Connection) -> int:
+    return ledger.prune(connection, before_utc_ns, keep)
+
+
+class _Assessment(msgspec.Struct, frozen=True):
+    qubits: int
+    clbits: int
+    operations: int
+    shots: int
+    memory_bytes: int
+    time_s: float
+    result_bytes: int
+    method: str
+    parse_s: float
+
+
+def _cancelled() -> QedgeError:
+    return QedgeError("job.cancelled", "The job was cancelled on request.")
+
+
+def _expired() -> QedgeError:
+    return QedgeError("job.deadline_exceeded", "The deadline passed before the job ended.", fix="Give it more time.")

@@ -1,0 +1,1 @@
+"""SQLite: one writer in a thread of its own, numbered migrations, honest about a full disk."""

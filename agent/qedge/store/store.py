@@ -1,0 +1,215 @@
+"""The database and its thread.
+
+`write` returns after the transaction is on the disk (WAL, synchronous=FULL): what was acknowledged survives `kill -9`
+and the loss of power. A full disk refuses writes with `store.disk_full` and harms nothing that is there; a reserve file is
+given up then, so that results of accepted work still find room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import functools
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+from qedge.base.errors import QedgeError
+from qedge.base.log import get_logger
+from qedge.base.metrics import Metrics
+from qedge.store.schema import APPLICATION_ID, MIGRATIONS, VERSION
+
+T = TypeVar("T")
+_LOG: Final = get_logger("store")
+RESERVE_BYTES: Final = 2 * 2**20
+_FULL_CODES: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+
+
+class Store:
+    """Opens `path` at construction (creating and migrating it) and keeps it locked against a second daemon."""
+
+    def __init__(self, path: Path, *, metrics: Metrics) -> None:
+        self._path = path
+        self._metrics = metrics
+        self._reserve = path.with_suffix(".reserve")
+        self._lock = _lock(path.with_suffix(".lock"))
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="qedge-store")
+        self._disk_full = False
+        try:
+            self._connection = self._thread.submit(_open, path).result()
+        except BaseException:
+            self._thread.shutdown()
+            os.close(self._lock)
+            raise
+        _LOG.info("store.opened", path=str(path), schema=VERSION)
+        self._keep_reserve()
+
+    @property
+    def disk_full(self) -> bool:
+        """Whether the newest write found the disk full."""
+        return self._disk_full
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in one durable transaction; where it raises `store.disk_full` or another, nothing changed."""
+        started = time.perf_counter()
+        try:
+            result = await asyncio.get_running_loop().run_in_executor(self._thread, _transact, self._connection, work)
+        except (sqlite3.Error, OSError) as error:
+            raise self._failed(error) from error
+        self._metrics.observe("qedge_store_write_seconds", time.perf_counter() - started)
+        if self._disk_full:
+            self._disk_full = False
+            self._keep_reserve()
+            _LOG.info("store.recovered")
+        return result
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a query; raises `store.unavailable`."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._connection)
+        except (sqlite3.Error, OSError) as error:
+            raise self._failed(error) from error
+
+    async def get_meta(self, key: str, default: str = "") -> str:
+        """Return a small value kept across restarts."""
+
+        def query(connection: sqlite3.Connection) -> str:
+            row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+            return str(row[0]) if row else default
+
+        return await self.read(query)
+
+    async def set_meta(self, key: str, value: str) -> None:
+        """Keep a small value across restarts."""
+        await self.write(
+            lambda connection: connection.execute(
+                "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                (key, value),
+            )
+        )
+
+    def close(self) -> None:
+        """Finish what was begun and let go of the file."""
+        with contextlib.suppress(sqlite3.Error):
+            self._thread.submit(self._connection.close).result()
+        self._thread.shutdown()
+        os.close(self._lock)
+
+    def give_up_reserve(self) -> None:
+        """Free the reserve, so that results of accepted work can be written on a full disk."""
+        with contextlib.suppress(OSError):
+            self._reserve.unlink()
+
+    def _keep_reserve(self) -> None:
+        with contextlib.suppress(OSError):
+            if self._reserve.exists() and self._reserve.stat().st_size == RESERVE_BYTES:
+                return
+            with self._reserve.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+
+    def _failed(self, error: Exception) -> QedgeError:
+        if _is_full(error):
+            if not self._disk_full:
+                _LOG.error("store.disk_full")
+            self._disk_full = True
+            self._metrics.add("qedge_store_failures_total", ("disk_full",))
+            return QedgeError(
+                "store.disk_full",
+                "The state directory is full; nothing new is accepted.",
+                fix=f"Free some space at {self._path.parent}.",
+            )
+        self._metrics.add("qedge_store_failures_total", ("other",))
+        return QedgeError(
+            "store.unavailable",
+            f"The database {self._path.name} cannot be used: {error}.",
+            fix="Look at the disk; `qedge status` says when it works again.",
+        )
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) in _FULL_CODES
+
+
+def _lock(path: Path) -> int:
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(file)
+        raise QedgeError(
+            "start.already_running",
+            f"Another qedge daemon uses {path.parent}.",
+            fix="Stop it, or give this one another node.state_dir.",
+        ) from error
+    return file
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA busy_timeout = 5000")
+        _check_owner(connection, path)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA cache_size = -2048")
+        _migrate(connection, path)
+    except sqlite3.Error as error:
+        connection.close()
+        code = "store.disk_full" if _is_full(error) else "store.unavailable"
+        raise QedgeError(
+            code, f"The database {path} cannot be opened: {error}.", fix="Restore it from a copy, or move it away."
+        ) from error
+    except QedgeError:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
+    owner = int(connection.execute("PRAGMA application_id").fetchone()[0])
+    tables = int(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
+    if owner != APPLICATION_ID and (owner or tables):
+        raise QedgeError("store.unavailable", f"{path} is not a database of qedge.", fix="Move it away.")
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > VERSION:
+        raise QedgeError(
+            "store.too_new",
+            f"The database {path} has schema {version}, this program knows {VERSION}.",
+            fix="Install the newer qedge again, or move the database away.",
+        )
+    for number in range(version + 1, VERSION + 1):
+        statements = (*MIGRATIONS[number - 1], f"PRAGMA user_version = {number}")
+        if number == 1:
+            statements = (f"PRAGMA application_id = {APPLICATION_ID}", *statements)
+        _transact(connection, functools.partial(_execute_all, statements))
+    if 0 < version < VERSION:
+        _LOG.info("store.migrated", from_schema=version, to_schema=VERSION)
+
+
+def _execute_all(statements: tuple[str, ...], connection: sqlite3.Connection) -> None:
+    for statement in statements:
+        connection.execute(statement)
+
+
+def _transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        result = work(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+    return result
