@@ -251,7 +251,7 @@ async def test_readiness_is_freshness(tmp_path: Path) -> None:
         site.node.missing = ("bus",)
         view = await node.ready()
         assert not view.ready
-        assert view.reasons == ("bus is not ready",)
+        assert view.reasons == ("waiting for bus",)
         assert (await tcp(site, "GET", "/health/live"))[0] == 200
 
 

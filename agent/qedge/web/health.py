@@ -10,7 +10,7 @@ from qedge.wire.http import Readiness
 
 def readiness(not_ready: Sequence[str], pulses: Sequence[Pulse]) -> Readiness:
     """Judge the node: `not_ready` names what the node itself misses, `pulses` are its signs of life."""
-    reasons = [f"{name} is not ready" for name in not_ready]
+    reasons = [f"waiting for {name}" for name in not_ready]
     for pulse in pulses:
         if pulse.age_s < 0:
             reasons.append(f"{pulse.name} has not moved yet")

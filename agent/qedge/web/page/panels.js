@@ -21,7 +21,7 @@ export function drawHead(status) {
   const alerts = byId("alerts");
   const missing = status.not_ready ?? [];
   alerts.hidden = missing.length === 0;
-  alerts.textContent = missing.length ? `Not ready: ${missing.join(", ")}` : "";
+  alerts.textContent = missing.length ? `Not ready: waiting for ${missing.join(", ")}` : "";
 }
 
 export function drawTiles(status) {
