@@ -1,0 +1,332 @@
+"""Gathers the section structs of all rooms into one configuration, and reads it from TOML files.
+
+`/etc/qedge/agent.toml`, then `/etc/qedge/conf.d/*.toml` in the order of their names; later values win. Every fault is
+found at once, with its file and line; a configuration with faults is never used in part.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from qedge.base.driver_settings import check_driver_settings
+from qedge.base.errors import QedgeError
+from qedge.base.layered_toml import LayeredToml, Origin, read_layers
+from qedge.base.log import LogConfig
+from qedge.base.settings import Fault, KeyPath, check, show
+from qedge.bus.config import BusConfig
+from qedge.engine.config import EngineConfig
+from qedge.entropy.config import EntropyConfig
+from qedge.mesh.config import HostConfig
+from qedge.qkd.config import LinkConfig
+from qedge.web.config import WebConfig
+from qedge.workers.config import DriverConfig, WorkersConfig
+from qedge_driver_api import SettingInfo
+
+SYSTEM_FOLDER: Final = Path("/etc/qedge")
+MAIN_FILE: Final = "agent.toml"
+DROP_IN_FOLDER: Final = "conf.d"
+MAX_DRIVERS: Final = 64
+
+Schemas = Mapping[str, tuple[SettingInfo, ...] | QedgeError]
+Describe = Callable[[Sequence[str]], Schemas]
+"""Ask drivers, by entry point name, for their settings. It asks in workers: this process never imports a driver."""
+
+InstanceName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,36}\Z")]
+
+
+class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[node]`: who this node is and where it keeps its files."""
+
+    name: Annotated[
+        str,
+        msgspec.Meta(
+            description="Name of this node in its fleet; empty: the host's name.", pattern=r"^[A-Za-z0-9_-]{0,36}\Z"
+        ),
+    ] = ""
+    fleet: Annotated[
+        str, msgspec.Meta(description="Fleet that this node belongs to.", pattern=r"^[A-Za-z0-9_-]{1,36}\Z")
+    ] = "local"
+    state_dir: Annotated[
+        str,
+        msgspec.Meta(
+            description="Folder of everything that must survive, as an absolute path; empty: /var/lib/qedge for the "
+            "service, otherwise `qedge` in the user's state folder.",
+            pattern=r"^(/|\Z)",
+            max_length=1024,
+        ),
+    ] = ""
+    runtime_dir: Annotated[
+        str,
+        msgspec.Meta(
+            description="Folder of the unix socket, as an absolute path; empty: /run/qedge for the service, `qedge` in "
+            "the user's runtime folder, or `run` in a state folder that was chosen.",
+            pattern=r"^(/|\Z)",
+            max_length=1024,
+        ),
+    ] = ""
+
+
+class QkdConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[qkd]`: the QKD links of this box."""
+
+    links: Annotated[dict[InstanceName, LinkConfig], msgspec.Meta(max_length=MAX_DRIVERS)] = {}
+
+
+class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that a configuration file may say."""
+
+    node: NodeConfig = NodeConfig()
+    log: LogConfig = LogConfig()
+    http: WebConfig = WebConfig()
+    broker: BusConfig = BusConfig()
+    engine: EngineConfig = EngineConfig()
+    entropy: EntropyConfig = EntropyConfig()
+    host: HostConfig = HostConfig()
+    workers: WorkersConfig = WorkersConfig()
+    drivers: Annotated[dict[InstanceName, DriverConfig], msgspec.Meta(max_length=MAX_DRIVERS)] = {}
+    qkd: QkdConfig = QkdConfig()
+
+
+SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
+    "node": NodeConfig,
+    "log": LogConfig,
+    "http": WebConfig,
+    "broker": BusConfig,
+    "engine": EngineConfig,
+    "entropy": EntropyConfig,
+    "host": HostConfig,
+    "workers": WorkersConfig,
+    "drivers.NAME": DriverConfig,
+    "qkd.links.NAME": LinkConfig,
+}
+"""Sections as the reference lists them."""
+
+LIVE_SECTIONS: Final = frozenset({"log", "drivers"})
+"""Sections that a reload applies to the running daemon; the others take effect at its next start."""
+
+DEFAULT_DRIVERS: Final[Mapping[str, DriverConfig]] = {
+    "qpu": DriverConfig(driver="sim_qpu", spares=1),
+    "qrng": DriverConfig(driver="sim_qrng"),
+    "qkd-alice": DriverConfig(driver="sim_qkd", settings={"role": "alice", "link": "local"}),
+    "qkd-bob": DriverConfig(driver="sim_qkd", settings={"role": "bob", "link": "local"}),
+}
+"""What a box without `[drivers]` has: simulated hardware of each kind."""
+
+DEFAULT_LINKS: Final[Mapping[str, LinkConfig]] = {"local": LinkConfig(alice="qkd-alice", bob="qkd-bob")}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedConfig:
+    """A configuration without faults; all defaults that depend on the box are filled in."""
+
+    config: AgentConfig
+    text: LayeredToml
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Return the files that were read, in order of rising precedence."""
+        return tuple(layer.file for layer in self.text.layers)
+
+    def origin(self, *path: str | int) -> Origin | None:
+        """Return where a value was given; None: it is a default."""
+        return self.text.origin(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Outcome of a check: the configuration where it has no faults, otherwise all of them in order of place."""
+
+    loaded: LoadedConfig | None
+    faults: tuple[Fault, ...]
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A top-level section that differs; `live`: a reload applies it, otherwise the next start does.
+
+    `names` are the entries that differ where the section is a table of named ones (`drivers`, `qkd`).
+    """
+
+    section: str
+    live: bool
+    names: tuple[str, ...] = ()
+
+
+def load(
+    path: str = "",
+    *,
+    state_dir: str = "",
+    environ: Mapping[str, str] | None = None,
+    describe: Describe | None = None,
+) -> LoadedConfig:
+    """Read the configuration, or raise `config.invalid` with its first fault, or `config.unreadable`."""
+    verdict = check_config(path, state_dir=state_dir, environ=environ, describe=describe)
+    if verdict.loaded is not None:
+        return verdict.loaded
+    first, more = verdict.faults[0], len(verdict.faults) - 1
+    rest = f" (and {more} more)" if more else ""
+    raise QedgeError(
+        "config.invalid",
+        f"The configuration has faults: {first}{rest}.",
+        fix=f"`qedge check{' ' + path if path else ''}` lists all of them.",
+        faults=len(verdict.faults),
+        file=first.file,
+        line=first.line,
+        key=first.key,
+    )
+
+
+def check_config(
+    path: str = "",
+    *,
+    state_dir: str = "",
+    environ: Mapping[str, str] | None = None,
+    describe: Describe | None = None,
+) -> Verdict:
+    """Read the configuration at `path` (a file, or a folder as `/etc/qedge`; empty: that one) and find all faults.
+
+    `state_dir` keeps everything of the node below one folder, whatever the files say. With `describe`, the settings
+    of drivers are checked against what each driver says of itself.
+    """
+    text = read_layers(config_files(path))
+    faults = list(text.faults) + check(AgentConfig, text.values)
+    sound = msgspec.convert(_without(text.values, faults), AgentConfig)
+    config = with_defaults(sound, os.environ if environ is None else environ, state_dir)
+    faults += _check_references(config, text.values)
+    if describe is not None:
+        faults += _check_drivers(config, describe)
+    placed = tuple(sorted((_place(fault, text) for fault in faults), key=lambda each: (each.file, each.line)))
+    loaded = None if placed else LoadedConfig(config, text)
+    return Verdict(loaded, placed, tuple(layer.file for layer in text.layers))
+
+
+def config_files(path: str = "") -> list[Path]:
+    """Return the files that a path stands for: itself, or `agent.toml` and the drop-ins of a folder."""
+    root = Path(path) if path else SYSTEM_FOLDER
+    try:
+        if path and not root.exists():
+            raise QedgeError(
+                "config.unreadable",
+                f"There is no configuration at {path}.",
+                fix="Name a TOML file or a folder with agent.toml; without --config, /etc/qedge or defaults are used.",
+                path=path,
+            )
+        if root.is_file():
+            return [root]
+        main = root / MAIN_FILE
+        drop_ins = sorted((root / DROP_IN_FOLDER).glob("*.toml"), key=lambda file: file.name)
+        return [file for file in (main, *drop_ins) if file.exists()]
+    except OSError as error:
+        raise QedgeError(
+            "config.unreadable",
+            f"The configuration at {root} cannot be read: {error.strerror}.",
+            fix="Name another one with --config, or run as the user of the service.",
+            path=str(root),
+        ) from error
+
+
+def with_defaults(config: AgentConfig, environ: Mapping[str, str], state_dir: str = "") -> AgentConfig:
+    """Fill in what depends on the box: names, folders, and simulated hardware where none is configured."""
+    node = config.node
+    chosen = str(Path(state_dir).absolute()) if state_dir else node.state_dir
+    state = chosen or default_state_dir(environ)
+    runtime = "" if state_dir else node.runtime_dir
+    if not runtime and (state_dir or (chosen and not environ.get("RUNTIME_DIRECTORY"))):
+        runtime = str(Path(state) / "run")
+    runtime = runtime or default_runtime_dir(environ, state)
+    node = msgspec.structs.replace(
+        node, name=node.name or legal_name(os.uname().nodename), state_dir=state, runtime_dir=runtime
+    )
+    drivers, qkd = config.drivers, config.qkd
+    if not drivers:
+        drivers = dict(DEFAULT_DRIVERS)
+        qkd = qkd if qkd.links else QkdConfig(links=dict(DEFAULT_LINKS))
+    return msgspec.structs.replace(config, node=node, drivers=drivers, qkd=qkd)
+
+
+def default_state_dir(environ: Mapping[str, str]) -> str:
+    """Return where the state goes: systemd's StateDirectory, or the user's state folder (XDG)."""
+    service = environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if service:
+        return service
+    state = environ.get("XDG_STATE_HOME", "")
+    home = environ.get("HOME", "") or os.path.expanduser("~")
+    return str((Path(state) if state.startswith("/") else Path(home) / ".local" / "state") / "qedge")
+
+
+def default_runtime_dir(environ: Mapping[str, str], state_dir: str) -> str:
+    """Return where the socket goes: systemd's RuntimeDirectory, the user's, or a folder inside the state."""
+    service = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    if service:
+        return service
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    return str(Path(runtime) / "qedge" if runtime.startswith("/") else Path(state_dir) / "run")
+
+
+def legal_name(hostname: str) -> str:
+    """Make a node name of a host's name: its first label, other characters as `-`, at most 36."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", hostname.split(".")[0]).strip("-")[:36] or "node"
+
+
+def changed_sections(old: AgentConfig, new: AgentConfig) -> tuple[Change, ...]:
+    """Return the top-level sections in which two configurations differ."""
+    changes: list[Change] = []
+    for section in AgentConfig.__struct_fields__:
+        before, after = getattr(old, section), getattr(new, section)
+        if before == after:
+            continue
+        tables = (before.links, after.links) if isinstance(before, QkdConfig) else (before, after)
+        names: tuple[str, ...] = ()
+        if isinstance(tables[0], dict):
+            both = sorted({*tables[0], *tables[1]})
+            names = tuple(name for name in both if tables[0].get(name) != tables[1].get(name))
+        changes.append(Change(section, section in LIVE_SECTIONS, names))
+    return tuple(changes)
+
+
+def _place(fault: Fault, text: LayeredToml) -> Fault:
+    origin = None if fault.file else text.nearest_origin(fault.path)
+    return fault if origin is None else replace(fault, file=origin.file, line=origin.line)
+
+
+def _without(values: Mapping[str, object], faults: Sequence[Fault]) -> dict[str, object]:
+    """Return `values` without the sections, and the named tables in them, that have faults: the rest is sound."""
+    kept: dict[str, object] = {}
+    faulty = {fault.path[:length] for fault in faults for length in range(1, len(fault.path) + 1)}
+    for key, value in values.items():
+        if key == "drivers" and isinstance(value, Mapping):
+            kept[key] = {name: table for name, table in value.items() if (key, name) not in faulty}
+        elif (key,) not in faulty:
+            kept[key] = value
+    return kept
+
+
+def _check_references(config: AgentConfig, values: Mapping[str, object]) -> Iterator[Fault]:
+    """Find names of drivers that no `[drivers.NAME]` has; `values` names also those that have faults of their own."""
+    named: list[tuple[KeyPath, str]] = []
+    for name, link in config.qkd.links.items():
+        named += [(("qkd", "links", name, "alice"), link.alice), (("qkd", "links", name, "bob"), link.bob)]
+    written = values.get("drivers")
+    known = {*config.drivers, *(written if isinstance(written, Mapping) else ())}
+    for path, driver in named:
+        if driver and driver not in known:
+            yield Fault(path, f"is {show('', driver)}", f"the name of a configured driver ({', '.join(sorted(known))})")
+
+
+def _check_drivers(config: AgentConfig, describe: Describe) -> Iterator[Fault]:
+    schemas = describe(sorted({driver.driver for driver in config.drivers.values()}))
+    for name, driver in config.drivers.items():
+        schema = schemas[driver.driver]
+        path: KeyPath = ("drivers", name)
+        if isinstance(schema, QedgeError):
+            yield Fault((*path, "driver"), f"is {show('', driver.driver)} ({schema.message})", "an installed driver")
+        else:
+            yield from check_driver_settings(schema, driver.settings, (*path, "settings"))
