@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -19,7 +20,7 @@ from qedge.base.driver_settings import check_driver_settings
 from qedge.base.errors import QedgeError
 from qedge.base.layered_toml import LayeredToml, Origin, read_layers
 from qedge.base.log import LogConfig
-from qedge.base.settings import Fault, KeyPath, check, show
+from qedge.base.settings import MAX_FAULTS, Fault, KeyPath, check, show
 from qedge.bus.config import BusConfig
 from qedge.engine.config import EngineConfig
 from qedge.entropy.config import EntropyConfig
@@ -202,7 +203,7 @@ def check_config(
     config = with_defaults(sound, os.environ if environ is None else environ, state_dir)
     faults += _check_references(config, text.values)
     if describe is not None:
-        faults += _check_drivers(config, describe)
+        faults += islice(_check_drivers(config, describe), MAX_FAULTS)
     placed = tuple(sorted((_place(fault, text) for fault in faults), key=lambda each: (each.file, each.line)))
     loaded = None if placed else LoadedConfig(config, text)
     return Verdict(loaded, placed, tuple(layer.file for layer in text.layers))

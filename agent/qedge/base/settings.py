@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -36,6 +37,9 @@ UNITS: Final[tuple[tuple[str, str], ...]] = (
     ("_ratio", "as a share, 0 to 1"),
 )
 """Endings of key names and the unit each stands for."""
+
+MAX_FAULTS: Final = 1000
+"""A hostile file can hold a fault in every few bytes; nobody reads more than these."""
 
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN_CHARACTERS: Final = 48
@@ -98,8 +102,11 @@ def unit_of(key: str) -> str:
 
 
 def check(section: type[msgspec.Struct], values: Mapping[str, object], path: KeyPath = ()) -> list[Fault]:
-    """Return all faults of `values` against a struct type; none means that `msgspec.convert` accepts them."""
-    return list(_check_struct(_struct_info(section), values, path))
+    """Return all faults of `values` (at most `MAX_FAULTS`) against a struct type.
+
+    None means that `msgspec.convert` accepts them.
+    """
+    return list(islice(_check_struct(_struct_info(section), values, path), MAX_FAULTS))
 
 
 def unknown_key(path: KeyPath, known: Sequence[str]) -> Fault:
@@ -193,9 +200,9 @@ def _check_struct(info: inspect.StructType, values: Mapping[str, object], path: 
     for key, value in values.items():
         field = fields.get(key)
         inner = (*path, key)
-        faults = [unknown_key(inner, list(fields))] if field is None else list(_check(field.type, value, inner))
-        clean = clean and not faults
-        yield from faults
+        for fault in (unknown_key(inner, list(fields)),) if field is None else _check(field.type, value, inner):
+            clean = False
+            yield fault
     for key, field in fields.items():
         if field.required and key not in values:
             clean = False
@@ -224,7 +231,7 @@ def _check(kind: inspect.Type, value: object, path: KeyPath) -> Iterator[Fault]:
             yield from _check_items(kind, value, path)
             return
     elif isinstance(kind, inspect.UnionType):
-        if any(not list(_check(arm, value, path)) for arm in kind.types):
+        if any(next(_check(arm, value, path), None) is None for arm in kind.types):
             return
     elif _fits(kind, value):
         return

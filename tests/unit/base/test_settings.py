@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from qedge.base.settings import Fault, check, document, dotted, toml_value
+from qedge.base.settings import MAX_FAULTS, Fault, check, document, dotted, toml_value
 
 
 class Inner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -120,3 +120,7 @@ def test_key_paths_are_written_as_toml_does() -> None:
 
 def test_values_are_written_as_toml_does() -> None:
     assert toml_value({"a": [1, 2.0, "x\n"], "b": True}) == '{ a = [1, 2.0, "x\\u000A"], b = true }'
+
+
+def test_a_flood_of_faults_is_cut_off() -> None:
+    assert len(check(Outer, {"name": "a", "inner": {f"k{index}": 1 for index in range(100_000)}})) == MAX_FAULTS
