@@ -1,8 +1,8 @@
 """The database and its thread.
 
 `write` returns after the transaction is on the disk (WAL, synchronous=FULL): what was acknowledged survives `kill -9`
-and the loss of power. A full disk refuses writes with `store.disk_full` and harms nothing that is there; a reserve file is
-given up then, so that results of accepted work still find room.
+and the loss of power. A full disk refuses writes with `store.disk_full` and harms nothing that is there; a reserve
+file is given up then, so that results of accepted work still find room.
 """
 
 from __future__ import annotations

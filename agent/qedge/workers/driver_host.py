@@ -38,7 +38,8 @@ from qedge_driver_api import (
 
 MAX_READ_BYTES: Final = 1 << 20
 _MAX_PROPERTIES: Final = 256
-_RANDOM_CHUNK_BYTES: Final = 1 << 20
+_RANDOM_CHUNK_BYTES: Final = 1 << 15
+"""Keeps the daemon from computing random bytes for more than about a millisecond at a time."""
 
 
 def load_driver(name: str) -> type[Driver]:

@@ -22,7 +22,7 @@ from qedge.workers.model import Msg, WorkerSpec
 
 _LOG: Final = get_logger("workers")
 _CANCEL_GRACE_S: Final = 0.25
-_MAX_RANDOM_BYTES: Final = 1 << 20
+_MAX_RANDOM_BYTES: Final = 1 << 15
 _MAX_LINE_BYTES: Final = 2000
 _QUIET_ENV: Final[Mapping[str, str]] = {
     # One thread a worker: spinning OpenMP threads of several workers make each other slow (measured up to 10 times).
