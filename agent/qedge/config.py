@@ -250,7 +250,10 @@ def with_defaults(config: AgentConfig, environ: Mapping[str, str], state_dir: st
     if not drivers:
         drivers = dict(DEFAULT_DRIVERS)
         qkd = qkd if qkd.links else QkdConfig(links=dict(DEFAULT_LINKS))
-    return msgspec.structs.replace(config, node=node, drivers=drivers, qkd=qkd)
+    # The default name of the source means "if there is one"; a name that a file gives is checked against the drivers.
+    source = config.entropy.source if config.entropy.source in drivers else ""
+    entropy = msgspec.structs.replace(config.entropy, source=source)
+    return msgspec.structs.replace(config, node=node, entropy=entropy, drivers=drivers, qkd=qkd)
 
 
 def default_state_dir(environ: Mapping[str, str]) -> str:
@@ -313,6 +316,9 @@ def _without(values: Mapping[str, object], faults: Sequence[Fault]) -> dict[str,
 def _check_references(config: AgentConfig, values: Mapping[str, object]) -> Iterator[Fault]:
     """Find names of drivers that no `[drivers.NAME]` has; `values` names also those that have faults of their own."""
     named: list[tuple[KeyPath, str]] = []
+    entropy = values.get("entropy")
+    if isinstance(entropy, Mapping) and isinstance(source := entropy.get("source"), str):
+        named.append((("entropy", "source"), source))
     for name, link in config.qkd.links.items():
         named += [(("qkd", "links", name, "alice"), link.alice), (("qkd", "links", name, "bob"), link.bob)]
     written = values.get("drivers")

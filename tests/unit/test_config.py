@@ -142,6 +142,15 @@ def test_folders_follow_the_service_the_user_or_the_choice(
     assert (node.state_dir, node.runtime_dir) == expected
 
 
+def test_a_random_source_that_a_file_names_must_be_configured_but_the_default_one_may_be_absent(tmp_path: Path) -> None:
+    drivers = '[drivers.mine]\ndriver = "sim_qpu"\n'
+    path = _folder(tmp_path, agent=drivers)
+    assert _load(path).config.entropy.source == ""
+    (tmp_path / "agent.toml").write_text(drivers + '[entropy]\nsource = "qrng"\n')
+    (fault,) = check_config(path, environ=USER).faults
+    assert (fault.line, fault.key) == (4, "entropy.source")
+
+
 def test_a_relative_state_folder_is_a_fault(tmp_path: Path) -> None:
     (fault,) = check_config(_folder(tmp_path, agent="[node]\nstate_dir = 'here'\n"), environ=USER).faults
     assert fault.key == "node.state_dir"
