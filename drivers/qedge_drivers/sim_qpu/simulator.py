@@ -185,7 +185,11 @@ class Simulator:
             for site in prepared.sites:
                 clean *= 1 - min(event_probability(site, self.device), 1.0)
             runs += shots * (1 - clean)
-        live = 3 if prepared.method == "state_vector" else 3 + min(len(prepared.plan.stops) + 1, shots.bit_length())
+        if prepared.method == "state_vector":
+            # qsim samples from its own state; elsewhere the state, its weights and their sums exist at once
+            live = 1 if self.backend.name == "qsim" else 4
+        else:
+            live = 3 + min(len(prepared.plan.stops) + 1, shots.bit_length())
         return runs, 1 << n, live
 
     def run(self, task: QpuTask, cancelled: Callable[[], bool]) -> QpuResult:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from qedge.base.errors import QedgeError
-from qedge.engine.qasm2.expander import Call, Definition, measure_body
-from qedge.engine.qasm2.expression import ExpressionParser, NotFiniteError, Step
+from qedge.engine.qasm2.definitions import Gates
+from qedge.engine.qasm2.expression import NotFiniteError
 from qedge.engine.qasm2.lexer import END, Lexer, Token, fault
-from qedge.engine.qasm2.library import COMPOSITE, KEYWORDS, NATIVE, QASM3_WORDS, Native
+from qedge.engine.qasm2.library import KEYWORDS, Native
 from qedge.engine.qasm2.model import ParseLimits, Program
 from qedge.engine.qasm2.registers import Bit, Names, Operand
 from qedge.wire.jobs import Register
@@ -30,7 +30,6 @@ _MEASURE: Final = int(Gate.MEASURE)
 _RESET: Final = int(Gate.RESET)
 _BARRIER: Final = int(Gate.BARRIER)
 _IF: Final = int(Gate.IF)
-_LANGUAGE: Final = "expected a statement of OpenQASM 2"
 _NO_FORMALS: Final[Mapping[str, int]] = {}
 
 
@@ -52,9 +51,7 @@ class _Parser:
         self._text = text
         self._limits = limits
         self._names = Names(limits)
-        self._definitions: dict[str, Definition] = {}
-        self._composite: dict[str, Definition] = {}
-        self._native: dict[str, Native] = dict(NATIVE)
+        self._gates = Gates(limits, self._names)
         self._ops: list[Op] = []
         self._conditions: list[Condition] = []
         self._values: dict[str, tuple[float, ...]] = {}
@@ -64,8 +61,8 @@ class _Parser:
             "include": self._include,
             "qreg": self._register,
             "creg": self._register,
-            "gate": self._gate,
-            "opaque": self._opaque,
+            "gate": self._gates.gate,
+            "opaque": self._gates.opaque,
             "if": self._if,
             "barrier": self._barrier,
         }
@@ -98,7 +95,7 @@ class _Parser:
 
     def _plain_run(self, at: int) -> int:
         """Take plain statements from `at` on; return where the first other one begins."""
-        text, native, qubits, ops = self._text, self._native, self._names.qubit_by_text, self._ops
+        text, native, qubits, ops = self._text, self._gates.native, self._names.qubit_by_text, self._ops
         clbits, values, match_plain = self._names.clbit_by_text, self._values, _PLAIN.match
         while True:
             match = match_plain(text, at)
@@ -149,7 +146,7 @@ class _Parser:
         if "//" in given:
             return ()
         lexer = self._lexer(at)
-        params = tuple(float(steps[0]) for steps in self._expressions(lexer, _NO_FORMALS))
+        params = tuple(float(steps[0]) for steps in self._gates.expressions(lexer, _NO_FORMALS))
         if lexer.token.text != ")":
             return ()
         self._values[given] = params
@@ -196,7 +193,7 @@ class _Parser:
         lexer.expect(";")
 
     def _register(self, lexer: Lexer, keyword: Token) -> None:
-        name = self._new_name(lexer)
+        name = self._gates.new_name(lexer)
         lexer.expect("[")
         at = lexer.token.at
         size = lexer.expect_int("the size of the register")
@@ -204,151 +201,7 @@ class _Parser:
         lexer.expect(";")
         self._names.declare(lexer, name, size, at, quantum=keyword.text == "qreg")
 
-    def _new_name(self, lexer: Lexer) -> Token:
-        name = lexer.expect_kind("name", "a name")
-        if name.text in KEYWORDS:
-            raise lexer.fault(name.at, "circuit.syntax", f"expected a name, found the keyword {name}")
-        if name.text in self._names or name.text in self._definitions:
-            raise lexer.fault(
-                name.at,
-                "circuit.duplicate_name",
-                f"expected a new name, but {name} is already declared",
-                name=name.text,
-            )
-        return name
-
-    def _formals(self, lexer: Lexer, what: str) -> dict[str, int]:
-        names: dict[str, int] = {}
-        while True:
-            name = lexer.expect_kind("name", what)
-            if name.text in KEYWORDS:
-                raise lexer.fault(name.at, "circuit.syntax", f"expected {what}, found the keyword {name}")
-            if name.text in names:
-                raise lexer.fault(name.at, "circuit.duplicate_name", f"expected a new name, found {name} twice")
-            names[name.text] = len(names)
-            if not lexer.accept(","):
-                return names
-
-    def _signature(self, lexer: Lexer) -> tuple[Token, dict[str, int], dict[str, int]]:
-        name = self._new_name(lexer)
-        params: dict[str, int] = {}
-        if lexer.accept("(") and not lexer.accept(")"):
-            params = self._formals(lexer, "a parameter name")
-            lexer.expect(")")
-        return name, params, self._formals(lexer, "a qubit name")
-
-    def _opaque(self, lexer: Lexer, _: Token) -> None:
-        name, params, qubits = self._signature(lexer)
-        lexer.expect(";")
-        self._define(Definition(name.text, len(params), len(qubits), None))
-
-    def _define(self, definition: Definition) -> None:
-        self._definitions[definition.name] = definition
-        self._native.pop(definition.name, None)
-
-    def _gate(self, lexer: Lexer, _: Token) -> None:
-        name, params, qubits = self._signature(lexer)
-        lexer.expect("{")
-        body: list[Call] = []
-        while not lexer.accept("}"):
-            body.append(self._body_line(lexer, name.text, params, qubits))
-        size, work, depth = measure_body(body)
-        limit = self._limits.max_gate_nesting
-        if depth > limit:
-            raise lexer.fault(
-                name.at,
-                "circuit.too_many_ops",
-                f"expected gates nested at most {limit} deep, found {depth}",
-                limit=limit,
-            )
-        self._define(Definition(name.text, len(params), len(qubits), tuple(body), size, work, depth))
-
-    def _body_line(self, lexer: Lexer, name: str, params: dict[str, int], qubits: dict[str, int]) -> Call:
-        token = lexer.expect_kind("name", "a gate or '}'")
-        if token.text == name:
-            raise lexer.fault(token.at, "circuit.recursive_gate", f"gate {token} is defined by itself", name=name)
-        if token.text == "barrier":
-            call = Call(None, self._positions(lexer, qubits))
-        elif token.text in ("measure", "reset", "if"):
-            raise lexer.fault(token.at, "circuit.syntax", f"expected a gate inside a gate definition, found {token}")
-        else:
-            target = self._target(lexer, token)
-            arguments = self._arguments(lexer, params)
-            call = Call(target, self._positions(lexer, qubits), arguments)
-            self._check_arity(lexer, token, target, len(arguments), len(call.positions))
-        if len(set(call.positions)) != len(call.positions):
-            raise lexer.fault(token.at, "circuit.duplicate_qubit", f"expected different qubits for {token}")
-        lexer.expect(";")
-        return call
-
-    def _positions(self, lexer: Lexer, qubits: dict[str, int]) -> tuple[int, ...]:
-        positions: list[int] = []
-        while True:
-            name = lexer.expect_kind("name", "a qubit of the definition")
-            if name.text not in qubits:
-                raise lexer.fault(
-                    name.at,
-                    "circuit.undeclared_name",
-                    f"expected a qubit of the definition ({', '.join(list(qubits)[:8])}), found {name}",
-                    name=name.text[:40],
-                )
-            positions.append(qubits[name.text])
-            if not lexer.accept(","):
-                return tuple(positions)
-
-    def _arguments(self, lexer: Lexer, formals: Mapping[str, int]) -> tuple[tuple[Step, ...], ...]:
-        if not lexer.accept("(") or lexer.accept(")"):
-            return ()
-        arguments = self._expressions(lexer, formals)
-        lexer.expect(")")
-        return arguments
-
-    def _expressions(self, lexer: Lexer, formals: Mapping[str, int]) -> tuple[tuple[Step, ...], ...]:
-        depth = self._limits.max_expression_depth
-        arguments = [ExpressionParser(lexer, formals, depth).parse()]
-        while lexer.accept(","):
-            arguments.append(ExpressionParser(lexer, formals, depth).parse())
-        return tuple(arguments)
-
     # operations
-
-    def _target(self, lexer: Lexer, token: Token) -> Native | Definition:
-        found = self._native.get(token.text) or self._definitions.get(token.text) or self._composite.get(token.text)
-        if found is None and token.text in COMPOSITE:
-            inner = _Parser(COMPOSITE[token.text], ParseLimits())
-            inner._statement(Lexer(COMPOSITE[token.text]))
-            found = self._composite[token.text] = inner._definitions[token.text]
-        if found is None:
-            if token.text in QASM3_WORDS:
-                raise lexer.fault(
-                    token.at,
-                    "circuit.unsupported",
-                    f"{_LANGUAGE}, found the OpenQASM 3 construct {token}",
-                    construct=token.text,
-                )
-            raise lexer.fault(
-                token.at,
-                "circuit.undeclared_name",
-                f"expected a statement or a gate that is declared before, found {token}",
-                name=token.text[:40],
-            )
-        if isinstance(found, Definition) and found.body is None:
-            raise lexer.fault(
-                token.at,
-                "circuit.unsupported",
-                f"gate {token} is opaque: it has no definition to run",
-                construct="opaque",
-            )
-        return found
-
-    def _check_arity(self, lexer: Lexer, token: Token, target: Native | Definition, params: int, qubits: int) -> None:
-        if params != target.num_params or qubits != target.num_qubits:
-            raise lexer.fault(
-                token.at,
-                "circuit.bad_arity",
-                f"expected {target.num_params} parameters and {target.num_qubits} qubits for {token}, "
-                f"found {params} and {qubits}",
-            )
 
     def _operation(self, lexer: Lexer) -> None:
         token = lexer.next()
@@ -365,11 +218,11 @@ class _Parser:
         lexer.expect(";")
 
     def _call(self, lexer: Lexer, token: Token) -> None:
-        target = self._target(lexer, token)
+        target = self._gates.target(lexer, token)
         at = lexer.token.at
-        arguments = tuple(float(steps[0]) for steps in self._arguments(lexer, _NO_FORMALS))
+        arguments = tuple(float(steps[0]) for steps in self._gates.arguments(lexer, _NO_FORMALS))
         operands = self._operands(lexer)
-        self._check_arity(lexer, token, target, len(arguments), len(operands))
+        self._gates.check_arity(lexer, token, target, len(arguments), len(operands))
         columns = self._broadcast(lexer, token, operands)
         if isinstance(target, Native):
             self._spend(len(columns), token.at)
@@ -386,6 +239,8 @@ class _Parser:
     def _operands(self, lexer: Lexer) -> list[Operand]:
         operands = [self._names.qubits(lexer)]
         while lexer.accept(","):
+            if len(operands) >= self._limits.max_qubits:
+                raise lexer.fault(lexer.token.at, "circuit.bad_arity", f"expected at most {len(operands)} operands")
             operands.append(self._names.qubits(lexer))
         return operands
 
