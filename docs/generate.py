@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import functools
 import importlib
 import inspect
 import sys
@@ -64,11 +65,14 @@ def wrapped(text: str, width: int = 118) -> Iterator[str]:
 def sentence(section: type[Any]) -> str:
     """Return the docstring of a section struct without its own name at the front."""
     text = inspect.getdoc(section) or ""
-    return text.partition("`: ")[2] or text
+    text = text.partition("`: ")[2] or text
+    return text[:1].upper() + text[1:]
 
 
 def limits(row: Row) -> str:
     """Write unit, range and type of a key."""
+    if row.type == "choice":
+        return f"one of {row.range}"
     return ", ".join(part for part in (row.type, row.unit, row.range) if part)
 
 
@@ -109,7 +113,7 @@ def table_lines(name: str, entry: msgspec.Struct, without: str = "") -> Iterator
     yield from ("", f"[{name}]")
     for row in document(type(entry)):
         if row.path != (without,):
-            yield from key_lines(row, getattr(entry, str(row.path[0])))
+            yield from key_lines(row, functools.reduce(getattr, map(str, row.path), entry))
 
 
 def key_lines(row: Row, value: object) -> Iterator[str]:

@@ -39,7 +39,8 @@ Schemas = Mapping[str, tuple[SettingInfo, ...] | QedgeError]
 Describe = Callable[[Sequence[str]], Schemas]
 """Ask drivers, by entry point name, for their settings. It asks in workers: this process never imports a driver."""
 
-InstanceName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,36}\Z")]
+_NAME_WORDS: Final = "at most 36 letters, digits, - and _"
+InstanceName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,36}\Z", title=_NAME_WORDS)]
 
 
 class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,11 +49,16 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Annotated[
         str,
         msgspec.Meta(
-            description="Name of this node in its fleet; empty: the host's name.", pattern=r"^[A-Za-z0-9_-]{0,36}\Z"
+            description="Name of this node in its fleet; empty: the host's name.",
+            pattern=r"^[A-Za-z0-9_-]{0,36}\Z",
+            title=_NAME_WORDS,
         ),
     ] = ""
     fleet: Annotated[
-        str, msgspec.Meta(description="Fleet that this node belongs to.", pattern=r"^[A-Za-z0-9_-]{1,36}\Z")
+        str,
+        msgspec.Meta(
+            description="Fleet that this node belongs to.", pattern=r"^[A-Za-z0-9_-]{1,36}\Z", title=_NAME_WORDS
+        ),
     ] = "local"
     state_dir: Annotated[
         str,
@@ -61,6 +67,7 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "service, otherwise `qedge` in the user's state folder.",
             pattern=r"^(/|\Z)",
             max_length=1024,
+            title="an absolute path or empty",
         ),
     ] = ""
     runtime_dir: Annotated[
@@ -70,6 +77,7 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "the user's runtime folder, or `run` in a state folder that was chosen.",
             pattern=r"^(/|\Z)",
             max_length=1024,
+            title="an absolute path or empty",
         ),
     ] = ""
 

@@ -150,7 +150,10 @@ def _escape(character: str) -> str:
 
 
 def document(section: type[msgspec.Struct], path: KeyPath = ()) -> Iterator[Row]:
-    """List every key of a struct type in its order, tables inside it included."""
+    """List every key of a struct type in its order, tables inside it included.
+
+    The `title` of a field's `Meta`, where it has one, says in words what a pattern means.
+    """
     yield from _document_struct(_struct_info(section), path)
 
 
@@ -174,7 +177,7 @@ def _document_struct(info: inspect.StructType, path: KeyPath) -> Iterator[Row]:
             default=_default(field),
             required=field.required,
             unit=unit_of(key),
-            range=_range(inner),
+            range=_limits(field.type),
             description=description,
         )
 
@@ -216,7 +219,7 @@ def _check_struct(info: inspect.StructType, values: Mapping[str, object], path: 
 
 
 def _check(kind: inspect.Type, value: object, path: KeyPath) -> Iterator[Fault]:
-    kind, _ = _unwrap(kind)
+    wanted, (kind, _) = kind, _unwrap(kind)
     key = next((str(part) for part in reversed(path) if isinstance(part, str)), "")
     if isinstance(kind, inspect.StructType):
         if isinstance(value, Mapping):
@@ -235,14 +238,14 @@ def _check(kind: inspect.Type, value: object, path: KeyPath) -> Iterator[Fault]:
             return
     elif _fits(kind, value):
         return
-    yield Fault(path, f"is {show(key, value)}", expectation(kind, key))
+    yield Fault(path, f"is {show(key, value)}", expectation(wanted, key))
 
 
 def _check_mapping(kind: inspect.DictType, value: Mapping[str, object], path: KeyPath) -> Iterator[Fault]:
     for key, inner in value.items():
         key_type, _ = _unwrap(kind.key_type)
         if not _fits(key_type, key):
-            yield Fault((*path, key), "is no legal name", expectation(key_type, ""))
+            yield Fault((*path, key), "is no legal name", expectation(kind.key_type, ""))
         yield from _check(kind.value_type, inner, (*path, key))
     if not _length_fits(value, kind.min_length, kind.max_length):
         yield Fault(path, f"has {len(value)} entries", expectation(kind, ""))
@@ -294,10 +297,17 @@ def _in_range(kind: inspect.IntType | inspect.FloatType, value: float) -> bool:
     )
 
 
+def _limits(kind: inspect.Type) -> str:
+    """Write the limits of a type, in the words of its `title` where it has one."""
+    if isinstance(kind, inspect.Metadata) and (title := (kind.extra_json_schema or {}).get("title")):
+        return str(title)
+    return _range(_unwrap(kind)[0])
+
+
 def expectation(kind: inspect.Type, key: str) -> str:
     """Say in words what a key wants: type, unit and range or choices."""
+    limits = _limits(kind)
     kind, _ = _unwrap(kind)
-    limits = _range(kind)
     if isinstance(kind, (inspect.LiteralType, inspect.EnumType)):
         return f"one of {limits}"
     unit = unit_of(key)
