@@ -10,11 +10,12 @@ import difflib
 import functools
 import importlib
 import inspect
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args, get_type_hints
 
 import msgspec
 
@@ -26,6 +27,7 @@ from qedge.base.metrics import METRICS
 from qedge.base.settings import Row, document, dotted, toml_value
 from qedge.cli.main import make_parser
 from qedge.config import DEFAULT_DRIVERS, DEFAULT_LINKS, SECTIONS
+from qedge.wire.topics import ROOT as TOPIC_ROOT
 from qedge.wire.topics import TOPICS
 from qedge_driver_api import DriverInfo
 
@@ -183,9 +185,35 @@ def metrics_page() -> str:
 
 
 def topics_page() -> str:
-    """Write the reference of the topic map."""
-    fields = [name for name in TOPICS[0].__struct_fields__] if hasattr(TOPICS[0], "__struct_fields__") else []
-    return page("Topics", table(fields, ()))
+    """Write the reference of the topic map and of the messages on it."""
+    rows = (
+        [
+            code(f"{TOPIC_ROOT}/{{fleet}}/{{node}}/{row.channel}"),
+            code(row.message.__struct_config__.tag),
+            str(row.qos),
+            "yes" if row.retain else "no",
+            str(row.publisher),
+            "yes" if row.read_by_owner else "no",
+            row.meaning,
+        ]
+        for row in TOPICS
+    )
+    headings = ("topic", "message", "QoS", "retained", "published by", "read by the node", "meaning")
+    parts = [
+        "Messages are MessagePack inside an envelope; names on the wire are at most 36 letters, digits, `-` and `_`.\n",
+        table(headings, rows),
+    ]
+    for row in TOPICS:
+        fields = ([code(name), code(type_name(kind))] for name, kind in get_type_hints(row.message).items())
+        tag = row.message.__struct_config__.tag
+        parts += [f"## `{tag}`\n", (inspect.getdoc(row.message) or "") + "\n", table(("field", "type"), fields)]
+    return page("Topics", *parts)
+
+
+def type_name(annotation: object) -> str:
+    """Write a type without the modules it comes from."""
+    text = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
+    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", text)
 
 
 def states_page() -> str:
