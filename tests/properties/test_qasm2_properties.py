@@ -101,10 +101,12 @@ def _tokens(text: str) -> list[str]:
 def _answered(text: str) -> None:
     """Parse to a valid circuit, or to an error with a place in the text."""
     try:
-        check_circuit(parse(text, LIMITS).circuit)
-        return
+        parsed = parse(text, LIMITS)
     except QedgeError as error:
         refusal = error
+    else:
+        check_circuit(parsed.circuit)
+        return
     assert refusal.code.startswith("circuit.")
     line, column = refusal.details["line"], refusal.details["column"]
     assert isinstance(line, int)

@@ -53,7 +53,7 @@ class _Pruner:
     def run(self) -> None:
         ops, conditions = self._circuit.ops, self._circuit.conditions
         conditional = bytearray(len(ops))
-        for index, op in enumerate(ops):
+        for index, op in enumerate(ops if conditions else ()):
             if op[0] == IF:
                 length = conditions[op[3]].length
                 conditional[index + 1 : index + 1 + length] = b"\x01" * length

@@ -36,11 +36,14 @@ _SAFE_SHARE: Final = 0.8
 _BYTES_PER_OP: Final = 1200
 _BYTES_PER_SHOT: Final = 56
 _BASE_BYTES: Final = 16 << 20
-_SECONDS_PER_OP: Final = 3.0e-6
-_SECONDS_PER_OP_AMPLITUDE: Final = 0.15e-9
-_SECONDS_PER_SHOT: Final = 0.3e-6
-_SECONDS_PER_RUN: Final = 0.15e-3
+_ALWAYS_FREE_BYTES: Final = 48 << 20
+"""Below this nobody asks how much is free: it takes longer than a small circuit."""
+_SECONDS_PER_OP: Final = 1.6e-6
+_SECONDS_PER_OP_AMPLITUDE: Final = 0.08e-9
+_SECONDS_PER_SHOT: Final = 0.15e-6
+_SECONDS_PER_RUN: Final = 0.1e-3
 _CACHED_PLANS: Final = 8
+_CACHED_OPERATIONS: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,16 @@ class Simulator:
         method = self._method(reduced)
         splits = sum(1 for stop in reduced.stops if reduced.ops[stop][0] in (MEASURE, RESET))
         prepared = Prepared(reduced, sites, method, 1 << min(splits, 40), len(circuit.ops))
-        self._cache = [(circuit, prepared), *self._cache[: _CACHED_PLANS - 1]]
+        self._remember(circuit, prepared)
         return prepared
+
+    def _remember(self, circuit: FlatCircuit, prepared: Prepared) -> None:
+        kept, operations = [(circuit, prepared)], prepared.num_ops
+        for entry in self._cache[: _CACHED_PLANS - 1]:
+            operations += entry[1].num_ops
+            if operations <= _CACHED_OPERATIONS:
+                kept.append(entry)
+        self._cache = kept
 
     def _check(self, circuit: FlatCircuit) -> None:
         device = self.device
@@ -164,11 +175,10 @@ class Simulator:
             per_run = _SECONDS_PER_RUN + ops * (_SECONDS_PER_OP + amplitudes * _SECONDS_PER_OP_AMPLITUDE)
             seconds = runs * per_run + amplitudes * 2e-9
         seconds += shots * _SECONDS_PER_SHOT
-        if state_bytes and memory > _SAFE_SHARE * available_bytes():
+        if memory > _ALWAYS_FREE_BYTES and memory > _SAFE_SHARE * (free := available_bytes()):
             raise ProgramError(
-                "too_many_qubits",
-                f"the result depends on {n} qubits, whose state takes {memory >> 20} MiB; "
-                f"{max(available_bytes(), 0) >> 20} MiB are free",
+                "too_many_qubits" if state_bytes > memory // 2 else "too_much_memory",
+                f"the result depends on {n} qubits and takes {memory >> 20} MiB; {max(free, 0) >> 20} MiB are free",
             )
         return QpuEstimate(memory, seconds, prepared.method)
 

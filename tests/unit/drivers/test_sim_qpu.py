@@ -33,6 +33,7 @@ from qedge_driver_api import (
 from qedge_driver_api.circuit import Op
 from qedge_drivers.sim_qpu import SimQpu
 from qedge_drivers.sim_qpu.gates import gate_matrix
+from qedge_drivers.sim_qpu.native import NativeBackend, NativeUnavailableError
 from qedge_drivers.sim_qpu.noise import Kind, density_plan, noise_sites
 from qedge_drivers.sim_qpu.program import plan
 from qedge_drivers.sim_qpu.settings import SimQpuSettings, resolve
@@ -305,6 +306,51 @@ def test_feed_forward_agrees_with_cirq() -> None:
         ours[key & 7] += times / shots
     # both sides are samples: chi-square with 7 degrees of freedom, p > 1e-6
     assert shots * ((ours - expected) ** 2 / np.maximum(ours + expected, 1e-9)).sum() < 41
+
+
+# machines that lack something
+
+
+def test_another_kernel_takes_over_where_qsim_cannot_be_called_directly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost() -> None:
+        raise NativeUnavailableError("moved")
+
+    monkeypatch.setattr("qedge_drivers.sim_qpu.native.load_qsim", lost)
+    driver = opened()
+    assert driver.properties()["backend"] in ("qsimcirq", "cirq")
+    assert set(run(driver, ghz(3)).counts) == {0, 7}
+    with pytest.raises(FatalError, match="moved"):
+        opened(backend="native")
+
+
+@pytest.mark.parametrize("fault", ["reversed samples", "wrong state", "gone"])
+def test_a_binding_that_behaves_otherwise_fails_the_self_test(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    real = NativeBackend()._qsim
+
+    class Changed:
+        def __getattr__(self, name: str) -> object:
+            if fault == "gone" and name == "add_matrix_gate":
+                raise AttributeError(name)
+            if fault == "reversed samples" and name == "qsim_sample_final":
+                return lambda options, shots: [1] * shots
+            if fault == "wrong state" and name == "control_last_gate":
+                return lambda *args: None
+            return getattr(real, name)
+
+    monkeypatch.setattr("qedge_drivers.sim_qpu.native.load_qsim", Changed)
+    with pytest.raises(NativeUnavailableError, match="self-test"):
+        NativeBackend()
+
+
+def test_without_stim_a_wide_clifford_circuit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = opened()
+    simulator = driver._simulator
+    assert simulator is not None
+    monkeypatch.setattr(simulator, "has_stim", False)
+    assert run(driver, ghz(20)).metadata["method"] == "state_vector"
+    with pytest.raises(ProgramError) as caught:
+        run(driver, ghz(50))
+    assert caught.value.code == "too_many_qubits"
 
 
 # wide circuits

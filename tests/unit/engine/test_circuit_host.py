@@ -116,8 +116,9 @@ def test_what_the_device_refuses_keeps_its_code() -> None:
     assert "0 and 4" in error.message
 
 
-def test_warming_runs_a_circuit() -> None:
-    answer = host().handle("warm", {})
+@pytest.mark.parametrize("settings", [{}, {"qubits": 1}, {"preset": "plan", "connectivity": "grid"}])
+def test_warming_works_on_any_device(settings: dict[str, object]) -> None:
+    answer = host(**settings).handle("warm", {})
     assert isinstance(answer, dict)
     assert float(answer["warm_s"]) > 0  # type: ignore[arg-type] # a number
 
@@ -197,3 +198,17 @@ def test_a_failed_job_without_reason_is_a_fault_of_the_driver() -> None:
     made._class = type("Liar", (Liar,), {"status_answer": JobStatus.FAILED})
     made._driver = None
     assert refused(made, "run", {"program": BELL, "shots": 1, "seed": 1}).code == "driver.fatal"
+
+
+def test_a_simulator_behind_an_adapter_is_named_one() -> None:
+    init = {"driver": "cirq_sampler", "instance": "qpu", "settings": {}, "state_dir": ""}
+    made = CircuitHost(init, Link())  # type: ignore[arg-type] # a fake of the host's link
+    made.handle("open", {})
+    answer = made.handle("run", {"program": BELL, "shots": 10, "seed": 1})
+    assert isinstance(answer, dict)
+    assert answer["metadata"] == {
+        "method": "sampler",
+        "sampler": "Simulator",
+        "simulated": True,
+        "driver": "cirq_sampler",
+    }
