@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from qedge_drivers.sim_qpu.program import Plan
-
-_CHUNK_SHOTS: Final = 65_536
 
 
 def gather(pairs: Mapping[int, int]) -> Callable[[int], int]:
@@ -75,11 +72,8 @@ def count_rows(rows: npt.NDArray[np.bool_], columns: Mapping[int, int]) -> dict[
         return {0: len(rows)}
     clbits = sorted(columns)
     width = clbits[-1] + 1
-    counts: Counter[bytes] = Counter()
-    for start in range(0, len(rows), _CHUNK_SHOTS):
-        part = rows[start : start + _CHUNK_SHOTS]
-        bits = np.zeros((len(part), width), dtype=np.uint8)
-        bits[:, clbits] = part[:, [columns[clbit] for clbit in clbits]]
-        packed = np.packbits(bits, axis=1, bitorder="little")
-        counts.update(row.tobytes() for row in packed)
+    bits = np.zeros((len(rows), width), dtype=np.uint8)
+    bits[:, clbits] = rows[:, [columns[clbit] for clbit in clbits]]
+    packed = np.packbits(bits, axis=1, bitorder="little")
+    counts = Counter(row.tobytes() for row in packed)
     return {int.from_bytes(key, "little"): times for key, times in counts.items()}

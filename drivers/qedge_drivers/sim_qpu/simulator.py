@@ -168,7 +168,8 @@ class Simulator:
             + _BASE_BYTES
         )
         if prepared.method == "stabilizer":
-            memory += 4 * n * n + shots * (len(prepared.plan.final) + len(prepared.plan.stops))
+            recorded = len(prepared.plan.final) + len(prepared.plan.stops)
+            memory += 4 * n * n + 3 * min(shots, stabilizer.CHUNK_SHOTS) * (recorded + task.circuit.num_clbits)
             by_shot = bool(prepared.plan.conditions)
             seconds = _SECONDS_PER_RUN + ops * 1e-6 + (shots if by_shot else shots / 256) * ops * 2e-7 * max(1, n / 64)
         else:

@@ -15,6 +15,9 @@ from qedge_drivers.sim_qpu.noise import Kind, Site, twirled_probabilities
 from qedge_drivers.sim_qpu.program import IF, MEASURE, RESET, Plan, holds, quarter_turns
 from qedge_drivers.sim_qpu.settings import Device
 
+CHUNK_SHOTS: Final = 16_384
+"""Shots sampled at once: a recorded bit takes a byte until it is counted."""
+
 _NAMES: Final[Mapping[int, str]] = {
     Gate.ID: "I",
     Gate.X: "X",
@@ -104,8 +107,14 @@ def run(
         text.append(f"M {qubit}")
         columns[clbit] = recorded
         recorded += 1
-    rows = stim.Circuit("\n".join(text)).compile_sampler(seed=seed).sample(shots)
-    return count_rows(rows, columns)
+    sampler = stim.Circuit("\n".join(text)).compile_sampler(seed=seed)
+    counts: dict[int, int] = {}
+    for start in range(0, shots, CHUNK_SHOTS):
+        if cancelled():
+            raise CancelledError
+        for key, times in count_rows(sampler.sample(min(CHUNK_SHOTS, shots - start)), columns).items():
+            counts[key] = counts.get(key, 0) + times
+    return counts
 
 
 def _noise_by_place(sites: list[Site], device: Device) -> dict[tuple[int, bool], list[str]]:
