@@ -167,7 +167,8 @@ def main(argv: list[str]) -> None:
     """Serve the daemon on the inherited socket until it closes it."""
     _die_with_parent()
     _be_first_to_go()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is for the daemon
+    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the daemon, which then ends its workers itself
+        signal.signal(number, signal.SIG_IGN)
     channel = socket.socket(fileno=int(argv[0]))
     link = HostLink(channel)
     first = _receive(channel)

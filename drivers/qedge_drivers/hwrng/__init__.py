@@ -8,7 +8,7 @@ import os
 import select
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from qedge_driver_api import (
@@ -27,6 +27,10 @@ from qedge_driver_api import (
 )
 
 _POLL_S = 0.1
+
+
+def _never() -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class HwRng:
             )
         self._settings = settings
         self._file = -1
-        self._cancelled = lambda: False
+        self._cancelled: Callable[[], bool] = _never
         self._last_read = -math.inf
         self._error = ""
 
@@ -147,7 +151,7 @@ class HwRng:
             file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except PermissionError as error:
             raise FatalError(
-                f"{path} may not be read by this user: install the udev rule of `qedge install --systemd --device {path}`."
+                f"{path} may not be read by this user; `qedge install --systemd --device {path}` writes the udev rule."
             ) from error
         except OSError as error:
             missing = error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV)

@@ -1,0 +1,52 @@
+"""Nouns of the bus."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+MAX_MESSAGE_BYTES: Final = 256 * 1024
+"""Largest message on the wire; larger ones have no effect and are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message as it came. `response_topic` and `correlation` are empty where the sender set none."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    response_topic: str = ""
+    correlation: bytes = b""
+
+
+Handler = Callable[[Incoming], Awaitable[None]]
+"""Takes one message; a QoS-1 message is acknowledged when it returns or raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a broker is and how to be let in. `shown` is the address without credentials."""
+
+    host: str
+    port: int
+    kind: str
+    tls: bool = False
+    username: str = ""
+    password: str = ""
+
+    @property
+    def shown(self) -> str:
+        """Address for status and logs."""
+        return f"mqtt{'s' if self.tls else ''}://{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class LastWill:
+    """Published by the broker when the connection is lost."""
+
+    topic: str
+    payload: bytes
+    delay_s: int

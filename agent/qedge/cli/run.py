@@ -1,0 +1,80 @@
+"""`qedge run`: the daemon in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+NAME: Final = "run"
+SUMMARY: Final = "Run the daemon of this box in the foreground."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "--config", default="", metavar="PATH", help="configuration file or folder (default: /etc/qedge if it is there)"
+    )
+    parser.add_argument("--state-dir", default="", metavar="DIR", help="keep everything of this node below DIR")
+    parser.add_argument("--quiet", action="store_true", help="print neither banner nor progress")
+
+
+class EarlyHangup:
+    """Notes a SIGHUP that comes before the daemon can reload; without it the signal would end the process."""
+
+    def __init__(self) -> None:
+        self.seen = False
+        signal.signal(signal.SIGHUP, self._note)
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        self.seen = True
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check what can be missing, then run until SIGTERM or Ctrl-C."""
+    early = EarlyHangup()
+    # What follows imports much; a SIGHUP during it is only noted.
+    import uvloop
+
+    from qedge.base.log import configure
+    from qedge.cli import preflight
+    from qedge.config import load
+    from qedge.daemon.lifecycle import Daemon
+
+    preflight.check_python()
+    loaded = load(args.config, state_dir=args.state_dir)
+    node, http = loaded.config.node, loaded.config.http
+    preflight.prepare_directory(Path(node.state_dir), "node.state_dir")
+    preflight.prepare_directory(Path(node.runtime_dir), "node.runtime_dir")
+    preflight.check_disk(Path(node.state_dir))
+    preflight.check_socket_path(Path(node.runtime_dir) / "qedge.sock")
+    if http.enabled:
+        preflight.check_port(http.host, http.port, "http.port")
+    configure(loaded.config.log)
+    narrate = _stay_silent if args.quiet or "NOTIFY_SOCKET" in os.environ else _print_line
+    daemon = Daemon(
+        loaded,
+        reload=lambda: load(args.config, state_dir=args.state_dir),
+        narrate=narrate,
+        hung_up=lambda: early.seen,
+    )
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        if not runner.run(daemon.run()):
+            # A service did not heed its cancellation; waiting for it would hang the stop that systemd timed.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
+    return 0
+
+
+def _print_line(line: str) -> None:
+    print(line, flush=True)
+
+
+def _stay_silent(_line: str) -> None:
+    return

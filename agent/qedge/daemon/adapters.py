@@ -1,0 +1,100 @@
+"""Fills the ports of the rooms with drivers, looked up by name so that a reload may replace them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from qedge.base.errors import QedgeError
+from qedge.mesh.host import available_memory_bytes
+from qedge.store.store import Store
+from qedge.workers.driver_service import DriverService
+from qedge.workers.model import Msg
+from qedge_driver_api import AdminState, RawSamples
+
+Drivers = Mapping[str, DriverService]
+
+
+class NamedDriver:
+    """A driver instance that may come and go; fills `TransceiverPort` of the QKD room and `QpuPort` of the engine."""
+
+    def __init__(self, name: str, drivers: Drivers) -> None:
+        self._name = name
+        self._drivers = drivers
+
+    @property
+    def name(self) -> str:
+        """Name of the instance."""
+        return self._name
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it may be called now."""
+        driver = self._drivers.get(self._name)
+        return driver is not None and driver.is_up
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is a QPU that may be called now."""
+        return self.is_up and self._drivers[self._name].kind == "qpu"
+
+    @property
+    def simulated(self) -> bool:
+        """Whether no hardware is behind it."""
+        driver = self._drivers.get(self._name)
+        return driver is not None and driver.simulated
+
+    @property
+    def capacity(self) -> int:
+        """How many calls it takes at once."""
+        driver = self._drivers.get(self._name)
+        return driver.config.workers if driver is not None else 1
+
+    async def call(self, method: str, args: Mapping[str, Msg], *, deadline_s: float, light: bool = False) -> Msg:
+        """Call the driver; raises `driver.not_found` where it is gone."""
+        driver = self._drivers.get(self._name)
+        if driver is None:
+            raise QedgeError("driver.not_found", f"The driver {self._name} is not configured any more.")
+        return await driver.call(method, args, deadline_s=deadline_s, light=light)
+
+
+class QrngSource(NamedDriver):
+    """Fills `RawSource` of the entropy room."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is a QRNG that may be read now."""
+        return self.is_up and self._drivers[self._name].kind == "qrng"
+
+    async def read(self, num_bytes: int, deadline_s: float) -> RawSamples:
+        """Read raw samples; the worker has checked them against the driver's own claims."""
+        answer = await self.call("read", {"num_bytes": num_bytes}, deadline_s=deadline_s)
+        raw = answer if isinstance(answer, dict) else {}
+        data, bits, entropy = raw.get("data"), raw.get("bits_per_sample"), raw.get("min_entropy_per_sample")
+        if not (isinstance(data, bytes) and len(data) == num_bytes and isinstance(bits, int)):
+            raise QedgeError("worker.bad_answer", "The worker of the random source gave something else than samples.")
+        if not isinstance(entropy, (int, float)) or not 0 < entropy <= bits:
+            raise QedgeError("driver.lied", "The random source claims an entropy that cannot be.")
+        return RawSamples(data, bits, float(entropy))
+
+
+class KeptAdminStates:
+    """Fills `AdminStates` of the workers room from the database."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def get(self, instance: str) -> str:
+        """Return what the operator last wanted of a driver."""
+        return await self._store.get_meta(f"driver.{instance}.admin_state", AdminState.UNLOCKED.value)
+
+    async def set(self, instance: str, state: str) -> None:
+        """Keep what the operator wants of a driver."""
+        await self._store.set_meta(f"driver.{instance}.admin_state", state)
+
+
+class HostMemory:
+    """Fills `Memory` of the engine from the host."""
+
+    def available_bytes(self) -> int:
+        """Bytes that jobs can find now."""
+        return available_memory_bytes()

@@ -1,0 +1,180 @@
+"""The composition root: a configuration in, the parts of one daemon out, readable as a list."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from qedge import __version__
+from qedge.base.metrics import Metrics
+from qedge.base.system_clock import SystemClock
+from qedge.base.systemd import Notifier
+from qedge.bus.child_broker import ChildBroker
+from qedge.bus.model import LastWill
+from qedge.bus.service import Bus, external_endpoint
+from qedge.config import AgentConfig
+from qedge.daemon.adapters import HostMemory, KeptAdminStates, NamedDriver, QrngSource
+from qedge.daemon.node import Node
+from qedge.engine.service import EngineService
+from qedge.entropy.service import EntropyService
+from qedge.mesh.birth import NodeIdentity
+from qedge.mesh.service import MeshService
+from qedge.qkd.service import LinkService
+from qedge.store.store import Store
+from qedge.supervisor import Supervisor, Watchdog
+from qedge.web.config import socket_path
+from qedge.web.service import WebService
+from qedge.wire.topics import Channel, topic
+from qedge.workers.config import DriverConfig
+from qedge.workers.driver_service import DriverService
+
+CIRCUIT_HOST: Final = "qedge.engine.circuit_host:CircuitHost"
+WILL_DELAY_S: Final = 5
+PULSE_LIMIT_S: Final = 20.0
+
+
+@dataclass(slots=True)
+class Parts:
+    """Everything one daemon is made of."""
+
+    config: AgentConfig
+    clock: SystemClock
+    metrics: Metrics
+    store: Store
+    supervisor: Supervisor
+    drivers: dict[str, DriverService]
+    entropy: EntropyService
+    engine: EngineService
+    broker: ChildBroker | None
+    bus: Bus
+    mesh: MeshService
+    links: dict[str, LinkService]
+    node: Node
+    web: WebService
+
+
+def compose(config: AgentConfig, *, store: Store, metrics: Metrics, epoch: int, notifier: Notifier) -> Parts:
+    """Make all parts and hand them to the supervisor; nothing runs yet."""
+    clock = SystemClock()
+    uniform = random.SystemRandom().random
+    state_dir, runtime_dir = Path(config.node.state_dir), Path(config.node.runtime_dir)
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    identity = NodeIdentity(config.node.fleet, config.node.name, __version__, boot_id, epoch)
+    supervisor = Supervisor(clock=clock, metrics=metrics, uniform=uniform)
+    drivers: dict[str, DriverService] = {}
+
+    source = QrngSource(config.entropy.source, drivers) if config.entropy.source else None
+    entropy = EntropyService(
+        config.entropy, source, clock=clock, metrics=metrics, personalization=f"{boot_id} {epoch}".encode()
+    )
+    engine = EngineService(
+        config.engine,
+        store,
+        qpus=lambda: [NamedDriver(name, drivers) for name in drivers],
+        memory=HostMemory(),
+        clock=clock,
+        metrics=metrics,
+        random_bytes=entropy.random_bytes,
+    )
+    outside = external_endpoint(config.broker)
+    broker = None
+    if outside is None:
+        broker = ChildBroker(
+            config.broker, runtime_dir, clock=clock, random_bytes=entropy.random_bytes, uniform=uniform
+        )
+    bus = Bus(
+        config.broker,
+        broker.endpoint if broker is not None else lambda: outside,
+        client_id=f"qedge-{identity.node}",
+        reply_topic=topic(identity.fleet, identity.node, Channel.REPLY),
+        will=LastWill(topic(identity.fleet, identity.node, Channel.BIRTH), b"", WILL_DELAY_S),
+        clock=clock,
+        metrics=metrics,
+        random_bytes=entropy.random_bytes,
+        uniform=uniform,
+    )
+    links: dict[str, LinkService] = {}
+    node = Node(
+        identity,
+        clock=clock,
+        supervisor=supervisor,
+        store=store,
+        engine=engine,
+        entropy=entropy,
+        bus=bus,
+        drivers=drivers,
+        links=links,
+    )
+    mesh = MeshService(
+        identity,
+        config.host,
+        bus=bus,
+        capabilities=node,
+        state_dir=state_dir,
+        clock=clock,
+        metrics=metrics,
+        random_bytes=entropy.random_bytes,
+    )
+    node.mesh = mesh
+    web = WebService(
+        config.http,
+        node,
+        socket_path=Path(socket_path(config.http, str(runtime_dir))),
+        clock=clock,
+        metrics=metrics,
+        random_bytes=entropy.random_bytes,
+    )
+    node.addresses = lambda: (web.socket, web.address)
+    parts = Parts(
+        config, clock, metrics, store, supervisor, drivers, entropy, engine, broker, bus, mesh, links, node, web
+    )
+
+    supervisor.add(entropy, essential=True)
+    if broker is not None:
+        supervisor.add(broker)
+    supervisor.add(bus)
+    supervisor.add(mesh, essential=True)
+    for name, driver in config.drivers.items():
+        if driver.enabled:
+            add_driver(parts, name, driver)
+    for name, link in config.qkd.links.items():
+        ends = (NamedDriver(link.alice, drivers), NamedDriver(link.bob, drivers))
+        links[name] = LinkService(name, link, *ends, clock=clock, metrics=metrics)
+    supervisor.add(engine, essential=True)
+    supervisor.add(web, essential=True)
+    pulses = {"message pump": lambda: bus.progress_ns, "host samples": lambda: mesh.sampled_ns}
+    supervisor.add(Watchdog(notifier=notifier, clock=clock, metrics=metrics, pulses=pulses, max_age_s=PULSE_LIMIT_S))
+    return parts
+
+
+def add_driver(parts: Parts, name: str, config: DriverConfig) -> None:
+    """Take one configured driver into the daemon; with `startup = "error"` the node waits for it."""
+
+    def changed() -> None:
+        parts.mesh.capabilities_changed()
+        parts.engine.wake()
+
+    parts.drivers[name] = DriverService(
+        name,
+        config,
+        parts.config.workers,
+        state_dir=str(Path(parts.config.node.state_dir) / "drivers" / name),
+        clock=parts.clock,
+        metrics=parts.metrics,
+        random_bytes=parts.entropy.random_bytes,
+        uniform=random.SystemRandom().random,
+        admin_states=KeptAdminStates(parts.store),
+        target=CIRCUIT_HOST,
+        on_change=changed,
+    )
+    parts.supervisor.add(parts.drivers[name], essential=config.startup == "error")
+
+
+async def remove_driver(parts: Parts, name: str) -> None:
+    """Let a driver go: its workers end and its capability leaves the birth."""
+    driver = parts.drivers.pop(name, None)
+    if driver is not None:
+        await parts.supervisor.remove(driver.name)
+        parts.mesh.capabilities_changed()

@@ -1,0 +1,186 @@
+"""The life of the daemon's process: start, READY, reload on SIGHUP, ordered stop on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import platform
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from qedge import __version__
+from qedge.base.errors import QedgeError
+from qedge.base.log import configure, get_logger
+from qedge.base.metrics import Metrics
+from qedge.base.system_clock import SystemClock
+from qedge.base.systemd import Notifier
+from qedge.config import Change, LoadedConfig, changed_sections
+from qedge.daemon.compose import Parts, add_driver, compose, remove_driver
+from qedge.store.store import Store
+
+_LOG: Final = get_logger("daemon")
+READY_LIMIT_S: Final = 60.0
+STOP_LIMIT_S: Final = 4.0
+"""Leaves a second of the five that a stop may take for the database and the interpreter."""
+
+WARM_LIMIT_S: Final = 120.0
+
+
+class Daemon:
+    """One run of the daemon. `reload` reads the configuration again; `narrate` prints a line for a person."""
+
+    def __init__(
+        self,
+        loaded: LoadedConfig,
+        *,
+        reload: Callable[[], LoadedConfig],
+        narrate: Callable[[str], None],
+        hung_up: Callable[[], bool],
+    ) -> None:
+        self._loaded = loaded
+        self._reload_config = reload
+        self._narrate = narrate
+        self._hung_up = hung_up
+        self._clock = SystemClock()
+        self._started_ns = self._clock.now_ns()
+        self._notifier = Notifier(os.environ)
+        self._stop = asyncio.Event()
+        self._hangup = asyncio.Event()
+        self._signal = ""
+
+    async def run(self) -> bool:
+        """Run until SIGTERM or SIGINT; returns False where a service had to be abandoned."""
+        self._catch_signals()
+        config = self._loaded.config
+        _LOG.info(
+            "daemon.starting",
+            version=__version__,
+            node=config.node.name,
+            fleet=config.node.fleet,
+            state_dir=config.node.state_dir,
+        )
+        metrics = Metrics()
+        store = Store(Path(config.node.state_dir) / "qedge.sqlite3", metrics=metrics)
+        try:
+            epoch = int(await store.get_meta("epoch", "0")) + 1
+            await store.set_meta("epoch", str(epoch))
+            parts = compose(config, store=store, metrics=metrics, epoch=epoch, notifier=self._notifier)
+            return await self._live(parts)
+        finally:
+            store.close()
+
+    async def _live(self, parts: Parts) -> bool:
+        metrics, supervisor = parts.metrics, parts.supervisor
+        metrics.set("qedge_build_info", 1, (__version__, platform.python_version()))
+        metrics.set("qedge_start_time_seconds", self._clock.utc_ns() / 1e9)
+        supervisor.start()
+        tasks = [asyncio.create_task(self._greet(parts)), asyncio.create_task(self._reload_on_hangup(parts))]
+        try:
+            await self._stop.wait()
+        finally:
+            begun_ns = self._clock.now_ns()
+            self._notifier.stopping()
+            _LOG.info("daemon.stopping", signal=self._signal)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            clean = await supervisor.stop(STOP_LIMIT_S)
+            _LOG.info("daemon.stopped", stop_s=round((self._clock.now_ns() - begun_ns) / 1e9, 3))
+        return clean
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ask_stop, signal.Signals(number).name)
+        loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
+        if self._hung_up():
+            self._hangup.set()
+
+    def _ask_stop(self, name: str) -> None:
+        self._signal = name
+        self._stop.set()
+
+    async def _greet(self, parts: Parts) -> None:
+        """Say READY once every essential service is up, then show how the workers warm up."""
+        missing = await parts.supervisor.wait_ready(READY_LIMIT_S)
+        while missing:
+            self._notifier.status(f"waiting for {', '.join(missing)}")
+            missing = await parts.supervisor.wait_ready(READY_LIMIT_S)
+        ready_s = (self._clock.now_ns() - self._started_ns) / 1e9
+        self._notifier.ready(f"ready as {parts.config.node.name}, drivers are opening")
+        _LOG.info("daemon.ready", ready_s=round(ready_s, 3), socket=parts.web.socket, http=parts.web.address)
+        # What is there now stays: leaving it out of every later collection keeps the pauses short.
+        gc.collect()
+        gc.freeze()
+        self._tell_where(parts)
+        await self._tell_progress(parts)
+
+    def _tell_where(self, parts: Parts) -> None:
+        node = parts.config.node
+        say = self._narrate
+        say(f"qedge {__version__}: node {node.name}, fleet {node.fleet} (standalone)")
+        say(f"  socket   {parts.web.socket}")
+        if parts.web.address:
+            say(f"  http     {parts.web.address}   health, metrics, page")
+        say(f"  state    {node.state_dir}")
+        say("  Try in another terminal:  qedge status   |   qedge random 32 --hex   |   qedge open")
+
+    async def _tell_progress(self, parts: Parts) -> None:
+        told: set[str] = set()
+        end_ns = self._clock.now_ns() + round(WARM_LIMIT_S * 1e9)
+        while len(told) < len(parts.drivers) and self._clock.now_ns() < end_ns:
+            for view in parts.node.drivers():
+                if view.operating_state != "down" and view.name not in told:
+                    told.add(view.name)
+                    label = ", simulated" if view.simulated else ""
+                    self._narrate(f"  [{len(told)}/{len(parts.drivers)}] {view.name}: {view.kind} up{label}")
+            await asyncio.sleep(0.1)
+        up = sum(view.operating_state != "down" for view in parts.node.drivers())
+        self._notifier.status(f"{up} of {len(parts.drivers)} drivers up")
+        if up == len(parts.drivers):
+            self._narrate("  All drivers are up. Ctrl-C stops the node.")
+
+    async def _reload_on_hangup(self, parts: Parts) -> None:
+        while True:
+            await self._hangup.wait()
+            self._hangup.clear()
+            await parts.supervisor.wait_ready(READY_LIMIT_S)
+            self._notifier.reloading(time.monotonic_ns())
+            try:
+                loaded = await asyncio.to_thread(self._reload_config)
+            except QedgeError as error:
+                _LOG.error("daemon.reload_refused", code=error.code, faults=str(error))
+                self._notifier.ready(f"reload refused: {error.message}"[:200])
+                continue
+            await self._apply(parts, loaded)
+            self._notifier.ready("configuration reloaded")
+
+    async def _apply(self, parts: Parts, loaded: LoadedConfig) -> None:
+        """Take over what can change in a running daemon; jobs and sessions are not touched."""
+        old, new = parts.config, loaded.config
+        changes = changed_sections(old, new)
+        later = [change.section for change in changes if not change.live]
+        if later:
+            _LOG.warning("daemon.restart_needed", keys=later)
+        live = {change.section: change for change in changes if change.live}
+        if "log" in live:
+            configure(new.log)
+        # Sections that wait for the next start keep their old values, so that a later reload compares rightly.
+        parts.config = msgspec.structs.replace(old, log=new.log, drivers=new.drivers)
+        if "drivers" in live:
+            await self._change_drivers(parts, live["drivers"])
+        self._loaded = loaded
+        _LOG.info("daemon.reloaded", changed=[change.section for change in changes])
+
+    async def _change_drivers(self, parts: Parts, change: Change) -> None:
+        for name in change.names:
+            await remove_driver(parts, name)
+            config = parts.config.drivers.get(name)
+            if config is not None and config.enabled:
+                add_driver(parts, name, config)

@@ -1,0 +1,194 @@
+"""The node as HTTP and the mesh see it: one object that answers from the services."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Final
+
+from qedge import __version__
+from qedge.base.clock import Clock
+from qedge.base.errors import QedgeError
+from qedge.bus.service import Bus
+from qedge.engine.service import EngineService
+from qedge.entropy.service import EntropyService
+from qedge.mesh.birth import NodeIdentity
+from qedge.mesh.service import MeshService
+from qedge.qkd.service import LinkService
+from qedge.store.store import Store
+from qedge.supervisor import Supervisor
+from qedge.web.ports import Pulse
+from qedge.wire.jobs import JobEstimate, JobList, JobState, JobSubmission, JobView
+from qedge.wire.node import (
+    DriverChange,
+    DriverView,
+    HostView,
+    LinkMeasure,
+    LinkView,
+    NodeStatus,
+    PingRequest,
+    PingView,
+    RandomRequest,
+    RandomView,
+)
+from qedge.workers.driver_service import DriverService
+
+MAX_RANDOM_BYTES: Final = 65_536
+MAX_PINGS: Final = 10_000
+PUMP_LIMIT_S: Final = 15.0
+HOST_LIMIT_S: Final = 30.0
+
+
+class Node:
+    """Fills `qedge.web.ports.NodePort` from the services of one daemon."""
+
+    def __init__(
+        self,
+        identity: NodeIdentity,
+        *,
+        clock: Clock,
+        supervisor: Supervisor,
+        store: Store,
+        engine: EngineService,
+        entropy: EntropyService,
+        bus: Bus,
+        drivers: Mapping[str, DriverService],
+        links: Mapping[str, LinkService],
+    ) -> None:
+        self._identity = identity
+        self._clock = clock
+        self._started_ns = clock.now_ns()
+        self._supervisor = supervisor
+        self._store = store
+        self._engine = engine
+        self._entropy = entropy
+        self.mesh: MeshService | None = None
+        """Set by the composition root, because the mesh asks the node for its capabilities."""
+        self._bus = bus
+        self._drivers = drivers
+        self._links = links
+        self.addresses: Callable[[], tuple[str, str]] = lambda: ("", "")
+        """Unix socket path and HTTP address, set once the web service knows them."""
+
+    def status(self) -> NodeStatus:
+        """Describe the whole node."""
+        socket, http = self.addresses()
+        missing = self.missing()
+        totals = self._engine.totals()
+        return NodeStatus(
+            node=self._identity.node,
+            fleet=self._identity.fleet,
+            version=__version__,
+            standalone=True,
+            boot_id=self._identity.boot_id,
+            uptime_s=(self._clock.now_ns() - self._started_ns) / 1e9,
+            utc_ns=self._clock.utc_ns(),
+            ready=not missing,
+            services=self._supervisor.views(),
+            drivers=self.drivers(),
+            bus=self._bus.view(),
+            entropy=self._entropy.view(),
+            host=self._host(),
+            links=self.links(),
+            jobs_queued=totals[JobState.QUEUED],
+            jobs_running=totals[JobState.RUNNING],
+            jobs_done=totals[JobState.DONE],
+            jobs_failed=totals[JobState.FAILED],
+            socket=socket,
+            http=http,
+            not_ready=missing,
+        )
+
+    def missing(self) -> tuple[str, ...]:
+        """Name what keeps this node from being ready."""
+        disk = ("room on the disk",) if self._store.disk_full else ()
+        host = ("a healthy host",) if self._host().verdict == "critical" else ()
+        return self._supervisor.not_ready() + disk + host
+
+    def _host(self) -> HostView:
+        return self.mesh.host_view() if self.mesh is not None else HostView()
+
+    def pulses(self) -> tuple[Pulse, ...]:
+        """Return the signs of life on which readiness depends."""
+        now_ns = self._clock.now_ns()
+        return (
+            Pulse("message pump", (now_ns - self._bus.progress_ns) / 1e9, PUMP_LIMIT_S),
+            Pulse("host samples", (now_ns - self.mesh.sampled_ns) / 1e9 if self.mesh else -1.0, HOST_LIMIT_S),
+        )
+
+    async def submit(self, submission: JobSubmission, client: str) -> JobView:
+        """Accept a job; it is in the database when this returns."""
+        return await self._engine.submit(submission, client)
+
+    async def estimate(self, submission: JobSubmission) -> JobEstimate:
+        """Parse and estimate only."""
+        return await self._engine.estimate(submission)
+
+    async def job(self, job_id: str) -> JobView:
+        """Return one job with its result."""
+        return await self._engine.job(job_id)
+
+    async def wait_job(self, job_id: str, timeout_s: float) -> JobView:
+        """Return the job once it has ended, or as it is after `timeout_s` seconds."""
+        return await self._engine.wait(job_id, timeout_s)
+
+    async def jobs(self, limit: int) -> JobList:
+        """Return the newest jobs."""
+        return JobList(jobs=tuple(await self._engine.jobs(limit)))
+
+    async def cancel(self, job_id: str) -> JobView:
+        """Cancel a job."""
+        return await self._engine.cancel(job_id)
+
+    def job_events(self) -> AsyncIterator[JobView]:
+        """Follow every job whose state changes."""
+        return self._engine.subscribe()
+
+    async def random(self, request: RandomRequest) -> RandomView:
+        """Draw from the pool."""
+        if not 1 <= request.bytes <= MAX_RANDOM_BYTES:
+            raise QedgeError(
+                "entropy.bad_length",
+                f"Ask for 1 to {MAX_RANDOM_BYTES} bytes at a time, not {request.bytes}.",
+                fix="Draw several times for more.",
+                limit=MAX_RANDOM_BYTES,
+            )
+        output = self._entropy.get(request.bytes, require_quantum=request.require_quantum)
+        return RandomView(
+            hex=output.data.hex(), quantum=output.quantum, simulated=output.simulated, source=output.source
+        )
+
+    def drivers(self) -> tuple[DriverView, ...]:
+        """Describe all configured drivers."""
+        return tuple(driver.view() for driver in self._drivers.values())
+
+    async def change_driver(self, name: str, change: DriverChange) -> DriverView:
+        """Lock, unlock or reconfigure a driver."""
+        driver = self._drivers.get(name)
+        if driver is None:
+            raise QedgeError(
+                "driver.not_found",
+                f"No driver instance is named {name!r}.",
+                fix="`qedge drivers list` shows the configured ones.",
+            )
+        return await driver.change(change)
+
+    def links(self) -> tuple[LinkView, ...]:
+        """Describe all configured QKD links."""
+        return tuple(link.view() for link in self._links.values())
+
+    async def measure_link(self, name: str, request: LinkMeasure) -> LinkView:
+        """Take one window of detections."""
+        link = self._links.get(name)
+        if link is None:
+            raise QedgeError(
+                "driver.not_found", f"No link is named {name!r}.", fix="`qedge link list` shows the configured ones."
+            )
+        return await link.measure(request.sifted)
+
+    async def ping(self, request: PingRequest) -> PingView:
+        """Measure the way to a peer over the bus, one request after the other."""
+        if not 1 <= request.count <= MAX_PINGS:
+            raise QedgeError("job.bad_request", f"Ask for 1 to {MAX_PINGS} pings.", limit=MAX_PINGS)
+        if self.mesh is None:
+            raise QedgeError("bus.unavailable", "The node is starting.", fix="Try again soon.")
+        return await self.mesh.ping(request.node, request.count, timeout_s=request.timeout_s)

@@ -1,0 +1,60 @@
+"""The birth of a node, made from what its drivers say. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qedge.wire.mesh import Birth, Capability
+from qedge.wire.node import DriverView
+
+
+@dataclass(frozen=True, slots=True)
+class NodeIdentity:
+    """Who a node is; `epoch` grows with every start."""
+
+    fleet: str
+    node: str
+    version: str
+    boot_id: str
+    epoch: int
+
+
+def make_birth(identity: NodeIdentity, drivers: Sequence[DriverView], utc_ns: int, state: str = "up") -> Birth:
+    """Say what the node can do: only drivers that are unlocked and up are capabilities."""
+    return Birth(
+        fleet=identity.fleet,
+        node=identity.node,
+        version=identity.version,
+        boot_id=identity.boot_id,
+        epoch=identity.epoch,
+        utc_ns=utc_ns,
+        standalone=True,
+        state=state,
+        capabilities=tuple(
+            Capability(
+                name=driver.name,
+                kind=driver.kind,
+                driver=driver.driver,
+                version=driver.version,
+                simulated=driver.simulated,
+                facts=_facts(driver),
+            )
+            for driver in drivers
+            if driver.operating_state != "down" and driver.admin_state == "unlocked"
+        ),
+    )
+
+
+def differs(one: Birth | None, other: Birth) -> bool:
+    """Say whether two births say different things (their time apart)."""
+    return one is None or (one.state, one.capabilities) != (other.state, other.capabilities)
+
+
+def _facts(driver: DriverView) -> dict[str, str | int | float | bool]:
+    # Counters change all the time and say nothing of what the node can do, so only the fixed facts are told.
+    return {
+        key: value[:200] if isinstance(value, str) else value
+        for key, value in list(driver.properties.items())[:32]
+        if isinstance(value, (str, bool)) or (isinstance(value, int) and key.startswith(("num_", "max_", "qubits")))
+    }

@@ -1,0 +1,294 @@
+"""Things are broken for real under at least 50 jobs in flight: the daemon lives or comes back, nothing accepted is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from qedge.base.errors import QedgeError
+from qedge.cli.demo_scenes import heavy_program
+from qedge.wire.jobs import JobState, JobSubmission
+from qedge.wire.node import DriverChange, DriverView, LinkMeasure, NodeStatus, RandomRequest
+from tests.integration.daemon_process import BELL, DaemonProcess, submit_many, wait_ended
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+FAULTY = Path(__file__).parent / "faulty"
+IN_FLIGHT = 60
+MEDIUM = heavy_program(16, 12)
+"""A job of some ten milliseconds, so that sixty of them are really in flight."""
+
+Make = Callable[..., DaemonProcess]
+
+
+@pytest.fixture
+def make_daemon(tmp_path: Path) -> Iterator[Make]:
+    """Start daemons below the test's folder and stop them at its end."""
+    made: list[DaemonProcess] = []
+
+    def make(config: str = "", *, home: Path | None = None, start: bool = True) -> DaemonProcess:
+        daemon = DaemonProcess(home or tmp_path / f"node{len(made)}", config, {"PYTHONPATH": str(FAULTY)})
+        made.append(daemon)
+        if start:
+            daemon.start()
+        return daemon
+
+    yield make
+    for daemon in made:
+        if daemon.process is not None:
+            daemon.stop()
+
+
+def _driver(status: NodeStatus, name: str) -> DriverView:
+    return next(driver for driver in status.drivers if driver.name == name)
+
+
+def _qpu_pids(status: NodeStatus) -> list[int]:
+    return [worker.pid for driver in status.drivers if driver.kind == "qpu" for worker in driver.workers if worker.pid]
+
+
+def _states(jobs: list[object]) -> set[object]:
+    return {getattr(job, "state", None) for job in jobs}
+
+
+async def test_a_killed_circuit_worker_costs_no_job(make_daemon: Make) -> None:
+    daemon = make_daemon()
+    await daemon.wait_up()
+    async with daemon.client() as client:
+        ids = await submit_many(client, IN_FLIGHT, MEDIUM)
+        for pid in _qpu_pids(await client.status()):
+            os.kill(pid, signal.SIGKILL)
+        jobs = await wait_ended(daemon, ids)
+    assert {job.state for job in jobs} == {JobState.DONE}
+    assert any(job.attempts == 2 for job in jobs)
+    assert daemon.is_alive()
+
+
+@pytest.mark.parametrize("name", ["qrng", "qkd-alice", "qkd-bob"])
+async def test_a_driver_killed_in_the_middle_of_a_call_comes_back(make_daemon: Make, name: str) -> None:
+    daemon = make_daemon()
+    await daemon.wait_status(lambda status: status.ready and all(d.operating_state == "up" for d in status.drivers))
+    async with daemon.client() as client:
+        ids = await submit_many(client, IN_FLIGHT, MEDIUM)
+        link = (await client.status()).links[0].name
+        measure = asyncio.create_task(client.measure_link(link, LinkMeasure(sifted=20_000)))
+        await asyncio.sleep(0.05)
+        for worker in _driver(await client.status(), name).workers:
+            if worker.pid:
+                os.kill(worker.pid, signal.SIGKILL)
+        try:
+            await measure
+        except QedgeError as error:
+            assert error.code in ("worker.crashed", "worker.unavailable", "worker.deadline", "driver.retriable")
+        jobs = await wait_ended(daemon, ids)
+        assert {job.state for job in jobs} == {JobState.DONE}
+        await daemon.wait_status(
+            lambda status: _driver(status, name).operating_state == "up" and status.entropy.healthy
+        )
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                assert (await client.measure_link(link, LinkMeasure(sifted=2_000))).qber < 0.1
+                break
+            except QedgeError:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.2)
+
+
+@pytest.mark.parametrize("kind", ["mosquitto", "iotcore"])
+async def test_a_killed_broker_comes_back_and_no_job_is_lost(make_daemon: Make, kind: str) -> None:
+    if kind == "mosquitto" and not (shutil.which("mosquitto") or Path("/usr/sbin/mosquitto").exists()):
+        pytest.skip("mosquitto is not installed")
+    daemon = make_daemon(f'[broker]\nkind = "{kind}"\n')
+    before = await daemon.wait_up()
+    assert before.bus.kind == kind
+    async with daemon.client() as client:
+        ids = await submit_many(client, IN_FLIGHT, MEDIUM)
+        killed = [
+            child.pid
+            for child in psutil.Process(daemon.pid).children(recursive=True)
+            if any(kind in part or "rumqttd" in part for part in child.cmdline())
+        ]
+        assert killed
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        jobs = await wait_ended(daemon, ids)
+        assert {job.state for job in jobs} == {JobState.DONE}
+    after = await daemon.wait_status(
+        lambda status: status.bus.connected and status.bus.reconnects > before.bus.reconnects
+    )
+    assert after.ready
+
+
+async def test_a_killed_daemon_loses_nothing_it_accepted(make_daemon: Make) -> None:
+    daemon = make_daemon()
+    await daemon.wait_up()
+    async with daemon.client() as client:
+        ids = await submit_many(client, IN_FLIGHT, MEDIUM)
+    workers = [child.pid for child in psutil.Process(daemon.pid).children(recursive=True)]
+    daemon.kill()
+    daemon.start()
+    jobs = await wait_ended(daemon, ids)
+    assert {job.state for job in jobs} == {JobState.DONE}
+    gone, alive = psutil.wait_procs([psutil.Process(pid) for pid in workers if psutil.pid_exists(pid)], timeout=10)
+    assert alive == [], f"children outlived the killed daemon: {alive}"
+
+
+FAULTY_CONFIG = """
+[drivers.qpu]
+driver = "sim_qpu"
+[drivers.broken]
+driver = "faulty_qpu"
+settings = {{ mode = "{mode}" }}
+[engine]
+run_deadline_s = 3.0
+"""
+
+
+@pytest.mark.parametrize("mode", ["hang", "crash", "wrong_sum", "bad_key", "nan", "nonsense", "negative"])
+async def test_a_bad_qpu_driver_fails_its_own_jobs_with_a_reason_and_no_others(make_daemon: Make, mode: str) -> None:
+    daemon = make_daemon(FAULTY_CONFIG.format(mode=mode))
+    await daemon.wait_status(
+        lambda status: status.ready
+        and all(_driver(status, name).operating_state == "up" for name in ("qpu", "broken"))
+    )
+    async with daemon.client() as client:
+        good = await asyncio.gather(
+            *(client.submit(JobSubmission(program=MEDIUM, shots=100, seed=i, qpu="qpu")) for i in range(IN_FLIGHT))
+        )
+        bad = [await client.submit(JobSubmission(program=BELL, shots=100, qpu="broken")) for _ in range(2)]
+        failed = await wait_ended(daemon, [job.id for job in bad], 90)
+        done = await wait_ended(daemon, [job.id for job in good])
+    expected = {"hang": "worker.deadline", "crash": "worker.crashed"}.get(mode, "driver.lied")
+    assert {job.state for job in done} == {JobState.DONE}
+    assert [(job.state, job.error.code if job.error else "") for job in failed] == [(JobState.FAILED, expected)] * 2
+    assert daemon.is_alive()
+
+
+@pytest.mark.parametrize("mode", ["hang", "short", "nan", "nonsense", "zeros"])
+async def test_a_bad_random_source_is_withdrawn_and_recovers_while_jobs_run(make_daemon: Make, mode: str) -> None:
+    config = '[drivers.qpu]\ndriver = "sim_qpu"\n[drivers.qrng]\ndriver = "faulty_qrng"\n'
+    daemon = make_daemon(config)
+    await daemon.wait_status(lambda status: status.ready and status.entropy.healthy)
+    async with daemon.client() as client:
+        await daemon.wait_up()
+        ids = await submit_many(client, IN_FLIGHT, MEDIUM)
+        await client.change_driver("qrng", DriverChange(settings={"mode": mode}))
+        await daemon.wait_status(lambda status: not status.entropy.healthy, 60)
+        drawn = await client.random(RandomRequest(bytes=64))
+        assert not drawn.quantum
+        with pytest.raises(QedgeError) as refusal:
+            await client.random(RandomRequest(bytes=64, require_quantum=True))
+        assert refusal.value.code == "entropy.no_quantum"
+        jobs = await wait_ended(daemon, ids)
+        assert {job.state for job in jobs} == {JobState.DONE}
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                await client.change_driver("qrng", DriverChange(settings={"mode": "well"}))
+                break
+            except QedgeError:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.2)
+        await daemon.wait_status(lambda status: status.entropy.healthy, 60)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 80 MiB that a test can fill."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"this box does not let tests mount: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+async def test_a_full_disk_refuses_new_work_and_keeps_what_was_accepted(make_daemon: Make, small_disk: Path) -> None:
+    daemon = make_daemon(home=small_disk / "n")
+    await daemon.wait_up()
+    async with daemon.client() as client:
+        ids = await submit_many(client, IN_FLIGHT, MEDIUM)
+        filler = small_disk / "filler"
+        with filler.open("wb", buffering=0) as full:
+            try:
+                while True:
+                    full.write(bytes(1 << 16))
+            except OSError:
+                pass
+        refused = 0
+        for attempt in range(200):
+            try:
+                job = await client.submit(JobSubmission(program=BELL, shots=1000, tags=("x" * 60,), seed=attempt))
+                ids.append(job.id)
+            except QedgeError as error:
+                assert error.code == "store.disk_full"
+                refused += 1
+                if refused == 3:
+                    break
+        assert refused == 3, "the disk is full and the node still accepts work"
+        assert (await client.status()).not_ready
+        filler.unlink()
+        jobs = await wait_ended(daemon, ids, 90)
+        assert {job.state for job in jobs} == {JobState.DONE}
+        await daemon.wait_status(lambda status: status.ready)
+        assert (await client.submit(JobSubmission(program=BELL, shots=10))).id
+    assert daemon.stop() == 0
+
+
+async def test_an_invalid_reload_keeps_the_old_configuration_and_every_job(make_daemon: Make) -> None:
+    daemon = make_daemon('[drivers.qpu]\ndriver = "sim_qpu"\n[drivers.qrng]\ndriver = "sim_qrng"\n')
+    await daemon.wait_up()
+    async with daemon.client() as client:
+        ids = await submit_many(client, IN_FLIGHT, MEDIUM)
+        daemon.write_config("[engine]\nno_such_key = 1\n[broken\n")
+        daemon.signal(signal.SIGHUP)
+        await _log_line(daemon, "daemon.reload_refused")
+        daemon.write_config('[drivers.qpu]\ndriver = "sim_qpu"\n[drivers.second]\ndriver = "sim_qpu"\n')
+        daemon.signal(signal.SIGHUP)
+        await _log_line(daemon, "daemon.reloaded")
+        jobs = await wait_ended(daemon, ids)
+        assert {job.state for job in jobs} == {JobState.DONE}
+        status = await daemon.wait_status(lambda status: any(d.name == "second" for d in status.drivers))
+        assert "qrng" not in {driver.name for driver in status.drivers}
+
+
+async def _log_line(daemon: DaemonProcess, event: str, limit_s: float = 15) -> None:
+    deadline = time.monotonic() + limit_s
+    while event not in daemon.log():
+        assert time.monotonic() < deadline, f"{event} never logged: {daemon.log()[-2000:]}"
+        assert daemon.is_alive()
+        await asyncio.sleep(0.05)
+
+
+async def test_sighup_from_the_first_instant_does_not_end_the_daemon(make_daemon: Make) -> None:
+    daemon = make_daemon()
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        # The interpreter needs some time from exec to the first line of ours; the unit ignores the signal until then.
+        if b"qedge" in Path(f"/proc/{daemon.pid}/cmdline").read_bytes() and _catches_hangup(daemon.pid):
+            daemon.signal(signal.SIGHUP)
+        await asyncio.sleep(0.01)
+    await daemon.wait_up()
+
+
+def _catches_hangup(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    lines = [line for line in status.splitlines() if line.startswith(("SigCgt", "SigIgn"))]
+    return any(_bit(line) for line in lines)
+
+
+def _bit(line: str) -> bool:
+    return bool(int(line.split()[1], 16) & 1)
