@@ -185,9 +185,8 @@ async def eavesdropper(client: NodeClient, narrator: Narrator) -> Facts:
     for label, fraction, low, high in (("quiet", 0.0, 0.0, 0.03), ("eve", 1.0, 0.20, 0.30), ("after", 0.0, 0.0, 0.03)):
         await client.change_driver(alice.name, DriverChange(settings={"eve_fraction": fraction}))
         view = await client.measure_link(link, LinkMeasure(sifted=20_000))
-        narrator.say(
-            f"eavesdropper {'on ' if fraction else 'off'}: {view.qber:6.2%} errors in {view.sifted} bits: {view.verdict}"
-        )
+        state = "on " if fraction else "off"
+        narrator.say(f"eavesdropper {state}: {view.qber:6.2%} errors in {view.sifted} bits: {view.verdict}")
         require(low <= view.qber <= high, f"{label}: error rate {view.qber:.2%} is not within {low:.0%} … {high:.0%}")
         facts[f"qber_{label}"] = round(view.qber, 4)
     return facts
@@ -226,9 +225,7 @@ async def worker_killed(client: NodeClient, narrator: Narrator) -> Facts:
     recovered_s = time.monotonic() - killed
     require(job.state is JobState.DONE, f"the job ended as {job.state}")
     require(job.attempts == 2, f"the job took {job.attempts} attempts instead of 2")
-    narrator.say(
-        f"the job was done {recovered_s:.2f} s later by another worker; the daemon never noticed more than that"
-    )
+    narrator.say(f"the job was done {recovered_s:.2f} s later by another worker; the daemon lived on")
     return {"killed_pid": pid, "attempts": job.attempts, "recovered_s": round(recovered_s, 3)}
 
 

@@ -1,0 +1,1 @@
+"""QKD links: for now their raw state, sifted detections and error rate; distillation builds on the same ports."""
