@@ -10,27 +10,27 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import Final, Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import Final, NoReturn, Protocol, cast
 
 from qedge import __version__
 from qedge.base.errors import Exit, QedgeError
 
-COMMANDS: Final[tuple[str, ...]] = (
-    "run",
-    "demo",
-    "check",
-    "status",
-    "submit",
-    "jobs",
-    "draw",
-    "drivers",
-    "links",
-    "ping",
-    "open_page",
-    "install",
-)
-"""Modules of this package, in the order in which the help shows them."""
+COMMANDS: Final[Mapping[str, str]] = {
+    "run": "run",
+    "demo": "demo",
+    "check": "check",
+    "status": "status",
+    "submit": "submit",
+    "jobs": "jobs",
+    "random": "draw",
+    "drivers": "drivers",
+    "link": "links",
+    "ping": "ping",
+    "open": "open_page",
+    "install": "install",
+}
+"""Command → module of this package, in the order in which the help shows them."""
 
 
 class Command(Protocol):
@@ -53,9 +53,18 @@ def load(module: str) -> Command:
     return cast("Command", importlib.import_module(f"qedge.cli.{module}"))
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Build the whole command line (also for the generated reference)."""
-    parser = argparse.ArgumentParser(
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints end with the exit code of sysexits."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the arguments and where to read on."""
+        self.print_usage(sys.stderr)
+        self.exit(Exit.USAGE, f"qedge: {message}\n  fix: `{self.prog} --help` shows how.\n")
+
+
+def make_parser(only: str = "") -> argparse.ArgumentParser:
+    """Build the whole command line, or the part that one command needs."""
+    parser = Parser(
         prog="qedge",
         description="The daemon of a quantum edge box, and the commands that talk to it.",
         epilog="First time here? `qedge demo` shows everything in a minute; `qedge run` starts a node.",
@@ -65,7 +74,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--socket", default="", metavar="PATH", help="unix socket of the daemon to talk to (default: found by itself)"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in COMMANDS:
+    for name, module in COMMANDS.items():
+        if only and name != only:
+            continue
         command = load(module)
         sub = commands.add_parser(command.NAME, help=command.SUMMARY, description=command.SUMMARY)
         command.add_arguments(sub)
@@ -82,7 +93,9 @@ def print_error(error: QedgeError) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code (sysexits)."""
-    args = make_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    # A command loads only its own module: the daemon and scripts that call qedge often feel the difference.
+    args = make_parser(next((word for word in words if word in COMMANDS), "")).parse_args(words)
     try:
         return int(args.handler(args))
     except QedgeError as error:
