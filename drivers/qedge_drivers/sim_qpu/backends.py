@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from qedge_driver_api import FatalError
 from qedge_driver_api.circuit import Op
@@ -28,20 +27,6 @@ class Backend(Protocol):
     def sample(self, num_qubits: int, ops: Sequence[Op], shots: int, rng: np.random.Generator) -> Sequence[int]:
         """Run `ops` from |0…0⟩ and return one index per shot, in any order."""
         ...
-
-
-def sample_state(state: State, shots: int, rng: np.random.Generator) -> list[int]:
-    """Draw `shots` indices with probability |amplitude|²."""
-    weights = np.square(state.real, dtype=np.float64)
-    weights += np.square(state.imag, dtype=np.float64)
-    return sample_weights(weights, shots, rng)
-
-
-def sample_weights(weights: npt.NDArray[np.float64], shots: int, rng: np.random.Generator) -> list[int]:
-    """Draw `shots` indices in proportion to `weights`, which are overwritten."""
-    total = np.cumsum(weights, out=weights)
-    drawn = np.searchsorted(total, rng.random(shots) * total[-1], side="right")
-    return np.minimum(drawn, len(total) - 1).tolist()  # type: ignore[no-any-return] # numpy types tolist as Any
 
 
 def open_backend(choice: str) -> Backend:

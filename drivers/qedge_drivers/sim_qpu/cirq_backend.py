@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from qedge_driver_api.circuit import Op
-from qedge_drivers.sim_qpu.backends import sample_state
-from qedge_drivers.sim_qpu.dense import MATRIX, State, apply_ops, zero_state
+from qedge_drivers.sim_qpu.dense import MATRIX, State, apply_ops, sample_state, zero_state
 from qedge_drivers.sim_qpu.gates import gate_matrix
 
 

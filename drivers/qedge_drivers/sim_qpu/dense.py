@@ -65,3 +65,17 @@ def _contract(tensor: npt.NDArray[np.complex64], matrix: Matrix, axes: list[int]
     gate = matrix.astype(np.complex64).reshape((2,) * (2 * k))
     moved = np.tensordot(gate, tensor, axes=(list(range(k, 2 * k)), axes))
     return np.moveaxis(moved, list(range(k)), axes)
+
+
+def sample_state(state: State, shots: int, rng: np.random.Generator) -> list[int]:
+    """Draw `shots` indices with probability |amplitude|²."""
+    weights = np.square(state.real, dtype=np.float64)
+    weights += np.square(state.imag, dtype=np.float64)
+    return sample_weights(weights, shots, rng)
+
+
+def sample_weights(weights: npt.NDArray[np.float64], shots: int, rng: np.random.Generator) -> list[int]:
+    """Draw `shots` indices in proportion to `weights`, which are overwritten."""
+    total = np.cumsum(weights, out=weights)
+    drawn = np.searchsorted(total, rng.random(shots) * total[-1], side="right")
+    return np.minimum(drawn, len(total) - 1).tolist()  # type: ignore[no-any-return] # numpy types tolist as Any

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from qedge_driver_api.circuit import Op
-from qedge_drivers.sim_qpu.backends import Backend, sample_state, sample_weights
-from qedge_drivers.sim_qpu.dense import State
+from qedge_drivers.sim_qpu.backends import Backend
+from qedge_drivers.sim_qpu.dense import State, sample_state, sample_weights
 
 
 class States(Protocol):
