@@ -1,0 +1,115 @@
+"""Bob's end: asks the fibre for light and measures it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+
+import numpy as np
+
+from qedge_driver_api import DetectionBlock, DriverContext, Health, OperatingState, RetriableError
+from qedge_drivers.sim_qkd.alice import generator
+from qedge_drivers.sim_qkd.fibre import MAX_BLOCK_SLOTS, Light, ask, connect, default_fibre, is_open
+from qedge_drivers.sim_qkd.physics import MAX_PHOTONS, Pulses, Receiver, after_dead_time, detect
+from qedge_drivers.sim_qkd.settings import SimQkdSettings
+
+_FIRST_BLOCK_SLOTS = 1 << 19
+_MIN_BLOCK_SLOTS = 1 << 14
+_BLOCK_CLICKS = 20_000
+"""Blocks are asked for in such lengths that about so many clicks come of them, whatever the loss."""
+
+_MAX_WAIT_S = 60.0
+_HEALTH_WAIT_S = 0.2
+
+
+class BobEnd:
+    """The open device; `settings` may be replaced at any time."""
+
+    def __init__(self, settings: SimQkdSettings, context: DriverContext) -> None:
+        self.settings = settings
+        self._random_bytes = context.random_bytes
+        self._physics = generator(settings, context)
+        self._fibre = settings.fibre or default_fibre(context.state_dir, settings.link)
+        self._end: socket.socket | None = None
+        self._ask_slots = _FIRST_BLOCK_SLOTS
+        self._next_slot = -1
+        self._blind_until = 0
+        self._last_light = -1.0
+
+    def close(self) -> None:
+        """Leave the fibre."""
+        if self._end is not None:
+            self._end.close()
+        self._end = None
+
+    def health(self) -> Health:
+        """Up while somebody at the other end sends light."""
+        try:
+            self._connected(_HEALTH_WAIT_S)
+        except RetriableError as error:
+            return Health(OperatingState.DEGRADED, str(error))
+        age_s = time.monotonic() - self._last_light if self._last_light >= 0 else -1.0
+        return Health(OperatingState.UP, data_age_s=age_s)
+
+    def read_block(self, timeout_s: float) -> DetectionBlock | None:
+        """Measure the next block; None where no light came in time."""
+        until = time.monotonic() + min(max(timeout_s, 0.0), _MAX_WAIT_S)
+        try:
+            light = ask(self._connected(until - time.monotonic()), self._ask_slots, max(until - time.monotonic(), 1e-3))
+            return self._measure(light)
+        except TimeoutError:
+            self.close()  # a late answer must not be taken for that to the next question
+            return None
+        except OSError as error:
+            self.close()
+            raise RetriableError(f"The fibre went dark: {error.strerror or error}.") from error
+        except RetriableError:
+            self.close()
+            raise
+
+    def _connected(self, timeout_s: float) -> socket.socket:
+        if self._end is not None and not is_open(self._end):
+            self.close()  # the other end was restarted
+        if self._end is None:
+            self._end = connect(self._fibre, max(timeout_s, 1e-3))
+        return self._end
+
+    def _measure(self, light: Light) -> DetectionBlock:
+        pulses = _pulses(light)
+        settings = self.settings
+        receiver = Receiver(
+            settings.z_basis_probability,
+            settings.detector_efficiency,
+            settings.dark_count_probability,
+            settings.misalignment,
+            round(settings.dead_time_ns * 1e-9 * light.clock_hz),
+        )
+        clicks = detect(self._physics, self._random_bytes, receiver, pulses, light.num_slots)
+        blind = self._blind_until if light.first_slot == self._next_slot else 0
+        clicks, blind = after_dead_time(clicks, receiver.dead_slots, blind)
+        self._next_slot, self._blind_until = light.first_slot + light.num_slots, max(blind - light.num_slots, 0)
+        with contextlib.suppress(OverflowError):
+            wanted = round(light.num_slots * _BLOCK_CLICKS / max(len(clicks.bits), 1))
+            wanted = min(wanted, 8 * self._ask_slots)
+            self._ask_slots = min(max(wanted, _MIN_BLOCK_SLOTS), MAX_BLOCK_SLOTS)
+        self._last_light = time.monotonic()
+        slots = clicks.offsets.astype("<u8") + np.uint64(light.first_slot)
+        return DetectionBlock(
+            light.first_slot,
+            light.num_slots,
+            slots.astype("<u8").tobytes(),
+            clicks.bases.tobytes(),
+            clicks.bits.tobytes(),
+            clicks.double_clicks,
+        )
+
+
+def _pulses(light: Light) -> Pulses:
+    """Check what came out of the fibre; raises `RetriableError` where no pulses look like that."""
+    offsets = np.frombuffer(light.offsets, "<u4").astype(np.int64)
+    photons, states = np.frombuffer(light.photons, np.uint8), np.frombuffer(light.states, np.uint8)
+    ordered = not len(offsets) or (bool(np.all(offsets[1:] > offsets[:-1])) and int(offsets[-1]) < light.num_slots)
+    if not ordered or np.any(photons < 1) or np.any(photons > MAX_PHOTONS) or np.any(states > 3):
+        raise RetriableError("What comes out of the fibre is no light of a simulated transceiver.")
+    return Pulses(offsets, photons, states)
