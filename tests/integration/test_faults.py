@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 FAULTY = Path(__file__).parent / "faulty"
 IN_FLIGHT = 60
+BAD_SHOTS = 101
 MEDIUM = heavy_program(16, 12)
 """A job of some ten milliseconds, so that sixty of them are really in flight."""
 
@@ -165,7 +166,7 @@ async def test_a_bad_qpu_driver_fails_its_own_jobs_with_a_reason_and_no_others(m
         good = await asyncio.gather(
             *(client.submit(JobSubmission(program=MEDIUM, shots=100, seed=i, qpu="qpu")) for i in range(IN_FLIGHT))
         )
-        bad = [await client.submit(JobSubmission(program=BELL, shots=100, qpu="broken")) for _ in range(2)]
+        bad = [await client.submit(JobSubmission(program=BELL, shots=BAD_SHOTS, qpu="broken")) for _ in range(2)]
         failed = await wait_ended(daemon, [job.id for job in bad], 90)
         done = await wait_ended(daemon, [job.id for job in good])
     expected = {"hang": "worker.deadline", "crash": "worker.crashed"}.get(mode, "driver.lied")

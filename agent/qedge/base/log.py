@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
@@ -44,10 +45,22 @@ def configure(config: LogConfig) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, config.level.upper())),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=lambda *_: _Writer(),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr, force=True)
+
+
+class _Writer:
+    """Writes lines to standard error as it is now; a full disk or a closed pipe behind it must not stop the daemon."""
+
+    def msg(self, message: str) -> None:
+        """Write one line or drop it."""
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(message + "\n")
+            sys.stderr.flush()
+
+    debug = info = warning = error = critical = msg
 
 
 def get_logger(room: str) -> FilteringBoundLogger:
