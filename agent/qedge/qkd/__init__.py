@@ -1,1 +1,1 @@
-"""QKD links: for now their raw state, sifted detections and error rate; distillation builds on the same ports."""
+"""QKD links of this box: raw detections in, error rates out; distillation and key delivery build on the same blocks."""

@@ -1,4 +1,4 @@
-"""What a link needs from the rest of the node."""
+"""What the QKD links need from the rest of the node."""
 
 from __future__ import annotations
 
@@ -9,18 +9,13 @@ from qedge.workers.model import Msg
 
 
 class TransceiverPort(Protocol):
-    """One end of a fibre behind its worker."""
+    """One end of a fibre behind its worker; answers are checked again here, whoever gave them."""
 
     @property
     def name(self) -> str:
         """Name of the driver instance."""
         ...
 
-    @property
-    def is_up(self) -> bool:
-        """Whether it may be called now."""
-        ...
-
     async def call(self, method: str, args: Mapping[str, Msg], *, deadline_s: float) -> Msg:
-        """Call the transceiver; raises `QedgeError`."""
+        """Call `read_block`, `preparations` or `release` of the driver; raises `QedgeError`."""
         ...

@@ -1,4 +1,4 @@
-"""One link whose two ends are on this box: takes windows of raw detections and judges them."""
+"""One link whose two ends are on this box: takes blocks from Bob, asks Alice, measures the raw error rate."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.qkd.config import LinkConfig
+from qedge.qkd.model import Detections, RawWindow, Verdict, detections_from, prepared_from
 from qedge.qkd.ports import TransceiverPort
-from qedge.qkd.raw import RawCount, count, verdict
+from qedge.qkd.raw import judge, judge_finally, sift
 from qedge.wire.node import LinkView
-from qedge.workers.model import Msg
 
 _LOG: Final = get_logger("qkd")
-MIN_SIFTED: Final = 100
-MAX_SIFTED: Final = 200_000
-_CALL_S: Final = 10.0
-_WINDOW_S: Final = 30.0
-_CHUNK: Final = 16_384
-_EMPTY_BLOCKS: Final = 50
-"""So many blocks without a detection, one after the other, are a dark fibre."""
+MAX_SIFTED: Final = 1_000_000
+_MAX_WINDOWS: Final = 4
+_DECIDING_SIFTED: Final = 100_000
+"""A verdict that needs more bits than were asked for gets at most so many, or `_MAX_WINDOWS` times as many."""
+_MAX_EMPTY_BLOCKS: Final = 20
+"""So many blocks without any detection are enough to say that the fibre is dark."""
+_GRACE_S: Final = 3.0
+"""What a worker may take beyond the time that its driver was given."""
 
 
 class LinkService:
-    """Asks Bob for detections and Alice for what she prepared in those slots."""
+    """Measures on request only; an idle link costs nothing."""
 
     def __init__(
         self,
@@ -44,97 +45,75 @@ class LinkService:
         self._bob = bob
         self._clock = clock
         self._metrics = metrics
-        self._lock = asyncio.Lock()
-        self._view = LinkView(name=name, alice=config.alice, bob=config.bob)
+        self._one_at_a_time = asyncio.Lock()
+        self._view = LinkView(name=name, alice=alice.name, bob=bob.name)
 
     def view(self) -> LinkView:
-        """Return the last window."""
+        """Describe the link with its last window."""
         return self._view
 
     async def measure(self, sifted: int) -> LinkView:
-        """Take one window of at least `sifted` sifted detections; one at a time."""
-        if not MIN_SIFTED <= sifted <= MAX_SIFTED:
+        """Take blocks until about `sifted` bits are sifted and the verdict is certain, or the deadline has passed.
+
+        Raises what the drivers raise, `driver.lied` for impossible answers and `job.bad_request`.
+        """
+        if not 1 <= sifted <= MAX_SIFTED:
+            raise QedgeError("job.bad_request", f"Ask for 1 to {MAX_SIFTED} sifted bits.", limit=MAX_SIFTED)
+        try:
+            await asyncio.wait_for(self._one_at_a_time.acquire(), self._config.measure_deadline_s)
+        except TimeoutError:
             raise QedgeError(
-                "job.bad_request",
-                f"A window has {MIN_SIFTED} to {MAX_SIFTED} sifted detections.",
-                fix="Ask for another number.",
-                limit=MAX_SIFTED,
-            )
-        for end in (self._alice, self._bob):
-            if not end.is_up:
-                raise QedgeError(
-                    "worker.unavailable",
-                    f"The end {end.name} of link {self.name} is not up.",
-                    fix="`qedge drivers list` shows why.",
-                )
-        async with self._lock:
-            try:
-                async with asyncio.timeout(_WINDOW_S):
-                    found = await self._take_window(sifted)
-            except TimeoutError:
-                raise QedgeError(
-                    "worker.deadline", f"Link {self.name} gave too few detections within {_WINDOW_S:g} s."
-                ) from None
+                "worker.unavailable", f"Others measure the link {self.name} without end.", fix="Try again later."
+            ) from None
+        try:
+            window, verdict = await self._window(sifted)
+        finally:
+            self._one_at_a_time.release()
+        both = window.both
         self._view = LinkView(
             name=self.name,
-            alice=self._config.alice,
-            bob=self._config.bob,
-            sifted=found.sifted,
-            errors=found.errors,
-            qber=found.qber,
-            gain=found.gain,
-            verdict=verdict(found),
+            alice=self._alice.name,
+            bob=self._bob.name,
+            sifted=both.sifted,
+            errors=both.errors,
+            qber=window.qber,
+            gain=window.gain,
+            verdict=verdict.value,
         )
-        self._metrics.add("qedge_qkd_detections_total", (self.name,), found.detections)
-        self._metrics.set("qedge_qkd_qber_ratio", found.qber, (self.name,))
-        _LOG.info("qkd.window", link=self.name, sifted=found.sifted, qber=round(found.qber, 5))
+        if both.sifted:
+            self._metrics.set("qedge_qkd_qber_ratio", window.qber, (self.name,))
+        _LOG.info("qkd.window", link=self.name, sifted=both.sifted, qber=window.qber, verdict=verdict.value)
         return self._view
 
-    async def _take_window(self, wanted: int) -> RawCount:
-        total, empty = RawCount(), 0
-        while total.sifted < wanted and empty < _EMPTY_BLOCKS:
-            block = await self._bob.call("read_block", {"timeout_s": 1.0}, deadline_s=_CALL_S)
-            if not isinstance(block, dict):
-                empty += 1
+    async def _window(self, wanted: int) -> tuple[RawWindow, Verdict]:
+        deadline_ns = self._clock.now_ns() + round(self._config.measure_deadline_s * 1e9)
+        window, empty_blocks = RawWindow(), 0
+        most = max(_MAX_WINDOWS * wanted, _DECIDING_SIFTED)
+        while window.both.sifted < most and empty_blocks < _MAX_EMPTY_BLOCKS:
+            left_s = (deadline_ns - self._clock.now_ns()) / 1e9
+            if left_s <= 0:
+                break
+            block = await self._next_block(min(left_s, self._config.block_timeout_s))
+            if block is None:
                 continue
-            found = await self._sift(block)
-            empty = 0 if found.detections else empty + 1
-            total += found
-        return total
+            window += await self._compare(block)
+            empty_blocks = 0 if block.number else empty_blocks + 1
+            verdict = judge(window, self._config.max_qber)
+            if verdict is not None and window.both.sifted >= wanted:
+                return window, verdict
+        return window, judge_finally(window, self._config.max_qber)
 
-    async def _sift(self, block: dict[str, Msg]) -> RawCount:
-        slots, bases, bits = (_bytes(block, key) for key in ("slots", "bases", "bits"))
-        first_slot, num_slots = _whole(block, "first_slot"), _whole(block, "num_slots")
-        if len(slots) != 8 * len(bits) or len(bases) != len(bits):
-            raise _lied("the arrays of a block do not fit together")
-        total = RawCount(slots=num_slots)
-        for start in range(0, len(bits), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            wanted = slots[8 * start : 8 * (start + _CHUNK)]
-            answer = await self._alice.call("preparations", {"slots": wanted}, deadline_s=_CALL_S)
-            made = answer if isinstance(answer, dict) else {}
-            try:
-                total += count(_bytes(made, "bases"), _bytes(made, "bits"), bases[part], bits[part], 0)
-            except ValueError as error:
-                raise _lied(str(error)) from error
-            await asyncio.sleep(0)
-        await self._alice.call("release", {"before_slot": first_slot + num_slots}, deadline_s=_CALL_S)
-        return total
+    async def _next_block(self, timeout_s: float) -> Detections | None:
+        answer = await self._bob.call("read_block", {"timeout_s": timeout_s}, deadline_s=timeout_s + _GRACE_S)
+        return detections_from(answer)
 
-
-def _bytes(values: dict[str, Msg], key: str) -> bytes:
-    value = values.get(key)
-    if not isinstance(value, bytes):
-        raise _lied(f"{key} is missing")
-    return value
-
-
-def _whole(values: dict[str, Msg], key: str) -> int:
-    value = values.get(key)
-    if not isinstance(value, int) or value < 0:
-        raise _lied(f"{key} is no slot number")
-    return value
-
-
-def _lied(why: str) -> QedgeError:
-    return QedgeError("driver.lied", f"A transceiver's answer cannot be true: {why}.", fix="Look at the driver.")
+    async def _compare(self, block: Detections) -> RawWindow:
+        """Ask Alice about a block, sift it, and let her forget it; a key would be distilled from the same answers."""
+        deadline_s = self._config.block_timeout_s + _GRACE_S
+        prepared = prepared_from(
+            await self._alice.call("preparations", {"slots": block.slots}, deadline_s=deadline_s), block.number
+        )
+        self._metrics.add("qedge_qkd_detections_total", (self.name,), block.number)
+        counts = sift(block, prepared)
+        await self._alice.call("release", {"before_slot": block.end_slot}, deadline_s=deadline_s)
+        return counts
