@@ -37,7 +37,7 @@ def make_daemon(tmp_path: Path) -> Iterator[Make]:
     made: list[DaemonProcess] = []
 
     def make(config: str = "", *, home: Path | None = None, start: bool = True) -> DaemonProcess:
-        daemon = DaemonProcess(home or tmp_path / f"node{len(made)}", config, {"PYTHONPATH": str(FAULTY)})
+        daemon = DaemonProcess(home or tmp_path / f"node{len(made)}", config, {"PYTHONPATH": os.pathsep.join([str(FAULTY), *filter(None, [os.environ.get("PYTHONPATH")])])})
         made.append(daemon)
         if start:
             daemon.start()

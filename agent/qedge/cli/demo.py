@@ -22,10 +22,12 @@ from qedge.cli.demo_scenes import SCENES, SceneReceipt, play
 
 if TYPE_CHECKING:
     from qedge.client.node import NodeClient
+    from qedge.wire.node import NodeStatus
 
 NAME: Final = "demo"
 SUMMARY: Final = "Show a node at work: circuits, random numbers, a QKD link, faults and recovery."
 START_LIMIT_S: Final = 20.0
+WARM_LIMIT_S: Final = 30.0
 SCENE_LIMIT_S: Final = 45.0
 STOP_LIMIT_S: Final = 8.0
 
@@ -96,7 +98,7 @@ async def _perform(home: Path, show: _Show, daemon: subprocess.Popen[bytes], *, 
     async with NodeClient(home / "run" / "qedge.sock") as client:
         await _wait_for_daemon(client, home, daemon)
         ready_s = time.monotonic() - started
-        status = await client.status()
+        status = await _wait_for_drivers(client, show)
         show.say(f"node {status.node} of fleet {status.fleet}, broker {status.bus.kind}, ready in {ready_s:.2f} s")
         link = await client.page_link()
         show.say(f"watch it live: {link.url}")
@@ -133,6 +135,22 @@ async def _wait_for_daemon(client: NodeClient, home: Path, daemon: subprocess.Po
                 "The daemon of the demo did not start: " + " | ".join(log[-3:]),
                 fix="Run `qedge run` to see its messages.",
             )
+        await asyncio.sleep(0.05)
+
+
+async def _wait_for_drivers(client: NodeClient, show: _Show) -> NodeStatus:
+    """Show how the workers warm up; go on when all are up or time is over: a scene then says what is missing."""
+    deadline = time.monotonic() + WARM_LIMIT_S
+    told: set[str] = set()
+    while True:
+        status = await client.status()
+        for driver in status.drivers:
+            if driver.operating_state != "down" and driver.name not in told:
+                told.add(driver.name)
+                label = "simulated" if driver.simulated else "hardware"
+                show.say(f"[{len(told)}/{len(status.drivers)}] {driver.name}: {driver.kind} up, {label}")
+        if len(told) == len(status.drivers) or time.monotonic() > deadline:
+            return status
         await asyncio.sleep(0.05)
 
 

@@ -28,6 +28,9 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     run_deadline_s: Annotated[
         float, msgspec.Meta(description="Longest run of one job; its worker is then replaced.", ge=0.1, le=86_400)
     ] = 300.0
+    qpu_wait_s: Annotated[
+        float, msgspec.Meta(description="A submission waits this long for a QPU that is starting.", ge=0, le=600)
+    ] = 10.0
     no_qpu_limit_s: Annotated[
         float, msgspec.Meta(description="A job that finds no QPU for this long fails.", ge=1, le=86_400)
     ] = 600.0

@@ -70,6 +70,7 @@ class EngineService:
         self._totals: Counter[JobState] = Counter()
         self._changes = Changes()
         self._work = asyncio.Event()
+        self._qpu_changed = asyncio.Event()
         self._loaded = asyncio.Event()
 
     def totals(self) -> Mapping[JobState, int]:
@@ -137,6 +138,7 @@ class EngineService:
     def wake(self) -> None:
         """Look for work again: a QPU came up."""
         self._work.set()
+        self._qpu_changed.set()
 
     async def run(self, ready: Ready) -> None:
         """Take up what an earlier daemon left, then run jobs until cancelled; runs that are cut off run again."""
@@ -234,13 +236,7 @@ class EngineService:
     async def _assess(self, submission: JobSubmission) -> tuple[JobEstimate, float]:
         """Parse and estimate in a worker, admit here; returns the estimate and the seconds of the parse."""
         check_request(submission, self.config)
-        qpu = self._pick(submission.qpu)
-        if qpu is None:
-            raise QedgeError(
-                "job.no_qpu",
-                f"No QPU {submission.qpu or ''} is ready.".replace("  ", " "),
-                fix="`qedge drivers list` shows why.",
-            )
+        qpu = await self._find(submission.qpu)
         args: dict[str, Msg] = {
             "program": submission.program,
             "shots": submission.shots,
@@ -265,6 +261,26 @@ class EngineService:
             # Parsing has no effect to repeat, and the worker may have died of something else.
             answer = await qpu.call("prepare", args, deadline_s=deadline_s, light=True)
         return answer if isinstance(answer, dict) else {}
+
+    async def _find(self, wanted: str) -> QpuPort:
+        """Return a ready QPU; one that is just starting or coming back is waited for."""
+        if wanted and all(qpu.name != wanted for qpu in self._qpus()):
+            raise QedgeError(
+                "driver.not_found", f"No driver is named {wanted!r}.", fix="`qedge drivers list` shows them."
+            )
+        try:
+            async with asyncio.timeout(self.config.qpu_wait_s):
+                while (qpu := self._pick(wanted)) is None:
+                    self._qpu_changed.clear()
+                    await self._qpu_changed.wait()
+                return qpu
+        except TimeoutError:
+            name = f"The QPU {wanted}" if wanted else "No QPU of this node"
+            raise QedgeError(
+                "job.no_qpu",
+                f"{name} {'is not' if wanted else 'is'} ready.",
+                fix="`qedge drivers list` shows why.",
+            ) from None
 
     def _pick(self, wanted: str, *, free: bool = False) -> QpuPort | None:
         suiting = [
