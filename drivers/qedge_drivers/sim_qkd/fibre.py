@@ -194,6 +194,7 @@ class FibreEnd:
             if magic != _MAGIC or version != _VERSION or not 1 <= num_slots <= MAX_BLOCK_SLOTS:
                 return False
             light = self._shine(num_slots)
+            self.fault = ""
             head = (_MAGIC, _VERSION, light.first_slot, light.num_slots, light.clock_hz, len(light.photons))
             end.sendall(b"".join((_REPLY.pack(*head), light.offsets, light.photons, light.states)))
         except OSError:
@@ -201,7 +202,6 @@ class FibreEnd:
         except Exception as error:  # noqa: BLE001 - whatever a block failed with must not end the thread; health says it
             self.fault = f"{type(error).__name__}: {error}"
             return False
-        self.fault = ""
         return True
 
 

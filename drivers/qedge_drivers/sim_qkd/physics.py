@@ -72,12 +72,11 @@ class Pulses:
 
 @dataclass(frozen=True)
 class Clicks:
-    """What the receiver saw in one block; double clicks already carry a random bit."""
+    """What the receiver saw in one block: `bits` are 0 or 1; 2 or 3 mark a random bit given for a double click."""
 
     offsets: Offsets
     bases: Bytes
     bits: Bytes
-    double_clicks: int
 
 
 def transmittance(length_km: float, loss_db_per_km: float) -> float:
@@ -200,24 +199,17 @@ def detect(
     for detector in range(2):
         clicks[detector, np.searchsorted(offsets, dark[detector])] = True
     double = clicks[0] & clicks[1]
-    bits = np.where(double, words & 1, clicks[1]).astype(np.uint8)
-    return Clicks(offsets, bases, bits | double.astype(np.uint8) << 1, int(double.sum()))
+    bits = np.where(double, 2 | words & 1, clicks[1]).astype(np.uint8)
+    return Clicks(offsets, bases, bits)
 
 
 def after_dead_time(clicks: Clicks, dead_slots: int, blind_until: int) -> tuple[Clicks, int]:
-    """Drop clicks of a blind receiver; `blind_until` is the first live offset, returned for the next block to go on.
-
-    The clicks are those of `detect`, whose bits carry a mark for double clicks; the ones returned are plain.
-    """
-    kept: list[int] = []
-    if dead_slots > 0 or blind_until > 0:
-        for index, offset in enumerate(clicks.offsets.tolist()):
-            if offset >= blind_until:
-                kept.append(index)
-                blind_until = offset + 1 + dead_slots
-        live = np.asarray(kept, np.intp)
-    else:
-        live = np.arange(len(clicks.offsets))
-    marked = clicks.bits[live]
-    plain = Clicks(clicks.offsets[live], clicks.bases[live], marked & np.uint8(1), int((marked >> 1).sum()))
-    return plain, blind_until
+    """Drop clicks of a blind receiver; `blind_until` is its first live offset, returned for the next block to go on."""
+    if dead_slots <= 0 and blind_until <= 0:
+        return clicks, 0
+    live: list[int] = []
+    for index, offset in enumerate(clicks.offsets.tolist()):
+        if offset >= blind_until:
+            live.append(index)
+            blind_until = offset + 1 + dead_slots
+    return Clicks(clicks.offsets[live], clicks.bases[live], clicks.bits[live]), blind_until
