@@ -17,7 +17,7 @@ from qedge_drivers.sim_qkd.settings import SimQkdSettings
 
 _FIRST_BLOCK_SLOTS = 1 << 18
 _MIN_BLOCK_SLOTS = 1 << 14
-_BLOCK_CLICKS = 20_000
+_BLOCK_CLICKS = 12_500
 """Blocks are asked for in such lengths that about so many clicks come of them, whatever the loss."""
 
 MAX_BLOCK_CLICKS = 1 << 15

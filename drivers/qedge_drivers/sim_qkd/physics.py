@@ -79,6 +79,9 @@ class Clicks:
     bits: Bytes
 
 
+_CELLS = 1 << 15
+
+
 def transmittance(length_km: float, loss_db_per_km: float) -> float:
     """Share of the photons that a fibre lets through."""
     return float(10.0 ** (-length_km * loss_db_per_km / 10.0))
@@ -125,13 +128,20 @@ def within(slots: Offsets, num_slots: int) -> Offsets:
 def prepare(secret: RandomBytes, source: Source, number: int, *, light: bool) -> Bytes:
     """Draw Alice's choices for `number` pulses: intensity·4 + basis·2 + bit each.
 
-    Four secret bytes a pulse: one bit for the bit, 15 for the basis, 16 for the intensity.
+    Two secret bytes a pulse: one bit for the bit, 15 for intensity and basis together. The few of these 2¹⁵ cells that
+    hold the border between two outcomes are settled by four bytes more, so that rare outcomes keep their chance.
     """
-    words = np.frombuffer(secret(4 * number), "<u4")
-    steps = np.round(np.cumsum(source.posterior(light=light))[:-1] * 65_536).astype(np.uint32)
-    intensities = np.searchsorted(steps, words >> 16, side="right")
-    x_basis = (words >> 1 & 0x7FFF) >= round(source.z_basis_probability * 0x8000)
-    return (intensities << 2 | x_basis.astype(np.intp) << 1 | (words & 1).astype(np.intp)).astype(np.uint8)
+    z_basis = source.z_basis_probability
+    joint = np.outer(source.posterior(light=light), (z_basis, 1.0 - z_basis)).ravel()
+    borders = np.cumsum(joint)[:-1] * _CELLS
+    words = np.frombuffer(secret(2 * number), "<u2")
+    outcomes = np.searchsorted(borders, np.arange(_CELLS + 1), side="right")
+    cells = words >> 1
+    drawn = outcomes[cells]
+    split = np.flatnonzero((outcomes[1:] != outcomes[:-1])[cells])
+    finer = np.frombuffer(secret(4 * len(split)), "<u4") / 2.0**32 if len(split) else np.empty(0)
+    drawn[split] = np.searchsorted(borders, cells[split] + finer, side="right")
+    return np.asarray(drawn << 1 | (words & 1).astype(np.intp), np.uint8)
 
 
 def emit(physics: np.random.Generator, secret: RandomBytes, source: Source, num_slots: int) -> tuple[Pulses, Bytes]:

@@ -284,6 +284,17 @@ def test_the_intensity_of_light_and_darkness_follows_bayes() -> None:
     assert light[2] == 0.0
 
 
+def test_rare_choices_keep_their_chance() -> None:
+    source = model.Source((0.5, 0.1, 0.01), (0.9998, 1.9e-4, 1e-5), 1 - 2e-5, 0.3)
+    number = 1 << 22
+    for light in (False, True):
+        choices = model.prepare(random.Random(5).randbytes, source, number, light=light)
+        for index, chance in enumerate(source.posterior(light=light).tolist()):
+            assert near(int((choices >> 2 == index).sum()), number, chance)
+        assert near(int((choices >> 1 & 1).sum()), number, 2e-5)
+        assert near(int((choices & 1).sum()), number, 0.5)
+
+
 def test_only_light_crosses_the_fibre(bench: Bench) -> None:
     """What is on the socket besides the clock: slots, photon numbers and states, and no slot without a photon."""
     alice = bench.open("alice")
