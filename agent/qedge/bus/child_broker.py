@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from qedge.base.backoff import Backoff
 from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
@@ -26,7 +28,7 @@ from qedge.base.ids import RandomBytes
 from qedge.base.log import get_logger
 from qedge.base.service import Ready
 from qedge.bus.config import BusConfig
-from qedge.bus.model import MAX_MESSAGE_BYTES, Endpoint
+from qedge.bus.model import MAX_PACKET_BYTES, Endpoint
 
 _LOG: Final = get_logger("bus")
 _USER: Final = "qedge"
@@ -37,6 +39,16 @@ _HASH_ROUNDS: Final = 101
 """The password has 256 random bits, so rounds protect nothing; this is what mosquitto itself uses."""
 
 _SEARCH: Final = ("/usr/sbin", "/usr/local/sbin")
+_LOOPBACK: Final = "127.0.0.1"
+_SECRET_BYTES: Final = 32
+_SALT_BYTES: Final = 12
+_START_POLL_S: Final = 0.01
+_LAST_WORDS_S: Final = 0.2
+_MAX_LINE_BYTES: Final = 4096
+_USERS: Final = "broker.users"
+_MOSQUITTO: Final = "broker.conf"
+_IOTCORE: Final = "broker.toml"
+_FILES: Final = (_USERS, _MOSQUITTO, _IOTCORE)
 
 
 class ChildBroker:
@@ -71,38 +83,42 @@ class ChildBroker:
         failures = 0
         while True:
             started_ns = self._clock.now_ns()
-            kind, process = await self._start()
+            kind, process, complaints = await self._start()
             try:
                 ready()
                 code = await process.wait()
             finally:
                 self._endpoint = None
                 await _end(process)
+                await complaints.close()
+                await asyncio.to_thread(_remove_files, self._folder)
             if (self._clock.now_ns() - started_ns) / 1e9 > _STEADY_S:
                 failures = 0
-            _LOG.warning("bus.broker_died", kind=kind, exit=code)
+            _LOG.warning("bus.broker_died", kind=kind, exit=code, last=complaints.last)
             await asyncio.sleep(self._backoff.delay_s(failures, self._uniform()))
             failures += 1
 
-    async def _start(self) -> tuple[str, Process]:
+    async def _start(self) -> tuple[str, Process, _Complaints]:
         kind, program = self._choose()
         port = _free_port()
-        password = self._random_bytes(32).hex()
-        await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+        password = self._random_bytes(_SECRET_BYTES).hex()
         write = _write_mosquitto if kind == "mosquitto" else _write_iotcore
-        command = await asyncio.to_thread(write, self._folder, program, port, password, self._random_bytes(12))
+        command = await asyncio.to_thread(write, self._folder, program, port, password, self._random_bytes(_SALT_BYTES))
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "qedge.bus.with_parent", *command, stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL
+            sys.executable, "-m", "qedge.bus.with_parent", *command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
         )
+        complaints = _Complaints(process)
         try:
-            await self._wait_accepting(process, port, kind)
+            await self._wait_listening(process, port, kind, complaints)
         except BaseException:
             await _end(process)
+            await complaints.close()
+            await asyncio.to_thread(_remove_files, self._folder)
             raise
         self.pid = process.pid
-        self._endpoint = Endpoint("127.0.0.1", port, kind, username=_USER, password=password)
+        self._endpoint = Endpoint(_LOOPBACK, port, kind, username=_USER, password=password)
         _LOG.info("bus.broker_started", kind=kind, port=port, pid=process.pid)
-        return kind, process
+        return kind, process, complaints
 
     def _choose(self) -> tuple[str, str]:
         wanted = self._config.kind
@@ -118,34 +134,57 @@ class ChildBroker:
             )
         return "iotcore", sys.executable
 
-    async def _wait_accepting(self, process: Process, port: int, kind: str) -> None:
+    async def _wait_listening(self, process: Process, port: int, kind: str, complaints: _Complaints) -> None:
+        """Wait until the child itself holds the port: whoever else took it must not be shown the password."""
         try:
             async with asyncio.timeout(_START_LIMIT_S):
-                while True:
+                while not await asyncio.to_thread(_listens, process.pid, port):
                     if process.returncode is not None:
                         raise QedgeError(
                             "bus.no_broker",
-                            f"The {kind} broker ended at once with code {process.returncode}.",
+                            f"The {kind} broker ended at once with code {process.returncode}: {complaints.last or '-'}",
                             fix="Set broker.kind to the other one, or name a broker in broker.url.",
                         )
-                    with contextlib.suppress(OSError):
-                        _, writer = await asyncio.open_connection("127.0.0.1", port)
-                        writer.close()
-                        return
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(_START_POLL_S)
         except TimeoutError:
             raise QedgeError(
                 "bus.no_broker",
-                f"The {kind} broker did not listen within {_START_LIMIT_S:g} s.",
-                fix="Look at the log.",
+                f"The {kind} broker did not listen within {_START_LIMIT_S:g} s: {complaints.last or '-'}",
+                fix="Set broker.kind to the other one, or name a broker in broker.url.",
             ) from None
+
+
+class _Complaints:
+    """Reads what the broker writes to its standard error and keeps the last line."""
+
+    def __init__(self, process: Process) -> None:
+        self.last = ""
+        self._task = asyncio.get_running_loop().create_task(self._read(process.stderr))
+
+    async def close(self) -> None:
+        """Stop reading, but take what the broker said with its last breath."""
+        await asyncio.wait({self._task}, timeout=_LAST_WORDS_S)
+        self._task.cancel()
+
+    async def _read(self, stream: asyncio.StreamReader | None) -> None:
+        while stream is not None and (chunk := await stream.read(_MAX_LINE_BYTES)):
+            if lines := chunk.decode("utf-8", "replace").strip().splitlines():
+                self.last = lines[-1][-200:]
 
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((_LOOPBACK, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _listens(pid: int, port: int) -> bool:
+    try:
+        sockets = psutil.Process(pid).net_connections(kind="tcp4")
+    except psutil.Error:
+        return False
+    return any(each.status == psutil.CONN_LISTEN and each.laddr == (_LOOPBACK, port) for each in sockets)
 
 
 async def _end(process: Process) -> None:
@@ -162,7 +201,14 @@ async def _end(process: Process) -> None:
         await process.wait()
 
 
+def _remove_files(folder: Path) -> None:
+    for name in _FILES:
+        with contextlib.suppress(OSError):
+            (folder / name).unlink(missing_ok=True)
+
+
 def _write_private(path: Path, text: str) -> Path:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
@@ -172,21 +218,22 @@ def _write_private(path: Path, text: str) -> Path:
 def _write_mosquitto(folder: Path, program: str, port: int, password: str, salt: bytes) -> list[str]:
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _HASH_ROUNDS)
     salt_text, digest_text = base64.b64encode(salt).decode(), base64.b64encode(digest).decode()
-    users = _write_private(folder / "broker.users", f"{_USER}:$7${_HASH_ROUNDS}${salt_text}${digest_text}\n")
+    users = _write_private(folder / _USERS, f"{_USER}:$7${_HASH_ROUNDS}${salt_text}${digest_text}\n")
     lines = [
-        f"listener {port} 127.0.0.1",
+        f"listener {port} {_LOOPBACK}",
         "allow_anonymous false",
         f"password_file {users}",
         "persistence false",
         "set_tcp_nodelay true",
         "max_queued_messages 100000",
         "max_inflight_messages 200",
-        f"message_size_limit {MAX_MESSAGE_BYTES + 4096}",
-        "log_type none",
+        f"max_packet_size {MAX_PACKET_BYTES}",
+        "log_dest stderr",
+        "log_type error",
     ]
     if os.geteuid() == 0:
         lines.append("user root")  # otherwise it changes to a user that cannot read its own password file
-    config = _write_private(folder / "broker.conf", "\n".join(lines) + "\n")
+    config = _write_private(folder / _MOSQUITTO, "\n".join(lines) + "\n")
     return [program, "-c", str(config)]
 
 
@@ -200,15 +247,15 @@ max_segment_size = 104857600
 max_segment_count = 10
 [v5.1]
 name = "private"
-listen = "127.0.0.1:{port}"
+listen = "{_LOOPBACK}:{port}"
 next_connection_delay_ms = 0
 [v5.1.connections]
 connection_timeout_ms = 60000
-max_payload_size = {MAX_MESSAGE_BYTES + 4096}
+max_payload_size = {MAX_PACKET_BYTES}
 max_inflight_count = 200
 dynamic_filters = true
 [v5.1.connections.auth]
 {_USER} = "{password}"
 """
-    config = _write_private(folder / "broker.toml", text)
+    config = _write_private(folder / _IOTCORE, text)
     return [program, "-m", "qedge.bus.iotcore_broker", str(config)]

@@ -14,8 +14,9 @@ class BusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         msgspec.Meta(
             description="Broker as mqtt://host:port or mqtts://host:port; empty: a private one as a child process.",
-            pattern=r"^(mqtts?://[^\s/@]+)?\Z",
+            pattern=r"^(mqtts?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?)?\Z",
             max_length=300,
+            title="mqtt://HOST:PORT, mqtts://HOST:PORT or empty",
         ),
     ] = ""
     kind: Annotated[

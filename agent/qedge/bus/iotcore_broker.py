@@ -1,24 +1,16 @@
-"""The child process `python -m qedge.bus.iotcore_broker CONFIG`: rumqttd of the `iotcore` wheel, until stdin closes."""
+"""The child process `python -m qedge.bus.iotcore_broker CONFIG`: rumqttd of the `iotcore` wheel, until it is killed."""
 
 from __future__ import annotations
 
 import logging
-import os
 import sys
-import threading
 
-from iotcore import IotCoreBroker
-
-
-def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
-    os._exit(0)
+from iotcore.iotcore import IotCoreBroker
 
 
 def main(config_path: str) -> None:
-    """Serve until the daemon goes away."""
-    logging.getLogger("rumqttd").setLevel(logging.CRITICAL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    """Serve for ever; `with_parent` sees to it that this ends with the daemon."""
+    logging.getLogger("rumqttd").setLevel(logging.CRITICAL)  # it logs every packet as an error
     IotCoreBroker(config_path=config_path).run_forever()
 
 

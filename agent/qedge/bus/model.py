@@ -9,6 +9,9 @@ from typing import Final
 MAX_MESSAGE_BYTES: Final = 256 * 1024
 """Largest message on the wire; larger ones have no effect and are counted."""
 
+MAX_PACKET_BYTES: Final = MAX_MESSAGE_BYTES + 4096
+"""Largest MQTT packet: a message with its topic and properties."""
+
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
@@ -25,6 +28,9 @@ class Incoming:
 Handler = Callable[[Incoming], Awaitable[None]]
 """Takes one message; a QoS-1 message is acknowledged when it returns or raises."""
 
+OnSession = Callable[[bool], Awaitable[None]]
+"""Called after every connection with whether the broker still had the session."""
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -40,12 +46,20 @@ class Endpoint:
     @property
     def shown(self) -> str:
         """Address for status and logs."""
-        return f"mqtt{'s' if self.tls else ''}://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"mqtt{'s' if self.tls else ''}://{host}:{self.port}"
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.kind} {self.shown}>"
+
+
+Locate = Callable[[], Endpoint | None]
+"""Where the broker is now; None while a child broker is not up."""
 
 
 @dataclass(frozen=True, slots=True)
 class LastWill:
-    """Published by the broker when the connection is lost."""
+    """Published by the broker, retained, when the connection is lost and does not come back within `delay_s`."""
 
     topic: str
     payload: bytes

@@ -1,40 +1,52 @@
 """The one module that knows the MQTT library: aiomqtt on paho, with what it lacks added through paho itself.
 
-Added: acknowledgement by hand, so that a QoS-1 message is not acknowledged before it was handled; the session-present
-flag of the CONNACK; and TCP_QUICKACK armed again after every read, without which a broker that sends two small packets
-in a row waits for a delayed acknowledgement of 40 ms (Nagle's algorithm against delayed ACK).
+Added: acknowledgement by hand, so that a QoS-1 message is not acknowledged before it was handled; what the CONNACK says
+(session present, packet size, receive maximum); reason codes of a PUBACK; an end of every wait when the connection is
+lost; a connect that never blocks a thread; and TCP_QUICKACK armed again after every read, without which a broker that
+sends two small packets in a row waits 40 ms for a delayed acknowledgement (Nagle's algorithm against delayed ACK).
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import aiomqtt
 from paho.mqtt import client as paho
-from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from qedge.bus.model import MAX_MESSAGE_BYTES, Endpoint, Incoming, LastWill
+from qedge.bus.dial import arm_quick_ack, dial
+from qedge.bus.model import MAX_PACKET_BYTES, Endpoint, Incoming, LastWill
 
 _SESSION_TAKEN_OVER: Final = 0x8E
+_FIRST_FAILURE: Final = 0x80
+_NOT_SESSION_OF_THE_SUBSCRIPTION: Final = 1
+"""Retain Handling 1: retained messages come when a subscription is new, not each time a session resumes."""
+
+_MAX_UNACKNOWLEDGED: Final = 1000
+_CLOSE_LIMIT_S: Final = 0.5
 _NEVER_WARN: Final = 1 << 30
-_QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
 _SILENT: Final = logging.getLogger("qedge.bus.paho")
 _SILENT.setLevel(logging.CRITICAL)
 
 MqttError = aiomqtt.MqttError
-Arrived = Callable[[int, Incoming], None]
+Arrived = Callable[["MqttClient", int, Incoming], None]
 
 
 class MqttClient(aiomqtt.Client):
-    """One connection, used once. Messages go to `arrived(mid, message)`; QoS-1 ones wait for `acknowledge(mid)`."""
+    """One connection, used once: `open`, then `close`.
+
+    Every message goes to `arrived(client, mid, message)`, which must not raise; QoS-1 ones (`mid` > 0) count as
+    delivered at the broker only once `acknowledge(mid)` was called, in the order in which they came.
+    """
 
     def __init__(
         self,
@@ -52,8 +64,7 @@ class MqttClient(aiomqtt.Client):
         connect = _properties(PacketTypes.CONNECT)
         connect.SessionExpiryInterval = session_expiry_s
         connect.ReceiveMaximum = receive_maximum
-        # One byte a level and some for properties; larger packets are the broker's to refuse.
-        connect.MaximumPacketSize = MAX_MESSAGE_BYTES + 4096
+        connect.MaximumPacketSize = MAX_PACKET_BYTES
         super().__init__(
             endpoint.host,
             endpoint.port,
@@ -66,37 +77,148 @@ class MqttClient(aiomqtt.Client):
             properties=connect,
             keepalive=keepalive_s,
             timeout=connect_timeout_s,
-            tls_context=tls,
             logger=_SILENT,
-            max_inflight_messages=1000,
-            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+            max_inflight_messages=_MAX_UNACKNOWLEDGED,
         )
+        self._endpoint = endpoint
         self._arrived = arrived
+        self._tls = tls
+        self._unacknowledged: dict[int, asyncio.Future[int]] = {}
         self.session_present = False
-        self.max_packet_bytes = MAX_MESSAGE_BYTES + 4096
+        self.max_packet_bytes = MAX_PACKET_BYTES
         self.taken_over = False
         self.pending_calls_threshold = _NEVER_WARN
         self._client.manual_ack_set(True)
-        self._client.connect_timeout = connect_timeout_s
-        self._loop_read = self._client.loop_read
-        self._client.loop_read = self._read_and_rearm  # type: ignore[method-assign] # paho offers no hook after a read
+        self._disconnected.add_done_callback(self._give_up_waiting)
+
+    async def open(self) -> None:
+        """Connect and wait for the CONNACK; raises `MqttError`, `OSError` or `TimeoutError`."""
+        try:
+            async with asyncio.timeout(self.timeout):
+                connected = await dial(self._endpoint.host, self._endpoint.port, self._tls)
+                # paho would connect in a thread that nothing can cancel; it is given the connection instead.
+                self._client._create_socket = lambda: connected  # type: ignore[method-assign] # paho has no public way
+                self._client_connect()
+                await self._connected
+        except BaseException:
+            self._drop()
+            raise
+
+    async def close(self) -> None:
+        """Say goodbye where the broker still listens, and let go of the socket in any case; never raises."""
+        with contextlib.suppress(MqttError, OSError):
+            if not self._disconnected.done() and self._client.disconnect() == paho.MQTT_ERR_SUCCESS:
+                await asyncio.wait({self._disconnected}, timeout=_CLOSE_LIMIT_S)
+        self._drop()
+
+    async def wait_lost(self, timeout_s: float) -> bool:
+        """Wait at most `timeout_s` seconds; True once the connection is gone."""
+        await asyncio.wait({self._disconnected}, timeout=timeout_s)
+        return self._disconnected.done()
+
+    @property
+    def loss(self) -> str:
+        """Say why the connection is gone."""
+        error = self._disconnected.exception() if self._disconnected.done() else None
+        return str(error or "closed")
+
+    async def listen(self, patterns: list[str]) -> None:
+        """Subscribe at QoS 1; raises `MqttError` where the broker refuses one."""
+        options = SubscribeOptions(qos=1, retainHandling=_NOT_SESSION_OF_THE_SUBSCRIPTION)
+        granted = await self.subscribe([(pattern, options) for pattern in patterns])
+        for pattern, code in zip(patterns, granted, strict=True):
+            if code.is_failure if isinstance(code, ReasonCode) else code >= _FIRST_FAILURE:
+                raise MqttError(f"the broker refuses the subscription to {pattern} ({code})")
+
+    async def send(
+        self, topic: str, payload: bytes, *, qos: int, retain: bool, properties: Properties, deadline_s: float
+    ) -> None:
+        """Publish; QoS 1 returns with the PUBACK. Raises `MqttError`, or `TimeoutError` after `deadline_s` seconds."""
+        info = self._client.publish(topic, payload, qos, retain, properties)
+        if info.rc != paho.MQTT_ERR_SUCCESS:
+            raise MqttError(paho.error_string(info.rc))
+        if qos == 0:
+            return
+        answer = self._unacknowledged[info.mid] = self._loop.create_future()
+        try:
+            async with asyncio.timeout(deadline_s):
+                code = await answer
+        finally:
+            self._unacknowledged.pop(info.mid, None)
+        if code >= _FIRST_FAILURE:
+            raise MqttError(f"the broker refuses the message (reason code {code:#x})")
 
     def acknowledge(self, mid: int) -> None:
-        """Send the PUBACK of a QoS-1 message."""
-        with contextlib.suppress(ValueError):
+        """Send the PUBACK of a QoS-1 message; nothing happens where the connection is gone."""
+        with contextlib.suppress(ValueError, OSError):
             self._client.ack(mid, 1)
 
-    async def wait_lost(self) -> None:
-        """Return when the connection is gone; raises `MqttError` where that was not asked for."""
-        await self._disconnected
+    def _give_up_waiting(self, lost: asyncio.Future[None]) -> None:
+        error = None if lost.cancelled() else lost.exception()
+        waiting: list[asyncio.Future[Any]] = [*self._unacknowledged.values(), *self._pending_subscribes.values()]
+        for answer in waiting:
+            if not answer.done():
+                answer.set_exception(MqttError(str(error or "the connection was closed")))
 
-    def _read_and_rearm(self, max_packets: int = 1) -> MQTTErrorCode:
-        result = self._loop_read(max_packets)
-        raw = self._client.socket()
-        if _QUICKACK is not None and isinstance(raw, socket.socket):
-            with contextlib.suppress(OSError):
-                raw.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-        return result
+    def _lose(self, cause: Exception) -> None:
+        error = cause if isinstance(cause, MqttError) else MqttError(str(cause) or type(cause).__name__)
+        if not self._connected.done():
+            self._connected.set_exception(error)
+        elif not self._disconnected.done():
+            self._disconnected.set_exception(error)
+
+    def _drop(self) -> None:
+        """Let go of socket, reader and task, in whatever state they are."""
+        self._client._sock_close()  # paho closes by itself only where the broker takes the DISCONNECT
+        if self._misc_task is not None:
+            self._misc_task.cancel()
+        if not self._disconnected.done():
+            self._disconnected.set_result(None)
+        if self._connected.done() and not self._connected.cancelled():
+            self._connected.exception()  # retrieved, so that nobody is told of it once more
+        else:
+            self._connected.cancel()
+
+    def _readable(self) -> None:
+        try:
+            while True:
+                self._client.loop_read()
+                raw = self._client.socket()
+                if not isinstance(raw, socket.socket):
+                    return
+                arm_quick_ack(raw)
+                if self._client._in_packet["remaining_length"] > MAX_PACKET_BYTES:
+                    # It was told the limit: taking the rest of such a packet would let it fill the memory.
+                    raise MqttError("the broker sends a packet larger than agreed")
+                if not (isinstance(raw, ssl.SSLSocket) and raw.pending()):
+                    return
+        except Exception as error:  # noqa: BLE001 - whatever a broken connection raises, it is a lost connection
+            self._lose(error)
+            self._client._sock_close()
+
+    def _writable(self) -> None:
+        try:
+            self._client.loop_write()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._lose(error)
+            self._client._sock_close()
+
+    # All callbacks of paho run in the loop's thread, because `open` connects without one of paho's.
+
+    def _on_socket_open(self, client: paho.Client, userdata: object, sock: paho.SocketLike) -> None:
+        self._loop.add_reader(sock.fileno(), self._readable)
+        self._misc_task = self._loop.create_task(self._misc_loop())
+
+    def _on_socket_close(self, client: paho.Client, userdata: object, sock: paho.SocketLike) -> None:
+        if sock.fileno() >= 0:
+            self._loop.remove_reader(sock.fileno())
+
+    def _on_socket_register_write(self, client: paho.Client, userdata: object, sock: paho.SocketLike) -> None:
+        self._loop.add_writer(sock.fileno(), self._writable)
+
+    def _on_socket_unregister_write(self, client: paho.Client, userdata: object, sock: paho.SocketLike) -> None:
+        if sock.fileno() >= 0:
+            self._loop.remove_writer(sock.fileno())
 
     def _on_connect(
         self,
@@ -107,9 +229,10 @@ class MqttClient(aiomqtt.Client):
         properties: Properties | None = None,
     ) -> None:
         self.session_present = bool(flags.session_present)
-        limit = getattr(properties, "MaximumPacketSize", None)
-        if isinstance(limit, int) and limit > 0:
-            self.max_packet_bytes = limit
+        self.max_packet_bytes = min(MAX_PACKET_BYTES, _limit(properties, "MaximumPacketSize", MAX_PACKET_BYTES))
+        # paho does not read it, and its setter refuses an open connection; a broker ends the connection of a client
+        # that has more under way than it allows.
+        client._max_inflight_messages = min(_MAX_UNACKNOWLEDGED, _limit(properties, "ReceiveMaximum", 65_535))
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_disconnect(
@@ -121,11 +244,26 @@ class MqttClient(aiomqtt.Client):
         properties: Properties | None = None,
     ) -> None:
         self.taken_over = getattr(reason_code, "value", 0) == _SESSION_TAKEN_OVER
-        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+        if not self._connected.done():
+            self._lose(MqttError(f"the broker closed the connection before it answered ({reason_code})"))
+        elif not self._disconnected.done():
+            if getattr(reason_code, "value", 0):
+                told = str(reason_code) if flags.is_disconnect_packet_from_server else "it broke off"
+                self._lose(MqttError(f"the connection is gone: {told}"))
+            else:
+                self._disconnected.set_result(None)
 
-    def _on_message(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
+    def _on_publish(
+        self, client: paho.Client, userdata: object, mid: int, reason_code: ReasonCode, properties: Properties
+    ) -> None:
+        waiting = self._unacknowledged.get(mid)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(int(reason_code.value))
+
+    def _on_message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
         properties = message.properties
         self._arrived(
+            self,
             message.mid if message.qos else 0,
             Incoming(
                 topic=_topic(message),
@@ -138,10 +276,6 @@ class MqttClient(aiomqtt.Client):
         )
 
 
-def _properties(packet: int) -> Properties:
-    return Properties(packet)  # type: ignore[no-untyped-call] # paho's constructor has no annotations
-
-
 def publish_properties(*, expiry_s: int, response_topic: str, correlation: bytes) -> Properties:
     """Make the MQTT 5 properties of a publication; 0 and empty leave a property out."""
     properties = _properties(PacketTypes.PUBLISH)
@@ -152,6 +286,15 @@ def publish_properties(*, expiry_s: int, response_topic: str, correlation: bytes
     if correlation:
         properties.CorrelationData = correlation
     return properties
+
+
+def _properties(packet: int) -> Properties:
+    return Properties(packet)  # type: ignore[no-untyped-call] # paho has no types here
+
+
+def _limit(properties: Properties | None, name: str, default: int) -> int:
+    value = getattr(properties, name, default)
+    return value if isinstance(value, int) and value > 0 else default
 
 
 def _topic(message: paho.MQTTMessage) -> str:

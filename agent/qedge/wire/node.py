@@ -68,13 +68,15 @@ class HostView(msgspec.Struct, frozen=True):
 
 
 class BusView(msgspec.Struct, frozen=True):
-    """The MQTT connection: `broker` is its address without credentials, `kind` `external`, `mosquitto` or `iotcore`."""
+    """The MQTT connection: `broker` is its address without credentials, `kind` `external`, `mosquitto` or `iotcore`;
+    `error` says why it is not connected."""
 
     connected: bool
     broker: str
     kind: str
     session_present: bool = False
     reconnects: int = 0
+    error: str = ""
 
 
 class EntropyView(msgspec.Struct, frozen=True):

@@ -1,0 +1,131 @@
+"""Messages that came and wait for their handlers: one at a time, in order, acknowledged once they are safe."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from qedge.base.clock import Clock
+from qedge.base.errors import QedgeError
+from qedge.base.log import get_logger
+from qedge.base.metrics import Metrics
+from qedge.bus.model import Handler, Incoming
+from qedge.wire.topics import matches
+
+_LOG: Final = get_logger("bus")
+_PULSE_S: Final = 1.0
+HANDLER_LIMIT_S: Final = 10.0
+"""Longest time of one handler; shorter than the silence after which the watchdog takes the pump for dead."""
+
+
+class Source(Protocol):
+    """The connection on which a message came."""
+
+    def acknowledge(self, mid: int) -> None:
+        """Tell the broker that the message is safe."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    source: Source
+    mid: int
+    message: Incoming | None  # None: dealt with already, and only its acknowledgement waits for its turn
+
+
+class Inbox:
+    """The queue between connections and handlers; it outlives connections.
+
+    QoS-1 messages are never dropped: the broker's receive maximum bounds them. Of QoS-0 messages at most `limit` wait;
+    any further one is dropped and counted. A handler that raises or takes longer than `HANDLER_LIMIT_S` is counted and
+    its message acknowledged all the same, for a message that can never be handled must not come back for ever.
+    """
+
+    def __init__(self, limit: int, *, metrics: Metrics, clock: Clock) -> None:
+        self._limit = limit
+        self._metrics = metrics
+        self._clock = clock
+        self._handlers: list[tuple[str, Handler]] = []
+        self._waiting: deque[_Delivery] = deque()
+        self._arrival = asyncio.Event()
+        self._unreliable = 0
+        self.progress_ns = clock.now_ns()
+        """When the pump last moved (boot-time clock)."""
+
+    @property
+    def patterns(self) -> frozenset[str]:
+        """All patterns that have handlers."""
+        return frozenset(pattern for pattern, _ in self._handlers)
+
+    def add_handler(self, pattern: str, handler: Handler) -> None:
+        """Hand every message on `pattern` to `handler`."""
+        self._handlers.append((pattern, handler))
+
+    def put(self, source: Source, mid: int, message: Incoming) -> None:
+        """Take a message; `mid` 0: it wants no acknowledgement."""
+        if mid == 0:
+            if self._unreliable >= self._limit:
+                self.reject("queue_full")
+                return
+            self._unreliable += 1
+        self._append(_Delivery(source, mid, message))
+
+    def put_dealt_with(self, source: Source, mid: int) -> None:
+        """Acknowledge a message that needs no handler, in its turn: MQTT 5 wants acknowledgements in order (§4.6)."""
+        if mid:
+            self._append(_Delivery(source, mid, None))
+
+    def forget_redelivered(self, source: Source) -> None:
+        """Drop what waits for an acknowledgement to connections before `source`: its session sends all of it again."""
+        self._waiting = deque(each for each in self._waiting if each.mid == 0 or each.source is source)
+
+    def reject(self, reason: str) -> None:
+        """Count a message that had no effect."""
+        self._metrics.add("qedge_bus_rejected_total", (reason,))
+
+    async def pump(self) -> None:
+        """Hand messages to their handlers until cancelled."""
+        while True:
+            self.progress_ns = self._clock.now_ns()
+            if not self._waiting:
+                self._arrival.clear()
+                await self._wait_pulse()
+                continue
+            delivery = self._waiting.popleft()
+            self._metrics.set("qedge_bus_queue_messages", len(self._waiting))
+            if delivery.message is not None:
+                self._unreliable -= delivery.mid == 0
+                await self._handle(delivery.message)
+            if delivery.mid:
+                delivery.source.acknowledge(delivery.mid)
+
+    def _append(self, delivery: _Delivery) -> None:
+        self._waiting.append(delivery)
+        self._arrival.set()
+
+    async def _wait_pulse(self) -> None:
+        try:
+            async with asyncio.timeout(_PULSE_S):
+                await self._arrival.wait()
+        except TimeoutError:
+            return
+
+    async def _handle(self, message: Incoming) -> None:
+        found = [handler for pattern, handler in self._handlers if matches(pattern, message.topic)]
+        if not found:
+            self.reject("unknown_topic")
+        for handler in found:
+            try:
+                async with asyncio.timeout(HANDLER_LIMIT_S):
+                    await handler(message)
+            except QedgeError as error:
+                self.reject(error.code)
+                _LOG.debug("bus.rejected", topic=message.topic, reason=str(error))
+            except TimeoutError:
+                self.reject("handler_timeout")
+                _LOG.error("bus.rejected", topic=message.topic, reason="its handler took too long")
+            except Exception as error:  # noqa: BLE001 - one bad message must not end the pump
+                self.reject("handler_failed")
+                _LOG.error("bus.rejected", topic=message.topic, reason=f"{type(error).__name__}: {error}")
