@@ -1,0 +1,62 @@
+"""A daemon process for measurements: started as a user would, told by a notify socket when it is ready."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+class Node:
+    """`qedge run` below `home`; `ready_s` is the time from exec to READY=1."""
+
+    def __init__(self, home: Path, config: str = "") -> None:
+        self.home = home
+        self.socket = home / "run" / "qedge.sock"
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "agent.toml").write_text(config)
+        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notify.bind(str(home / "notify.sock"))
+        self._notify.settimeout(60)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.ready_s = 0.0
+
+    @property
+    def pid(self) -> int:
+        """Process id of the daemon."""
+        assert self._process is not None
+        return self._process.pid
+
+    def __enter__(self) -> Node:
+        command = [sys.executable, "-m", "qedge", "run", "--config", str(self.home / "agent.toml")]
+        command += ["--state-dir", str(self.home), "--quiet"]
+        environ = os.environ | {"NOTIFY_SOCKET": str(self.home / "notify.sock")}
+        started = time.perf_counter()
+        with (self.home / "log").open("wb") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ)
+        while not self._notify.recv(4096).startswith(b"READY=1"):
+            continue
+        self.ready_s = time.perf_counter() - started
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(10)
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._notify.close()
+
+    def pss_mib(self) -> float:
+        """Return the proportional set size of the daemon process alone."""
+        for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+        raise RuntimeError("this kernel does not tell the proportional set size")
