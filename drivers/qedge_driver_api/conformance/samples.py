@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 from qedge_driver_api.driver import DriverInfo, SettingInfo
@@ -47,8 +48,10 @@ def refused_values(row: SettingInfo) -> Iterator[tuple[str, object]]:
 
 
 def _number(kind: str, limit: float, sign: int) -> float | int:
-    beyond = limit + sign * max(1.0, abs(limit))
-    return round(beyond) if kind == "int" else beyond
+    """Return the next value beyond a limit: the next whole number, or a millionth further."""
+    if kind == "int":
+        return math.floor(limit) + 1 if sign > 0 else math.ceil(limit) - 1
+    return limit + sign * 1e-6 * max(1.0, abs(limit))
 
 
 def _no_choice(row: SettingInfo) -> object:
