@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from qedge_driver_api import FlatCircuit, ProgramError, PropertyValue, QpuEstimate, QpuResult, QpuTask
+from qedge_driver_api import FlatCircuit, Gate, ProgramError, PropertyValue, QpuEstimate, QpuResult, QpuTask
 from qedge_driver_api.circuit import Op
 from qedge_drivers.sim_qpu import stabilizer
 from qedge_drivers.sim_qpu.backends import Backend, open_backend
@@ -22,6 +22,7 @@ from qedge_drivers.sim_qpu.program import BARRIER, MEASURE, RESET, Plan, is_clif
 from qedge_drivers.sim_qpu.settings import Device
 from qedge_drivers.sim_qpu.states import DensityStates, PureStates
 
+_KNOWN_CODES: Final = frozenset(int(gate) for gate in Gate)
 MAX_STATE_QUBITS: Final = 30
 """Widest state vector, whatever the memory."""
 MAX_DENSITY_QUBITS: Final = 8
@@ -110,6 +111,9 @@ class Simulator:
         self._cache = kept
 
     def _check(self, circuit: FlatCircuit) -> None:
+        unknown = {op[0] for op in circuit.ops} - _KNOWN_CODES
+        if unknown:
+            raise ProgramError("unsupported", f"the program has the operation code {min(unknown)}, which is none")
         device = self.device
         all_to_all = device.connectivity == "all"
         if all_to_all and circuit.num_qubits <= device.num_qubits:
