@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from qedge import __version__
+from qedge.base.ids import RandomBytes
 from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
 from qedge.base.systemd import Notifier
@@ -78,23 +79,7 @@ def compose(config: AgentConfig, *, store: Store, metrics: Metrics, epoch: int, 
         metrics=metrics,
         random_bytes=entropy.random_bytes,
     )
-    outside = external_endpoint(config.broker)
-    broker = None
-    if outside is None:
-        broker = ChildBroker(
-            config.broker, runtime_dir, clock=clock, random_bytes=entropy.random_bytes, uniform=uniform
-        )
-    bus = Bus(
-        config.broker,
-        broker.endpoint if broker is not None else lambda: outside,
-        client_id=f"qedge-{identity.node}",
-        reply_topic=topic(identity.fleet, identity.node, Channel.REPLY),
-        will=LastWill(topic(identity.fleet, identity.node, Channel.BIRTH), b"", WILL_DELAY_S),
-        clock=clock,
-        metrics=metrics,
-        random_bytes=entropy.random_bytes,
-        uniform=uniform,
-    )
+    broker, bus = _make_bus(config, identity, clock, metrics, entropy.random_bytes)
     links: dict[str, LinkService] = {}
     node = Node(
         identity,
@@ -131,22 +116,55 @@ def compose(config: AgentConfig, *, store: Store, metrics: Metrics, epoch: int, 
         config, clock, metrics, store, supervisor, drivers, entropy, engine, broker, bus, mesh, links, node, web
     )
 
-    supervisor.add(entropy, essential=True)
-    if broker is not None:
-        supervisor.add(broker)
-    supervisor.add(bus)
-    supervisor.add(mesh, essential=True)
+    _enlist(parts, notifier)
+    return parts
+
+
+def _make_bus(
+    config: AgentConfig, identity: NodeIdentity, clock: SystemClock, metrics: Metrics, random_bytes: RandomBytes
+) -> tuple[ChildBroker | None, Bus]:
+    """Connect to the configured broker, or to a private one of our own."""
+    uniform = random.SystemRandom().random
+    outside = external_endpoint(config.broker)
+    broker = None
+    if outside is None:
+        broker = ChildBroker(
+            config.broker, Path(config.node.runtime_dir), clock=clock, random_bytes=random_bytes, uniform=uniform
+        )
+    bus = Bus(
+        config.broker,
+        broker.endpoint if broker is not None else lambda: outside,
+        client_id=f"qedge-{identity.node}",
+        reply_topic=topic(identity.fleet, identity.node, Channel.REPLY),
+        will=LastWill(topic(identity.fleet, identity.node, Channel.BIRTH), b"", WILL_DELAY_S),
+        clock=clock,
+        metrics=metrics,
+        random_bytes=random_bytes,
+        uniform=uniform,
+    )
+    return broker, bus
+
+
+def _enlist(parts: Parts, notifier: Notifier) -> None:
+    """Hand all services to the supervisor, in the order of their start; they stop in the opposite one."""
+    config, supervisor = parts.config, parts.supervisor
+    supervisor.add(parts.entropy, essential=True)
+    if parts.broker is not None:
+        supervisor.add(parts.broker)
+    supervisor.add(parts.bus)
+    supervisor.add(parts.mesh, essential=True)
     for name, driver in config.drivers.items():
         if driver.enabled:
             add_driver(parts, name, driver)
     for name, link in config.qkd.links.items():
-        ends = (NamedDriver(link.alice, drivers), NamedDriver(link.bob, drivers))
-        links[name] = LinkService(name, link, *ends, clock=clock, metrics=metrics)
-    supervisor.add(engine, essential=True)
-    supervisor.add(web, essential=True)
-    pulses = {"message pump": lambda: bus.progress_ns, "host samples": lambda: mesh.sampled_ns}
-    supervisor.add(Watchdog(notifier=notifier, clock=clock, metrics=metrics, pulses=pulses, max_age_s=PULSE_LIMIT_S))
-    return parts
+        ends = (NamedDriver(link.alice, parts.drivers), NamedDriver(link.bob, parts.drivers))
+        parts.links[name] = LinkService(name, link, *ends, clock=parts.clock, metrics=parts.metrics)
+    supervisor.add(parts.engine, essential=True)
+    supervisor.add(parts.web, essential=True)
+    pulses = {"message pump": lambda: parts.bus.progress_ns, "host samples": lambda: parts.mesh.sampled_ns}
+    supervisor.add(
+        Watchdog(notifier=notifier, clock=parts.clock, metrics=parts.metrics, pulses=pulses, max_age_s=PULSE_LIMIT_S)
+    )
 
 
 def add_driver(parts: Parts, name: str, config: DriverConfig) -> None:

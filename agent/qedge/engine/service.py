@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
@@ -19,12 +18,12 @@ from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
 from qedge.engine import ledger
-from qedge.engine.admission import admit, budget, check_request
 from qedge.engine.changes import Changes
 from qedge.engine.config import EngineConfig
 from qedge.engine.model import JOB_STATES, Job, JobEvent
 from qedge.engine.ports import Memory, QpuPort
 from qedge.engine.queue import JobQueue
+from qedge.engine.roster import RUNNER_DIED, QpuRoster
 from qedge.store.store import Store
 from qedge.wire.jobs import JobEstimate, JobState, JobSubmission, JobView
 from qedge.workers.model import Msg
@@ -33,7 +32,6 @@ _LOG: Final = get_logger("engine")
 _TICK_S: Final = 0.25
 _PRUNE_S: Final = 300.0
 _WRITE_RETRY_S: Final = 0.5
-_RUNNER_DIED: Final = frozenset({"worker.crashed", "worker.unavailable"})
 
 
 class EngineService:
@@ -58,19 +56,17 @@ class EngineService:
     ) -> None:
         self.config = config
         self._store = store
-        self._qpus = qpus
         self._memory = memory
+        self._roster = QpuRoster(config, qpus, memory)
         self._clock = clock
         self._metrics = metrics
         self._random_bytes = random_bytes
         self._queue = JobQueue()
         self._active: dict[str, Job] = {}
         self._runs: dict[str, asyncio.Task[None]] = {}
-        self._loads: Counter[str] = Counter()
         self._totals: Counter[JobState] = Counter()
         self._changes = Changes()
         self._work = asyncio.Event()
-        self._qpu_changed = asyncio.Event()
         self._loaded = asyncio.Event()
 
     def totals(self) -> Mapping[JobState, int]:
@@ -80,7 +76,7 @@ class EngineService:
 
     async def estimate(self, submission: JobSubmission) -> JobEstimate:
         """Parse, estimate and admit without accepting."""
-        return (await self._assess(submission))[0]
+        return (await self._roster.assess(submission))[0]
 
     async def submit(self, submission: JobSubmission, client: str) -> JobView:
         """Accept a job; the same `client_key` with the same request gives the same job again."""
@@ -138,7 +134,7 @@ class EngineService:
     def wake(self) -> None:
         """Look for work again: a QPU came up."""
         self._work.set()
-        self._qpu_changed.set()
+        self._roster.changed()
 
     async def run(self, ready: Ready) -> None:
         """Take up what an earlier daemon left, then run jobs until cancelled; runs that are cut off run again."""
@@ -205,7 +201,7 @@ class EngineService:
                 limit=self.config.queue_limit,
             )
         started_ns = self._clock.now_ns()
-        estimate, parse_s = await self._assess(submission)
+        estimate, parse_s = await self._roster.assess(submission)
         now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
         limit_ns = round(submission.deadline_s * 1e9) if submission.deadline_s else 0
         job = Job(
@@ -233,73 +229,16 @@ class EngineService:
         self._changes.publish(view)
         return view
 
-    async def _assess(self, submission: JobSubmission) -> tuple[JobEstimate, float]:
-        """Parse and estimate in a worker, admit here; returns the estimate and the seconds of the parse."""
-        check_request(submission, self.config)
-        qpu = await self._find(submission.qpu)
-        args: dict[str, Msg] = {
-            "program": submission.program,
-            "shots": submission.shots,
-            "limits": msgspec.to_builtins(self.config.limits),
-        }
-        answer = await self._prepare(qpu, args)
-        try:
-            found = msgspec.convert({**answer, "shots": submission.shots}, _Assessment)
-        except (msgspec.ValidationError, TypeError) as error:
-            raise QedgeError("worker.bad_answer", f"The estimate cannot be read: {error}.") from error
-        estimate = msgspec.convert(found, JobEstimate, from_attributes=True)
-        admit(estimate, budget(submission, self.config, self._memory.available_bytes()), self.config)
-        return estimate, found.parse_s
-
-    async def _prepare(self, qpu: QpuPort, args: Mapping[str, Msg]) -> dict[str, Msg]:
-        deadline_s = self.config.prepare_deadline_s
-        try:
-            answer = await qpu.call("prepare", args, deadline_s=deadline_s, light=True)
-        except QedgeError as error:
-            if error.code not in _RUNNER_DIED:
-                raise
-            # Parsing has no effect to repeat, and the worker may have died of something else.
-            answer = await qpu.call("prepare", args, deadline_s=deadline_s, light=True)
-        return answer if isinstance(answer, dict) else {}
-
-    async def _find(self, wanted: str) -> QpuPort:
-        """Return a ready QPU; one that is just starting or coming back is waited for."""
-        if wanted and all(qpu.name != wanted for qpu in self._qpus()):
-            raise QedgeError(
-                "driver.not_found", f"No driver is named {wanted!r}.", fix="`qedge drivers list` shows them."
-            )
-        try:
-            async with asyncio.timeout(self.config.qpu_wait_s):
-                while (qpu := self._pick(wanted)) is None:
-                    self._qpu_changed.clear()
-                    await self._qpu_changed.wait()
-                return qpu
-        except TimeoutError:
-            name = f"The QPU {wanted}" if wanted else "No QPU of this node"
-            raise QedgeError(
-                "job.no_qpu",
-                f"{name} {'is not' if wanted else 'is'} ready.",
-                fix="`qedge drivers list` shows why.",
-            ) from None
-
-    def _pick(self, wanted: str, *, free: bool = False) -> QpuPort | None:
-        suiting = [
-            qpu
-            for qpu in self._qpus()
-            if qpu.is_ready
-            and (not wanted or qpu.name == wanted)
-            and not (free and self._loads[qpu.name] >= qpu.capacity)
-        ]
-        return min(suiting, key=lambda qpu: self._loads[qpu.name] / qpu.capacity, default=None)
-
     def _dispatch(self, group: asyncio.TaskGroup) -> None:
-        while self._pick("", free=True) is not None:
-            job = self._queue.pop(lambda job: self._pick(job.submission.qpu, free=True) is not None and self._fits(job))
-            qpu = self._pick(job.submission.qpu, free=True) if job is not None else None
+        while self._roster.pick("", free=True) is not None:
+            job = self._queue.pop(
+                lambda job: self._roster.pick(job.submission.qpu, free=True) is not None and self._fits(job)
+            )
+            qpu = self._roster.pick(job.submission.qpu, free=True) if job is not None else None
             if job is None or qpu is None:
                 return
             job.qpu = qpu.name
-            self._loads[qpu.name] += 1
+            self._roster.take(qpu)
             self._runs[job.id] = group.create_task(self._run_job(job, qpu), name=f"job:{job.id}")
             self._gauge()
 
@@ -326,7 +265,7 @@ class EngineService:
             event, error = JobEvent.CANCELLED, _cancelled()
         finally:
             await asyncio.gather(noted, return_exceptions=True)
-            self._loads[qpu.name] -= 1
+            self._roster.give_back(qpu)
             self._runs.pop(job.id, None)
             self._work.set()
         if event is JobEvent.RUNNER_DIED:
@@ -343,15 +282,13 @@ class EngineService:
             return JobEvent.CANCELLED, _cancelled()
         if job.deadline_ns and self._clock.now_ns() >= job.deadline_ns:
             return JobEvent.DEADLINE, _expired()
-        if failure.code in _RUNNER_DIED and job.attempts < self.config.max_attempts:
+        if failure.code in RUNNER_DIED and job.attempts < self.config.max_attempts:
             return JobEvent.RUNNER_DIED, failure
         return JobEvent.FAILED, failure
 
     async def _note_start(self, job: Job) -> None:
-        try:
+        with contextlib.suppress(QedgeError):  # the disk is full: the run goes on, and a restart would begin it anew
             await self._store.write(lambda connection: ledger.start(connection, job))
-        except QedgeError:
-            return  # the disk is full: the run goes on, and a restart would begin it anew
 
     def _run_args(self, job: Job) -> dict[str, Msg]:
         return {
@@ -374,7 +311,7 @@ class EngineService:
                 await self._end(job, JobEvent.DEADLINE, error=_expired())
             elif (
                 now_ns - job.queued_ns > self.config.no_qpu_limit_s * 1e9
-                and self._pick(job.submission.qpu) is None
+                and self._roster.pick(job.submission.qpu) is None
                 and self._queue.remove(job)
             ):
                 error = QedgeError("job.no_qpu", "No QPU for this job came up in time.", fix="Look at the drivers.")
@@ -431,9 +368,9 @@ class EngineService:
     async def _prune(self) -> None:
         while True:
             await asyncio.sleep(_PRUNE_S)
-            before_ns = self._clock.utc_ns() - round(self.config.keep_s * 1e9)
+            before_ns, keep = self._clock.utc_ns() - round(self.config.keep_s * 1e9), self.config.keep_jobs
             with contextlib.suppress(QedgeError):  # the store said so already, and there is always a next time
-                await self._store.write(functools.partial(_forget, before_ns, self.config.keep_jobs))
+                await self._store.write(functools.partial(ledger.prune, ended_before_utc_ns=before_ns, keep=keep))
 
     def _gauge(self) -> None:
         self._metrics.set("qedge_jobs_queued", len(self._queue))
@@ -453,22 +390,6 @@ class EngineService:
             tags=job.submission.tags,
             estimate=job.estimate,
         )
-
-
-def _forget(before_utc_ns: int, keep: int, connection: sqlite3.Connection) -> int:
-    return ledger.prune(connection, before_utc_ns, keep)
-
-
-class _Assessment(msgspec.Struct, frozen=True):
-    qubits: int
-    clbits: int
-    operations: int
-    shots: int
-    memory_bytes: int
-    time_s: float
-    result_bytes: int
-    method: str
-    parse_s: float
 
 
 def _cancelled() -> QedgeError:

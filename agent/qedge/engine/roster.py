@@ -1,0 +1,115 @@
+"""The QPUs of the node: which one takes a job, and what it says a program will cost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from qedge.base.errors import QedgeError
+from qedge.engine.admission import admit, budget, check_request
+from qedge.engine.config import EngineConfig
+from qedge.engine.ports import Memory, QpuPort
+from qedge.wire.jobs import JobEstimate, JobSubmission
+from qedge.workers.model import Msg
+
+RUNNER_DIED: Final = frozenset({"worker.crashed", "worker.unavailable"})
+"""Errors after which the same call may well succeed on another worker."""
+
+
+class QpuRoster:
+    """Knows how many jobs each QPU runs, and asks one of them before a job is accepted."""
+
+    def __init__(self, config: EngineConfig, qpus: Callable[[], Sequence[QpuPort]], memory: Memory) -> None:
+        self._config = config
+        self._qpus = qpus
+        self._memory = memory
+        self._loads: Counter[str] = Counter()
+        self._change = asyncio.Event()
+
+    def changed(self) -> None:
+        """Wake those who wait for a QPU: one came up or went down."""
+        self._change.set()
+
+    def take(self, qpu: QpuPort) -> None:
+        """Count a job that starts on a QPU."""
+        self._loads[qpu.name] += 1
+
+    def give_back(self, qpu: QpuPort) -> None:
+        """Count a job that left a QPU."""
+        self._loads[qpu.name] -= 1
+
+    async def assess(self, submission: JobSubmission) -> tuple[JobEstimate, float]:
+        """Parse and estimate in a worker, admit here; returns the estimate and the seconds of the parse."""
+        check_request(submission, self._config)
+        qpu = await self.find(submission.qpu)
+        args: dict[str, Msg] = {
+            "program": submission.program,
+            "shots": submission.shots,
+            "limits": msgspec.to_builtins(self._config.limits),
+        }
+        answer = await self._prepare(qpu, args)
+        try:
+            found = msgspec.convert({**answer, "shots": submission.shots}, _Assessment)
+        except (msgspec.ValidationError, TypeError) as error:
+            raise QedgeError("worker.bad_answer", f"The estimate cannot be read: {error}.") from error
+        estimate = msgspec.convert(found, JobEstimate, from_attributes=True)
+        admit(estimate, budget(submission, self._config, self._memory.available_bytes()), self._config)
+        return estimate, found.parse_s
+
+    async def _prepare(self, qpu: QpuPort, args: Mapping[str, Msg]) -> dict[str, Msg]:
+        deadline_s = self._config.prepare_deadline_s
+        try:
+            answer = await qpu.call("prepare", args, deadline_s=deadline_s, light=True)
+        except QedgeError as error:
+            if error.code not in RUNNER_DIED:
+                raise
+            # Parsing has no effect to repeat, and the worker may have died of something else.
+            answer = await qpu.call("prepare", args, deadline_s=deadline_s, light=True)
+        return answer if isinstance(answer, dict) else {}
+
+    async def find(self, wanted: str) -> QpuPort:
+        """Return a ready QPU; one that is just starting or coming back is waited for."""
+        if wanted and all(qpu.name != wanted for qpu in self._qpus()):
+            raise QedgeError(
+                "driver.not_found", f"No driver is named {wanted!r}.", fix="`qedge drivers list` shows them."
+            )
+        try:
+            async with asyncio.timeout(self._config.qpu_wait_s):
+                while (qpu := self.pick(wanted)) is None:
+                    self._change.clear()
+                    await self._change.wait()
+                return qpu
+        except TimeoutError:
+            name = f"The QPU {wanted}" if wanted else "No QPU of this node"
+            raise QedgeError(
+                "job.no_qpu",
+                f"{name} {'is not' if wanted else 'is'} ready.",
+                fix="`qedge drivers list` shows why.",
+            ) from None
+
+    def pick(self, wanted: str, *, free: bool = False) -> QpuPort | None:
+        """Return the least loaded ready QPU (of this name, where one is given; with room for a job, if `free`)."""
+        suiting = [
+            qpu
+            for qpu in self._qpus()
+            if qpu.is_ready
+            and (not wanted or qpu.name == wanted)
+            and not (free and self._loads[qpu.name] >= qpu.capacity)
+        ]
+        return min(suiting, key=lambda qpu: self._loads[qpu.name] / qpu.capacity, default=None)
+
+
+class _Assessment(msgspec.Struct, frozen=True):
+    qubits: int
+    clbits: int
+    operations: int
+    shots: int
+    memory_bytes: int
+    time_s: float
+    result_bytes: int
+    method: str
+    parse_s: float
