@@ -106,9 +106,11 @@ class DaemonProcess:
     async def wait_up(self, limit_s: float = 30.0) -> NodeStatus:
         """Wait until the node is ready and its QPU, random source and broker connection are up."""
         return await self.wait_status(
-            lambda status: status.ready
-            and status.bus.connected
-            and any(driver.kind == "qpu" and driver.operating_state == "up" for driver in status.drivers),
+            lambda status: (
+                status.ready
+                and status.bus.connected
+                and any(driver.kind == "qpu" and driver.operating_state == "up" for driver in status.drivers)
+            ),
             limit_s,
         )
 
@@ -128,7 +130,9 @@ async def wait_ended(daemon: DaemonProcess, job_ids: list[str], limit_s: float =
     async with daemon.client() as client:
         for job_id in job_ids:
             while job_id not in ended:
-                assert time.monotonic() < deadline, f"{len(job_ids) - len(ended)} jobs never ended; {daemon.log()[-3000:]}"
+                assert time.monotonic() < deadline, (
+                    f"{len(job_ids) - len(ended)} jobs never ended; {daemon.log()[-3000:]}"
+                )
                 try:
                     job = await client.job(job_id, wait_s=5.0)
                 except QedgeError as error:

@@ -1,9 +1,10 @@
-"""Things are broken for real under at least 50 jobs in flight: the daemon lives or comes back, nothing accepted is lost."""
+"""Things are broken for real under 60 jobs in flight: the daemon lives or comes back, nothing accepted is lost."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -11,19 +12,25 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import aiomqtt
 import psutil
 import pytest
 
+from benchmarks.broker import Broker
 from qedge.base.errors import QedgeError
 from qedge.cli.demo_scenes import heavy_program
+from qedge.wire.envelope import MAX_BYTES, Header, encode
 from qedge.wire.jobs import JobState, JobSubmission
-from qedge.wire.node import DriverChange, DriverView, LinkMeasure, NodeStatus, RandomRequest
+from qedge.wire.mesh import Ping
+from qedge.wire.node import DriverChange, DriverView, LinkMeasure, NodeStatus, PingRequest, RandomRequest
+from qedge.wire.topics import listened
 from tests.integration.daemon_process import BELL, DaemonProcess, submit_many, wait_ended
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 FAULTY = Path(__file__).parent / "faulty"
 IN_FLIGHT = 60
+GARBAGE = 10_000
 BAD_SHOTS = 101
 MEDIUM = heavy_program(16, 12)
 """A job of some ten milliseconds, so that sixty of them are really in flight."""
@@ -37,7 +44,11 @@ def make_daemon(tmp_path: Path) -> Iterator[Make]:
     made: list[DaemonProcess] = []
 
     def make(config: str = "", *, home: Path | None = None, start: bool = True) -> DaemonProcess:
-        daemon = DaemonProcess(home or tmp_path / f"node{len(made)}", config, {"PYTHONPATH": os.pathsep.join([str(FAULTY), *filter(None, [os.environ.get("PYTHONPATH")])])})
+        daemon = DaemonProcess(
+            home or tmp_path / f"node{len(made)}",
+            config,
+            {"PYTHONPATH": os.pathsep.join([str(FAULTY), *filter(None, [os.environ.get("PYTHONPATH")])])},
+        )
         made.append(daemon)
         if start:
             daemon.start()
@@ -55,10 +66,6 @@ def _driver(status: NodeStatus, name: str) -> DriverView:
 
 def _qpu_pids(status: NodeStatus) -> list[int]:
     return [worker.pid for driver in status.drivers if driver.kind == "qpu" for worker in driver.workers if worker.pid]
-
-
-def _states(jobs: list[object]) -> set[object]:
-    return {getattr(job, "state", None) for job in jobs}
 
 
 async def test_a_killed_circuit_worker_costs_no_job(make_daemon: Make) -> None:
@@ -107,7 +114,7 @@ async def test_a_driver_killed_in_the_middle_of_a_call_comes_back(make_daemon: M
 
 @pytest.mark.parametrize("kind", ["mosquitto", "iotcore"])
 async def test_a_killed_broker_comes_back_and_no_job_is_lost(make_daemon: Make, kind: str) -> None:
-    if kind == "mosquitto" and not (shutil.which("mosquitto") or Path("/usr/sbin/mosquitto").exists()):
+    if kind == "mosquitto" and not _has_mosquitto():
         pytest.skip("mosquitto is not installed")
     daemon = make_daemon(f'[broker]\nkind = "{kind}"\n')
     before = await daemon.wait_up()
@@ -140,7 +147,7 @@ async def test_a_killed_daemon_loses_nothing_it_accepted(make_daemon: Make) -> N
     daemon.start()
     jobs = await wait_ended(daemon, ids)
     assert {job.state for job in jobs} == {JobState.DONE}
-    gone, alive = psutil.wait_procs([psutil.Process(pid) for pid in workers if psutil.pid_exists(pid)], timeout=10)
+    _gone, alive = psutil.wait_procs([psutil.Process(pid) for pid in workers if psutil.pid_exists(pid)], timeout=10)
     assert alive == [], f"children outlived the killed daemon: {alive}"
 
 
@@ -159,8 +166,7 @@ run_deadline_s = 3.0
 async def test_a_bad_qpu_driver_fails_its_own_jobs_with_a_reason_and_no_others(make_daemon: Make, mode: str) -> None:
     daemon = make_daemon(FAULTY_CONFIG.format(mode=mode))
     await daemon.wait_status(
-        lambda status: status.ready
-        and all(_driver(status, name).operating_state == "up" for name in ("qpu", "broken"))
+        lambda status: status.ready and all(_driver(status, name).operating_state == "up" for name in ("qpu", "broken"))
     )
     async with daemon.client() as client:
         good = await asyncio.gather(
@@ -264,6 +270,59 @@ async def test_an_invalid_reload_keeps_the_old_configuration_and_every_job(make_
         assert {job.state for job in jobs} == {JobState.DONE}
         status = await daemon.wait_status(lambda status: any(d.name == "second" for d in status.drivers))
         assert "qrng" not in {driver.name for driver in status.drivers}
+
+
+async def test_garbage_and_oversize_messages_on_every_topic_have_no_effect(make_daemon: Make, tmp_path: Path) -> None:
+    with Broker("iotcore" if not _has_mosquitto() else "mosquitto", tmp_path / "broker") as broker:
+        config = f'[node]\nname = "victim"\n[broker]\nurl = "mqtt://127.0.0.1:{broker.port}"\n'
+        daemon = make_daemon(config)
+        before = await daemon.wait_up()
+        topics = listened(before.fleet, "victim")
+        assert topics
+        async with daemon.client() as client:
+            ids = await submit_many(client, IN_FLIGHT, MEDIUM)
+            await _flood(broker.port, topics)
+            jobs = await wait_ended(daemon, ids)
+            assert {job.state for job in jobs} == {JobState.DONE}
+            after = await client.status()
+            assert after.bus.connected
+            assert after.node == "victim"
+            # The node answers a proper question afterwards, so all that came before it was taken off the wire.
+            assert len((await client.ping(PingRequest(node="victim", count=3, timeout_s=60))).rtt_ms) == 3
+            rejected = sum(
+                float(line.rsplit(" ", 1)[1])
+                for line in (await client.metrics()).splitlines()
+                if line.startswith("qedge_bus_rejected_total")
+            )
+            assert rejected >= GARBAGE * len(topics)
+        assert daemon.is_alive()
+
+
+async def _flood(port: int, topics: tuple[str, ...]) -> None:
+    """Send `GARBAGE` messages to each topic: noise, near misses of real envelopes, and some that are far too large."""
+    noise = random.Random(7)
+    version = aiomqtt.ProtocolVersion.V5
+    async with aiomqtt.Client("127.0.0.1", port, protocol=version, max_inflight_messages=1000) as attacker:
+        attacker.pending_calls_threshold = 1 << 30
+        for topic in topics:
+            good = encode(Header(topic, "victim", 1, "qedge/v1/ping", 1), Ping("victim", b"1"))
+            for start in range(0, GARBAGE, 500):
+                batch = [_garbage(noise, good, start + index) for index in range(500)]
+                await asyncio.gather(*(attacker.publish(topic, payload, qos=1, timeout=60) for payload in batch))
+
+
+def _garbage(noise: random.Random, good: bytes, index: int) -> bytes:
+    if index % 500 == 0:
+        return bytes(MAX_BYTES + 1000)
+    if index % 3 == 0:
+        cut = bytearray(good)
+        cut[noise.randrange(12)] ^= 1 << noise.randrange(8)  # the prefix: magic, version, seal, lengths
+        return bytes(cut)
+    return noise.randbytes(noise.randrange(0, 200))
+
+
+def _has_mosquitto() -> bool:
+    return bool(shutil.which("mosquitto")) or Path("/usr/sbin/mosquitto").exists()
 
 
 async def _log_line(daemon: DaemonProcess, event: str, limit_s: float = 15) -> None:
