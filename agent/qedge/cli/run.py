@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     # What follows imports much; a SIGHUP during it is only noted.
     import uvloop
 
-    from qedge.base.log import configure
+    from qedge.base.log import LogConfig, configure
     from qedge.cli import preflight
     from qedge.config import load
     from qedge.daemon.lifecycle import Daemon
@@ -55,8 +55,12 @@ def run(args: argparse.Namespace) -> int:
     preflight.check_socket_path(Path(node.runtime_dir) / "qedge.sock")
     if http.enabled:
         preflight.check_port(http.host, http.port, "http.port")
-    configure(loaded.config.log)
-    narrate = _stay_silent if args.quiet or "NOTIFY_SOCKET" in os.environ else _print_line
+    silent = args.quiet or "NOTIFY_SOCKET" in os.environ
+    narrate = _stay_silent if silent else _print_line
+    log = loaded.config.log
+    if not silent and sys.stderr.isatty() and log == LogConfig():
+        log = LogConfig(level="warning")  # the banner and its progress say the rest to a person
+    configure(log)
     daemon = Daemon(
         loaded,
         reload=lambda: load(args.config, state_dir=args.state_dir),
