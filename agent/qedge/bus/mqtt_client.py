@@ -126,9 +126,10 @@ class MqttClient(aiomqtt.Client):
         """Subscribe at QoS 1; raises `MqttError` where the broker refuses one."""
         options = SubscribeOptions(qos=1, retainHandling=_NOT_SESSION_OF_THE_SUBSCRIPTION)
         granted = await self.subscribe([(pattern, options) for pattern in patterns])
-        for pattern, code in zip(patterns, granted, strict=True):
-            if code.is_failure if isinstance(code, ReasonCode) else code >= _FIRST_FAILURE:
-                raise MqttError(f"the broker refuses the subscription to {pattern} ({code})")
+        codes = [each if isinstance(each, int) else int(each.value) for each in granted]
+        refused = [pattern for pattern, code in zip(patterns, codes, strict=True) if code >= _FIRST_FAILURE]
+        if refused:
+            raise MqttError(f"the broker refuses the subscription to {', '.join(refused)}")
 
     async def send(
         self, topic: str, payload: bytes, *, qos: int, retain: bool, properties: Properties, deadline_s: float

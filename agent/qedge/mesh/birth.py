@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from qedge.wire.mesh import Birth, Capability
+from qedge.wire.mesh import Birth, Capability, NodeState
 from qedge.wire.node import DriverView
+
+MAX_CAPABILITIES: Final = 64
+MAX_FACTS: Final = 32
+MAX_TEXT: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class NodeIdentity:
-    """Who a node is; `epoch` grows with every start."""
+    """Who a node is; `epoch` grows with every start, `boot_id` is the boot of its host."""
 
     fleet: str
     node: str
     version: str
     boot_id: str
     epoch: int
+    standalone: bool = True
 
 
-def make_birth(identity: NodeIdentity, drivers: Sequence[DriverView], utc_ns: int, state: str = "up") -> Birth:
+def make_birth(
+    identity: NodeIdentity, drivers: Sequence[DriverView], utc_ns: int, state: NodeState = NodeState.UP
+) -> Birth:
     """Say what the node can do: only drivers that are unlocked and up are capabilities."""
     return Birth(
         fleet=identity.fleet,
@@ -29,8 +37,8 @@ def make_birth(identity: NodeIdentity, drivers: Sequence[DriverView], utc_ns: in
         boot_id=identity.boot_id,
         epoch=identity.epoch,
         utc_ns=utc_ns,
-        standalone=True,
-        state=state,
+        standalone=identity.standalone,
+        state=state.value,
         capabilities=tuple(
             Capability(
                 name=driver.name,
@@ -40,7 +48,7 @@ def make_birth(identity: NodeIdentity, drivers: Sequence[DriverView], utc_ns: in
                 simulated=driver.simulated,
                 facts=_facts(driver),
             )
-            for driver in drivers
+            for driver in drivers[:MAX_CAPABILITIES]
             if driver.operating_state != "down" and driver.admin_state == "unlocked"
         ),
     )
@@ -53,8 +61,9 @@ def differs(one: Birth | None, other: Birth) -> bool:
 
 def _facts(driver: DriverView) -> dict[str, str | int | float | bool]:
     # Counters change all the time and say nothing of what the node can do, so only the fixed facts are told.
-    return {
-        key: value[:200] if isinstance(value, str) else value
-        for key, value in list(driver.properties.items())[:32]
+    told = {
+        key[:MAX_TEXT]: value[:MAX_TEXT] if isinstance(value, str) else value
+        for key, value in driver.properties.items()
         if isinstance(value, (str, bool)) or (isinstance(value, int) and key.startswith(("num_", "max_", "qubits")))
     }
+    return dict(list(told.items())[:MAX_FACTS])

@@ -11,7 +11,7 @@ class HostConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[host]`: when the box itself counts as unwell."""
 
     sample_interval_s: Annotated[
-        float, msgspec.Meta(description="Time between two looks at the host.", ge=0.2, le=60)
+        float, msgspec.Meta(description="Time between two looks at the host.", ge=0.2, le=10)
     ] = 2.0
     min_memory_mib: Annotated[
         int,
@@ -24,7 +24,12 @@ class HostConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = 64
     max_cpu_ratio: Annotated[
-        float, msgspec.Meta(description="Above this busy share of all cores the host is degraded.", gt=0, le=1)
+        float,
+        msgspec.Meta(
+            description="Above this busy share of all cores over half a minute the host is degraded.",
+            gt=0,
+            le=1,
+        ),
     ] = 0.98
     max_temperature_celsius: Annotated[
         float, msgspec.Meta(description="Above this the host is degraded; critical 10 degrees on.", ge=20, le=200)

@@ -30,14 +30,16 @@ class SealKind(IntEnum):
     NONE = 0
 
 
-class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Header(msgspec.Struct, frozen=True):
     """What is bound to the body: where it was meant to go, who sent it, in which order, what for and until when.
 
-    `expires_utc_ns` 0: does not expire. A receiver compares `topic` with the topic the message really came on.
+    `purpose` is the tag of the body. `expires_utc_ns` 0: does not expire. A receiver compares `topic` with the one the
+    message really came on. Fields that are not known here are passed over: within a version the header grows only by
+    optional ones.
     """
 
     topic: Annotated[str, msgspec.Meta(max_length=200)]
-    sender: Annotated[str, msgspec.Meta(max_length=36)]
+    sender: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,36}\Z")]
     sequence: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     purpose: Annotated[str, msgspec.Meta(max_length=64)]
     utc_ns: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -46,6 +48,11 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _HEADER: Final = msgspec.msgpack.Decoder(Header)
+
+
+def purpose_of(body: type[msgspec.Struct]) -> str:
+    """Return what a message is for: the tag of its struct."""
+    return str(body.__struct_config__.tag)
 
 
 def encode(header: Header, body: msgspec.Struct) -> bytes:
@@ -76,6 +83,8 @@ def decode(data: bytes, topic: str, body: type[T], utc_ns: int) -> tuple[Header,
         raise _bad(f"it cannot be decoded ({error})") from error
     if header.topic != topic:
         raise _bad("it was meant for another topic")
+    if header.purpose != purpose_of(body):
+        raise _bad("it was meant for another purpose")
     if header.expires_utc_ns and header.expires_utc_ns <= utc_ns:
         raise _bad("it has expired")
     return header, content
