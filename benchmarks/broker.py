@@ -41,6 +41,7 @@ class Broker:
         config = folder / ("broker.conf" if kind == "mosquitto" else "broker.toml")  # rumqttd goes by the ending
         if kind == "mosquitto":
             lines = [f"listener {self.port} 127.0.0.1", "allow_anonymous true", "set_tcp_nodelay true"]
+            lines += ["max_queued_messages 100000"]  # the default of 1000 silently drops what is beyond it
             lines += ["user root"] if os.geteuid() == 0 else []
             config.write_text("\n".join(lines) + "\n")
             program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"

@@ -59,11 +59,9 @@ class Parts:
 def compose(config: AgentConfig, *, store: Store, metrics: Metrics, epoch: int, notifier: Notifier) -> Parts:
     """Make all parts and hand them to the supervisor; nothing runs yet."""
     clock = SystemClock()
-    uniform = random.SystemRandom().random
-    state_dir, runtime_dir = Path(config.node.state_dir), Path(config.node.runtime_dir)
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     identity = NodeIdentity(config.node.fleet, config.node.name, __version__, boot_id, epoch)
-    supervisor = Supervisor(clock=clock, metrics=metrics, uniform=uniform)
+    supervisor = Supervisor(clock=clock, metrics=metrics, uniform=random.SystemRandom().random)
     drivers: dict[str, DriverService] = {}
 
     source = QrngSource(config.entropy.source, drivers) if config.entropy.source else None
@@ -97,7 +95,7 @@ def compose(config: AgentConfig, *, store: Store, metrics: Metrics, epoch: int, 
         config.host,
         bus=bus,
         capabilities=node,
-        state_dir=state_dir,
+        state_dir=Path(config.node.state_dir),
         clock=clock,
         metrics=metrics,
         random_bytes=entropy.random_bytes,
@@ -106,7 +104,7 @@ def compose(config: AgentConfig, *, store: Store, metrics: Metrics, epoch: int, 
     web = WebService(
         config.http,
         node,
-        socket_path=Path(socket_path(config.http, str(runtime_dir))),
+        socket_path=Path(socket_path(config.http, config.node.runtime_dir)),
         clock=clock,
         metrics=metrics,
         random_bytes=entropy.random_bytes,
@@ -115,7 +113,6 @@ def compose(config: AgentConfig, *, store: Store, metrics: Metrics, epoch: int, 
     parts = Parts(
         config, clock, metrics, store, supervisor, drivers, entropy, engine, broker, bus, mesh, links, node, web
     )
-
     _enlist(parts, notifier)
     return parts
 

@@ -288,7 +288,7 @@ class EngineService:
 
     async def _note_start(self, job: Job) -> None:
         with contextlib.suppress(QedgeError):  # the disk is full: the run goes on, and a restart would begin it anew
-            await self._store.write(lambda connection: ledger.start(connection, job))
+            await self._store.write(lambda connection: ledger.start(connection, job), accepted=True)
 
     def _run_args(self, job: Job) -> dict[str, Msg]:
         return {
@@ -335,7 +335,6 @@ class EngineService:
                 if failure.code == "driver.lied":
                     event, error = JobEvent.FAILED, failure
                     continue
-                self._store.give_up_reserve()
                 await asyncio.sleep(_WRITE_RETRY_S)
         job.state = state
         self._active.pop(job.id, None)
@@ -361,7 +360,8 @@ class EngineService:
                 utc_ns,
                 ledger.unpack_result(job, answer, stages) if event is JobEvent.SUCCEEDED else None,
                 error,
-            )
+            ),
+            accepted=True,
         )
         return state
 

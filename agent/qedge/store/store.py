@@ -55,8 +55,13 @@ class Store:
         """Whether the newest write found the disk full."""
         return self._disk_full
 
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in one durable transaction; where it raises `store.disk_full` or another, nothing changed."""
+    async def write(self, work: Callable[[sqlite3.Connection], T], *, accepted: bool = False) -> T:
+        """Run `work` in one durable transaction; where it raises `store.disk_full` or another, nothing changed.
+
+        After a full disk only what concerns `accepted` work is written, until there is room for the reserve again.
+        """
+        if self._disk_full and not accepted and not self._regain():
+            raise self._full()
         started = time.perf_counter()
         try:
             result = await asyncio.get_running_loop().run_in_executor(self._thread, _transact, self._connection, work)
@@ -64,9 +69,7 @@ class Store:
             raise self._failed(error) from error
         self._metrics.observe("qedge_store_write_seconds", time.perf_counter() - started)
         if self._disk_full:
-            self._disk_full = False
-            self._keep_reserve()
-            _LOG.info("store.recovered")
+            self._regain()
         return result
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -106,12 +109,23 @@ class Store:
         with contextlib.suppress(OSError):
             self._reserve.unlink()
 
-    def _keep_reserve(self) -> None:
-        with contextlib.suppress(OSError):
+    def _regain(self) -> bool:
+        """Take new work again where there is room for the reserve."""
+        if self._keep_reserve():
+            self._disk_full = False
+            _LOG.info("store.recovered")
+        return not self._disk_full
+
+    def _keep_reserve(self) -> bool:
+        try:
             if self._reserve.exists() and self._reserve.stat().st_size == RESERVE_BYTES:
-                return
+                return True
             with self._reserve.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+        except OSError:
+            self.give_up_reserve()
+            return False
+        return True
 
     def _failed(self, error: Exception) -> QedgeError:
         if _is_full(error):
@@ -119,16 +133,20 @@ class Store:
                 _LOG.error("store.disk_full")
             self._disk_full = True
             self._metrics.add("qedge_store_failures_total", ("disk_full",))
-            return QedgeError(
-                "store.disk_full",
-                "The state directory is full; nothing new is accepted.",
-                fix=f"Free some space at {self._path.parent}.",
-            )
+            self.give_up_reserve()
+            return self._full()
         self._metrics.add("qedge_store_failures_total", ("other",))
         return QedgeError(
             "store.unavailable",
             f"The database {self._path.name} cannot be used: {error}.",
             fix="Look at the disk; `qedge status` says when it works again.",
+        )
+
+    def _full(self) -> QedgeError:
+        return QedgeError(
+            "store.disk_full",
+            "The state directory is full; nothing new is accepted.",
+            fix=f"Free some space at {self._path.parent}.",
         )
 
 
