@@ -305,7 +305,7 @@ async def _flood(port: int, topics: tuple[str, ...]) -> None:
     async with aiomqtt.Client("127.0.0.1", port, protocol=version, max_inflight_messages=1000) as attacker:
         attacker.pending_calls_threshold = 1 << 30
         for topic in topics:
-            good = encode(Header(topic, "victim", 1, "qedge/v1/ping", 1), Ping("victim", b"1"))
+            good = encode(Header(topic, "victim", 1, "mesh-ping/1", 1), Ping(b"1"))
             for start in range(0, GARBAGE, 500):
                 batch = [_garbage(noise, good, start + index) for index in range(500)]
                 await asyncio.gather(*(attacker.publish(topic, payload, qos=1, timeout=60) for payload in batch))
