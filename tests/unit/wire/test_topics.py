@@ -1,0 +1,66 @@
+"""The topic map and its inverse."""
+
+from __future__ import annotations
+
+import pytest
+
+from qedge.wire.topics import MAX_LEVELS, TOPICS, Channel, listened, matches, parse_topic, topic
+
+
+@pytest.mark.parametrize("channel", list(Channel))
+def test_every_channel_has_one_row_and_a_topic_that_leads_back(channel: Channel) -> None:
+    assert [row.channel for row in TOPICS].count(channel) == 1
+    name = topic("fleet", "node", channel)
+    assert parse_topic(name) == ("fleet", "node", channel)
+    assert name.count("/") < MAX_LEVELS
+
+
+def test_every_row_carries_a_tagged_struct_of_its_own() -> None:
+    tags = [row.message.__struct_config__.tag for row in TOPICS]
+    assert all(isinstance(tag, str) and "/" in tag for tag in tags)
+    assert len(set(tags)) == len(tags)
+
+
+def test_nothing_retained_is_a_question() -> None:
+    assert {row.channel for row in TOPICS if row.retain} == {Channel.BIRTH}
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "+", "#", "ä", "x" * 37, "a b", "a\n", "$SYS"])
+def test_a_name_that_is_no_topic_segment_makes_no_topic(name: str) -> None:
+    for fleet, node in ((name, "node"), ("fleet", name)):
+        with pytest.raises(ValueError, match="names"):
+            topic(fleet, node, Channel.PING)
+        assert parse_topic(f"qedge/v1/{fleet}/{node}/ping") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "qedge/v1/f/n", "qedge/v1/f/n/ping/x", "qedge/v2/f/n/ping", "qedge/v1/f/n/other", "/qedge/v1/f/n/ping"],
+)
+def test_a_foreign_topic_is_none_of_ours(text: str) -> None:
+    assert parse_topic(text) is None
+
+
+def test_a_node_listens_to_its_questions_and_answers_only() -> None:
+    assert listened("f", "n") == ("qedge/v1/f/n/ping", "qedge/v1/f/n/reply")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "expected"),
+    [
+        ("a/b", "a/b", True),
+        ("a/b", "a/c", False),
+        ("a/+", "a/b", True),
+        ("a/+", "a", False),
+        ("a/+", "a/b/c", False),
+        ("a/#", "a", True),
+        ("a/#", "a/b/c", True),
+        ("#", "a", True),
+        ("#", "$SYS/x", False),
+        ("+/x", "$SYS/x", False),
+        ("+/+", "/x", True),
+        ("a", "a/", False),
+    ],
+)
+def test_patterns_match_as_mqtt_says(pattern: str, text: str, expected: bool) -> None:
+    assert matches(pattern, text) is expected
