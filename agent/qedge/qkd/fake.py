@@ -39,6 +39,7 @@ class FakeTransceiver:
     def __init__(self, name: str, fibre: FakeFibre) -> None:
         self.name = name
         self.fibre = fibre
+        self.is_up = True
         self.answers: dict[str, Msg] = {}
         """Answers that a test puts in place of the true ones, by method."""
 

@@ -16,6 +16,11 @@ class TransceiverPort(Protocol):
         """Name of the driver instance."""
         ...
 
+    @property
+    def is_up(self) -> bool:
+        """Whether it may be called now."""
+        ...
+
     async def call(self, method: str, args: Mapping[str, Msg], *, deadline_s: float) -> Msg:
         """Call `read_block`, `preparations` or `release` of the driver; raises `QedgeError`."""
         ...

@@ -55,10 +55,17 @@ class LinkService:
     async def measure(self, sifted: int) -> LinkView:
         """Take blocks until about `sifted` bits are sifted and the verdict is certain, or the deadline has passed.
 
-        Raises what the drivers raise, `driver.lied` for impossible answers and `job.bad_request`.
+        Raises what the drivers raise, `driver.lied` for impossible answers, `worker.unavailable` and `job.bad_request`.
         """
         if not 1 <= sifted <= MAX_SIFTED:
             raise QedgeError("job.bad_request", f"Ask for 1 to {MAX_SIFTED} sifted bits.", limit=MAX_SIFTED)
+        for end in (self._alice, self._bob):
+            if not end.is_up:
+                raise QedgeError(
+                    "worker.unavailable",
+                    f"The end {end.name} of the link {self.name} is not up.",
+                    fix="`qedge drivers list` says why.",
+                )
         try:
             await asyncio.wait_for(self._one_at_a_time.acquire(), self._config.measure_deadline_s)
         except TimeoutError:

@@ -75,6 +75,13 @@ async def test_the_error_of_a_driver_reaches_the_caller_and_the_next_window_work
     assert (await site.link.measure(1_000)).verdict == "clear"
 
 
+async def test_an_end_that_is_down_is_named(site: Site) -> None:
+    site.bob.is_up = False
+    with pytest.raises(QedgeError, match="The end b of the link lab is not up") as caught:
+        await site.link.measure(1_000)
+    assert caught.value.code == "worker.unavailable"
+
+
 async def test_two_at_once_take_their_windows_one_after_the_other(site: Site) -> None:
     views = await asyncio.gather(site.link.measure(1_000), site.link.measure(1_000))
     assert [view.verdict for view in views] == ["clear", "clear"]
