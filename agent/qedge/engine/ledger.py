@@ -21,9 +21,7 @@ _SUBMISSION: Final = msgspec.msgpack.Decoder(JobSubmission)
 _ESTIMATE: Final = msgspec.msgpack.Decoder(JobEstimate)
 _RESULT: Final = msgspec.msgpack.Decoder(JobResult)
 _PROBLEM: Final = msgspec.msgpack.Decoder(Problem)
-_COLUMNS: Final = (
-    "id, state, client, submission, estimate, submitted_utc_ns, started_utc_ns, ended_utc_ns, expires_utc_ns, attempts"
-)
+_COLUMNS: Final = "id, state, client, submission, estimate, submitted_utc_ns, started_utc_ns, ended_utc_ns, expires_utc_ns, attempts, qpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +38,7 @@ class Stored:
     ended_utc_ns: int
     expires_utc_ns: int
     attempts: int
+    qpu: str
 
 
 def request_hash(submission: JobSubmission) -> bytes:
@@ -95,8 +94,8 @@ def find_by_key(connection: sqlite3.Connection, client: str, submission: JobSubm
 def start(connection: sqlite3.Connection, job: Job) -> None:
     """Note that a run began."""
     connection.execute(
-        "UPDATE jobs SET state = ?, started_utc_ns = ?, attempts = ? WHERE id = ?",
-        (JobState.RUNNING.value, job.started_utc_ns, job.attempts, job.id),
+        "UPDATE jobs SET state = ?, started_utc_ns = ?, attempts = ?, qpu = ? WHERE id = ?",
+        (JobState.RUNNING.value, job.started_utc_ns, job.attempts, job.qpu, job.id),
     )
 
 
@@ -216,7 +215,7 @@ def _lied(why: str) -> QedgeError:
 
 
 def _stored(row: tuple[object, ...]) -> Stored:
-    (job_id, state, client, submission, estimate, submitted, started, ended, expires, attempts) = row
+    (job_id, state, client, submission, estimate, submitted, started, ended, expires, attempts, qpu) = row
     return Stored(
         str(job_id),
         JobState(str(state)),
@@ -228,6 +227,7 @@ def _stored(row: tuple[object, ...]) -> Stored:
         _integer(ended),
         _integer(expires),
         _integer(attempts),
+        str(qpu),
     )
 
 
@@ -246,7 +246,7 @@ def _view(row: Stored, result: JobResult | None, error: Problem | None) -> JobVi
         shots=row.submission.shots,
         submitted_utc_ns=row.submitted_utc_ns,
         client=row.client,
-        qpu=row.submission.qpu,
+        qpu=row.qpu or row.submission.qpu,
         started_utc_ns=row.started_utc_ns,
         ended_utc_ns=row.ended_utc_ns,
         attempts=row.attempts,

@@ -22,6 +22,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             ended_utc_ns INTEGER NOT NULL DEFAULT 0,
             expires_utc_ns INTEGER NOT NULL DEFAULT 0,
             attempts INTEGER NOT NULL DEFAULT 0,
+            qpu TEXT NOT NULL DEFAULT '',
             submission BLOB NOT NULL,
             estimate BLOB NOT NULL,
             result BLOB,
