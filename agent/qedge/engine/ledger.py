@@ -21,7 +21,10 @@ _SUBMISSION: Final = msgspec.msgpack.Decoder(JobSubmission)
 _ESTIMATE: Final = msgspec.msgpack.Decoder(JobEstimate)
 _RESULT: Final = msgspec.msgpack.Decoder(JobResult)
 _PROBLEM: Final = msgspec.msgpack.Decoder(Problem)
-_COLUMNS: Final = "id, state, client, submission, estimate, submitted_utc_ns, started_utc_ns, ended_utc_ns, expires_utc_ns, attempts, qpu"
+_COLUMNS: Final = (
+    "id, state, client, submission, estimate, submitted_utc_ns, started_utc_ns, ended_utc_ns, expires_utc_ns,"
+    " attempts, qpu"
+)
 
 
 @dataclass(frozen=True, slots=True)
