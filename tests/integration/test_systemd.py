@@ -211,9 +211,6 @@ def test_named_users_and_groups_are_let_in_and_nobody_else(seen: Seen) -> None:
         assert names["bob"][0] != 0, names["bob"]
 
 
-@pytest.mark.xfail(
-    reason="qedge.web asks for 4 KiB of groups, and getsockopt of Python gives 1 KiB at most", strict=False
-)
 def test_a_further_group_of_a_user_counts_too(seen: Seen) -> None:
     step = _step(seen, "people")
     assert step["by_group"]["eva"][0] == 0, step["by_group"]["eva"]

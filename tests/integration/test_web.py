@@ -432,3 +432,26 @@ async def test_stopping_ends_streams_and_waits_at_once(tmp_path: Path) -> None:
 async def _drain(stream: AsyncIterator[NodeStatus | JobView]) -> None:
     async for _event in stream:
         pass
+
+
+_JOINED = """
+import sys
+os.setgroups([4242])
+os.setgid(65534)
+os.setuid(65534)
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+s.sendall(b"GET /v1/status HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
+print(s.recv(4096).split(b"\\r\\n")[0].decode())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+async def test_a_further_group_of_the_caller_counts_too(tmp_path: Path) -> None:
+    tmp_path.chmod(0o711)
+    for folder in list(tmp_path.parents)[:3]:
+        folder.chmod(folder.stat().st_mode | 0o011)
+    async with serving(tmp_path, allowed_gids=(4242,)) as site:
+        program = [sys.executable, "-I", "-c", f"import os, socket\n{_JOINED}", site.service.socket]
+        done = await asyncio.to_thread(subprocess.run, program, capture_output=True, text=True, timeout=20)
+        assert " 200 " in done.stdout, (done.stdout, done.stderr)

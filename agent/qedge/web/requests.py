@@ -19,7 +19,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 _PEER: struct.Struct = struct.Struct("iII")  # struct ucred: pid, uid, gid
 _SO_PEERGROUPS = 59  # asm-generic/socket.h; Python has no name for it
-_MAX_GROUPS = 1024
+_MAX_GROUPS = 256  # Python's getsockopt takes a buffer of at most 1024 bytes
 
 
 def caller_of(request: web.Request) -> Caller:
