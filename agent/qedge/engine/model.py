@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from qedge.base.errors import QedgeError
 from qedge.base.machine import StateTable
 from qedge.wire.jobs import JobEstimate, JobState, JobSubmission
 
@@ -43,7 +44,10 @@ JOB_STATES: Final = StateTable(
 
 @dataclass(slots=True)
 class Job:
-    """A job that has not ended. `deadline_ns` is on the boot-time clock (0: none), the `_utc_ns` are wall time."""
+    """A job that has not ended. `deadline_ns` is on the boot-time clock (0: none), the `_utc_ns` are wall time.
+
+    Once `ending` the run is over and its outcome is being written; a cancel then only sets `cancel_wanted`.
+    """
 
     id: str
     submission: JobSubmission
@@ -59,5 +63,16 @@ class Job:
     attempts: int = 0
     qpu: str = ""
     cancel_wanted: bool = False
+    ending: bool = False
     admit_s: float = 0.0
     parse_s: float = 0.0
+
+
+def cancelled() -> QedgeError:
+    """Say why a cancelled job has no result."""
+    return QedgeError("job.cancelled", "The job was cancelled on request.")
+
+
+def expired() -> QedgeError:
+    """Say why a job that ran out of time has no result."""
+    return QedgeError("job.deadline_exceeded", "The deadline passed before the job ended.", fix="Give it more time.")

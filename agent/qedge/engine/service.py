@@ -20,7 +20,7 @@ from qedge.base.service import Ready
 from qedge.engine import ledger
 from qedge.engine.changes import Changes
 from qedge.engine.config import EngineConfig
-from qedge.engine.model import JOB_STATES, Job, JobEvent
+from qedge.engine.model import JOB_STATES, Job, JobEvent, cancelled, expired
 from qedge.engine.ports import Memory, QpuPort
 from qedge.engine.queue import JobQueue
 from qedge.engine.roster import RUNNER_DIED, QpuRoster
@@ -120,10 +120,12 @@ class EngineService:
             raise QedgeError("job.already_ended", f"The job ended as {view.state}.", state=view.state.value)
         job.cancel_wanted = True
         run = self._runs.get(job_id)
-        if run is not None:
+        if job.ending:
+            pass  # its end is being written; a cancel now would leave it without one
+        elif run is not None:
             run.cancel()
         elif self._queue.remove(job):
-            await self._end(job, JobEvent.CANCELLED, error=_cancelled())
+            await self._end(job, JobEvent.CANCELLED, error=cancelled())
         await self._changes.wait_end(job_id, 10.0)
         return await self.job(job_id)
 
@@ -262,13 +264,17 @@ class EngineService:
         except asyncio.CancelledError:
             if not job.cancel_wanted:
                 raise  # the daemon stops; the row says `running`, so the next daemon takes the job up
-            event, error = JobEvent.CANCELLED, _cancelled()
+            event, error = JobEvent.CANCELLED, cancelled()
         finally:
+            job.ending = True
             await asyncio.gather(noted, return_exceptions=True)
             self._roster.give_back(qpu)
             self._runs.pop(job.id, None)
             self._work.set()
+        if event is JobEvent.RUNNER_DIED and job.cancel_wanted:
+            event, error = JobEvent.CANCELLED, cancelled()
         if event is JobEvent.RUNNER_DIED:
+            job.ending = False
             job.state = JOB_STATES.next(job.state, event)
             job.queued_ns = self._clock.now_ns()
             self._queue.push(job, first=True)
@@ -279,9 +285,9 @@ class EngineService:
 
     def _judge(self, job: Job, failure: QedgeError) -> tuple[JobEvent, QedgeError]:
         if job.cancel_wanted:
-            return JobEvent.CANCELLED, _cancelled()
+            return JobEvent.CANCELLED, cancelled()
         if job.deadline_ns and self._clock.now_ns() >= job.deadline_ns:
-            return JobEvent.DEADLINE, _expired()
+            return JobEvent.DEADLINE, expired()
         if failure.code in RUNNER_DIED and job.attempts < self.config.max_attempts:
             return JobEvent.RUNNER_DIED, failure
         return JobEvent.FAILED, failure
@@ -308,7 +314,7 @@ class EngineService:
         now_ns = self._clock.now_ns()
         for job in self._queue.jobs():
             if job.deadline_ns and now_ns >= job.deadline_ns and self._queue.remove(job):
-                await self._end(job, JobEvent.DEADLINE, error=_expired())
+                await self._end(job, JobEvent.DEADLINE, error=expired())
             elif (
                 now_ns - job.queued_ns > self.config.no_qpu_limit_s * 1e9
                 and self._roster.pick(job.submission.qpu) is None
@@ -390,11 +396,3 @@ class EngineService:
             tags=job.submission.tags,
             estimate=job.estimate,
         )
-
-
-def _cancelled() -> QedgeError:
-    return QedgeError("job.cancelled", "The job was cancelled on request.")
-
-
-def _expired() -> QedgeError:
-    return QedgeError("job.deadline_exceeded", "The deadline passed before the job ended.", fix="Give it more time.")
