@@ -47,5 +47,9 @@ class BusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 64
     queue_limit: Annotated[
         int,
-        msgspec.Meta(description="QoS-0 messages that wait; any further one is dropped and counted.", ge=1, le=10**6),
+        msgspec.Meta(
+            description="Messages that wait; more are dropped and counted at QoS 0, and left at the broker at QoS 1.",
+            ge=1,
+            le=10**6,
+        ),
     ] = 1000

@@ -16,6 +16,11 @@ from qedge.wire.topics import matches
 
 _LOG: Final = get_logger("bus")
 _PULSE_S: Final = 1.0
+_ROOM_SHARE: Final = 0.9
+_STALL_S: Final = 0.2
+_ALLOWANCE_STEP: Final = 0.25
+MAX_ALLOWANCE: Final = 4.0
+MAX_WAITING_BYTES: Final = 8 * 1024 * 1024
 HANDLER_LIMIT_S: Final = 10.0
 """Longest time of one handler; shorter than the silence after which the watchdog takes the pump for dead."""
 
@@ -27,6 +32,14 @@ class Source(Protocol):
         """Tell the broker that the message is safe."""
         ...
 
+    def pause(self) -> None:
+        """Read nothing more, so that the broker has to keep what it has."""
+        ...
+
+    def resume(self) -> None:
+        """Read on."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class _Delivery:
@@ -34,13 +47,22 @@ class _Delivery:
     mid: int
     message: Incoming | None  # None: dealt with already, and only its acknowledgement waits for its turn
 
+    @property
+    def size(self) -> int:
+        """Bytes of the message."""
+        return len(self.message.payload) if self.message is not None else 0
+
 
 class Inbox:
     """The queue between connections and handlers; it outlives connections.
 
-    QoS-1 messages are never dropped: the broker's receive maximum bounds them. Of QoS-0 messages at most `limit` wait;
-    any further one is dropped and counted. A handler that raises or takes longer than `HANDLER_LIMIT_S` is counted and
-    its message acknowledged all the same, for a message that can never be handled must not come back for ever.
+    Of QoS-0 messages at most `limit` wait; any further one is dropped and counted. QoS-1 messages are never dropped.
+    The receive maximum of the connection should bound them; because brokers do not always keep to it (mosquitto 2.0.11
+    and rumqttd 0.20 send more once acknowledgements flow), a full queue stops reading. Where a handler then waits for
+    the broker itself, whose word is behind what was not read, the queue grows in steps, up to `MAX_ALLOWANCE` times.
+
+    A handler that raises or takes longer than `HANDLER_LIMIT_S` is counted and its message acknowledged all the same: a
+    message that can never be handled must not come back for ever.
     """
 
     def __init__(self, limit: int, *, metrics: Metrics, clock: Clock) -> None:
@@ -51,6 +73,9 @@ class Inbox:
         self._waiting: deque[_Delivery] = deque()
         self._arrival = asyncio.Event()
         self._unreliable = 0
+        self._waiting_bytes = 0
+        self._paused: set[Source] = set()
+        self._allowance = 1.0
         self.progress_ns = clock.now_ns()
         """When the pump last moved (boot-time clock)."""
 
@@ -80,13 +105,20 @@ class Inbox:
     def forget_redelivered(self, source: Source) -> None:
         """Drop what waits for an acknowledgement to connections before `source`: its session sends all of it again."""
         self._waiting = deque(each for each in self._waiting if each.mid == 0 or each.source is source)
+        self._waiting_bytes = sum(each.size for each in self._waiting)
+        self._paused &= {source}
 
     def reject(self, reason: str) -> None:
         """Count a message that had no effect."""
         self._metrics.add("qedge_bus_rejected_total", (reason,))
 
-    async def pump(self) -> None:
+    async def run(self) -> None:
         """Hand messages to their handlers until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pump())
+            group.create_task(self._relieve())
+
+    async def _pump(self) -> None:
         while True:
             self.progress_ns = self._clock.now_ns()
             if not self._waiting:
@@ -94,16 +126,45 @@ class Inbox:
                 await self._wait_pulse()
                 continue
             delivery = self._waiting.popleft()
+            self._waiting_bytes -= delivery.size
+            self._unreliable -= delivery.mid == 0
+            self._resume_if_room()
             self._metrics.set("qedge_bus_queue_messages", len(self._waiting))
             if delivery.message is not None:
-                self._unreliable -= delivery.mid == 0
                 await self._handle(delivery.message)
             if delivery.mid:
                 delivery.source.acknowledge(delivery.mid)
 
     def _append(self, delivery: _Delivery) -> None:
         self._waiting.append(delivery)
+        self._waiting_bytes += delivery.size
         self._arrival.set()
+        if self._is_full(self._allowance) and delivery.source not in self._paused:
+            self._paused.add(delivery.source)
+            delivery.source.pause()
+
+    def _is_full(self, share: float) -> bool:
+        reliable = len(self._waiting) - self._unreliable
+        return reliable >= share * self._limit or self._waiting_bytes >= share * MAX_WAITING_BYTES
+
+    def _resume_if_room(self) -> None:
+        if self._paused and not self._is_full(_ROOM_SHARE):
+            self._allowance = 1.0
+            self._resume()
+
+    def _resume(self) -> None:
+        paused, self._paused = self._paused, set()
+        for source in paused:
+            source.resume()
+
+    async def _relieve(self) -> None:
+        """Read a little further while one handler stands still before a full queue."""
+        while True:
+            before_ns = self.progress_ns
+            await asyncio.sleep(_STALL_S)
+            if self._paused and self.progress_ns == before_ns and self._allowance < MAX_ALLOWANCE:
+                self._allowance += _ALLOWANCE_STEP
+                self._resume()
 
     async def _wait_pulse(self) -> None:
         try:

@@ -32,6 +32,7 @@ _NOT_SESSION_OF_THE_SUBSCRIPTION: Final = 1
 """Retain Handling 1: retained messages come when a subscription is new, not each time a session resumes."""
 
 _MAX_UNACKNOWLEDGED: Final = 1000
+_MAX_OUTGOING: Final = 4000
 _CLOSE_LIMIT_S: Final = 0.5
 _NEVER_WARN: Final = 1 << 30
 _SILENT: Final = logging.getLogger("qedge.bus.paho")
@@ -79,11 +80,13 @@ class MqttClient(aiomqtt.Client):
             timeout=connect_timeout_s,
             logger=_SILENT,
             max_inflight_messages=_MAX_UNACKNOWLEDGED,
+            max_queued_outgoing_messages=_MAX_OUTGOING,
         )
         self._endpoint = endpoint
         self._arrived = arrived
         self._tls = tls
         self._unacknowledged: dict[int, asyncio.Future[int]] = {}
+        self._paused = False
         self.session_present = False
         self.max_packet_bytes = MAX_PACKET_BYTES
         self.taken_over = False
@@ -135,24 +138,48 @@ class MqttClient(aiomqtt.Client):
         self, topic: str, payload: bytes, *, qos: int, retain: bool, properties: Properties, deadline_s: float
     ) -> None:
         """Publish; QoS 1 returns with the PUBACK. Raises `MqttError`, or `TimeoutError` after `deadline_s` seconds."""
-        info = self._client.publish(topic, payload, qos, retain, properties)
-        if info.rc != paho.MQTT_ERR_SUCCESS:
-            raise MqttError(paho.error_string(info.rc))
+        mid = self.post(topic, payload, qos=qos, retain=retain, properties=properties)
         if qos == 0:
             return
-        answer = self._unacknowledged[info.mid] = self._loop.create_future()
+        answer = self._unacknowledged[mid] = self._loop.create_future()
         try:
             async with asyncio.timeout(deadline_s):
                 code = await answer
         finally:
-            self._unacknowledged.pop(info.mid, None)
+            self._unacknowledged.pop(mid, None)
         if code >= _FIRST_FAILURE:
             raise MqttError(f"the broker refuses the message (reason code {code:#x})")
+
+    def post(self, topic: str, payload: bytes, *, qos: int, retain: bool, properties: Properties) -> int:
+        """Publish without waiting and return the packet id; raises `MqttError`, also where too much is under way."""
+        info = self._client.publish(topic, payload, qos, retain, properties)
+        if info.rc != paho.MQTT_ERR_SUCCESS:
+            raise MqttError(paho.error_string(info.rc))
+        return info.mid
 
     def acknowledge(self, mid: int) -> None:
         """Send the PUBACK of a QoS-1 message; nothing happens where the connection is gone."""
         with contextlib.suppress(ValueError, OSError):
             self._client.ack(mid, 1)
+
+    def pause(self) -> None:
+        """Read nothing more: what the broker sends stays with it once the socket's buffers are full."""
+        self._paused = True
+        self._watch(False)
+
+    def resume(self) -> None:
+        """Read on."""
+        self._paused = False
+        self._watch(True)
+        self._loop.call_soon(self._readable)  # TLS may hold bytes that the socket no longer announces
+
+    def _watch(self, on: bool) -> None:
+        raw = self._client.socket()
+        if isinstance(raw, socket.socket) and raw.fileno() >= 0:
+            if on:
+                self._loop.add_reader(raw.fileno(), self._readable)
+            else:
+                self._loop.remove_reader(raw.fileno())
 
     def _give_up_waiting(self, lost: asyncio.Future[None]) -> None:
         error = None if lost.cancelled() else lost.exception()
@@ -182,7 +209,7 @@ class MqttClient(aiomqtt.Client):
 
     def _readable(self) -> None:
         try:
-            while True:
+            while not self._paused:
                 self._client.loop_read()
                 raw = self._client.socket()
                 if not isinstance(raw, socket.socket):
@@ -277,7 +304,7 @@ class MqttClient(aiomqtt.Client):
         )
 
 
-def publish_properties(*, expiry_s: int, response_topic: str, correlation: bytes) -> Properties:
+def publish_properties(*, expiry_s: int = 0, response_topic: str = "", correlation: bytes = b"") -> Properties:
     """Make the MQTT 5 properties of a publication; 0 and empty leave a property out."""
     properties = _properties(PacketTypes.PUBLISH)
     if expiry_s:

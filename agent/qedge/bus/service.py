@@ -29,9 +29,15 @@ _LOCATE_POLL_S: Final = 0.05
 _READY_WITHOUT_BROKER_S: Final = 5.0
 _STEADY_S: Final = 10.0
 _TAKEN_OVER_WAIT_S: Final = 300.0
+_CONTESTED_WAIT_S: Final = 60.0
+_CONTESTED_CONNECTIONS: Final = 5
+"""After so many short connections in a row somebody else is taken to use this node's name: neither mosquitto 2.0.11 nor
+rumqttd 0.20 tells a persistent session that it was taken over."""
+
 _PACKET_MARGIN_BYTES: Final = 1024
 _FIRST_RETRY_S: Final = 0.1
-_TAKEN_OVER: Final = "another process took over this node's session; two nodes of one name?"
+_TAKEN_OVER: Final = "another process took over this node's session; does another box have the same name?"
+_CONTESTED: Final = "the broker keeps closing the connection; does another box have the same name?"
 
 
 class Bus:
@@ -76,6 +82,7 @@ class Bus:
         self._connected = False
         self._connects = 0
         self._attempt = 0
+        self._short_connections = 0
         self._error = ""
 
     @property
@@ -123,15 +130,22 @@ class Bus:
         """Publish; QoS 1 returns once the broker has it. Raises `bus.unavailable`, `bus.timeout`, `bus.too_large`."""
         await self._send(topic, payload, qos=qos, retain=retain, expiry_s=expiry_s, deadline_s=deadline_s)
 
-    async def respond(self, request: Incoming, payload: bytes, *, deadline_s: float = 5.0) -> None:
-        """Answer a request where its sender said how; raises `bus.bad_message` where that is no reply topic.
+    def respond(self, request: Incoming, payload: bytes) -> None:
+        """Answer a request where its sender said how, at QoS 1 but without waiting: who asked notices a lost answer.
 
         Only reply topics of the own fleet are answered: otherwise any sender could make this node publish anywhere.
+        Raises `bus.bad_message` for any other, `bus.unavailable`, `bus.too_large`.
         """
         back, own = parse_topic(request.response_topic), parse_topic(self._reply_topic)
         if back is None or own is None or back[0] != own[0] or back[2] is not Channel.REPLY:
             raise QedgeError("bus.bad_message", "A request wants its answer on a topic that is not for answers.")
-        await self._send(request.response_topic, payload, qos=1, deadline_s=deadline_s, correlation=request.correlation)
+        client = self._client_for(payload)
+        properties = publish_properties(correlation=request.correlation)
+        try:
+            client.post(request.response_topic, payload, qos=1, retain=False, properties=properties)
+        except MqttError as error:
+            raise _not_taken(error) from error
+        self._metrics.add("qedge_bus_messages_total", ("out",))
 
     async def request(self, topic: str, payload: bytes, *, deadline_s: float) -> Incoming:
         """Publish a question at QoS 1 and return its answer; raises `bus.timeout` where none comes."""
@@ -161,7 +175,7 @@ class Bus:
         password = await asyncio.to_thread(read_password, self._config.password_file)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._inbox.pump())
+                group.create_task(self._inbox.run())
                 group.create_task(self._stay_connected(ready, tls, password))
         finally:
             self._connected = False
@@ -177,20 +191,26 @@ class Bus:
                 await asyncio.sleep(_LOCATE_POLL_S)
                 continue
             if endpoint != self._endpoint:
-                self._endpoint, self._attempt = endpoint, 0
+                self._endpoint, self._attempt, self._short_connections = endpoint, 0, 0
             if not endpoint.username:
                 endpoint = replace(endpoint, username=self._config.username, password=password)
             client = self._make_client(endpoint, tls)
             reason = await self._connect_once(client, ready)
             ready()
-            delay_s = self._backoff.delay_s(self._attempt, self._uniform())
-            if client.taken_over:
-                # Coming back at once would take the session over in turn, and so on for ever.
-                reason, delay_s = _TAKEN_OVER, _TAKEN_OVER_WAIT_S * (1 + self._uniform())
+            reason, delay_s = self._pause_after(client, reason)
             self._attempt += 1
             self._error = reason
             _LOG.warning("bus.disconnected", reason=reason, delay_s=round(delay_s, 3))
             await asyncio.sleep(delay_s)
+
+    def _pause_after(self, client: MqttClient, reason: str) -> tuple[str, float]:
+        """Return why to pause and for how long: to come at once for a session that another took is to take it back."""
+        if client.taken_over:
+            return _TAKEN_OVER, _TAKEN_OVER_WAIT_S * (1 + self._uniform())
+        if self._short_connections >= _CONTESTED_CONNECTIONS:
+            self._short_connections = 0
+            return _CONTESTED, _CONTESTED_WAIT_S * (1 + self._uniform())
+        return reason, self._backoff.delay_s(self._attempt, self._uniform())
 
     async def _connect_once(self, client: MqttClient, ready: Ready) -> str:
         """Connect, serve until the connection is gone, and return why it is."""
@@ -218,6 +238,7 @@ class Bus:
         self._client = client
         self._connected = True
         self._connects += 1
+        self._short_connections += 1
         self._metrics.set("qedge_bus_connected", 1)
         self._metrics.add("qedge_bus_reconnects_total")
         shown = self._endpoint.shown if self._endpoint else ""
@@ -231,7 +252,7 @@ class Bus:
         try:
             while not await client.wait_lost(_PULSE_S):
                 if (self._clock.now_ns() - connected_ns) / 1e9 > _STEADY_S:
-                    self._attempt = 0
+                    self._attempt = self._short_connections = 0
                 if self._locate() != self._endpoint:
                     raise MqttError("the broker is somewhere else now")
         finally:
@@ -288,6 +309,18 @@ class Bus:
         correlation: bytes = b"",
         response_topic: str = "",
     ) -> None:
+        client = self._client_for(payload)
+        properties = publish_properties(expiry_s=expiry_s, response_topic=response_topic, correlation=correlation)
+        try:
+            await client.send(topic, payload, qos=qos, retain=retain, properties=properties, deadline_s=deadline_s)
+        except TimeoutError:
+            raise _timeout(f"The broker did not acknowledge a message on {topic}.") from None
+        except MqttError as error:
+            raise _not_taken(error) from error
+        self._metrics.add("qedge_bus_messages_total", ("out",))
+
+    def _client_for(self, payload: bytes) -> MqttClient:
+        """Return the connection on which a message may go now; raises `bus.unavailable`, `bus.too_large`."""
         client = self._client
         if client is None or not self._connected:
             raise QedgeError(
@@ -298,16 +331,7 @@ class Bus:
         limit = min(MAX_MESSAGE_BYTES, client.max_packet_bytes - _PACKET_MARGIN_BYTES)
         if len(payload) > limit:
             raise QedgeError("bus.too_large", f"A message of {len(payload)} bytes is over the limit of {limit}.")
-        properties = publish_properties(expiry_s=expiry_s, response_topic=response_topic, correlation=correlation)
-        try:
-            await client.send(topic, payload, qos=qos, retain=retain, properties=properties, deadline_s=deadline_s)
-        except TimeoutError:
-            raise _timeout(f"The broker did not acknowledge a message on {topic}.") from None
-        except MqttError as error:
-            raise QedgeError(
-                "bus.unavailable", f"The broker did not take a message: {error}.", fix="Look at the broker."
-            ) from error
-        self._metrics.add("qedge_bus_messages_total", ("out",))
+        return client
 
     def _make_client(self, endpoint: Endpoint, tls: ssl.SSLContext | None) -> MqttClient:
         return MqttClient(
@@ -333,6 +357,10 @@ def external_endpoint(config: BusConfig) -> Endpoint | None:
     if port and not (port.isdecimal() and 0 < int(port) < 65_536):
         raise QedgeError("config.invalid", f"broker.url has no valid port: {port!r}.", fix="Use 1 to 65535.")
     return Endpoint(host.strip("[]"), int(port) if port else (8883 if tls else 1883), "external", tls)
+
+
+def _not_taken(error: MqttError) -> QedgeError:
+    return QedgeError("bus.unavailable", f"The broker did not take a message: {error}.", fix="Look at the broker.")
 
 
 def _timeout(message: str) -> QedgeError:

@@ -117,8 +117,7 @@ class HostHealth:
 
     def _smooth_cpu(self, sample: Sample) -> None:
         if self._last is None:
-            self._cpu_ratio = sample.cpu_ratio
-            return
+            return  # the first look is the start of the daemon itself, which is work
         passed_s = max(0.0, (sample.now_ns - self._last.now_ns) / 1e9)
         weight = -math.expm1(-passed_s / _CPU_MEMORY_S)  # exponential average over `_CPU_MEMORY_S`
         self._cpu_ratio += weight * (sample.cpu_ratio - self._cpu_ratio)

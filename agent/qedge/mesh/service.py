@@ -165,7 +165,7 @@ class MeshService:
         _, ping = decode(message.payload, message.topic, Ping, self._clock.utc_ns())
         if message.retain:
             raise QedgeError("bus.bad_message", "A question is not kept by a broker.")
-        await self._bus.respond(message, self._enclose(message.response_topic, Pong(ping.nonce), _PING_EXPIRY_S))
+        self._bus.respond(message, self._enclose(message.response_topic, Pong(ping.nonce), _PING_EXPIRY_S))
 
     def _enclose(self, where: str, body: msgspec.Struct, expiry_s: int = 0) -> bytes:
         utc_ns = self._clock.utc_ns()

@@ -55,7 +55,7 @@ class FakeBus:
             raise QedgeError("bus.timeout", "Not now.")
         self.published.append((topic, payload, retain))
 
-    async def respond(self, _request: Incoming, payload: bytes) -> None:
+    def respond(self, _request: Incoming, payload: bytes) -> None:
         self.responses.append(payload)
 
     async def request(self, _topic: str, payload: bytes, *, deadline_s: float) -> Incoming:
