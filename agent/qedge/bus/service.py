@@ -57,7 +57,6 @@ class Bus:
         *,
         client_id: str,
         reply_topic: str,
-        will: LastWill | None = None,
         clock: Clock,
         metrics: Metrics,
         random_bytes: RandomBytes,
@@ -67,7 +66,7 @@ class Bus:
         self._locate = locate
         self._client_id = client_id
         self._reply_topic = reply_topic
-        self._will: Callable[[], LastWill | None] = lambda: will
+        self._will: Callable[[], LastWill | None] = lambda: None
         self._clock = clock
         self._metrics = metrics
         self._random_bytes = random_bytes

@@ -13,7 +13,6 @@ from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
 from qedge.base.systemd import Notifier
 from qedge.bus.child_broker import ChildBroker
-from qedge.bus.model import LastWill
 from qedge.bus.service import Bus, external_endpoint
 from qedge.config import AgentConfig
 from qedge.daemon.adapters import HostMemory, KeptAdminStates, NamedDriver, QrngSource
@@ -32,7 +31,6 @@ from qedge.workers.config import DriverConfig
 from qedge.workers.driver_service import DriverService
 
 CIRCUIT_HOST: Final = "qedge.engine.circuit_host:CircuitHost"
-WILL_DELAY_S: Final = 5
 PULSE_LIMIT_S: Final = 20.0
 
 
@@ -131,9 +129,8 @@ def _make_bus(
     bus = Bus(
         config.broker,
         broker.endpoint if broker is not None else lambda: outside,
-        client_id=f"qedge-{identity.node}",
+        client_id=f"qedge-{identity.fleet}-{identity.node}",
         reply_topic=topic(identity.fleet, identity.node, Channel.REPLY),
-        will=LastWill(topic(identity.fleet, identity.node, Channel.BIRTH), b"", WILL_DELAY_S),
         clock=clock,
         metrics=metrics,
         random_bytes=random_bytes,
