@@ -54,7 +54,7 @@ class Browser:
         )
         port_file = self._home / "DevToolsActivePort"
         async with asyncio.timeout(60):
-            while not port_file.exists() or not port_file.read_text().strip():  # noqa: ASYNC110 - another process writes
+            while not port_file.exists() or not port_file.read_text().strip():
                 await asyncio.sleep(0.05)
             port = int(port_file.read_text().split()[0])
             self._http = aiohttp.ClientSession()
@@ -127,7 +127,7 @@ class Browser:
         question = f"(() => {{ try {{ return Boolean({expression}); }} catch {{ return false; }} }})()"
         try:
             async with asyncio.timeout(limit_s):
-                while not await self.value(question):  # noqa: ASYNC110 - the page has no event for everything
+                while not await self.value(question):
                     await asyncio.sleep(0.05)
         except TimeoutError:
             text = await self.value("document.body.innerText")

@@ -31,7 +31,7 @@ MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sb
 async def until(condition: Callable[[], object], limit_s: float = 20.0) -> None:
     """Wait until something holds."""
     async with asyncio.timeout(limit_s):
-        while not condition():  # noqa: ASYNC110 - a condition of any kind has no event to wait for
+        while not condition():
             await asyncio.sleep(0.005)
 
 

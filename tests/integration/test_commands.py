@@ -72,7 +72,7 @@ async def test_a_job_that_fails_ends_the_command_with_its_error(tmp_path: Path) 
     program.write_text(BELL)
     async with serving(tmp_path, instant=False) as site:
         running = asyncio.create_task(invoke(tmp_path / "qedge.sock", submit, str(program)))
-        while not site.node.submissions:  # noqa: ASYNC110 - the command runs in another thread
+        while not site.node.submissions:
             await asyncio.sleep(0.01)
         (job,) = (await site.node.jobs(1)).jobs
         site.node.fail(job.id, QedgeError("worker.crashed", "The worker died."))
@@ -86,7 +86,7 @@ async def test_a_command_outlives_a_restart_of_the_daemon(tmp_path: Path) -> Non
     program.write_text(BELL)
     async with serving(tmp_path, instant=False) as site:
         running = asyncio.create_task(invoke(tmp_path / "qedge.sock", submit, str(program)))
-        while not site.node.submissions:  # noqa: ASYNC110 - the command runs in another thread
+        while not site.node.submissions:
             await asyncio.sleep(0.01)
         (job,) = (await site.node.jobs(1)).jobs
         node = site.node

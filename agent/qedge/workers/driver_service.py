@@ -59,6 +59,7 @@ class DriverService:
         self._description: dict[str, Msg] = {}
         self._properties: dict[str, Fact | list[Fact]] = {}
         self._opened = asyncio.Event()
+        self._ignored = asyncio.Event()
         init: dict[str, Msg] = {
             "driver": config.driver,
             "instance": instance,
@@ -154,11 +155,15 @@ class DriverService:
         """Run the workers and look after the driver until cancelled."""
         self._admin = AdminState(await self._admin_states.get(self.instance))
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._pool.run(lambda: None))
-            group.create_task(self._look_after())
+            tasks = [group.create_task(self._pool.run(lambda: None)), group.create_task(self._look_after())]
             if self.config.startup == "error":
                 await self._opened.wait()
             ready()
+            if self.config.startup == "ignore":
+                await self._ignored.wait()
+                _LOG.warning("driver.withdrawn", driver=self.instance, reason=self._reason, code="startup")
+                for task in tasks:
+                    task.cancel()
 
     async def _prepare(self, worker: WorkerProcess) -> None:
         """Open the driver in a fresh worker."""
@@ -196,8 +201,10 @@ class DriverService:
             self._set_operating(OperatingState(str(health.get("state", "down"))), str(health.get("reason", "")))
 
     def _pool_changed(self) -> None:
+        error = self._pool.last_error
+        if self.config.startup == "ignore" and error is not None and not self._opened.is_set():
+            self._ignored.set()
         if not self._pool.is_up and self._operating is not OperatingState.DOWN:
-            error = self._pool.last_error
             self._set_operating(OperatingState.DOWN, str(error) if error else "no worker is running")
         elif self._pool.is_up and self._operating is OperatingState.DOWN:
             self._set_operating(OperatingState.UP, "")
@@ -227,13 +234,17 @@ class DriverService:
 
     async def _set_settings(self, settings: dict[str, Msg]) -> None:
         merged = {**self._settings, **settings}
+        deadline_s = self._workers.call_deadline_s
         # Checked by one worker first, so that a bad value changes nothing.
-        applied = await self._pool.call("reconfigure", {"settings": merged}, deadline_s=self._workers.call_deadline_s)
+        applied = await self._pool.call("reconfigure", {"settings": merged}, deadline_s=deadline_s, light=True)
         self._settings = merged
         if not applied:
             await self._pool.restart("settings")
-        elif self.config.workers + self.config.spares > 1:
-            await self._pool.call_each("reconfigure", {"settings": merged}, deadline_s=self._workers.call_deadline_s)
+            return
+        if self.config.workers + self.config.spares > 1:
+            await self._pool.call_each("reconfigure", {"settings": merged}, deadline_s=deadline_s)
+        self._properties = _facts(await self._pool.call("properties", {}, deadline_s=deadline_s, light=True))
+        self._on_change()
 
 
 def _plain_settings(settings: Mapping[str, object]) -> dict[str, Msg]:

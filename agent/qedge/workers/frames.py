@@ -15,6 +15,9 @@ from qedge.base.errors import QedgeError
 from qedge.workers.model import Msg
 
 MAX_FRAME_BYTES: Final = 256 * 2**20
+PARCEL_BYTES: Final = 64 * 1024
+"""Results from this size on go through shared memory instead of the socket."""
+
 LENGTH: Final = struct.Struct(">I")
 
 
@@ -29,6 +32,8 @@ class Kind(IntEnum):
     RESULT = 5  # worker
     ERROR = 6  # worker: name = error code, body = {message, fix, details}
     HEARTBEAT = 7  # worker: body = resident bytes
+    PARCEL = 8  # worker: like RESULT, but the body stands in the shared memory; body = its length
+    TAKEN = 9  # daemon: the parcel was read, its memory may be used again
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -51,6 +56,7 @@ def _refuse(code: int, _data: memoryview) -> object:
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(Frame, ext_hook=_refuse)
+_VALUE: Final = msgspec.msgpack.Decoder(ext_hook=_refuse)
 
 
 def encode(frame: Frame) -> bytes:
@@ -63,6 +69,24 @@ def encode(frame: Frame) -> bytes:
             fix="Ask for less at a time.",
         )
     return LENGTH.pack(len(body)) + body
+
+
+def encode_body(body: Msg) -> bytes:
+    """Write a value by itself; raises `worker.too_large`."""
+    data = _ENCODER.encode(body)
+    if len(data) > MAX_FRAME_BYTES:
+        raise QedgeError(
+            "worker.too_large", f"An answer of {len(data)} bytes is too large.", fix="Ask for less at a time."
+        )
+    return data
+
+
+def decode_body(data: bytes) -> Msg:
+    """Read a value that stands by itself; raises `worker.bad_answer`."""
+    try:
+        return cast("Msg", _VALUE.decode(data))
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise QedgeError("worker.bad_answer", f"An answer cannot be read: {error}.") from None
 
 
 def check_length(header: bytes) -> int:

@@ -1,4 +1,4 @@
-"""The child process: `python -m qedge.workers.host FD TARGET` hosts one target for the daemon.
+"""The child process: `python -m qedge.workers.host SOCKET MEMORY TARGET` hosts one target for the daemon.
 
 The main thread runs the target's calls one after the other; a reader thread takes frames, so that a cancel or the end
 of the daemon is seen during a call; a third thread sends heartbeats.
@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from typing import Final, Protocol, cast
 
 from qedge.base.errors import QedgeError
-from qedge.workers.frames import LENGTH, Frame, Kind, check_length, decode, encode
+from qedge.workers.frames import LENGTH, PARCEL_BYTES, Frame, Kind, check_length, decode, encode, encode_body
 from qedge.workers.model import Msg
 
 HEARTBEAT_S: Final = 1.0
@@ -40,8 +40,11 @@ class Target(Protocol):
 class HostLink:
     """What a target gets from its host: random bytes of the node's pool, and whether the call is still wanted."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: socket.socket, memory: int) -> None:
         self._channel = channel
+        self._memory = memory
+        self._memory_free = threading.Event()
+        self._memory_free.set()
         self._send_lock = threading.Lock()
         self._random: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._random_lock = threading.Lock()
@@ -61,6 +64,24 @@ class HostLink:
     def give_random(self, data: bytes) -> None:
         """Hand over the daemon's answer to `random_bytes` (the reader thread does)."""
         self._random.put(data)
+
+    def send_result(self, call_id: int, result: Msg) -> None:
+        """Answer a call, a large result by way of the memory that the daemon shares."""
+        body = encode_body(result)
+        if len(body) < PARCEL_BYTES:
+            self.send(Frame(Kind.RESULT, call_id, body=result))
+            return
+        self._memory_free.wait()  # the daemon has yet to read the parcel before this one
+        self._memory_free.clear()
+        os.ftruncate(self._memory, len(body))
+        view, place = memoryview(body), 0
+        while place < len(body):
+            place += os.pwrite(self._memory, view[place:], place)
+        self.send(Frame(Kind.PARCEL, call_id, body=len(body)))
+
+    def free_memory(self) -> None:
+        """Note that the daemon read the parcel (the reader thread does)."""
+        self._memory_free.set()
 
     def send(self, frame: Frame) -> None:
         """Write one frame; the process ends where the daemon is gone."""
@@ -93,6 +114,8 @@ def _read_frames(channel: socket.socket, link: HostLink, calls: queue.SimpleQueu
             frame = _receive(channel)
             if frame.kind is Kind.CANCEL:
                 link.cancelled_id = frame.id
+            elif frame.kind is Kind.TAKEN:
+                link.free_memory()
             elif frame.kind is Kind.RANDOM and isinstance(frame.body, bytes):
                 link.give_random(frame.body)
             else:
@@ -146,8 +169,7 @@ def _answer(target: Target, link: HostLink, frame: Frame) -> None:
     link.current_id = frame.id
     args = frame.body if isinstance(frame.body, dict) else {}
     try:
-        result = target.handle(frame.name, args)
-        link.send(Frame(Kind.RESULT, frame.id, body=result))
+        link.send_result(frame.id, target.handle(frame.name, args))
     except QedgeError as error:
         link.send(_error_frame(frame.id, error))
     except MemoryError:
@@ -170,12 +192,12 @@ def main(argv: list[str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # meant for the daemon, which then ends its workers itself
         signal.signal(number, signal.SIG_IGN)
     channel = socket.socket(fileno=int(argv[0]))
-    link = HostLink(channel)
+    link = HostLink(channel, int(argv[1]))
     first = _receive(channel)
     init = first.body if isinstance(first.body, dict) else {}
     memory, cpu = init.pop("memory_limit_bytes", 0), init.pop("cpu_limit_s", 0)
     try:
-        target = cast("Target", cast("type", _load(argv[1]))(init, link))
+        target = cast("Target", cast("type", _load(argv[2]))(init, link))
     except Exception as error:  # noqa: BLE001 - a target that cannot be made says why, then the process ends
         reason = (
             error if isinstance(error, QedgeError) else QedgeError("driver.fatal", f"{type(error).__name__}: {error}")

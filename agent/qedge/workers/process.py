@@ -17,7 +17,7 @@ from qedge.base.clock import Clock
 from qedge.base.errors import ERROR_CODES, Detail, QedgeError
 from qedge.base.ids import RandomBytes
 from qedge.base.log import get_logger
-from qedge.workers.frames import LENGTH, Frame, Kind, check_length, decode, encode
+from qedge.workers.frames import LENGTH, MAX_FRAME_BYTES, Frame, Kind, check_length, decode, decode_body, encode
 from qedge.workers.model import Msg, WorkerSpec
 
 _LOG: Final = get_logger("workers")
@@ -49,6 +49,7 @@ class WorkerProcess:
         self._writer: asyncio.StreamWriter | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._kill_reason = ""
+        self._memory = -1
         self._beat_ns = 0
         self.resident_bytes = 0
         self.calls = 0
@@ -61,7 +62,7 @@ class WorkerProcess:
     @property
     def is_alive(self) -> bool:
         """Say whether calls can be made."""
-        return self._process is not None and not self._dead.is_set()
+        return self._process is not None and not self._dead.is_set() and not self._kill_reason
 
     @property
     def silent_s(self) -> float:
@@ -75,9 +76,11 @@ class WorkerProcess:
             env = {**os.environ, **_QUIET_ENV, **self._spec.env}
             for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
                 env.pop(name, None)
-            command = (sys.executable, "-m", "qedge.workers.host", str(theirs.fileno()), self._spec.target)
+            self._memory = os.memfd_create(f"qedge-{self._spec.name}", os.MFD_CLOEXEC)
+            shared = (theirs.fileno(), self._memory)
+            command = (sys.executable, "-m", "qedge.workers.host", *map(str, shared), self._spec.target)
             self._process = await asyncio.create_subprocess_exec(
-                *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=env, pass_fds=(theirs.fileno(),)
+                *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=env, pass_fds=shared
             )
         reader, self._writer = await asyncio.open_connection(sock=ours)
         self._ready = asyncio.get_running_loop().create_future()
@@ -146,6 +149,9 @@ class WorkerProcess:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._memory >= 0:
+            os.close(self._memory)
+            self._memory = -1
 
     async def _call_off(self, call_id: int, answer: asyncio.Future[Msg]) -> None:
         if self._dead.is_set():
@@ -176,6 +182,8 @@ class WorkerProcess:
             return  # the process ended; `_reap` says how
         except QedgeError as error:
             _LOG.warning("worker.killed", worker=self._spec.name, pid=self.pid, reason=str(error))
+            # Named before the callers hear of it, so that nobody takes the process for one that goes on.
+            self._kill_reason = self._kill_reason or "bad answer"
             self._fail_all(error)
             await self.kill("bad answer")
 
@@ -188,13 +196,30 @@ class WorkerProcess:
         elif frame.kind is Kind.READY and self._ready is not None and not self._ready.done():
             self._ready.set_result(None)
         elif frame.kind is Kind.RESULT:
-            waiting = self._waiting.get(frame.id)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(frame.msg)
+            self._deliver(frame.id, frame.msg)
+        elif frame.kind is Kind.PARCEL and isinstance(frame.body, int) and 0 < frame.body <= MAX_FRAME_BYTES:
+            # Reading and decoding much takes longer than the loop can wait.
+            result = await asyncio.to_thread(self._read_parcel, frame.body)
+            await self._send(Frame(Kind.TAKEN))
+            self._deliver(frame.id, result)
         elif frame.kind is Kind.ERROR:
             self._take_error(frame)
         else:
             raise QedgeError("worker.bad_answer", f"The worker {self._spec.name} sent a frame that makes no sense.")
+
+    def _read_parcel(self, length: int) -> Msg:
+        data = bytearray()
+        while len(data) < length:
+            part = os.pread(self._memory, length - len(data), len(data))
+            if not part:
+                raise QedgeError("worker.bad_answer", f"The worker {self._spec.name} left an answer unfinished.")
+            data += part
+        return decode_body(bytes(data))
+
+    def _deliver(self, call_id: int, result: Msg) -> None:
+        waiting = self._waiting.get(call_id)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(result)
 
     def _take_error(self, frame: Frame) -> None:
         error = _error_of(frame)

@@ -70,7 +70,9 @@ class FaultyQpu(_Base):
 
     @classmethod
     def describe(cls) -> DriverInfo:
-        return DriverInfo("faulty_qpu", DriverKind.QPU, "1", "Misbehaves.", settings_schema(QpuSettings), simulated=True)
+        return DriverInfo(
+            "faulty_qpu", DriverKind.QPU, "1", "Misbehaves.", settings_schema(QpuSettings), simulated=True
+        )
 
     def qpu_properties(self) -> QpuProperties:
         return QpuProperties("faulty", 30, DeviceStatus.IDLE)
@@ -130,7 +132,9 @@ class FaultyQrng(_Base):
 
     @classmethod
     def describe(cls) -> DriverInfo:
-        return DriverInfo("faulty_qrng", DriverKind.QRNG, "1", "Misbehaves.", settings_schema(QrngSettings), simulated=True)
+        return DriverInfo(
+            "faulty_qrng", DriverKind.QRNG, "1", "Misbehaves.", settings_schema(QrngSettings), simulated=True
+        )
 
     def reconfigure(self, settings: QrngSettings) -> None:
         self.settings = settings

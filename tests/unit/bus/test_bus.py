@@ -76,7 +76,7 @@ async def running(bus: Bus, *, connected: bool = True) -> AsyncIterator[asyncio.
 async def until(condition: Callable[[], object]) -> None:
     """Wait until something holds."""
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - a condition of any kind has no event to wait for
+        while not condition():
             await asyncio.sleep(0.005)
 
 

@@ -110,7 +110,7 @@ async def running(service: MeshService) -> AsyncIterator[None]:
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - a condition of any kind has no event to wait for
+        while not condition():
             await asyncio.sleep(0.005)
 
 

@@ -1,0 +1,54 @@
+"""Targets that misbehave on demand, imported by worker processes of the tests."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+
+from qedge.base.errors import QedgeError
+from qedge.workers.host import HostLink
+from qedge.workers.model import Msg
+
+
+class Target:
+    """Does what its method says."""
+
+    def __init__(self, _init: Mapping[str, object], link: HostLink) -> None:
+        self.link = link
+
+    def handle(self, method: str, args: Mapping[str, object]) -> Msg:
+        number = args.get("number", 0)
+        assert isinstance(number, int)
+        if method == "echo":
+            return {"number": number}
+        if method == "big":
+            return b"\xa5" * number
+        if method == "random":
+            return self.link.random_bytes(number)
+        if method == "sleep":
+            time.sleep(number)
+        if method == "wait_for_cancel":
+            while not self.link.cancelled():
+                time.sleep(0.005)
+            return "cancelled"
+        if method == "die":
+            os._exit(number)
+        if method == "hog":
+            return len(bytes(number << 20))
+        if method == "refuse":
+            raise QedgeError("circuit.syntax", "No.", fix="Write it anew.", line=3)
+        if method == "garbage":
+            os.write(3 if number == 0 else number, b"\xff" * 64)
+        if method == "noise":
+            os.write(1, b"x" * 100_000 + b"\n")
+        if method == "descriptors":
+            return len(os.listdir("/proc/self/fd"))
+        return None
+
+
+class Broken:
+    """Cannot be made."""
+
+    def __init__(self, _init: Mapping[str, object], _link: HostLink) -> None:
+        raise QedgeError("driver.bad_settings", "Never with these settings.", fix="Use others.")
