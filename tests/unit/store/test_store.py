@@ -1,0 +1,113 @@
+"""The database: locked, durable, migrated, and honest about a full disk."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from qedge.base.errors import QedgeError
+from qedge.base.metrics import Metrics
+from qedge.store.schema import APPLICATION_ID, VERSION
+from qedge.store.store import RESERVE_BYTES, Store
+
+OLD = Path(__file__).parent / "databases"
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    """An open, empty store."""
+    made = Store(tmp_path / "q.sqlite3", metrics=Metrics())
+    yield made
+    made.close()
+
+
+def _code(path: Path) -> str:
+    with pytest.raises(QedgeError) as error:
+        Store(path, metrics=Metrics())
+    return error.value.code
+
+
+def _write_foreign(path: Path, *statements: str) -> None:
+    connection = sqlite3.connect(path)
+    for statement in statements:
+        connection.execute(statement)
+    connection.close()
+
+
+async def test_only_the_owner_may_read_it_and_a_reserve_is_kept(store: Store, tmp_path: Path) -> None:
+    assert stat.S_IMODE((tmp_path / "q.sqlite3").stat().st_mode) == 0o600
+    assert (tmp_path / "q.reserve").stat().st_size == RESERVE_BYTES
+    await store.set_meta("a", "1")
+
+
+async def test_a_second_daemon_on_the_same_file_is_refused(store: Store, tmp_path: Path) -> None:
+    assert _code(tmp_path / "q.sqlite3") == "start.already_running"
+    await store.set_meta("still", "works")
+
+
+async def test_small_values_survive_a_reopening(tmp_path: Path) -> None:
+    for value in ("1", "2"):
+        store = Store(tmp_path / "q.sqlite3", metrics=Metrics())
+        await store.set_meta("k", value)
+        store.close()
+    store = Store(tmp_path / "q.sqlite3", metrics=Metrics())
+    assert await store.get_meta("k") == "2"
+    assert await store.get_meta("absent", "default") == "default"
+    store.close()
+
+
+async def test_a_transaction_that_raises_changes_nothing(store: Store) -> None:
+    def half(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO meta VALUES ('x', '1')")
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await store.write(half)
+    assert await store.get_meta("x") == ""
+
+
+def test_a_database_of_somebody_else_or_of_the_future_is_left_alone(tmp_path: Path) -> None:
+    foreign, future, text = tmp_path / "f.sqlite3", tmp_path / "n.sqlite3", tmp_path / "t.sqlite3"
+    _write_foreign(foreign, "CREATE TABLE theirs (x)")
+    assert _code(foreign) == "store.unavailable"
+    _write_foreign(future, f"PRAGMA application_id = {APPLICATION_ID}", f"PRAGMA user_version = {VERSION + 1}")
+    assert _code(future) == "store.too_new"
+    text.write_text("this is no database at all, but it is long enough to look at\n" * 20)
+    assert _code(text) == "store.unavailable"
+
+
+async def test_a_full_disk_refuses_new_work_lets_accepted_work_end_and_recovers(store: Store, tmp_path: Path) -> None:
+    def blow_up(connection: sqlite3.Connection) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(QedgeError) as error:
+        await store.write(blow_up)
+    assert error.value.code == "store.disk_full"
+    assert store.disk_full
+    assert not (tmp_path / "q.reserve").exists()
+    blocker = tmp_path / "q.reserve"
+    blocker.mkdir()  # no room for the reserve, as it were
+    with pytest.raises(QedgeError) as error:
+        await store.set_meta("new", "1")
+    assert error.value.code == "store.disk_full"
+    await store.write(lambda connection: connection.execute("INSERT INTO meta VALUES ('old', '1')"), accepted=True)
+    assert store.disk_full
+    blocker.rmdir()
+    await store.set_meta("new", "1")
+    assert not store.disk_full
+    assert await store.get_meta("old") == "1"
+
+
+@pytest.mark.parametrize("path", sorted(OLD.glob("v*.sqlite3")), ids=lambda path: path.name)
+async def test_databases_of_earlier_versions_open_with_all_their_rows(path: Path, tmp_path: Path) -> None:
+    copy = tmp_path / path.name
+    copy.write_bytes(path.read_bytes())
+    store = Store(copy, metrics=Metrics())
+    assert await store.get_meta("golden") == path.stem
+    rows = await store.read(lambda connection: connection.execute("SELECT count(*) FROM jobs").fetchone()[0])
+    assert rows == 1
+    store.close()
