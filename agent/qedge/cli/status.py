@@ -83,7 +83,8 @@ def _head(status: NodeStatus, terminal: Terminal) -> Iterator[str]:
     for reason in status.not_ready:
         yield "  " + terminal.bad(f"waiting for {clean(reason)}")
     bus = "connected" if status.bus.connected else terminal.bad("not connected")
-    yield f"broker   {bus}, {clean(status.bus.kind)} at {clean(status.bus.broker)}"
+    why = f": {clean(status.bus.error)}" if status.bus.error and not status.bus.connected else ""
+    yield f"broker   {bus}, {clean(status.bus.kind)} at {clean(status.bus.broker)}{why}"
     entropy = status.entropy
     health = paint_state("healthy" if entropy.healthy else "failed", terminal)
     label = f"{clean(entropy.source)} {health}{' (simulated)' if entropy.simulated else ''}"

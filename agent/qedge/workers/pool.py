@@ -240,5 +240,5 @@ class WorkerPool:
         slot.state = WORKER_STATES.next(slot.state, event)
         up = slot.state in (WorkerState.READY, WorkerState.BUSY)
         self._metrics.set("qedge_worker_up", 1.0 if up else 0.0, (slot.name,))
-        if event not in (WorkerEvent.CALLED, WorkerEvent.ANSWERED):
+        if event not in (WorkerEvent.CALLED, WorkerEvent.ANSWERED, WorkerEvent.STOPPED):
             self._on_change()
