@@ -177,7 +177,8 @@ class DriverService:
                 await worker.call("warm", {}, deadline_s=self._workers.start_timeout_s)
             properties = await worker.call("properties", {}, deadline_s=deadline_s)
         except QedgeError as error:
-            self._set_operating(OperatingState.DOWN, str(error), error.code)
+            if not self._pool.is_up:  # a spare that does not open takes nothing away
+                self._set_operating(OperatingState.DOWN, str(error), error.code)
             raise
         self._properties = _facts(properties)
         self._set_operating(OperatingState.UP, "")
