@@ -32,6 +32,23 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX jobs_by_state ON jobs (state, submitted_utc_ns)",
         "CREATE INDEX jobs_by_end ON jobs (ended_utc_ns) WHERE ended_utc_ns > 0",
     ),
+    (
+        # One row per identity: `state` is `current` or `pending` (a key that waits for its certificate).
+        """CREATE TABLE identities (
+            state TEXT PRIMARY KEY,
+            fleet TEXT NOT NULL,
+            node TEXT NOT NULL,
+            standalone INTEGER NOT NULL,
+            algorithm TEXT NOT NULL,
+            seed BLOB NOT NULL,
+            membership BLOB NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE TABLE revocations (fleet TEXT PRIMARY KEY, serial INTEGER NOT NULL, message BLOB NOT NULL) STRICT,"
+        " WITHOUT ROWID",
+        # `wanted_node` is what the submission asked for; `runner` the node that has the job now, '' for this one.
+        "ALTER TABLE jobs ADD COLUMN wanted_node TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE jobs ADD COLUMN runner TEXT NOT NULL DEFAULT ''",
+    ),
 )
 
 VERSION: Final = len(MIGRATIONS)

@@ -33,7 +33,8 @@ class JobSubmission(
 
     `program` is OpenQASM text; `shots` how often it runs; `seed` makes a simulator repeat itself (chosen by the node
     where absent, and reported); `qpu` names a driver instance (empty: any); `deadline_s` is counted from acceptance;
-    `client_key` makes repeated submissions one job; `dry_run` only parses and estimates.
+    `client_key` makes repeated submissions one job; `dry_run` only parses and estimates; `node` names the node that
+    runs it (empty: the one that accepted it, `any`: whichever can).
     """
 
     program: str
@@ -45,6 +46,7 @@ class JobSubmission(
     client_key: Annotated[str, msgspec.Meta(max_length=64)] = ""
     tags: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=64)], ...], msgspec.Meta(max_length=16)] = ()
     dry_run: bool = False
+    node: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{0,36}\Z")] = ""
 
 
 class Register(msgspec.Struct, frozen=True):
@@ -101,6 +103,8 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type",
     estimate: JobEstimate | None = None
     result: JobResult | None = None
     error: Problem | None = None
+    node: str = ""
+    """Node that runs or ran it; empty: the one that answers."""
 
 
 class JobList(msgspec.Struct, frozen=True, tag_field="type", tag="job-list/1"):

@@ -33,7 +33,10 @@ class NodeState(StrEnum):
 class Birth(msgspec.Struct, frozen=True, tag_field="type", tag="birth/1"):
     """A node introduces itself. `epoch` grows with every start, so that an old message never hides a newer one.
 
-    `state` is one of `NodeState`; a reader takes any it does not know for `lost`.
+    `state` is one of `NodeState`; a reader takes any it does not know for `lost`. `instance` is random for each start:
+    two instances that speak at once under one name share an identity, which is a fault. Heartbeat `k` of this birth
+    is due `k × pulse_ms` after it and shows the element of a hash chain that leads to `pulse_anchor` in `k` steps
+    (`qedge.mesh.pulse`); the chain has `pulse_count` elements.
     """
 
     fleet: Name
@@ -44,7 +47,68 @@ class Birth(msgspec.Struct, frozen=True, tag_field="type", tag="birth/1"):
     utc_ns: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     standalone: bool
     state: Short
+    instance: Annotated[bytes, msgspec.Meta(max_length=16)] = b""
+    pulse_ms: Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] = 0
+    pulse_anchor: Annotated[bytes, msgspec.Meta(max_length=32)] = b""
+    pulse_count: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 0
+    revocation_serial: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
     capabilities: Annotated[tuple[Capability, ...], msgspec.Meta(max_length=64)] = ()
+
+
+class Pulse(msgspec.Struct, frozen=True, tag_field="type", tag="pulse/1"):
+    """A heartbeat: element number `index` of the hash chain that the birth of `epoch` and `instance` committed to."""
+
+    epoch: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    instance: Annotated[bytes, msgspec.Meta(max_length=16)]
+    index: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+    element: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+
+
+class PeerState(StrEnum):
+    """What a node holds of a peer. `SUSPECT` is being asked; `DUPLICATE`: two boxes speak under its name at once."""
+
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    DEAD = "dead"
+    LEFT = "left"
+    REVOKED = "revoked"
+    DUPLICATE = "duplicate"
+
+
+class SessionView(msgspec.Struct, frozen=True):
+    """The sealed session with a peer. `path` is `mqtt` or `direct`; `extra_key`: a key of another source is mixed in."""
+
+    state: str = "none"
+    suite: int = 0
+    group: str = ""
+    path: str = ""
+    extra_key: bool = False
+    opened_utc_ns: int = 0
+
+
+class PeerView(msgspec.Struct, frozen=True, tag_field="type", tag="peer/1"):
+    """A peer as this node knows it. `heard_s`: seconds since its last sign of life; `own`: it is this node itself."""
+
+    node: str
+    state: PeerState
+    own: bool = False
+    version: str = ""
+    epoch: int = 0
+    boot_id: str = ""
+    key_id: str = ""
+    since_utc_ns: int = 0
+    heard_s: float = -1.0
+    pulse_s: float = 0.0
+    certificate_until_utc_ns: int = 0
+    capabilities: tuple[Capability, ...] = ()
+    session: SessionView = SessionView()
+
+
+class PeerList(msgspec.Struct, frozen=True, tag_field="type", tag="peer-list/1"):
+    """All members of the fleet that this node knows, itself included."""
+
+    fleet: str
+    peers: tuple[PeerView, ...]
 
 
 class Ping(msgspec.Struct, frozen=True, tag_field="type", tag="mesh-ping/1"):
