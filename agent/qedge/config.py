@@ -24,7 +24,7 @@ from qedge.base.settings import MAX_FAULTS, Fault, KeyPath, check, show
 from qedge.bus.config import BusConfig
 from qedge.engine.config import EngineConfig
 from qedge.entropy.config import EntropyConfig
-from qedge.mesh.config import HostConfig
+from qedge.mesh.config import HostConfig, MeshConfig
 from qedge.qkd.config import LinkConfig
 from qedge.web.config import WebConfig
 from qedge.workers.config import DriverConfig, WorkersConfig
@@ -98,6 +98,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine: EngineConfig = EngineConfig()
     entropy: EntropyConfig = EntropyConfig()
     host: HostConfig = HostConfig()
+    mesh: MeshConfig = MeshConfig()
     workers: WorkersConfig = WorkersConfig()
     drivers: Annotated[dict[InstanceName, DriverConfig], msgspec.Meta(max_length=MAX_DRIVERS)] = {}
     qkd: QkdConfig = QkdConfig()
@@ -111,6 +112,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "engine": EngineConfig,
     "entropy": EntropyConfig,
     "host": HostConfig,
+    "mesh": MeshConfig,
     "workers": WorkersConfig,
     "drivers.NAME": DriverConfig,
     "qkd.links.NAME": LinkConfig,

@@ -1,4 +1,4 @@
-"""Settings of host health."""
+"""Settings of host health and of the membership in the fleet."""
 
 from __future__ import annotations
 
@@ -37,3 +37,44 @@ class HostConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clock_step_s: Annotated[
         float, msgspec.Meta(description="A jump of the wall clock by more than this is reported.", ge=0.05, le=3600)
     ] = 0.5
+
+
+class MeshConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[mesh]`: how the nodes of a fleet watch and reach each other."""
+
+    pulse_s: Annotated[
+        float,
+        msgspec.Meta(
+            description="Time between two heartbeats in a small fleet; it doubles as the fleet grows, up to 64 times.",
+            ge=0.1,
+            le=25.6,
+        ),
+    ] = 0.4
+    suspect_periods: Annotated[
+        float,
+        msgspec.Meta(
+            description="Silence of a peer, in its heartbeat periods, after which it is asked.", ge=1.1, le=20
+        ),
+    ] = 2.2
+    dead_periods: Annotated[
+        float,
+        msgspec.Meta(description="Silence of a peer, in its heartbeat periods, after which it is dead.", ge=1.5, le=60),
+    ] = 3.2
+    margin_s: Annotated[
+        float,
+        msgspec.Meta(description="Delay of the network that is added to both kinds of silence.", ge=0, le=60),
+    ] = 0.2
+    forget_s: Annotated[
+        float, msgspec.Meta(description="A peer that is dead or has left is forgotten after this time.", ge=60, le=1e7)
+    ] = 86400.0
+    max_peers: Annotated[
+        int, msgspec.Meta(description="Nodes of the fleet that are remembered at most.", ge=1, le=65536)
+    ] = 4096
+    listen: Annotated[
+        str,
+        msgspec.Meta(
+            description="Address of the direct channel between nodes: auto, off, or HOST:PORT.",
+            pattern=r"^(auto|off|\S{1,255}:[0-9]{1,5})\Z",
+            title="auto, off, or HOST:PORT",
+        ),
+    ] = "auto"
