@@ -29,9 +29,13 @@ OVERHEAD_BYTES = HEADER_BYTES + TAG_BYTES
 
 
 class Suite(IntEnum):
-    """AEAD of a session; the number is bound into every frame."""
+    """AEAD of a session; the number, that of the session's suite, is bound into every frame.
+
+    Suites 1 and 2 differ in their key establishment, which stands elsewhere.
+    """
 
     AES_256_GCM = 1
+    AES_256_GCM_CATEGORY_5 = 2
     CHACHA20_POLY1305 = 3
 
 
@@ -93,7 +97,7 @@ class _Session:
     def __init__(self, suite: Suite, key: bytes, iv: bytes, key_id: int) -> None:
         if len(key) != KEY_BYTES or len(iv) != IV_BYTES or not 0 <= key_id < 2**32:
             raise ValueError("a session needs a 32-byte key, a 12-byte IV and a 32-bit key id")
-        self._aead = AESGCM(key) if suite is Suite.AES_256_GCM else ChaCha20Poly1305(key)
+        self._aead = ChaCha20Poly1305(key) if suite is Suite.CHACHA20_POLY1305 else AESGCM(key)
         self._iv = int.from_bytes(iv, "big")
         self._suite = bytes([suite])
         self._key_id = key_id

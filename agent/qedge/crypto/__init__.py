@@ -1,0 +1,1 @@
+"""Algorithms, identities, signed envelopes, handshakes and the keys of sessions."""
