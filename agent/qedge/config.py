@@ -22,6 +22,8 @@ from qedge.base.layered_toml import LayeredToml, Origin, read_layers
 from qedge.base.log import LogConfig
 from qedge.base.settings import MAX_FAULTS, Fault, KeyPath, check, show
 from qedge.bus.config import BusConfig
+from qedge.crypto.config import CryptoConfig
+from qedge.crypto.policy import check_policy
 from qedge.engine.config import EngineConfig
 from qedge.entropy.config import EntropyConfig
 from qedge.mesh.config import HostConfig, MeshConfig
@@ -95,6 +97,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log: LogConfig = LogConfig()
     http: WebConfig = WebConfig()
     broker: BusConfig = BusConfig()
+    crypto: CryptoConfig = CryptoConfig()
     engine: EngineConfig = EngineConfig()
     entropy: EntropyConfig = EntropyConfig()
     host: HostConfig = HostConfig()
@@ -109,6 +112,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "log": LogConfig,
     "http": WebConfig,
     "broker": BusConfig,
+    "crypto": CryptoConfig,
     "engine": EngineConfig,
     "entropy": EntropyConfig,
     "host": HostConfig,
@@ -324,7 +328,11 @@ def _without(values: Mapping[str, object], faults: Sequence[Fault]) -> dict[str,
 
 
 def _check_references(config: AgentConfig, values: Mapping[str, object]) -> Iterator[Fault]:
-    """Find names of drivers that no `[drivers.NAME]` has; `values` names also those that have faults of their own."""
+    """Find names of drivers that no `[drivers.NAME]` has, and of algorithms that may not be used.
+
+    `values` names also those drivers that have faults of their own.
+    """
+    yield from check_policy(config.crypto)
     named: list[tuple[KeyPath, str]] = []
     entropy = values.get("entropy")
     if isinstance(entropy, Mapping) and isinstance(source := entropy.get("source"), str):

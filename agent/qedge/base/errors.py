@@ -95,7 +95,9 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "auth.bad_key": _remote(400, "A key is malformed, or of an algorithm that identities do not use.", Exit.DATA),
     "auth.bad_signature": _remote(401, "A signature is not good.", Exit.NO_PERMISSION),
     "auth.bad_request": _remote(400, "A signing request is malformed.", Exit.DATA),
-    "auth.untrusted": _remote(401, "A certificate does not lead to the fleet's anchor, or is not valid now.", Exit.NO_PERMISSION),
+    "auth.untrusted": _remote(
+        401, "A certificate does not lead to the fleet's anchor, or is not valid now.", Exit.NO_PERMISSION
+    ),
     "auth.revoked": _remote(401, "A key was revoked by the fleet's authority.", Exit.NO_PERMISSION),
     "auth.unsigned": _remote(401, "A message that must be signed is not.", Exit.NO_PERMISSION),
     # peers
@@ -104,6 +106,12 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "peer.timeout": _local(504, "The peer did not answer before the deadline.", Exit.TEMPORARY),
     "peer.busy": _local(503, "The peer answers too many questions already.", Exit.TEMPORARY),
     "peer.not_offered": _remote(501, "The peer does not answer this kind of question.", Exit.UNAVAILABLE),
+    # algorithms
+    "crypto.refused_algorithm": _remote(400, "An algorithm that is never used here was named.", Exit.CONFIG),
+    "crypto.unavailable_algorithm": _remote(
+        501, "An algorithm that is not standardized yet, or experimental and not asked for, was named.", Exit.CONFIG
+    ),
+    "crypto.unknown_algorithm": _remote(400, "No algorithm has this name.", Exit.CONFIG),
     # workers and drivers
     "worker.unavailable": _local(503, "The worker is not running; it is being restarted.", Exit.TEMPORARY),
     "worker.crashed": _local(502, "The worker died while it ran the request.", Exit.SOFTWARE),

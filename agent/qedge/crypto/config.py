@@ -1,0 +1,44 @@
+"""Settings of cryptography: which algorithms sessions may use."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+AlgorithmName = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=64, title="the name of an algorithm; `qedge crypto list` shows them")
+]
+_MAX_NAMES = 32
+
+
+class CryptoConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[crypto]`: which algorithms sessions between nodes may use."""
+
+    floor: Annotated[
+        Literal[3, 5],
+        msgspec.Meta(description="Lowest NIST security category that a session may have; 5 costs more time."),
+    ] = 3
+    key_exchange: Annotated[
+        tuple[AlgorithmName, ...],
+        msgspec.Meta(description="Key exchanges that a session may use.", min_length=1, max_length=_MAX_NAMES),
+    ] = ("mlkem768-x25519", "mlkem1024-p384")
+    signatures: Annotated[
+        tuple[AlgorithmName, ...],
+        msgspec.Meta(description="Signatures that a session may use.", min_length=1, max_length=_MAX_NAMES),
+    ] = ("ml-dsa-44", "ml-dsa-65", "ml-dsa-87")
+    ciphers: Annotated[
+        tuple[AlgorithmName, ...],
+        msgspec.Meta(description="Ciphers that a session may use.", min_length=1, max_length=_MAX_NAMES),
+    ] = ("aes-256-gcm", "chacha20-poly1305")
+    experimental: Annotated[
+        bool,
+        msgspec.Meta(description="Whether algorithms of status `experimental` may be named; never used by default."),
+    ] = False
+    extra_key: Annotated[
+        Literal["off", "prefer", "require"],
+        msgspec.Meta(
+            description="A key of another source, QKD for instance, mixed into sessions: `off`, `prefer` where there "
+            "is one, `require`: no session without."
+        ),
+    ] = "prefer"
