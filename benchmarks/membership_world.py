@@ -13,8 +13,8 @@ from tests.world.world import Network, World
 class WorldReport:
     """What one run shows; seconds of virtual time, messages a minute for one node (heartbeats, births, probes).
 
-    `converged_s`: from the first start to every node seeing all others alive; `islands_s` and `healed_s`: the same after
-    a cut into two islands (each sees exactly itself) and after its end; `received_max`: of the node that receives most.
+    `converged_s`: from the first start to every node seeing all others alive; `islands_s`, `healed_s`: the same after a
+    cut into two islands (each sees exactly itself) and after its end; `received_max`: of the node that receives most.
     """
 
     nodes: int
@@ -30,7 +30,7 @@ class WorldReport:
 
 
 def converge(nodes: int, seed: int, loss: float = 0.0, cut_s: float = 30.0) -> WorldReport:
-    """Start `nodes` nodes within one second, let them agree, cut the fleet in two for `cut_s` or longer, and heal it."""
+    """Start `nodes` nodes within one second, let them agree, cut the fleet in two for `cut_s` at least, and heal."""
     gc.collect()
     gc.disable()
     try:

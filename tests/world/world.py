@@ -418,4 +418,5 @@ class World:
     def _reconnect(self, node: Node, broker: Broker) -> None:
         if node.up and node.broker is None and node.birth is not None:
             self._subscribe(node, broker)
-            self.publish_birth(node, node.birth)
+            # A new birth shows that the node lives now; the old one would show that it once did.
+            node.announce()
