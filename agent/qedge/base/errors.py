@@ -112,6 +112,7 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
         501, "An algorithm that is not standardized yet, or experimental and not asked for, was named.", Exit.CONFIG
     ),
     "crypto.unknown_algorithm": _remote(400, "No algorithm has this name.", Exit.CONFIG),
+    "crypto.test_failed": _local(500, "An algorithm failed its self test.", Exit.SOFTWARE),
     # workers and drivers
     "worker.unavailable": _local(503, "The worker is not running; it is being restarted.", Exit.TEMPORARY),
     "worker.crashed": _local(502, "The worker died while it ran the request.", Exit.SOFTWARE),

@@ -61,6 +61,17 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_bus_messages_total": MetricSpec(Kind.COUNTER, "MQTT messages.", ("direction",)),
     "qedge_bus_rejected_total": MetricSpec(Kind.COUNTER, "MQTT messages that had no effect.", ("reason",)),
     "qedge_bus_queue_messages": MetricSpec(Kind.GAUGE, "MQTT messages that wait to be handled."),
+    "qedge_peers": MetricSpec(Kind.GAUGE, "Peers by what this node holds of them.", ("state",)),
+    "qedge_duplicate_identity_total": MetricSpec(Kind.COUNTER, "Times another box spoke under this node's name."),
+    "qedge_sessions_open": MetricSpec(Kind.GAUGE, "Sealed sessions with peers."),
+    "qedge_sessions_opened_total": MetricSpec(Kind.COUNTER, "Sealed sessions opened.", ("suite", "extra_key")),
+    "qedge_sessions_failed_total": MetricSpec(Kind.COUNTER, "Sessions wanted here and not had.", ("reason",)),
+    "qedge_session_setup_seconds": MetricSpec(Kind.HISTOGRAM, "Time of a handshake.", (), _LATENCY_S),
+    "qedge_handshakes_failed_total": MetricSpec(
+        Kind.COUNTER, "Handshakes that failed, also those of others.", ("reason",)
+    ),
+    "qedge_direct_open": MetricSpec(Kind.GAUGE, "Direct channels to peers."),
+    "qedge_direct_refused_total": MetricSpec(Kind.COUNTER, "Connections to the direct channel that had no session."),
     "qedge_store_write_seconds": MetricSpec(Kind.HISTOGRAM, "Time of a database write.", (), _LATENCY_S),
     "qedge_store_failures_total": MetricSpec(Kind.COUNTER, "Database writes that failed.", ("reason",)),
     "qedge_http_requests_total": MetricSpec(Kind.COUNTER, "HTTP requests.", ("route", "status")),

@@ -59,7 +59,7 @@ Locate = Callable[[], Endpoint | None]
 
 @dataclass(frozen=True, slots=True)
 class LastWill:
-    """Published by the broker, retained, when the connection is lost and does not come back within `delay_s`."""
+    """Published by the broker when the connection is lost and does not come back within `delay_s`."""
 
     topic: str
     payload: bytes

@@ -337,4 +337,4 @@ def _will(will: LastWill | None) -> aiomqtt.Will | None:
         return None
     properties = _properties(PacketTypes.WILLMESSAGE)
     properties.WillDelayInterval = will.delay_s
-    return aiomqtt.Will(will.topic, will.payload, qos=1, retain=True, properties=properties)
+    return aiomqtt.Will(will.topic, will.payload, qos=1, retain=False, properties=properties)

@@ -90,6 +90,12 @@ class Bus:
         return self._connected
 
     @property
+    def broker_host(self) -> str:
+        """Host of the broker; empty where it is not known yet."""
+        endpoint = self._endpoint or self._locate()
+        return endpoint.host if endpoint is not None else ""
+
+    @property
     def progress_ns(self) -> int:
         """When the message pump last moved (boot-time clock); it also moves while no broker is there."""
         return self._inbox.progress_ns
@@ -128,6 +134,15 @@ class Bus:
     ) -> None:
         """Publish; QoS 1 returns once the broker has it. Raises `bus.unavailable`, `bus.timeout`, `bus.too_large`."""
         await self._send(topic, payload, qos=qos, retain=retain, expiry_s=expiry_s, deadline_s=deadline_s)
+
+    def post(self, topic: str, payload: bytes, *, expiry_s: int) -> None:
+        """Publish at QoS 1 without waiting for the broker; raises `bus.unavailable`, `bus.too_large`."""
+        client = self._client_for(payload)
+        try:
+            client.post(topic, payload, qos=1, retain=False, properties=publish_properties(expiry_s=expiry_s))
+        except MqttError as error:
+            raise _not_taken(error) from error
+        self._metrics.add("qedge_bus_messages_total", ("out",))
 
     def respond(self, request: Incoming, payload: bytes) -> None:
         """Answer a request where its sender said how, at QoS 1 but without waiting: who asked notices a lost answer.

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509 import Certificate, load_der_x509_certificate
 from OpenSSL import SSL, crypto
 from OpenSSL._util import lib as openssl
+from OpenSSL.SSL import _NoOverlappingProtocols as NoOverlap
 
 from qedge.base.errors import QedgeError
 from qedge.crypto.keys import SigningKey
@@ -37,7 +38,13 @@ _NO_AUTO_CHAIN: Final = 0x8
 """SSL_MODE_NO_AUTO_CHAIN: the root is known to the other side, so it is not sent."""
 
 _CATEGORY: Final = {"ml-dsa-44": 2, "ml-dsa-65": 3, "ml-dsa-87": 5}
-_REFUSALS: Final = ("no suitable key share", "no shared group", "no application protocol", "no suitable signature", "handshake failure")
+_REFUSALS: Final = (
+    "no suitable key share",
+    "no shared group",
+    "no application protocol",
+    "no suitable signature",
+    "handshake failure",
+)
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _TERMS: Final = msgspec.msgpack.Decoder(Terms)
 
@@ -108,9 +115,12 @@ class HandshakeContexts:
         for issuer in self._chain[1:]:
             context.add_extra_chain_cert(issuer)
 
-    def _choose_suite(self, _connection: SSL.Connection, offered: list[bytes]) -> object:
+    def _choose_suite(self, _connection: SSL.Connection, offered: list[bytes]) -> bytes | NoOverlap:
         usable = {suite.alpn for suite in self.suites}
-        return next((each for each in offered if each in usable), SSL.NO_OVERLAPPING_PROTOCOLS)
+        for each in offered:
+            if each in usable:
+                return each
+        return SSL.NO_OVERLAPPING_PROTOCOLS
 
 
 AnswerTerms = Callable[[Member, Terms], Terms]
@@ -194,7 +204,8 @@ class Handshake:
         group = self._connection.get_group_name() or ""
         if suite is None or group.lower() != suite.group.lower():
             raise QedgeError(
-                "crypto.refused_algorithm", f"The peer wants {alpn.decode(errors='replace') or 'no suite'} with {group}."
+                "crypto.refused_algorithm",
+                f"The peer wants {alpn.decode(errors='replace') or 'no suite'} with {group}.",
             )
         chain: list[Certificate] | None = self._connection.get_verified_chain(as_cryptography=True)
         if not chain:
@@ -227,8 +238,8 @@ class Handshake:
         return terms
 
     def _conclude(self, theirs: Terms) -> None:
-        assert self._member is not None
-        assert self._suite is not None
+        if self._member is None or self._suite is None:
+            raise QedgeError("session.failed", "The peer was not checked.")
         if isinstance(self._terms, Terms):
             own = self._terms
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -16,18 +17,19 @@ SEED_BYTES: Final = 32
 MAX_CONTEXT_BYTES: Final = 64
 KEY_ID_BYTES: Final = 16
 
-_PRIVATE: Final = {
+LibraryPublicKey = mldsa.MLDSA44PublicKey | mldsa.MLDSA65PublicKey | mldsa.MLDSA87PublicKey
+LibraryPrivateKey = mldsa.MLDSA44PrivateKey | mldsa.MLDSA65PrivateKey | mldsa.MLDSA87PrivateKey
+
+_PRIVATE: Final[Mapping[str, type[LibraryPrivateKey]]] = {
     "ml-dsa-44": mldsa.MLDSA44PrivateKey,
     "ml-dsa-65": mldsa.MLDSA65PrivateKey,
     "ml-dsa-87": mldsa.MLDSA87PrivateKey,
 }
-_PUBLIC: Final = {
+_PUBLIC: Final[Mapping[type[LibraryPublicKey], str]] = {
     mldsa.MLDSA44PublicKey: "ml-dsa-44",
     mldsa.MLDSA65PublicKey: "ml-dsa-65",
     mldsa.MLDSA87PublicKey: "ml-dsa-87",
 }
-LibraryPublicKey = mldsa.MLDSA44PublicKey | mldsa.MLDSA65PublicKey | mldsa.MLDSA87PublicKey
-LibraryPrivateKey = mldsa.MLDSA44PrivateKey | mldsa.MLDSA65PrivateKey | mldsa.MLDSA87PrivateKey
 
 
 class PublicKey:
@@ -35,11 +37,9 @@ class PublicKey:
 
     def __init__(self, key: object) -> None:
         """Take a key of the library; raises `auth.bad_key` for one that is not ML-DSA."""
-        for kind, name in _PUBLIC.items():
-            if isinstance(key, kind):
-                self.library: LibraryPublicKey = key
-                self.algorithm = name
-                break
+        if isinstance(key, (mldsa.MLDSA44PublicKey, mldsa.MLDSA65PublicKey, mldsa.MLDSA87PublicKey)):
+            self.library: LibraryPublicKey = key
+            self.algorithm = next(name for kind, name in _PUBLIC.items() if isinstance(key, kind))
         else:
             raise QedgeError("auth.bad_key", "The key is not of ML-DSA.", fix="Identities use ml-dsa-65 or ml-dsa-87.")
         self.der = self.library.public_bytes(

@@ -1,7 +1,7 @@
 """Keys of a sealed session between two nodes, from the secret that their TLS handshake exported.
 
-    root(0)      = HKDF-Extract(salt = extra key, or zeros; IKM = exported secret)         RFC 5869; the idea of RFC 8784
-    root(e+1)    = HKDF-Expand(root(e), "qedge/v1 next" ‖ context)                         forward secrecy inside a session
+    root(0)      = HKDF-Extract(salt = extra key, or zeros; IKM = exported secret)    RFC 5869; the idea of RFC 8784
+    root(e+1)    = HKDF-Expand(root(e), "qedge/v1 next" ‖ context)                    forward secrecy within a session
     key, iv, id  = HKDF-Expand(root(e), "qedge/v1 key" | "… iv" | "… id" ‖ context ‖ e ‖ direction)
 
 The context holds suite, session, channel, whether an extra key was mixed in and which one, each with its length before

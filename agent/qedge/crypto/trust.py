@@ -189,4 +189,6 @@ def _utc_ns(moment: datetime) -> int:
 
 
 def _untrusted(why: str) -> QedgeError:
-    return QedgeError("auth.untrusted", f"A certificate is not believed: {why}.", fix="Was the box enrolled in this fleet?")
+    return QedgeError(
+        "auth.untrusted", f"A certificate is not believed: {why}.", fix="Was the box enrolled in this fleet?"
+    )

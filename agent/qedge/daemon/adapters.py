@@ -77,6 +77,25 @@ class QrngSource(NamedDriver):
         return RawSamples(data, bits, float(entropy))
 
 
+class NoExtraKeys:
+    """Fills `ExtraKeys` of the mesh until QKD links deliver keys: there are none, and policy says what that means."""
+
+    def __init__(self, policy: str) -> None:
+        self._policy = policy
+
+    async def offered(self, _peer: str) -> tuple[str, ...]:
+        """Return no ids."""
+        return ()
+
+    async def take(self, peer: str, _key_id: str) -> bytes:
+        """Refuse: there is no such key."""
+        raise QedgeError("session.extra_key_missing", f"No extra key is shared with {peer}.")
+
+    def required(self, _peer: str) -> bool:
+        """Say what policy wants."""
+        return self._policy == "require"
+
+
 class KeptAdminStates:
     """Fills `AdminStates` of the workers room from the database."""
 

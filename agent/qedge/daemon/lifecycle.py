@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import platform
+import secrets
 import signal
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from qedge.base.system_clock import SystemClock
 from qedge.base.systemd import Notifier
 from qedge.config import Change, LoadedConfig, changed_sections
 from qedge.daemon.compose import Parts, add_driver, compose, remove_driver
+from qedge.daemon.identity import broker_password, load_identity
 from qedge.store.store import Store
 
 _LOG: Final = get_logger("daemon")
@@ -30,6 +32,8 @@ STOP_LIMIT_S: Final = 4.0
 """Leaves a second of the five that a stop may take for the database and the interpreter."""
 
 WARM_LIMIT_S: Final = 120.0
+_ANSWER_S: Final = 0.2
+"""Time in which the answer to whoever changed the identity still leaves, before the services stop."""
 
 
 class Daemon:
@@ -52,6 +56,7 @@ class Daemon:
         self._notifier = Notifier(os.environ)
         self._stop = asyncio.Event()
         self._hangup = asyncio.Event()
+        self._renewed = asyncio.Event()
         self._signal = ""
 
     async def run(self) -> bool:
@@ -68,24 +73,58 @@ class Daemon:
         metrics = Metrics()
         store = Store(Path(config.node.state_dir) / "qedge.sqlite3", metrics=metrics)
         try:
-            epoch = int(await store.get_meta("epoch", "0")) + 1
-            await store.set_meta("epoch", str(epoch))
-            parts = compose(config, store=store, metrics=metrics, epoch=epoch, notifier=self._notifier)
-            return await self._live(parts)
+            while True:
+                clean = await self._live(await self._compose(store, metrics))
+                if self._stop.is_set() or not clean:
+                    return clean
+                _LOG.info("daemon.identity_changed")
         finally:
             store.close()
 
+    async def _compose(self, store: Store, metrics: Metrics) -> Parts:
+        """Make the services of the identity that the database holds now."""
+        config = self._loaded.config
+        epoch = int(await store.get_meta("epoch", "0")) + 1
+        await store.set_meta("epoch", str(epoch))
+        identity = await load_identity(
+            store, config.node.fleet, config.node.name, self._clock.utc_ns(), secrets.token_bytes
+        )
+        password = await broker_password(store, secrets.token_hex)
+        self._renewed.clear()
+        return compose(
+            config,
+            identity,
+            store=store,
+            metrics=metrics,
+            epoch=epoch,
+            notifier=self._notifier,
+            broker_password=password,
+            renew=self._renewed.set,
+        )
+
     async def _live(self, parts: Parts) -> bool:
+        """Run one set of services until a signal comes or the node has got another identity."""
         metrics, supervisor = parts.metrics, parts.supervisor
         metrics.set("qedge_build_info", 1, (__version__, platform.python_version()))
         metrics.set("qedge_start_time_seconds", self._clock.utc_ns() / 1e9)
         supervisor.start()
-        tasks = [asyncio.create_task(self._greet(parts)), asyncio.create_task(self._reload_on_hangup(parts))]
+        tasks: list[asyncio.Task[object]] = [
+            asyncio.create_task(self._greet(parts)),
+            asyncio.create_task(self._reload_on_hangup(parts)),
+        ]
+        waits: list[asyncio.Task[object]] = [
+            asyncio.create_task(self._stop.wait()),
+            asyncio.create_task(self._renewed.wait()),
+        ]
+        tasks += waits
         try:
-            await self._stop.wait()
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if self._renewed.is_set():
+                await asyncio.sleep(_ANSWER_S)
         finally:
             begun_ns = self._clock.now_ns()
-            self._notifier.stopping()
+            if self._stop.is_set():
+                self._notifier.stopping()
             _LOG.info("daemon.stopping", signal=self._signal)
             for task in tasks:
                 task.cancel()
@@ -113,7 +152,7 @@ class Daemon:
             self._notifier.status(f"waiting for {', '.join(missing)}")
             missing = await parts.supervisor.wait_ready(READY_LIMIT_S)
         ready_s = (self._clock.now_ns() - self._started_ns) / 1e9
-        self._notifier.ready(f"ready as {parts.config.node.name}, drivers are opening")
+        self._notifier.ready(f"ready as {parts.identity.node}, drivers are opening")
         _LOG.info("daemon.ready", ready_s=round(ready_s, 3), socket=parts.web.socket, http=parts.web.address)
         # What is there now stays: leaving it out of every later collection keeps the pauses short.
         gc.collect()
@@ -122,9 +161,10 @@ class Daemon:
         await self._tell_progress(parts)
 
     def _tell_where(self, parts: Parts) -> None:
-        node = parts.config.node
+        node, identity = parts.config.node, parts.identity
         say = self._narrate
-        say(f"qedge {__version__}: node {node.name}, fleet {node.fleet} (standalone)")
+        alone = " (standalone)" if identity.standalone else ""
+        say(f"qedge {__version__}: node {identity.node}, fleet {identity.fleet}{alone}")
         say(f"  socket   {parts.web.socket}")
         if parts.web.address:
             say(f"  http     {parts.web.address}   health, metrics, page")

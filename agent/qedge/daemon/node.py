@@ -9,6 +9,7 @@ from qedge import __version__
 from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.bus.service import Bus
+from qedge.daemon.fleet_desk import FleetDesk
 from qedge.engine.service import EngineService
 from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
@@ -63,6 +64,8 @@ class Node:
         self._entropy = entropy
         self.mesh: MeshService | None = None
         """Set by the composition root, because the mesh asks the node for its capabilities."""
+        self.fleet: FleetDesk | None = None
+        """Set by the composition root, because it needs the mesh."""
         self._bus = bus
         self._drivers = drivers
         self._links = links
@@ -78,7 +81,7 @@ class Node:
             node=self._identity.node,
             fleet=self._identity.fleet,
             version=__version__,
-            standalone=True,
+            standalone=self._identity.standalone,
             boot_id=self._identity.boot_id,
             uptime_s=(self._clock.now_ns() - self._started_ns) / 1e9,
             utc_ns=self._clock.utc_ns(),
@@ -102,17 +105,18 @@ class Node:
         """Name what keeps this node from being ready."""
         disk = ("room on the disk",) if self._store.disk_full else ()
         host = ("a healthy host",) if self._host().verdict == "critical" else ()
-        return self._supervisor.not_ready() + disk + host
+        name = ("a name of its own (another box has this identity)",) if self.mesh and self.mesh.duplicate else ()
+        return self._supervisor.not_ready() + disk + host + name
 
     def _host(self) -> HostView:
-        return self.mesh.host_view() if self.mesh is not None else HostView()
+        return self.mesh.host.view() if self.mesh is not None else HostView()
 
     def pulses(self) -> tuple[Pulse, ...]:
         """Return the signs of life on which readiness depends."""
         now_ns = self._clock.now_ns()
         return (
             Pulse("message pump", (now_ns - self._bus.progress_ns) / 1e9, PUMP_LIMIT_S),
-            Pulse("host samples", (now_ns - self.mesh.sampled_ns) / 1e9 if self.mesh else -1.0, HOST_LIMIT_S),
+            Pulse("host samples", (now_ns - self.mesh.host.sampled_ns) / 1e9 if self.mesh else -1.0, HOST_LIMIT_S),
         )
 
     async def submit(self, submission: JobSubmission, client: str) -> JobView:

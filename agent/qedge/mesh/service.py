@@ -1,10 +1,9 @@
-"""The mesh service: publishes the birth, answers pings, and watches the host."""
+"""The mesh: this node speaks for itself, listens to its peers, and asks those that fall silent."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -15,198 +14,342 @@ from qedge.base.ids import RandomBytes, is_name
 from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
-from qedge.bus.model import Incoming, LastWill
+from qedge.bus.model import Incoming
 from qedge.bus.service import Bus
-from qedge.mesh.birth import NodeIdentity, differs, make_birth
-from qedge.mesh.config import HostConfig
-from qedge.mesh.health import Findings, HostHealth, Level
-from qedge.mesh.host import HostProbe
-from qedge.mesh.ports import Capabilities
-from qedge.wire.envelope import Header, decode, encode, purpose_of
-from qedge.wire.mesh import Birth, NodeState, Ping, Pong
-from qedge.wire.node import HostView, PingView
-from qedge.wire.topics import Channel, topic
+from qedge.crypto.keys import SigningKey
+from qedge.crypto.signed import open_signed
+from qedge.crypto.trust import Trust
+from qedge.mesh.announcer import Announcer
+from qedge.mesh.birth import NodeIdentity
+from qedge.mesh.config import MeshConfig
+from qedge.mesh.crypto_thread import CryptoThread
+from qedge.mesh.host_watch import HostWatch
+from qedge.mesh.membership import Membership
+from qedge.mesh.model import (
+    DuplicatePeer,
+    DuplicateSelf,
+    Effect,
+    Ignored,
+    PeerChanged,
+    PeerDead,
+    PeerForgotten,
+    PeerLeft,
+    PeerRevoked,
+    PeerSuspect,
+    PeerUp,
+    Probe,
+    Rebirth,
+)
+from qedge.mesh.ports import Capabilities, KeepRevocations
+from qedge.mesh.sessions import SessionService
+from qedge.wire.envelope import Header, bad_message, decode, encode, purpose_of
+from qedge.wire.mesh import Birth, Lost, PeerList, PeerState, PeerView, Ping, Pong, Pulse
+from qedge.wire.node import PingView
+from qedge.wire.topics import Channel, every_node, parse_topic, topic
+from qedge.wire.trust import AUTHORITY, RevocationNotice
 
 _LOG: Final = get_logger("mesh")
-_SETTLE_S: Final = 0.2
-_RETRY_S: Final = 2.0
-_LEAVE_LIMIT_S: Final = 0.5
-_WILL_DELAY_S: Final = 5
+_TICK_S: Final = 0.1
 _NONCE_BYTES: Final = 16
-_PING_EXPIRY_S: Final = 30
+_PROBE_LIMIT_S: Final = 0.6
+_REPEAT_REVOCATIONS_S: Final = 3.0
 
 
 class MeshService:
-    """Speaks for this node on the bus. What it hears without a seal grants nothing."""
+    """This node among its peers. `on_peers` hears of every change; `keep_revocations` writes the newest list down."""
 
     name = "mesh"
 
     def __init__(
         self,
         identity: NodeIdentity,
-        config: HostConfig,
+        key: SigningKey,
+        chain: tuple[bytes, ...],
+        trust: Trust,
+        config: MeshConfig,
         *,
+        host: HostWatch,
         bus: Bus,
+        sessions: SessionService,
+        thread: CryptoThread,
         capabilities: Capabilities,
-        state_dir: Path,
+        keep_revocations: KeepRevocations,
         clock: Clock,
         metrics: Metrics,
         random_bytes: RandomBytes,
     ) -> None:
         self._identity = identity
-        self._config = config
+        self._trust = trust
+        self.host = host
         self._bus = bus
-        self._capabilities = capabilities
-        self._probe = HostProbe(state_dir, clock)
+        self._sessions = sessions
+        self._thread = thread
+        self._keep_revocations = keep_revocations
         self._clock = clock
         self._metrics = metrics
         self._random_bytes = random_bytes
-        self._health = HostHealth(config)
-        self._sequence = itertools.count()
-        self._published: Birth | None = None
-        self._changed = asyncio.Event()
-        self.sampled_ns = clock.now_ns()
-        """When the host was looked at last (boot-time clock)."""
-        bus.subscribe(self._topic(Channel.PING), self._answer_ping)
-        bus.on_session(self._new_session)
-        bus.set_will(self._will)
+        self._key_id = key.key_id
+        self._until_utc_ns = trust.read(chain).not_after_utc_ns
+        self._revocations = b""
+        self.duplicate = False
+        """Another box speaks under this node's name."""
+
+        self._announcer = Announcer(
+            identity,
+            key,
+            chain,
+            bus=bus,
+            thread=thread,
+            capabilities=capabilities,
+            clock=clock,
+            random_bytes=random_bytes,
+            period_s=self._period_s,
+            revocation_serial=lambda: trust.serial,
+        )
+        self._announcer.on_birth = self._announced
+        self._membership = Membership(identity.node, identity.epoch, self._announcer.instance, clock.utc_ns(), config)
+        self._hooks: list[Callable[[], None]] = []
+        self._probing: set[str] = set()
+        self._group: asyncio.TaskGroup | None = None
+        sessions.set_members(self._is_member)
+        sessions.on_contact = self._contact
+        sessions.serve(Ping, self._answer_ping)
+        hear: tuple[tuple[Channel, Callable[[Incoming], Awaitable[None]]], ...] = (
+            (Channel.BIRTH, self._hear_birth),
+            (Channel.PULSE, self._hear_pulse),
+            (Channel.LOST, self._hear_lost),
+            (Channel.REVOKED, self._hear_revoked),
+        )
+        for channel, handler in hear:
+            bus.subscribe(every_node(identity.fleet, channel), handler)
+        bus.on_session(self._repeat_revocations)
+
+    def on_peers(self, hook: Callable[[], None]) -> None:
+        """Call `hook` after every change among the peers."""
+        self._hooks.append(hook)
 
     def capabilities_changed(self) -> None:
         """Publish the birth again soon."""
-        self._changed.set()
+        self._announcer.look()
 
-    def host_view(self) -> HostView:
-        """Describe the host."""
-        sample = self._health.last
-        if sample is None:
-            return HostView()
-        return HostView(
-            cpu_ratio=sample.cpu_ratio,
-            memory_available_bytes=sample.memory_available_bytes,
-            memory_total_bytes=sample.memory_total_bytes,
-            disk_free_bytes=sample.disk_free_bytes,
-            temperature_celsius=sample.temperature_celsius,
-            power_watts=sample.power_watts,
-            clock_steps=self._health.clock_steps,
-            verdict=self._health.verdict,
-        )
+    def peers(self) -> PeerList:
+        """Describe all members that this node knows, itself included."""
+        views = self._membership.peers(self._clock.now_ns(), self._clock.utc_ns())
+        return PeerList(self._identity.fleet, tuple(self._with_session(view) for view in views))
 
-    async def ping(self, node: str, count: int, *, timeout_s: float = 5.0) -> PingView:
-        """Ask `node` of the same fleet `count` times, one after the other; raises `bus.timeout`."""
+    def _with_session(self, view: PeerView) -> PeerView:
+        return view if view.own else msgspec.structs.replace(view, session=self._sessions.view(view.node))
+
+    async def ping(self, node: str, count: int, *, timeout_s: float = 5.0, size_bytes: int = 0) -> PingView:
+        """Ask `node` `count` times inside a session, one after the other; `size_bytes` go along with each question."""
         if not is_name(node):
             raise QedgeError("job.bad_request", f"{node!r} is no node name.", fix="Use letters, digits, - and _.")
-        where = topic(self._identity.fleet, node, Channel.PING)
         times_ms: list[float] = []
+        load = bytes(size_bytes)
         for _ in range(count):
-            ping = Ping(self._random_bytes(_NONCE_BYTES))
-            message = self._enclose(where, ping, _PING_EXPIRY_S)
+            ping = Ping(self._random_bytes(_NONCE_BYTES), load)
             started_ns = self._clock.now_ns()
-            answer = await self._bus.request(where, message, deadline_s=timeout_s)
+            pong = await self._sessions.call(node, ping, Pong, deadline_s=timeout_s)
             times_ms.append((self._clock.now_ns() - started_ns) / 1e6)
-            header, pong = decode(answer.payload, answer.topic, Pong, self._clock.utc_ns())
-            if pong.nonce != ping.nonce or header.sender != node:
+            if pong.nonce != ping.nonce:
                 raise QedgeError("bus.bad_message", f"{node} gave an answer to another question.")
         return PingView(node=node, rtt_ms=tuple(times_ms))
 
+    async def take_revocations(self, signed: bytes) -> bool:
+        """Take a signed list of revoked keys and pass it on; says whether it is newer than what was known."""
+        if not await self._learn_revocations(signed):
+            return False
+        await self._publish_revocations()
+        return True
+
     async def run(self, ready: Ready) -> None:
-        """Watch the host and keep the birth up to date until cancelled; then take leave."""
-        await self._sample()
+        """Speak and listen until cancelled; then take leave."""
+        await self.host.sample()
         ready()
-        self._changed.set()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._watch_host())
-                group.create_task(self._keep_birth())
+                self._group = group
+                group.create_task(self.host.run())
+                group.create_task(self._announcer.run())
+                while True:
+                    await asyncio.sleep(_TICK_S)
+                    self._apply(self._membership.tick(self._clock.now_ns()))
         finally:
-            await self._take_leave()
+            self._group = None
 
-    async def _keep_birth(self) -> None:
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            await asyncio.sleep(_SETTLE_S)  # several drivers often change together
-            birth = self._birth(NodeState.UP)
-            if not (self._bus.connected and differs(self._published, birth)):
-                continue  # every new session makes it due
-            try:
-                await self._publish(birth)
-            except QedgeError:
-                await asyncio.sleep(_RETRY_S)
-                self._changed.set()
+    # What comes in
 
-    async def _new_session(self, _session_present: bool) -> None:
-        # Even a broker that kept the session may have published the will in the meantime.
-        self._published = None
-        self._changed.set()
+    async def _hear_birth(self, message: Incoming) -> None:
+        node = self._speaker(message)
+        if node == self._identity.node:
+            self._announcer.heard_own(message.payload)
+        if not message.payload:
+            self._apply(self._membership.deleted(node))
+            return
+        birth, member = await self._thread.run(self._check_birth, message)
+        if birth.node != node or birth.fleet != self._identity.fleet:
+            raise bad_message("it speaks for another node")
+        now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
+        self._apply(self._membership.birth(birth, member[0], member[1], now_ns, utc_ns))
+        if birth.revocation_serial < self._trust.serial and node != self._identity.node:
+            self._later(self._publish_revocations_soon())
 
-    async def _publish(self, birth: Birth) -> None:
-        where = self._topic(Channel.BIRTH)
-        await self._bus.publish(where, self._enclose(where, birth), qos=1, retain=True)
-        self._published = birth
-        _LOG.info("mesh.birth_published", capabilities=[each.name for each in birth.capabilities])
-
-    async def _take_leave(self) -> None:
-        if self._bus.connected:
-            try:
-                async with asyncio.timeout(_LEAVE_LIMIT_S):
-                    await self._publish(self._birth(NodeState.LEAVING))
-            except (QedgeError, TimeoutError):
-                return
-
-    def _will(self) -> LastWill:
-        where = self._topic(Channel.BIRTH)
-        return LastWill(where, self._enclose(where, self._birth(NodeState.LOST)), _WILL_DELAY_S)
-
-    def _birth(self, state: NodeState) -> Birth:
-        drivers = self._capabilities.drivers() if state is NodeState.UP else ()
-        return make_birth(self._identity, drivers, self._clock.utc_ns(), state)
-
-    async def _answer_ping(self, message: Incoming) -> None:
-        _, ping = decode(message.payload, message.topic, Ping, self._clock.utc_ns())
-        if message.retain:
-            raise QedgeError("bus.bad_message", "A question is not kept by a broker.")
-        self._bus.respond(message, self._enclose(message.response_topic, Pong(ping.nonce), _PING_EXPIRY_S))
-
-    def _enclose(self, where: str, body: msgspec.Struct, expiry_s: int = 0) -> bytes:
+    def _check_birth(self, message: Incoming) -> tuple[Birth, tuple[str, int]]:
         utc_ns = self._clock.utc_ns()
-        expires_utc_ns = utc_ns + expiry_s * 1_000_000_000 if expiry_s else 0
-        sequence, purpose = next(self._sequence), purpose_of(type(body))
-        return encode(Header(where, self._identity.node, sequence, purpose, utc_ns, expires_utc_ns), body)
+        _, birth, member = open_signed(message.payload, message.topic, Birth, self._trust, utc_ns)
+        return birth, (member.key_id, member.not_after_utc_ns)
 
-    def _topic(self, channel: Channel) -> str:
-        return topic(self._identity.fleet, self._identity.node, channel)
+    async def _hear_pulse(self, message: Incoming) -> None:
+        node = self._speaker(message)
+        if node == self._identity.node:
+            return
+        header, pulse = decode(message.payload, message.topic, Pulse, self._clock.utc_ns())
+        if header.sender != node:
+            raise bad_message("it speaks for another node")
+        self._apply(self._membership.pulse(node, pulse, self._clock.now_ns()))
 
-    async def _watch_host(self) -> None:
-        while True:
-            await asyncio.sleep(self._config.sample_interval_s)
-            await self._sample()
+    async def _hear_lost(self, message: Incoming) -> None:
+        node = self._speaker(message)
+        if node != self._identity.node:
+            decode(message.payload, message.topic, Lost, self._clock.utc_ns())
+            self._apply(self._membership.will(node, self._clock.now_ns()))
 
-    async def _sample(self) -> None:
-        sample = await asyncio.to_thread(self._probe.look)
-        self._report(self._health.take(sample))
-        self.sampled_ns = self._clock.now_ns()
-        self._metrics.set("qedge_host_cpu_ratio", sample.cpu_ratio)
-        self._metrics.set("qedge_host_memory_available_bytes", sample.memory_available_bytes)
-        self._metrics.set("qedge_host_memory_total_bytes", sample.memory_total_bytes)
-        self._metrics.set("qedge_host_disk_free_bytes", sample.disk_free_bytes)
-        self._metrics.set("qedge_process_memory_bytes", sample.daemon_bytes)
-        if sample.temperature_celsius:
-            self._metrics.set("qedge_host_temperature_celsius", sample.temperature_celsius, ("hottest",))
-        if sample.power_watts:
-            self._metrics.set("qedge_host_power_watts", sample.power_watts, ("all",))
+    async def _hear_revoked(self, message: Incoming) -> None:
+        if self._speaker(message) != AUTHORITY:
+            raise bad_message("only the authority revokes")
+        if not message.payload:
+            raise bad_message("nobody can delete a list of revoked keys")
+        _, notice = decode(message.payload, message.topic, RevocationNotice, self._clock.utc_ns())
+        await self._learn_revocations(notice.signed)
 
-    def _report(self, findings: Findings) -> None:
-        for change in findings.changes:
-            if change.level is Level.OK:
-                _LOG.info("host.recovered", what=change.what, value=change.value, limit=change.limit)
-            else:
-                _LOG.warning(
-                    "host.degraded",
-                    what=change.what,
-                    level=change.level.word,
-                    value=change.value,
-                    limit=change.limit,
-                )
-        if findings.clock_step_s:
-            self._metrics.add("qedge_host_clock_steps_total")
-            _LOG.warning("host.clock_stepped", step_s=round(findings.clock_step_s, 3))
+    def _speaker(self, message: Incoming) -> str:
+        parsed = parse_topic(message.topic)
+        if parsed is None:
+            raise bad_message("its topic is none of ours")
+        return parsed[1]
+
+    # What follows from it
+
+    def _announced(self, birth: Birth) -> None:
+        self._membership.announced(birth, self._key_id, self._until_utc_ns, self._clock.now_ns())
+
+    def _period_s(self) -> float:
+        return self._membership.period_s()
+
+    def _is_member(self, node: str) -> bool:
+        return self._membership.state(node) not in (None, PeerState.REVOKED, PeerState.LEFT)
+
+    def _contact(self, node: str) -> None:
+        self._apply(self._membership.contact(node, self._clock.now_ns()))
+
+    def _apply(self, effects: Sequence[Effect]) -> None:
+        changed = False
+        for effect in effects:
+            changed |= self._act(effect)
+        if changed:
+            for state in PeerState:
+                count = sum(view.state is state for view in self._membership.peers(self._clock.now_ns(), 0))
+                self._metrics.set("qedge_peers", count, (state.value,))
+            for hook in self._hooks:
+                hook()
+
+    def _act(self, effect: Effect) -> bool:
+        """Do what membership asks for; says whether something changed among the peers."""
+        match effect:
+            case Probe(node):
+                self._probe(node)
+                return False
+            case Rebirth(_, epoch):
+                self._announcer.reach_epoch(epoch)
+                self._announcer.look(force=True)
+                return False
+            case Ignored(node, reason):
+                self._bus.reject(f"birth_{reason}")
+                _LOG.info("peer.birth_ignored", peer=node, reason=reason)
+                return False
+            case DuplicateSelf(epoch, _):
+                self._step_back(epoch)
+                return True
+            case PeerUp(node, epoch):
+                self._sessions.restarted(node, epoch)
+                _LOG.info("peer.up", peer=node, epoch=epoch)
+            case PeerSuspect(node):
+                _LOG.info("peer.suspect", peer=node)
+            case PeerDead(node, epoch):
+                self._sessions.forget(node, "it is dead")
+                _LOG.warning("peer.dead", peer=node, epoch=epoch)
+            case PeerLeft(node, epoch):
+                self._sessions.forget(node, "it left")
+                _LOG.info("peer.left", peer=node, epoch=epoch)
+            case PeerRevoked(node):
+                self._sessions.forget(node, "its key was revoked")
+                _LOG.warning("peer.revoked", peer=node)
+            case DuplicatePeer(node):
+                _LOG.error("peer.duplicate", peer=node)
+            case PeerChanged(node) | PeerForgotten(node):
+                _LOG.debug("peer.changed", peer=node)
+        return True
+
+    def _step_back(self, epoch: int) -> None:
+        """Another box has this identity: say so, and be silent where it started later, so that one voice is left."""
+        if not self.duplicate:
+            _LOG.error("mesh.duplicate_identity", epoch=epoch, own_epoch=self._identity.epoch)
+            self._metrics.add("qedge_duplicate_identity_total")
+        self.duplicate = True
+        self._announcer.silent = epoch >= self._identity.epoch
+
+    def _probe(self, node: str) -> None:
+        if node not in self._probing:
+            self._probing.add(node)
+            self._later(self._ask(node))
+
+    async def _ask(self, node: str) -> None:
+        try:
+            await self.ping(node, 1, timeout_s=_PROBE_LIMIT_S)
+        except QedgeError:
+            self._apply(self._membership.probe_failed(node, self._clock.now_ns()))
+        else:
+            self._apply(self._membership.probe_answered(node, self._clock.now_ns()))
+        finally:
+            self._probing.discard(node)
+
+    async def _answer_ping(self, _peer: str, ping: Ping) -> Pong:
+        return Pong(ping.nonce)
+
+    # Revocations
+
+    async def _learn_revocations(self, signed: bytes) -> bool:
+        if not await self._thread.run(self._trust.take_revocations, signed, self._clock.utc_ns()):
+            return False
+        self._revocations = signed
+        await self._keep_revocations(self._identity.fleet, self._trust.serial, signed)
+        _LOG.warning("trust.revocations", serial=self._trust.serial, keys=len(self._trust.revoked_keys))
+        self._apply(self._membership.revoked(self._trust.revoked_keys, self._clock.now_ns()))
+        self._announcer.look(force=True)
+        return True
+
+    async def _repeat_revocations(self, _session_present: bool) -> None:
+        self._later(self._publish_revocations_soon())
+
+    async def _publish_revocations_soon(self) -> None:
+        await asyncio.sleep(_REPEAT_REVOCATIONS_S)
+        await self._publish_revocations()
+
+    async def _publish_revocations(self) -> None:
+        if not self._revocations:
+            return
+        where = topic(self._identity.fleet, AUTHORITY, Channel.REVOKED)
+        notice = RevocationNotice(self._revocations)
+        header = Header(where, AUTHORITY, self._trust.serial, purpose_of(RevocationNotice), self._clock.utc_ns())
+        try:
+            await self._bus.publish(where, encode(header, notice), qos=1, retain=True)
+        except QedgeError as error:
+            _LOG.debug("bus.rejected", topic=where, reason=str(error))
+
+    def _later(self, work: Awaitable[None]) -> None:
+        if self._group is not None:
+            self._group.create_task(_finish(work))
+
+
+async def _finish(work: Awaitable[None]) -> None:
+    await work

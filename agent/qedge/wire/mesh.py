@@ -55,6 +55,13 @@ class Birth(msgspec.Struct, frozen=True, tag_field="type", tag="birth/1"):
     capabilities: Annotated[tuple[Capability, ...], msgspec.Meta(max_length=64)] = ()
 
 
+class Lost(msgspec.Struct, frozen=True, tag_field="type", tag="lost/1"):
+    """The last will: the broker lost its connection to this instance. A hint; it makes peers look closer."""
+
+    epoch: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    instance: Annotated[bytes, msgspec.Meta(max_length=16)]
+
+
 class Pulse(msgspec.Struct, frozen=True, tag_field="type", tag="pulse/1"):
     """A heartbeat: element number `index` of the hash chain that the birth of `epoch` and `instance` committed to."""
 
@@ -65,7 +72,7 @@ class Pulse(msgspec.Struct, frozen=True, tag_field="type", tag="pulse/1"):
 
 
 class PeerState(StrEnum):
-    """What a node holds of a peer. `SUSPECT` is being asked; `DUPLICATE`: two boxes speak under its name at once."""
+    """What a node holds of a peer. `SUSPECT` is being asked; `DUPLICATE`: two boxes speak under its name."""
 
     ALIVE = "alive"
     SUSPECT = "suspect"
@@ -76,7 +83,7 @@ class PeerState(StrEnum):
 
 
 class SessionView(msgspec.Struct, frozen=True):
-    """The sealed session with a peer. `path` is `mqtt` or `direct`; `extra_key`: a key of another source is mixed in."""
+    """A sealed session. `path` is `mqtt` or `direct`; `extra_key`: a key of another source is mixed in."""
 
     state: str = "none"
     suite: int = 0
@@ -112,9 +119,10 @@ class PeerList(msgspec.Struct, frozen=True, tag_field="type", tag="peer-list/1")
 
 
 class Ping(msgspec.Struct, frozen=True, tag_field="type", tag="mesh-ping/1"):
-    """`nonce` comes back in the answer; who asks is in the envelope's header."""
+    """`nonce` comes back in the answer; `load` only takes room, to measure with."""
 
     nonce: Annotated[bytes, msgspec.Meta(max_length=64)]
+    load: Annotated[bytes, msgspec.Meta(max_length=2**20)] = b""
 
 
 class Pong(msgspec.Struct, frozen=True, tag_field="type", tag="mesh-pong/1"):

@@ -26,7 +26,7 @@ class Hello(msgspec.Struct, frozen=True, tag_field="type", tag="hello/1"):
 class Terms(msgspec.Struct, frozen=True, tag_field="type", tag="session-terms/1"):
     """What each side says inside the handshake's TLS connection, so that it is part of what both agreed on.
 
-    `keys` are ids of extra keys that the client offers (newest first); the server answers with the one it took, or none.
+    `keys` are ids of extra keys that the client offers, newest first; the server answers with the one it took, or none.
     `direct` lists `host:port` under which the sender's direct channel can be reached.
     """
 

@@ -12,7 +12,10 @@ from typing import Final
 import msgspec
 
 from qedge.base.ids import is_name
-from qedge.wire.mesh import Birth, Ping, Pong
+from qedge.wire.envelope import SealKind
+from qedge.wire.mesh import Birth, Lost, Pulse
+from qedge.wire.session import Call, Hello
+from qedge.wire.trust import AUTHORITY, JoinAnswer, JoinRequest, RevocationNotice
 
 ROOT: Final = "qedge/v1"
 MAX_LEVELS: Final = 7
@@ -22,7 +25,12 @@ class Channel(StrEnum):
     """What a node's topics carry."""
 
     BIRTH = "birth"
-    PING = "ping"
+    LOST = "lost"
+    PULSE = "pulse"
+    HELLO = "hello"
+    SEALED = "sealed"
+    REVOKED = "revoked"
+    JOIN = "join"
     REPLY = "reply"
 
 
@@ -31,11 +39,16 @@ class Publisher(StrEnum):
 
     OWNER = "the node itself"
     PEERS = "any node of the fleet"
+    ANYONE = "anyone with an invitation"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One kind of topic. `message` is the body of the envelope; `read_by_owner`: its node listens to it."""
+    """One kind of topic. `message` is the body of the envelope, or of the one inside where it is sealed.
+
+    `read_by_owner`: its node listens to it; the others are read by all nodes. `proof` says what makes a reader believe
+    a message whose envelope has no seal.
+    """
 
     channel: Channel
     message: type[msgspec.Struct]
@@ -43,13 +56,100 @@ class Row:
     retain: bool
     publisher: Publisher
     read_by_owner: bool
+    seal: SealKind
+    proof: str
     meaning: str
 
 
 TOPICS: Final[tuple[Row, ...]] = (
-    Row(Channel.BIRTH, Birth, 1, True, Publisher.OWNER, False, "What the node is and can do."),
-    Row(Channel.PING, Ping, 1, False, Publisher.PEERS, True, "A question, answered at once."),
-    Row(Channel.REPLY, Pong, 1, False, Publisher.PEERS, True, "Answers to its own questions."),
+    Row(
+        Channel.BIRTH,
+        Birth,
+        1,
+        True,
+        Publisher.OWNER,
+        False,
+        SealKind.SIGNED,
+        "the node's signature",
+        "What the node is and can do.",
+    ),
+    Row(
+        Channel.LOST,
+        Lost,
+        1,
+        False,
+        Publisher.OWNER,
+        False,
+        SealKind.NONE,
+        "none: a hint that makes peers ask the node",
+        "The last will: the broker lost its connection to the node.",
+    ),
+    Row(
+        Channel.PULSE,
+        Pulse,
+        0,
+        False,
+        Publisher.OWNER,
+        False,
+        SealKind.NONE,
+        "the hash chain that the birth committed to",
+        "A heartbeat.",
+    ),
+    Row(
+        Channel.HELLO,
+        Hello,
+        1,
+        False,
+        Publisher.PEERS,
+        True,
+        SealKind.NONE,
+        "TLS 1.3 with certificates on both sides",
+        "One flight of the handshake of a session.",
+    ),
+    Row(
+        Channel.SEALED,
+        Call,
+        1,
+        False,
+        Publisher.PEERS,
+        True,
+        SealKind.SEALED,
+        "the keys of the session",
+        "Questions, answers and parts of them, in the frames of a session.",
+    ),
+    Row(
+        Channel.REVOKED,
+        RevocationNotice,
+        1,
+        True,
+        Publisher.PEERS,
+        False,
+        SealKind.NONE,
+        "the authority's signature inside; the serial only grows",
+        f"Keys that count no more. Its node is always `{AUTHORITY}`.",
+    ),
+    Row(
+        Channel.JOIN,
+        JoinRequest,
+        1,
+        False,
+        Publisher.ANYONE,
+        True,
+        SealKind.NONE,
+        "a MAC with the secret of a one-time token",
+        "A box asks to become a member.",
+    ),
+    Row(
+        Channel.REPLY,
+        JoinAnswer,
+        1,
+        False,
+        Publisher.PEERS,
+        True,
+        SealKind.NONE,
+        "a MAC with the secret of a one-time token",
+        "The answer to a box that wants to join.",
+    ),
 )
 
 
@@ -58,6 +158,11 @@ def topic(fleet: str, node: str, channel: Channel) -> str:
     if not (is_name(fleet) and is_name(node)):
         raise ValueError(f"{fleet!r} and {node!r} have to be names")
     return f"{ROOT}/{fleet}/{node}/{channel}"
+
+
+def every_node(fleet: str, channel: Channel) -> str:
+    """Return the filter for a channel of all nodes of a fleet."""
+    return f"{ROOT}/{fleet}/+/{channel}"
 
 
 def parse_topic(text: str) -> tuple[str, str, Channel] | None:

@@ -23,7 +23,7 @@ class Anchor(msgspec.Struct, frozen=True, tag_field="type", tag="fleet-anchor/1"
     """What a fleet's members trust: the self-signed ML-DSA-87 root and, from another family, a second signature.
 
     `second_signature` is by `second_key` over the root's DER with context `qedge/v1/anchor`; all three second fields
-    are empty in a standalone fleet. The pin of a fleet is SHA3-256 of this struct as encoded (`qedge.crypto.trust.pin`).
+    are empty in a standalone fleet. A fleet's pin is SHA3-256 of this struct as encoded (`qedge.crypto.trust.pin`).
     """
 
     fleet: Name
@@ -70,6 +70,12 @@ class Revocations(msgspec.Struct, frozen=True, tag_field="type", tag="revocation
     entries: Annotated[tuple[Revoked, ...], msgspec.Meta(max_length=2000)] = ()
 
 
+class RevocationNotice(msgspec.Struct, frozen=True, tag_field="type", tag="revocation-notice/1"):
+    """The newest list as its authority signed it (`qedge.crypto.trust`); whoever has it may publish it again."""
+
+    signed: Annotated[bytes, msgspec.Meta(max_length=200 * 1024)]
+
+
 class Membership(msgspec.Struct, frozen=True, tag_field="type", tag="membership/1"):
     """What makes a box a member: the fleet's anchor, its own chain (leaf first), and where the fleet meets.
 
@@ -83,7 +89,7 @@ class Membership(msgspec.Struct, frozen=True, tag_field="type", tag="membership/
 
 
 class JoinRequest(msgspec.Struct, frozen=True, tag_field="type", tag="join-request/1"):
-    """A box asks to join by a one-time token. `proof` is HMAC-SHA-256 with the token's secret (`qedge.crypto.joining`)."""
+    """A box asks to join by a one-time token. `proof` is made with the token's secret (`qedge.crypto.joining`)."""
 
     token: Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
     nonce: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
@@ -132,6 +138,23 @@ class JoinCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
 
     def __repr__(self) -> str:
         return f"JoinCommand(node={self.node!r})"
+
+
+class RenewalAsk(msgspec.Struct, frozen=True, tag_field="type", tag="renewal-ask/1"):
+    """Ask a member for a signing request with its present key, for its next certificate."""
+
+
+class Adopted(msgspec.Struct, frozen=True, tag_field="type", tag="adopted/1"):
+    """The member took its new certificate."""
+
+    node: Name
+
+
+class Renewals(msgspec.Struct, frozen=True, tag_field="type", tag="renewals/1"):
+    """Requests for new certificates, and the members that could not be asked."""
+
+    requests: tuple[SigningRequest, ...]
+    absent: tuple[str, ...] = ()
 
 
 class IdentityView(msgspec.Struct, frozen=True, tag_field="type", tag="identity/1"):

@@ -1,0 +1,150 @@
+"""What the operator does with this node's place in a fleet: identity, invitations, joining, renewal, revocation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from qedge.base.clock import Clock
+from qedge.base.errors import QedgeError
+from qedge.base.ids import RandomBytes
+from qedge.bus.child_broker import ChildBroker
+from qedge.bus.config import BusConfig
+from qedge.bus.credentials import read_password
+from qedge.crypto.certificates import make_request
+from qedge.crypto.model import Role, Subject
+from qedge.crypto.trust import pin
+from qedge.daemon.identity import LocalIdentity, adopt_membership, request_identity
+from qedge.mesh.service import MeshService
+from qedge.mesh.sessions import SessionService
+from qedge.store.store import Store
+from qedge.wire.mesh import PeerState
+from qedge.wire.trust import (
+    Adopted,
+    BrokerAddress,
+    IdentityView,
+    Membership,
+    NewIdentity,
+    RenewalAsk,
+    Renewals,
+    SigningRequest,
+)
+
+_RENEWAL_LIMIT_S: Final = 5.0
+
+
+class FleetDesk:
+    """Serves the operator's programs; everything lasting is in the database before it answers."""
+
+    def __init__(
+        self,
+        identity: LocalIdentity,
+        config: BusConfig,
+        *,
+        store: Store,
+        broker: ChildBroker | None,
+        sessions: SessionService,
+        mesh: MeshService,
+        clock: Clock,
+        random_bytes: RandomBytes,
+        renew: Callable[[], None],
+    ) -> None:
+        self._identity = identity
+        self._config = config
+        self._store = store
+        self._broker = broker
+        self._sessions = sessions
+        self._mesh = mesh
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self._renew = renew
+        sessions.serve(RenewalAsk, self._ask_for_renewal)
+        sessions.serve(Membership, self._be_renewed)
+
+    def identity(self) -> IdentityView:
+        """Describe who this node is."""
+        return self._identity.view(self._broker_url())
+
+    async def new_identity(self, wanted: NewIdentity) -> SigningRequest:
+        """Make a key for a place in a fleet and return its signing request."""
+        return await request_identity(self._store, wanted, self._random_bytes)
+
+    async def adopt(self, membership: Membership) -> IdentityView:
+        """Take a place in a fleet: the services start anew with it right after the answer."""
+        await adopt_membership(self._store, membership, self._clock.utc_ns())
+        self._renew()
+        return self._identity.view()
+
+    async def broker(self) -> BrokerAddress:
+        """Return where other boxes meet this one; raises `fleet.loopback_broker` where only this box can."""
+        url = self._broker_url()
+        if not url:
+            raise QedgeError(
+                "fleet.loopback_broker",
+                "Other boxes cannot reach the broker of this node: it listens on this box alone.",
+                fix='Set listen = "ADDRESS:1883" (an address of this box) or url = "mqtt://HOST:1883" in [broker], '
+                "restart the node, and invite again.",
+            )
+        if self._broker is not None:
+            return BrokerAddress(url, self._broker.username, self._broker.password)
+        address = self._identity.membership.broker
+        if not self._config.url and address is not None:
+            return address
+        password = await asyncio.to_thread(read_password, self._config.password_file)
+        return BrokerAddress(url, self._config.username, password)
+
+    async def take_revocations(self, signed: bytes) -> None:
+        """Take the authority's newest list and tell all peers."""
+        await self._mesh.take_revocations(signed)
+
+    async def renewals(self) -> Renewals:
+        """Ask all members that are there for a request for their next certificate; this node's comes first."""
+        peers = [view.node for view in self._mesh.peers().peers if not view.own and view.state is PeerState.ALIVE]
+        answers = await asyncio.gather(
+            *(self._sessions.call(peer, RenewalAsk(), SigningRequest, deadline_s=_RENEWAL_LIMIT_S) for peer in peers),
+            return_exceptions=True,
+        )
+        absent = tuple(
+            peer for peer, answer in zip(peers, answers, strict=True) if not isinstance(answer, SigningRequest)
+        )
+        requests = (self._own_request(), *(each for each in answers if isinstance(each, SigningRequest)))
+        return Renewals(requests, absent)
+
+    async def renew(self, node: str, membership: Membership) -> None:
+        """Hand a member its next certificate."""
+        if node == self._identity.node:
+            await self.adopt(membership)
+            return
+        await self._sessions.call(node, membership, Adopted, deadline_s=_RENEWAL_LIMIT_S)
+
+    def _own_request(self) -> SigningRequest:
+        fleet, node = self._identity.fleet, self._identity.node
+        return SigningRequest(fleet, node, make_request(Subject(fleet, Role.NODE, node), self._identity.key))
+
+    async def _ask_for_renewal(self, _peer: str, _ask: RenewalAsk) -> SigningRequest:
+        return await asyncio.to_thread(self._own_request)
+
+    async def _be_renewed(self, _peer: str, membership: Membership) -> Adopted:
+        """Take a new certificate that a peer brings: of the same fleet, for the same key and name, and no broker."""
+        present = self._identity.membership
+        same = pin(membership.anchor) == pin(present.anchor)
+        member = self._identity.trust.verify(membership.chain, self._clock.utc_ns(), name=self._identity.node)
+        if not same or member.key_id != self._identity.key.key_id:
+            raise QedgeError("auth.untrusted", "The certificate is not for this node's key.")
+        if member.not_after_utc_ns > self._identity.member.not_after_utc_ns:
+            await adopt_membership(
+                self._store, msgspec.structs.replace(present, chain=membership.chain), self._clock.utc_ns()
+            )
+            self._renew()
+        return Adopted(self._identity.node)
+
+    def _broker_url(self) -> str:
+        if self._broker is not None:
+            return self._broker.reachable_url
+        address = self._identity.membership.broker
+        url = self._config.url or (address.url if address is not None else "")
+        host = url.partition("://")[2].rpartition(":")[0] or url.partition("://")[2]
+        return "" if host.startswith(("127.", "localhost", "[::1]")) else url

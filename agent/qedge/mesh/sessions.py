@@ -1,0 +1,378 @@
+"""Sealed sessions with peers: opens them when somebody asks a peer, keeps them, and carries questions and answers.
+
+The lower name of two is the TLS client. Whoever has something to say wants a session; the higher name asks the lower
+to begin. A session lives as long as both daemons: a broker that restarts changes nothing, its keys are in memory at
+both ends. A node that gets a frame it has no keys for (it was restarted) has a new session made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Callable, Coroutine
+from typing import Final, TypeVar
+
+import msgspec
+
+from qedge.base.clock import Clock
+from qedge.base.errors import QedgeError
+from qedge.base.log import get_logger
+from qedge.base.metrics import Metrics
+from qedge.base.service import Ready
+from qedge.bus.model import Incoming
+from qedge.bus.service import Bus
+from qedge.mesh.birth import NodeIdentity
+from qedge.mesh.calls import Calls, Serve, read_answer, unreachable
+from qedge.mesh.direct import DirectChannel, DirectStream
+from qedge.mesh.hellos import Hellos
+from qedge.mesh.parts import split
+from qedge.mesh.peer_session import MQTT, PeerSession
+from qedge.mesh.shaking import Shake
+from qedge.wire.envelope import (
+    Header,
+    SealKind,
+    bad_message,
+    cover,
+    encode,
+    purpose_of,
+    read_body,
+    take_apart,
+)
+from qedge.wire.mesh import SessionView
+from qedge.wire.session import Answer, Call, Farewell, Part
+from qedge.wire.topics import Channel, topic
+
+_LOG: Final = get_logger("mesh")
+_MQTT_PART_BYTES: Final = 192 * 1024
+_EXPIRY_S: Final = 60
+_ATTEMPTS: Final = 3
+_ATTEMPT_S: Final = 2.5
+_OLD_SESSION_S: Final = 30.0
+_SWEEP_S: Final = 1.0
+_HINT_NS: Final = 1_000_000_000
+_SEALED: Final = "sealed/1"
+
+Q = TypeVar("Q", bound=msgspec.Struct)
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class SessionService:
+    """All sealed sessions of this node. `on_contact` hears of every sign of life of a peer."""
+
+    name = "sessions"
+
+    def __init__(
+        self,
+        identity: NodeIdentity,
+        hellos: Hellos,
+        *,
+        bus: Bus,
+        direct: DirectChannel,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._identity = identity
+        self._hellos = hellos
+        self._bus = bus
+        self._direct = direct
+        self._clock = clock
+        self._metrics = metrics
+        self._sequence = itertools.count()
+        self._messages = itertools.count(1)
+        self._calls = Calls()
+        self._sessions: dict[str, PeerSession] = {}
+        self._old: list[tuple[int, PeerSession]] = []
+        self._failures: dict[str, QedgeError] = {}
+        self._openings: dict[str, asyncio.Future[PeerSession]] = {}
+        self._arrivals: dict[str, asyncio.Event] = {}
+        self._hinted_ns: dict[str, int] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._is_member: Callable[[str], bool] = lambda _name: False
+        self.on_contact: Callable[[str], None] = lambda _name: None
+        bus.subscribe(self._topic(identity.node, Channel.SEALED), self._hear_sealed)
+        hellos.bind(self._spawn, self._install, self._fail)
+        direct.bind(self._find_direct, self._take_direct)
+
+    def set_members(self, is_member: Callable[[str], bool]) -> None:
+        """Say which names are members of the fleet: nobody else gets a session."""
+        self._is_member = self._hellos.is_member = is_member
+
+    def serve(self, request: type[Q], serve: Serve[Q]) -> None:
+        """Answer every question of this type that a member asks inside a session."""
+        self._calls.serve(request, serve)
+
+    def view(self, peer: str) -> SessionView:
+        """Describe the session with a peer."""
+        session = self._sessions.get(peer)
+        if session is None:
+            return SessionView("opening" if peer in self._openings else "none")
+        return session.view("direct" if self._direct.stream(session) is not None else MQTT)
+
+    def forget(self, peer: str, why: str) -> None:
+        """Close the session with a peer that is gone, was restarted or has lost its place in the fleet."""
+        session = self._sessions.pop(peer, None)
+        self._old = [each for each in self._old if each[1].peer != peer]
+        self._failures.pop(peer, None)
+        if session is not None:
+            self._direct.close(session)
+            self._gauge()
+            _LOG.info("session.closed", peer=peer, reason=why)
+        self._calls.give_up(peer, why)
+
+    def restarted(self, peer: str, epoch: int) -> None:
+        """Close the session with an earlier run of a peer that now speaks with `epoch`."""
+        session = self._sessions.get(peer)
+        if session is not None and session.theirs.epoch < epoch:
+            self.forget(peer, "it was restarted")
+
+    async def call(self, peer: str, body: msgspec.Struct, answer: type[T], *, deadline_s: float) -> T:
+        """Ask `peer` inside a session, which is opened where there is none.
+
+        Raises `peer.unknown`, `peer.unreachable`, `peer.timeout`, `crypto.refused_algorithm`, `auth.*`, or the error
+        with which the peer answered.
+        """
+        if peer == self._identity.node or not self._is_member(peer):
+            raise QedgeError(
+                "peer.unknown", f"No peer of this fleet is named {peer!r}.", fix="`qedge peers` lists them."
+            )
+        try:
+            async with asyncio.timeout(deadline_s):
+                session = await self._session(peer)
+                call, waiting = self._calls.ask(peer, body, deadline_s)
+                try:
+                    await self._send(session, call)
+                    return read_answer(await waiting, answer)
+                finally:
+                    self._calls.forget(call)
+        except TimeoutError:
+            raise QedgeError(
+                "peer.timeout", f"{peer} did not answer within {deadline_s:g} s.", fix="Try again."
+            ) from None
+
+    async def run(self, ready: Ready) -> None:
+        """Serve until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                await self._direct.start(group)
+                ready()
+                while True:
+                    await asyncio.sleep(_SWEEP_S)
+                    self._sweep()
+        finally:
+            self._group = None
+            for peer in list(self._sessions):
+                self.forget(peer, "this node stops")
+
+    def _sweep(self) -> None:
+        now_ns = self._clock.now_ns()
+        self._hellos.expire()
+        self._old = [each for each in self._old if each[0] > now_ns]
+
+    # Opening
+
+    async def _session(self, peer: str) -> PeerSession:
+        session = self._sessions.get(peer)
+        if session is not None:
+            return session
+        opening = self._openings.get(peer)
+        if opening is None:
+            opening = asyncio.get_running_loop().create_future()
+            opening.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._spawn(self._open(peer, opening))
+            self._openings[peer] = opening
+        return await asyncio.shield(opening)
+
+    async def _open(self, peer: str, opening: asyncio.Future[PeerSession]) -> None:
+        try:
+            opening.set_result(await self._try_to_open(peer))
+        except QedgeError as error:
+            self._metrics.add("qedge_sessions_failed_total", (error.code,))
+            opening.set_exception(error)
+        finally:
+            self._openings.pop(peer, None)
+            opening.cancel()
+
+    async def _try_to_open(self, peer: str) -> PeerSession:
+        self._failures.pop(peer, None)
+        arrival = self._arrivals.setdefault(peer, asyncio.Event())
+        arrival.clear()
+        try:
+            for _ in range(_ATTEMPTS):
+                await self._hellos.open(peer)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_ATTEMPT_S):
+                        await arrival.wait()
+                if peer in self._sessions:
+                    return self._sessions[peer]
+                failure = self._failures.get(peer)
+                if failure is not None and failure.code != "session.failed":
+                    raise failure
+                arrival.clear()
+            raise self._failures.get(peer) or unreachable(peer, "it does not answer the handshake")
+        finally:
+            self._arrivals.pop(peer, None)
+
+    def _install(self, session: PeerSession, shake: Shake) -> None:
+        before = self._sessions.get(session.peer)
+        now_ns = self._clock.now_ns()
+        if before is not None:
+            self._old.append((now_ns + round(_OLD_SESSION_S * 1e9), before))
+            self._direct.close(before)
+        self._sessions[session.peer] = session
+        self._failures.pop(session.peer, None)
+        self._gauge()
+        view = session.view(MQTT)
+        self._metrics.add("qedge_sessions_opened_total", (str(view.suite), str(view.extra_key).lower()))
+        self._metrics.observe("qedge_session_setup_seconds", (now_ns - shake.begun_ns) / 1e9)
+        _LOG.info("session.opened", peer=session.peer, suite=view.suite, group=view.group, extra_key=view.extra_key)
+        self.on_contact(session.peer)
+        arrival = self._arrivals.get(session.peer)
+        if arrival is not None:
+            arrival.set()
+        for where, frame in shake.early:
+            with contextlib.suppress(QedgeError):
+                self._take(session, MQTT, frame, where)
+        self._direct.keep(session)
+
+    def _fail(self, peer: str, error: QedgeError, begun: bool) -> None:
+        # What a handshake that somebody else began in the peer's name came to says nothing about the peer.
+        if begun or error.code == "bus.unavailable":
+            self._failures[peer] = error
+            arrival = self._arrivals.get(peer)
+            if arrival is not None:
+                arrival.set()
+
+    # Frames
+
+    async def _hear_sealed(self, message: Incoming) -> None:
+        envelope = take_apart(message.payload)
+        header = envelope.header
+        if envelope.kind is not SealKind.SEALED or header.topic != message.topic or message.retain:
+            raise bad_message("it is not sealed for here")
+        peer = header.sender
+        candidates = [session for _, session in self._old if session.peer == peer]
+        current = self._sessions.get(peer)
+        if current is not None:
+            candidates.insert(0, current)
+        for session in candidates:
+            try:
+                self._take(session, MQTT, envelope.body, message.topic)
+            except QedgeError as error:
+                if error.code != "session.unknown":
+                    raise
+            else:
+                return
+        shake = self._hellos.pending(peer)
+        if shake is not None:
+            shake.early.append((message.topic, envelope.body))
+            return
+        self._ask_anew(peer)
+        raise QedgeError("session.unknown", "A frame came of a session that is not known here.")
+
+    def _ask_anew(self, peer: str) -> None:
+        """A peer that seals with keys unknown here may not know that this node was restarted: make a new session."""
+        now_ns = self._clock.now_ns()
+        if self._is_member(peer) and now_ns - self._hinted_ns.get(peer, -_HINT_NS) >= _HINT_NS:
+            self._hinted_ns[peer] = now_ns
+            self._spawn(self._hellos.open(peer))
+
+    def _take(self, session: PeerSession, channel: str, frame: bytes, where: str) -> None:
+        """Open a frame and act on it; raises `session.*`, `bus.bad_message`."""
+        self._act(session, session.open(channel, frame, where), where)
+
+    def _act(self, session: PeerSession, data: bytes, where: str) -> None:
+        self.on_contact(session.peer)
+        envelope = take_apart(data)
+        if envelope.kind is not SealKind.NONE or envelope.header.sender != session.peer:
+            raise bad_message("it speaks for another node")
+        utc_ns = self._clock.utc_ns()
+        purpose = envelope.header.purpose
+        if purpose == purpose_of(Part):
+            whole = session.assembler.take(read_body(envelope, where, Part, utc_ns))
+            if whole is not None:
+                self._act_whole(session, whole)
+        elif purpose == purpose_of(Farewell):
+            self.forget(session.peer, read_body(envelope, where, Farewell, utc_ns).reason or "it said farewell")
+        else:
+            self._act_whole(session, envelope.body)
+
+    def _act_whole(self, session: PeerSession, body: bytes) -> None:
+        try:
+            content = msgspec.msgpack.decode(body, type=Call | Answer)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise bad_message(f"it cannot be decoded ({error})") from error
+        if isinstance(content, Call):
+            self._spawn(self._reply(session, content))
+        else:
+            self._calls.answered(session.peer, content)
+
+    async def _reply(self, session: PeerSession, call: Call) -> None:
+        answer = await self._calls.answer(session.peer, call)
+        newest = self._sessions.get(session.peer, session)
+        with contextlib.suppress(QedgeError):  # who asked notices that no answer comes
+            await self._send(newest, answer)
+
+    async def _send(self, session: PeerSession, body: Call | Answer) -> None:
+        stream = self._direct.stream(session)
+        if stream is not None:
+            try:
+                await self._send_direct(session, stream, body)
+            except OSError:
+                self._direct.close(session)  # and then over MQTT, with keys of their own
+            else:
+                return
+        where = self._topic(session.peer, Channel.SEALED)
+        data = msgspec.msgpack.encode(body)
+        if len(data) <= _MQTT_PART_BYTES:
+            self._bus.post(where, self._wrap(session, where, body), expiry_s=_EXPIRY_S)
+            return
+        for part in split(data, _MQTT_PART_BYTES, next(self._messages)):
+            wrapped = self._wrap(session, where, part)
+            await self._bus.publish(where, wrapped, qos=1, expiry_s=_EXPIRY_S)
+
+    async def _send_direct(self, session: PeerSession, stream: DirectStream, body: Call | Answer) -> None:
+        data = msgspec.msgpack.encode(body)
+        if len(data) <= stream.part_bytes:
+            await stream.send(encode(self._header(stream.topic_out, body), body))
+            return
+        for part in split(data, stream.part_bytes, next(self._messages)):
+            await stream.send(encode(self._header(stream.topic_out, part), part))
+
+    def _wrap(self, session: PeerSession, where: str, body: msgspec.Struct) -> bytes:
+        frame = session.seal(MQTT, encode(self._header(where, body), body), where, self._clock.now_ns())
+        outer = Header(where, self._identity.node, next(self._sequence), _SEALED, self._clock.utc_ns())
+        return cover(SealKind.SEALED, outer, frame)
+
+    def _header(self, where: str, body: msgspec.Struct) -> Header:
+        return Header(where, self._identity.node, next(self._sequence), purpose_of(type(body)), self._clock.utc_ns())
+
+    # The direct channel
+
+    def _find_direct(self, key_id: int) -> PeerSession | None:
+        return next((each for each in self._sessions.values() if key_id in each.key_ids("direct")), None)
+
+    def _take_direct(self, session: PeerSession, data: bytes, where: str) -> None:
+        self._act(session, data, where)
+
+    # Small things
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        if self._group is None:
+            work.close()
+            raise QedgeError("internal.stopping", "The node is starting or stopping.", fix="Try again soon.")
+        self._group.create_task(self._guard(work))
+
+    async def _guard(self, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except QedgeError as error:
+            self._bus.reject(error.code)
+            _LOG.debug("bus.rejected", topic="", reason=str(error))
+
+    def _gauge(self) -> None:
+        self._metrics.set("qedge_sessions_open", len(self._sessions))
+
+    def _topic(self, node: str, channel: Channel) -> str:
+        return topic(self._identity.fleet, node, channel)
