@@ -27,6 +27,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "drivers": "drivers",
     "link": "links",
     "ping": "ping",
+    "crypto": "crypto",
     "open": "open_page",
     "install": "install",
 }
