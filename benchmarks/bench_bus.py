@@ -1,4 +1,4 @@
-"""Round trips over MQTT between two daemon processes, QoS 1, one after the other.
+"""Round trips over MQTT between two daemon processes of one fleet, sealed, QoS 1, one after the other.
 
 `bus.rtt_*` with mosquitto, `bus.child_rtt_p50_ms` with the broker of the iotcore wheel. Baseline of the same run: the
 same question and answer between two plain aiomqtt clients with default settings on the same broker, which wait for
@@ -17,6 +17,7 @@ from pathlib import Path
 import aiomqtt
 
 from benchmarks.broker import Broker
+from benchmarks.fleet import Fleet
 from benchmarks.node import Node
 from benchmarks.report import Figure, percentile
 from qedge.base.errors import QedgeError
@@ -33,6 +34,8 @@ CONFIG = """
 name = "{name}"
 [broker]
 url = "mqtt://127.0.0.1:{port}"
+[mesh]
+listen = "off"
 [drivers.qrng]
 driver = "sim_qrng"
 """
@@ -85,7 +88,10 @@ async def plain(port: int) -> list[float]:
 def measure(kind: str, folder: Path) -> tuple[list[float], float]:
     """Return the round trips in milliseconds on one kind of broker, and the baseline's median."""
     with Broker(kind, folder / f"broker-{kind}") as broker:
-        nodes = [Node(folder / f"{kind}-{name}", CONFIG.format(name=name, port=broker.port)) for name in ("a", "b")]
+        nodes, fleet = [], Fleet()
+        for name in ("a", "b"):
+            fleet.enrol(folder / f"{kind}-{name}", name)
+            nodes.append(Node(folder / f"{kind}-{name}", CONFIG.format(name=name, port=broker.port)))
         with nodes[0] as first, nodes[1]:
             times_ms = asyncio.run(ping(first, "b", COUNT))
         return times_ms, statistics.median(asyncio.run(plain(broker.port)))

@@ -35,6 +35,8 @@ from qedge.workers.driver_service import DriverService
 
 MAX_RANDOM_BYTES: Final = 65_536
 MAX_PINGS: Final = 10_000
+MAX_PING_BYTES: Final = 2**20
+MAX_PARALLEL: Final = 16
 PUMP_LIMIT_S: Final = 15.0
 HOST_LIMIT_S: Final = 30.0
 
@@ -190,9 +192,21 @@ class Node:
         return await link.measure(request.sifted)
 
     async def ping(self, request: PingRequest) -> PingView:
-        """Measure the way to a peer over the bus, one request after the other."""
+        """Measure the way to a peer inside the sealed session with it."""
         if not 1 <= request.count <= MAX_PINGS:
             raise QedgeError("job.bad_request", f"Ask for 1 to {MAX_PINGS} pings.", limit=MAX_PINGS)
+        if not 0 <= request.size_bytes <= MAX_PING_BYTES:
+            raise QedgeError("job.bad_request", f"A ping carries 0 to {MAX_PING_BYTES} bytes.", limit=MAX_PING_BYTES)
+        if not 1 <= request.parallel <= MAX_PARALLEL:
+            raise QedgeError(
+                "job.bad_request", f"1 to {MAX_PARALLEL} pings can be under way at once.", limit=MAX_PARALLEL
+            )
         if self.mesh is None:
             raise QedgeError("bus.unavailable", "The node is starting.", fix="Try again soon.")
-        return await self.mesh.ping(request.node, request.count, timeout_s=request.timeout_s)
+        return await self.mesh.ping(
+            request.node,
+            request.count,
+            timeout_s=request.timeout_s,
+            size_bytes=request.size_bytes,
+            parallel=request.parallel,
+        )

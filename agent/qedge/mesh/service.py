@@ -140,20 +140,34 @@ class MeshService:
     def _with_session(self, view: PeerView) -> PeerView:
         return view if view.own else msgspec.structs.replace(view, session=self._sessions.view(view.node))
 
-    async def ping(self, node: str, count: int, *, timeout_s: float = 5.0, size_bytes: int = 0) -> PingView:
-        """Ask `node` `count` times inside a session, one after the other; `size_bytes` go along with each question."""
+    async def ping(
+        self, node: str, count: int, *, timeout_s: float = 5.0, size_bytes: int = 0, parallel: int = 1
+    ) -> PingView:
+        """Ask `node` `count` times inside a session, `parallel` at once; `size_bytes` go along with each question."""
         if not is_name(node):
             raise QedgeError("job.bad_request", f"{node!r} is no node name.", fix="Use letters, digits, - and _.")
         times_ms: list[float] = []
         load = bytes(size_bytes)
-        for _ in range(count):
-            ping = Ping(self._random_bytes(_NONCE_BYTES), load)
-            started_ns = self._clock.now_ns()
-            pong = await self._sessions.call(node, ping, Pong, deadline_s=timeout_s)
-            times_ms.append((self._clock.now_ns() - started_ns) / 1e6)
-            if pong.nonce != ping.nonce:
-                raise QedgeError("bus.bad_message", f"{node} gave an answer to another question.")
-        return PingView(node=node, rtt_ms=tuple(times_ms))
+        turns = iter(range(count))  # shared by all askers: who is free takes the next turn
+
+        async def ask() -> None:
+            for _ in turns:
+                ping = Ping(self._random_bytes(_NONCE_BYTES), load)
+                started_ns = self._clock.now_ns()
+                pong = await self._sessions.call(node, ping, Pong, deadline_s=timeout_s)
+                times_ms.append((self._clock.now_ns() - started_ns) / 1e6)
+                if pong.nonce != ping.nonce:
+                    raise QedgeError("bus.bad_message", f"{node} gave an answer to another question.")
+
+        begun_ns = self._clock.now_ns()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(parallel, count)):
+                    group.create_task(ask())
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        elapsed_s = (self._clock.now_ns() - begun_ns) / 1e9
+        return PingView(node, tuple(times_ms), size_bytes, elapsed_s, self._sessions.view(node).path)
 
     async def take_revocations(self, signed: bytes) -> bool:
         """Take a signed list of revoked keys and pass it on; says whether it is newer than what was known."""

@@ -133,18 +133,29 @@ class RandomView(msgspec.Struct, frozen=True, tag_field="type", tag="random/1"):
 
 
 class PingRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="ping-request/1"):
-    """Measure the way to `node` over the bus, `count` times one after the other."""
+    """Measure the way to `node` inside the sealed session with it: `count` questions, `parallel` (1 … 16) under way.
+
+    `size_bytes` (0 … 1 MiB) go along with each question; the answer is always small.
+    """
 
     node: str
     count: int = 1
     timeout_s: float = 5.0
+    size_bytes: int = 0
+    parallel: int = 1
 
 
 class PingView(msgspec.Struct, frozen=True, tag_field="type", tag="ping/1"):
-    """Round-trip times in milliseconds, in order."""
+    """Round-trip times in milliseconds, in order of the answers, and the time of all together.
+
+    `path` is the way that the last question went: `mqtt` or `direct`, empty where it is not known.
+    """
 
     node: str
     rtt_ms: tuple[float, ...]
+    size_bytes: int = 0
+    elapsed_s: float = 0.0
+    path: str = ""
 
 
 class DriverList(msgspec.Struct, frozen=True, tag_field="type", tag="driver-list/1"):
