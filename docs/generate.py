@@ -193,12 +193,14 @@ def topics_page() -> str:
             str(row.qos),
             "yes" if row.retain else "no",
             str(row.publisher),
-            "yes" if row.read_by_owner else "no",
+            "its node" if row.read_by_owner else "all nodes",
+            row.seal.name.lower(),
+            row.proof,
             row.meaning,
         ]
         for row in TOPICS
     )
-    headings = ("topic", "message", "QoS", "retained", "published by", "read by the node", "meaning")
+    headings = ("topic", "message", "QoS", "retained", "published by", "read by", "seal", "believed because of", "meaning")
     parts = [
         "Messages are MessagePack inside an envelope; names on the wire are at most 36 letters, digits, `-` and `_`.\n",
         table(headings, rows),

@@ -4,37 +4,24 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from qedge import __version__
-from qedge.base.ids import RandomBytes
 from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
 from qedge.base.systemd import Notifier
 from qedge.bus.child_broker import ChildBroker
-from qedge.bus.config import BusConfig
-from qedge.bus.model import Endpoint
-from qedge.bus.service import Bus, external_endpoint
+from qedge.bus.service import Bus
 from qedge.config import AgentConfig
-from qedge.crypto.config import CryptoConfig
-from qedge.crypto.handshake import HandshakeContexts
-from qedge.crypto.registry import usable_suites
-from qedge.daemon.adapters import HostMemory, KeptAdminStates, NamedDriver, NoExtraKeys, QrngSource
-from qedge.daemon.fleet_desk import FleetDesk
-from qedge.daemon.identity import LocalIdentity, keep_revocations
+from qedge.daemon.adapters import HostMemory, KeptAdminStates, NamedDriver, QrngSource
+from qedge.daemon.identity import LocalIdentity
 from qedge.daemon.node import Node
+from qedge.daemon.peers import Tools, make_bus, make_fleet_desk, make_mesh
 from qedge.engine.service import EngineService
 from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
-from qedge.mesh.crypto_thread import CryptoThread
-from qedge.mesh.direct import DirectChannel, host_towards
-from qedge.mesh.hellos import Hellos
-from qedge.mesh.host_watch import HostWatch
 from qedge.mesh.service import MeshService
 from qedge.mesh.sessions import SessionService
 from qedge.qkd.service import LinkService
@@ -42,7 +29,6 @@ from qedge.store.store import Store
 from qedge.supervisor import Supervisor, Watchdog
 from qedge.web.config import socket_path
 from qedge.web.service import WebService
-from qedge.wire.topics import Channel, topic
 from qedge.workers.config import DriverConfig
 from qedge.workers.driver_service import DriverService
 
@@ -89,11 +75,13 @@ def compose(
     me = NodeIdentity(identity.fleet, identity.node, __version__, boot_id, epoch, identity.standalone)
     supervisor = Supervisor(clock=clock, metrics=metrics, uniform=random.SystemRandom().random)
     drivers: dict[str, DriverService] = {}
+    links: dict[str, LinkService] = {}
 
     source = QrngSource(config.entropy.source, drivers) if config.entropy.source else None
     entropy = EntropyService(
         config.entropy, source, clock=clock, metrics=metrics, personalization=f"{boot_id} {epoch}".encode()
     )
+    tools = Tools(config, identity, me, store, clock, metrics, entropy.random_bytes)
     engine = EngineService(
         config.engine,
         store,
@@ -103,8 +91,7 @@ def compose(
         metrics=metrics,
         random_bytes=entropy.random_bytes,
     )
-    broker, bus = _make_bus(config, identity, broker_password, clock, metrics, entropy.random_bytes)
-    links: dict[str, LinkService] = {}
+    broker, bus = make_bus(tools, broker_password)
     node = Node(
         me,
         clock=clock,
@@ -116,142 +103,43 @@ def compose(
         drivers=drivers,
         links=links,
     )
-    sessions, mesh = _make_mesh(config, identity, me, node, bus, store, clock, metrics, entropy.random_bytes)
-    node.mesh = mesh
-    node.fleet = FleetDesk(
-        identity,
-        config.broker,
-        store=store,
-        broker=broker,
-        sessions=sessions,
-        mesh=mesh,
-        clock=clock,
-        random_bytes=entropy.random_bytes,
-        renew=renew,
-    )
-    web = WebService(
-        config.http,
-        node,
-        socket_path=Path(socket_path(config.http, config.node.runtime_dir)),
-        clock=clock,
-        metrics=metrics,
-        random_bytes=entropy.random_bytes,
-    )
-    node.addresses = lambda: (web.socket, web.address)
+    sessions, mesh = make_mesh(tools, bus, node)
+    node.mesh, node.fleet = mesh, make_fleet_desk(tools, broker, sessions, mesh, renew)
+    web = _make_web(tools, node)
     parts = Parts(
-        config=config,
-        clock=clock,
-        metrics=metrics,
-        store=store,
-        supervisor=supervisor,
-        drivers=drivers,
-        entropy=entropy,
-        engine=engine,
-        broker=broker,
-        bus=bus,
-        identity=identity,
-        sessions=sessions,
-        mesh=mesh,
-        links=links,
-        node=node,
-        web=web,
+        config,
+        clock,
+        metrics,
+        store,
+        supervisor,
+        drivers,
+        entropy,
+        engine,
+        broker,
+        bus,
+        identity,
+        sessions,
+        mesh,
+        links,
+        node,
+        web,
     )
     _enlist(parts, notifier)
     return parts
 
 
-def _make_mesh(
-    config: AgentConfig,
-    identity: LocalIdentity,
-    me: NodeIdentity,
-    node: Node,
-    bus: Bus,
-    store: Store,
-    clock: SystemClock,
-    metrics: Metrics,
-    random_bytes: RandomBytes,
-) -> tuple[SessionService, MeshService]:
-    """Make what speaks to peers; the thread for signatures ends with the process."""
-    thread = CryptoThread()
-    chain = identity.membership.chain
-    direct = DirectChannel(
-        me.node,
-        config.mesh.listen,
-        near_host=lambda: host_towards(bus.broker_host) if bus.broker_host else "127.0.0.1",
-        clock=clock,
-        metrics=metrics,
+def _make_web(tools: Tools, node: Node) -> WebService:
+    config = tools.config
+    web = WebService(
+        config.http,
+        node,
+        socket_path=Path(socket_path(config.http, config.node.runtime_dir)),
+        clock=tools.clock,
+        metrics=tools.metrics,
+        random_bytes=tools.random_bytes,
     )
-    hellos = Hellos(
-        me,
-        HandshakeContexts(identity.key, chain, identity.trust, usable_suites(CryptoConfig())),
-        bus=bus,
-        thread=thread,
-        extra_keys=NoExtraKeys("prefer"),
-        addresses=lambda: direct.addresses,
-        clock=clock,
-        metrics=metrics,
-        random_bytes=random_bytes,
-    )
-    sessions = SessionService(me, hellos, bus=bus, direct=direct, clock=clock, metrics=metrics)
-    mesh = MeshService(
-        me,
-        identity.key,
-        chain,
-        identity.trust,
-        config.mesh,
-        host=HostWatch(config.host, state_dir=Path(config.node.state_dir), clock=clock, metrics=metrics),
-        bus=bus,
-        sessions=sessions,
-        thread=thread,
-        capabilities=node,
-        keep_revocations=partial(keep_revocations, store),
-        clock=clock,
-        metrics=metrics,
-        random_bytes=random_bytes,
-    )
-    return sessions, mesh
-
-
-def _make_bus(
-    config: AgentConfig,
-    identity: LocalIdentity,
-    password: str,
-    clock: SystemClock,
-    metrics: Metrics,
-    random_bytes: RandomBytes,
-) -> tuple[ChildBroker | None, Bus]:
-    """Connect to the configured broker, to the one where the fleet meets, or to a private one of our own."""
-    uniform = random.SystemRandom().random
-    outside = external_endpoint(config.broker) or _fleet_endpoint(config.broker, identity)
-    broker = None
-    if outside is None:
-        broker = ChildBroker(
-            config.broker,
-            Path(config.node.runtime_dir),
-            clock=clock,
-            random_bytes=random_bytes,
-            uniform=uniform,
-        )
-    bus = Bus(
-        config.broker,
-        broker.endpoint if broker is not None else lambda: outside,
-        client_id=f"qedge-{identity.fleet}-{identity.node}",
-        reply_topic=topic(identity.fleet, identity.node, Channel.REPLY),
-        clock=clock,
-        metrics=metrics,
-        random_bytes=random_bytes,
-        uniform=uniform,
-    )
-    return broker, bus
-
-
-def _fleet_endpoint(config: BusConfig, identity: LocalIdentity) -> Endpoint | None:
-    """Return the broker that the invitation named; a configured one goes before it."""
-    address = identity.membership.broker
-    if address is None:
-        return None
-    endpoint = external_endpoint(msgspec.structs.replace(config, url=address.url))
-    return replace(endpoint, username=address.username, password=address.password) if endpoint is not None else None
+    node.addresses = lambda: (web.socket, web.address)
+    return web
 
 
 def _enlist(parts: Parts, notifier: Notifier) -> None:

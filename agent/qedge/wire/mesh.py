@@ -118,7 +118,7 @@ class PeerList(msgspec.Struct, frozen=True, tag_field="type", tag="peer-list/1")
     peers: tuple[PeerView, ...]
 
 
-class Ping(msgspec.Struct, frozen=True, tag_field="type", tag="mesh-ping/1"):
+class Ping(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="mesh-ping/1"):
     """`nonce` comes back in the answer; `load` only takes room, to measure with."""
 
     nonce: Annotated[bytes, msgspec.Meta(max_length=64)]

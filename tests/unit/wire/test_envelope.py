@@ -8,8 +8,10 @@ import msgspec
 import pytest
 
 from qedge.base.errors import QedgeError
-from qedge.wire.envelope import MAX_BYTES, Header, decode, encode, purpose_of
-from qedge.wire.mesh import Birth, Capability, Ping, Pong
+from qedge.wire.envelope import MAX_BYTES, Header, SealKind, decode, encode, purpose_of
+from qedge.wire.mesh import Birth, Capability, Lost, Ping, Pong, Pulse
+from qedge.wire.session import Answer, Call, Hello, Part
+from qedge.wire.trust import RevocationNotice
 
 GOLDEN = Path(__file__).parent / "golden"
 UTC_NS = 1_800_000_000_000_000_000
@@ -21,6 +23,8 @@ def header(purpose: str, topic: str = TOPIC, **changes: object) -> Header:
     return msgspec.structs.replace(plain, **changes)
 
 
+ID = bytes(range(16))
+CAPABILITY = Capability("qpu", "qpu", "sim_qpu", "1.0", True, {"num_qubits": 20, "preset": "plan", "exact": True})
 CASES: dict[str, tuple[Header, msgspec.Struct]] = {
     "ping-1": (header("mesh-ping/1"), Ping(bytes(range(16)))),
     "pong-1": (header("mesh-pong/1", "qedge/v1/local/box-2/reply"), Pong(bytes(range(16)))),
@@ -35,14 +39,30 @@ CASES: dict[str, tuple[Header, msgspec.Struct]] = {
             UTC_NS,
             True,
             "up",
-            (Capability("qpu", "qpu", "sim_qpu", "1.0", True, {"num_qubits": 20, "preset": "plan", "exact": True}),),
+            capabilities=(CAPABILITY,),
         ),
     ),
     "birth-1-leaving": (
         header("birth/1", "qedge/v1/local/box-1/birth", expires_utc_ns=0),
         Birth("local", "box-1", "0.1.0", "", 0, 0, False, "leaving"),
     ),
+    "birth-1-with-pulse": (
+        header("birth/1", "qedge/v1/fleet/box-1/birth", expires_utc_ns=0),
+        Birth("fleet", "box-1", "0.2.0", "b", 4, UTC_NS, False, "up", ID, 400, bytes(32), 1024, 3, (CAPABILITY,)),
+    ),
+    "pulse-1": (header("pulse/1", "qedge/v1/fleet/box-1/pulse"), Pulse(4, ID, 17, bytes(range(32)))),
+    "lost-1": (header("lost/1", "qedge/v1/fleet/box-1/lost"), Lost(4, ID)),
+    "hello-1": (header("hello/1", "qedge/v1/fleet/box-2/hello"), Hello(ID, 1, b"records")),
+    "call-1": (header("call/1", "qedge/v1/fleet/box-2/sealed"), Call(9, "mesh-ping/1", 2.5, b"body")),
+    "answer-1": (header("answer/1", "qedge/v1/fleet/box-2/sealed"), Answer(9, "mesh-pong/1", b"body")),
+    "part-1": (header("part/1", "qedge/v1/fleet/box-2/sealed"), Part(3, 0, 2, b"first half")),
+    "revocation-notice-1": (
+        header("revocation-notice/1", "qedge/v1/fleet/_authority/revoked"),
+        RevocationNotice(b"signed"),
+    ),
 }
+OLDER = {"birth-1", "birth-1-leaving"}
+"""Written before births had heartbeats: still read, and written with more fields now."""
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -50,7 +70,7 @@ def test_golden_files_are_read_and_written_as_ever(name: str) -> None:
     head, body = CASES[name]
     golden = (GOLDEN / f"{name}.bin").read_bytes()
     assert decode(golden, head.topic, type(body), UTC_NS) == (head, body)
-    assert encode(head, body) == golden
+    assert encode(head, body) == golden or name in OLDER
 
 
 def test_every_golden_file_belongs_to_a_case() -> None:
@@ -83,7 +103,14 @@ def test_an_expired_message_has_no_effect() -> None:
 
 def test_a_seal_of_a_kind_to_come_is_refused_and_not_passed_over() -> None:
     data = bytearray(sound())
-    data[3] = 1
+    data[3] = 3
+    assert "seal" in refusal(bytes(data))
+
+
+@pytest.mark.parametrize("kind", [SealKind.SIGNED, SealKind.SEALED])
+def test_a_sealed_envelope_is_not_read_as_one_without_a_seal(kind: SealKind) -> None:
+    data = bytearray(sound())
+    data[3] = kind
     assert "seal" in refusal(bytes(data))
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from qedge.wire.topics import MAX_LEVELS, TOPICS, Channel, listened, matches, parse_topic, topic
+from qedge.wire.envelope import SealKind
+from qedge.wire.topics import MAX_LEVELS, TOPICS, Channel, every_node, listened, matches, parse_topic, topic
 
 
 @pytest.mark.parametrize("channel", list(Channel))
@@ -22,27 +23,34 @@ def test_every_row_carries_a_tagged_struct_of_its_own() -> None:
 
 
 def test_nothing_retained_is_a_question() -> None:
-    assert {row.channel for row in TOPICS if row.retain} == {Channel.BIRTH}
+    assert {row.channel for row in TOPICS if row.retain} == {Channel.BIRTH, Channel.REVOKED}
+
+
+def test_every_message_has_a_seal_or_says_why_it_is_believed() -> None:
+    assert all(row.proof for row in TOPICS)
+    assert {row.channel for row in TOPICS if row.seal is SealKind.SEALED} == {Channel.SEALED}
+    assert {row.channel for row in TOPICS if row.seal is SealKind.SIGNED} == {Channel.BIRTH}
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "+", "#", "ä", "x" * 37, "a b", "a\n", "$SYS"])
 def test_a_name_that_is_no_topic_segment_makes_no_topic(name: str) -> None:
     for fleet, node in ((name, "node"), ("fleet", name)):
         with pytest.raises(ValueError, match="names"):
-            topic(fleet, node, Channel.PING)
-        assert parse_topic(f"qedge/v1/{fleet}/{node}/ping") is None
+            topic(fleet, node, Channel.HELLO)
+        assert parse_topic(f"qedge/v1/{fleet}/{node}/hello") is None
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "qedge/v1/f/n", "qedge/v1/f/n/ping/x", "qedge/v2/f/n/ping", "qedge/v1/f/n/other", "/qedge/v1/f/n/ping"],
+    ["", "qedge/v1/f/n", "qedge/v1/f/n/hello/x", "qedge/v2/f/n/hello", "qedge/v1/f/n/other", "/qedge/v1/f/n/hello"],
 )
 def test_a_foreign_topic_is_none_of_ours(text: str) -> None:
     assert parse_topic(text) is None
 
 
 def test_a_node_listens_to_its_questions_and_answers_only() -> None:
-    assert listened("f", "n") == ("qedge/v1/f/n/ping", "qedge/v1/f/n/reply")
+    assert listened("f", "n") == tuple(f"qedge/v1/f/n/{each}" for each in ("hello", "sealed", "join", "reply"))
+    assert every_node("f", Channel.BIRTH) == "qedge/v1/f/+/birth"
 
 
 @pytest.mark.parametrize(

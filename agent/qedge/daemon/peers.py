@@ -1,0 +1,150 @@
+"""The parts of one daemon that speak to peers: broker, bus, sessions, mesh, and the operator's fleet desk."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from qedge.base.ids import RandomBytes
+from qedge.base.metrics import Metrics
+from qedge.base.system_clock import SystemClock
+from qedge.bus.child_broker import ChildBroker
+from qedge.bus.config import BusConfig
+from qedge.bus.model import Endpoint
+from qedge.bus.service import Bus, external_endpoint
+from qedge.config import AgentConfig
+from qedge.crypto.config import CryptoConfig
+from qedge.crypto.handshake import HandshakeContexts
+from qedge.crypto.registry import usable_suites
+from qedge.daemon.adapters import NoExtraKeys
+from qedge.daemon.fleet_desk import FleetDesk
+from qedge.daemon.identity import LocalIdentity, keep_revocations
+from qedge.mesh.birth import NodeIdentity
+from qedge.mesh.crypto_thread import CryptoThread
+from qedge.mesh.direct import DirectChannel, host_towards
+from qedge.mesh.hellos import Hellos
+from qedge.mesh.host_watch import HostWatch
+from qedge.mesh.ports import Capabilities
+from qedge.mesh.service import MeshService
+from qedge.mesh.sessions import SessionService
+from qedge.store.store import Store
+from qedge.wire.topics import Channel, topic
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What nearly every part needs: settings, who the node is, its database, clock, metrics and random bytes."""
+
+    config: AgentConfig
+    identity: LocalIdentity
+    me: NodeIdentity
+    store: Store
+    clock: SystemClock
+    metrics: Metrics
+    random_bytes: RandomBytes
+
+
+def make_bus(tools: Tools, password: str) -> tuple[ChildBroker | None, Bus]:
+    """Connect to the configured broker, to the one where the fleet meets, or to a private one of our own."""
+    config, identity = tools.config.broker, tools.identity
+    uniform = random.SystemRandom().random
+    outside = external_endpoint(config) or _fleet_endpoint(config, identity)
+    broker = None
+    if outside is None:
+        broker = ChildBroker(
+            config,
+            Path(tools.config.node.runtime_dir),
+            password=password,
+            clock=tools.clock,
+            random_bytes=tools.random_bytes,
+            uniform=uniform,
+        )
+    bus = Bus(
+        config,
+        broker.endpoint if broker is not None else lambda: outside,
+        client_id=f"qedge-{identity.fleet}-{identity.node}",
+        reply_topic=topic(identity.fleet, identity.node, Channel.REPLY),
+        clock=tools.clock,
+        metrics=tools.metrics,
+        random_bytes=tools.random_bytes,
+        uniform=uniform,
+    )
+    return broker, bus
+
+
+def make_mesh(tools: Tools, bus: Bus, capabilities: Capabilities) -> tuple[SessionService, MeshService]:
+    """Make what speaks to peers; the thread for signatures ends with the process."""
+    config, identity, me = tools.config, tools.identity, tools.me
+    thread, chain = CryptoThread(), identity.membership.chain
+    direct = DirectChannel(
+        me.node,
+        config.mesh.listen,
+        near_host=lambda: host_towards(bus.broker_host) if bus.broker_host else "127.0.0.1",
+        clock=tools.clock,
+        metrics=tools.metrics,
+    )
+    hellos = Hellos(
+        me,
+        HandshakeContexts(identity.key, chain, identity.trust, usable_suites(CryptoConfig())),
+        bus=bus,
+        thread=thread,
+        extra_keys=NoExtraKeys("prefer"),
+        addresses=lambda: direct.addresses,
+        clock=tools.clock,
+        metrics=tools.metrics,
+        random_bytes=tools.random_bytes,
+    )
+    sessions = SessionService(me, hellos, bus=bus, direct=direct, clock=tools.clock, metrics=tools.metrics)
+    host = HostWatch(config.host, state_dir=Path(config.node.state_dir), clock=tools.clock, metrics=tools.metrics)
+    mesh = MeshService(
+        me,
+        identity.key,
+        chain,
+        identity.trust,
+        config.mesh,
+        host=host,
+        bus=bus,
+        sessions=sessions,
+        thread=thread,
+        capabilities=capabilities,
+        keep_revocations=partial(keep_revocations, tools.store),
+        clock=tools.clock,
+        metrics=tools.metrics,
+        random_bytes=tools.random_bytes,
+    )
+    return sessions, mesh
+
+
+def make_fleet_desk(
+    tools: Tools,
+    broker: ChildBroker | None,
+    sessions: SessionService,
+    mesh: MeshService,
+    renew: Callable[[], None],
+) -> FleetDesk:
+    """Make what the operator's programs speak to."""
+    return FleetDesk(
+        tools.identity,
+        tools.config.broker,
+        store=tools.store,
+        broker=broker,
+        sessions=sessions,
+        mesh=mesh,
+        clock=tools.clock,
+        random_bytes=tools.random_bytes,
+        renew=renew,
+    )
+
+
+def _fleet_endpoint(config: BusConfig, identity: LocalIdentity) -> Endpoint | None:
+    """Return the broker that the invitation named; a configured one goes before it."""
+    address = identity.membership.broker
+    if address is None:
+        return None
+    endpoint = external_endpoint(msgspec.structs.replace(config, url=address.url))
+    return replace(endpoint, username=address.username, password=address.password) if endpoint is not None else None
