@@ -54,12 +54,11 @@ def _list(args: argparse.Namespace) -> int:
     refused = [row for row in chosen if row.status.value == "refused"]
     lines: list[str] = []
     if known:
-        header = ("NAME", "KIND", "STATUS", "CAT", "PROVIDER", "STANDARD AND NOTE")
-        lines += table_lines(header, [_known(row) for row in known], terminal=terminal)
+        columns = ("NAME", "KIND", "STATUS", "CAT", "PROVIDER", "STANDARD AND NOTE")
+        lines += table_lines(columns, [_known(row) for row in known], terminal=terminal)
     if refused:
-        header = ("REFUSED", "USE INSTEAD", "WHY")
         told = [(row.name, row.replacement, f"{row.reason} ({row.reference})") for row in refused]
-        lines += [*([""] if known else []), *table_lines(header, told, terminal=terminal)]
+        lines += [*([""] if known else []), *table_lines(("REFUSED", "USE INSTEAD", "WHY"), told, terminal=terminal)]
     print("\n".join(lines))
     return 0
 
