@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.report import Figure
+from qedge.base.log import LogConfig, configure
 
 
 def names() -> list[str]:
@@ -25,6 +26,7 @@ def main() -> int:
     unknown = sorted(set(wanted) - set(names()))
     if unknown:
         parser.error(f"no benchmark named {', '.join(unknown)}; there are {', '.join(names())}")
+    configure(LogConfig(level="error"))  # what runs inside this process must not write between the figures
     good = True
     for name in wanted:
         figures: list[Figure] = importlib.import_module(f"benchmarks.bench_{name.replace('-', '_')}").run()
