@@ -23,6 +23,7 @@ from qedge.client.paths import find_socket
 from qedge.client.sse import EventParser
 from qedge.wire.http import LinkList, Readiness
 from qedge.wire.jobs import JobEstimate, JobList, JobState, JobSubmission, JobView
+from qedge.wire.mesh import PeerList
 from qedge.wire.node import (
     DriverChange,
     DriverList,
@@ -146,6 +147,10 @@ class NodeClient:
     async def random(self, request: RandomRequest) -> RandomView:
         """Draw random bytes."""
         return await self._call("POST", "/v1/random", RandomView, body=request)
+
+    async def peers(self) -> PeerList:
+        """Return all members of the fleet that the node knows, itself included."""
+        return await self._call("GET", "/v1/peers", PeerList)
 
     async def drivers(self) -> tuple[DriverView, ...]:
         """Return all configured drivers."""

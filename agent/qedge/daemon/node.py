@@ -19,6 +19,7 @@ from qedge.store.store import Store
 from qedge.supervisor import Supervisor
 from qedge.web.ports import Pulse
 from qedge.wire.jobs import JobEstimate, JobList, JobState, JobSubmission, JobView
+from qedge.wire.mesh import PeerList
 from qedge.wire.node import (
     DriverChange,
     DriverView,
@@ -190,6 +191,10 @@ class Node:
                 "driver.not_found", f"No link is named {name!r}.", fix="`qedge link list` shows the configured ones."
             )
         return await link.measure(request.sifted)
+
+    def peers(self) -> PeerList:
+        """Describe all members of the fleet that this node knows, itself included."""
+        return self.mesh.peers() if self.mesh is not None else PeerList(self._identity.fleet, ())
 
     async def ping(self, request: PingRequest) -> PingView:
         """Measure the way to a peer inside the sealed session with it."""

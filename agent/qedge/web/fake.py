@@ -12,6 +12,7 @@ from qedge.base.errors import QedgeError
 from qedge.base.ids import RandomBytes, uuid7
 from qedge.web.ports import Pulse
 from qedge.wire.jobs import JobEstimate, JobList, JobResult, JobState, JobSubmission, JobView, Register
+from qedge.wire.mesh import Capability, PeerList, PeerState, PeerView, SessionView
 from qedge.wire.node import (
     BusView,
     DriverChange,
@@ -211,6 +212,13 @@ class FakeNode:
         )
         self._links[name] = measured
         return measured
+
+    def peers(self) -> PeerList:
+        """Return this node and one peer with an open session."""
+        qpu = Capability("qpu", "qpu", "sim_qpu", "0.1.0", True)
+        session = SessionView("open", 1, "X25519MLKEM768", "mqtt")
+        peer = PeerView("box-2", PeerState.ALIVE, version="0.1.0", epoch=1, capabilities=(qpu,), session=session)
+        return PeerList("local", (PeerView("box-1", PeerState.ALIVE, own=True, epoch=1), peer))
 
     async def ping(self, request: PingRequest) -> PingView:
         """Report one millisecond each time."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from qedge.wire.jobs import JobEstimate, JobList, JobSubmission, JobView
+from qedge.wire.mesh import PeerList
 from qedge.wire.node import (
     DriverChange,
     DriverView,
@@ -86,6 +87,10 @@ class NodePort(Protocol):
 
     async def ping(self, request: PingRequest) -> PingView:
         """Measure the way to a peer over the bus."""
+        ...
+
+    def peers(self) -> PeerList:
+        """Describe all members of the fleet that this node knows, itself included."""
         ...
 
     def job_events(self) -> AsyncIterator[JobView]:

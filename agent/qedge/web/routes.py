@@ -39,6 +39,7 @@ ROUTES: Final = (
     Route("GET", "/v1/links", Right.VIEW, routes_node.links),
     Route("POST", "/v1/links/{name}/measure", Right.MEASURE, routes_node.measure_link),
     Route("POST", "/v1/random", Right.DRAW, routes_node.random),
+    Route("GET", "/v1/peers", Right.VIEW, routes_node.peers),
     Route("POST", "/v1/ping", Right.ADMIN, routes_node.ping),
     Route("GET", "/v1/jobs", Right.VIEW, routes_jobs.listing),
     Route("POST", "/v1/jobs", Right.SUBMIT, routes_jobs.submit),

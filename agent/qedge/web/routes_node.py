@@ -45,6 +45,11 @@ async def random(request: web.Request) -> web.Response:
     return json_answer(await state_of(request).node.random(await body_of(request, RandomRequest)))
 
 
+async def peers(request: web.Request) -> web.Response:
+    """List the members of the fleet."""
+    return json_answer(state_of(request).node.peers())
+
+
 async def ping(request: web.Request) -> web.Response:
     """Measure the way to a peer."""
     return json_answer(await state_of(request).node.ping(await body_of(request, PingRequest)))

@@ -1,12 +1,13 @@
 // The page: trades its one-time link for a session, follows the node's events, and draws.
 
 import { badge, bitField, duration, el, histogram } from "./charts.js";
-import { drawDrivers, drawEntropy, drawHead, drawHost, drawLinks, drawServices, drawTiles, tone } from "./panels.js";
+import { drawDrivers, drawEntropy, drawFleet, drawHead, drawHost, drawLinks, drawServices, drawTiles, tone } from "./panels.js";
 
 const byId = (id) => document.getElementById(id);
 const PROOF = "qedge-proof";
 const ENDED = new Set(["done", "failed", "cancelled", "expired"]);
 const MAX_JOBS = 50;
+const PEERS_MS = 2000;
 
 const EXAMPLES = {
   Bell: `// Two qubits that always agree.
@@ -101,6 +102,34 @@ async function begin() {
   byId("gate").hidden = true;
   byId("dashboard").hidden = false;
   follow();
+  followPeers();
+}
+
+// --- peers: asked for, because a large fleet changes all the time and nobody reads it that fast
+
+let peersTimer = 0;
+async function followPeers() {
+  clearTimeout(peersTimer);
+  if (state.closed) return;
+  if (!document.hidden) {
+    try {
+      const fleet = await call("GET", "/v1/peers");
+      drawFleet(fleet, state.status);
+      offerNodes(fleet.peers);
+    } catch { /* the event stream says that the node does not answer */ }
+  }
+  peersTimer = setTimeout(followPeers, PEERS_MS);
+}
+
+function offerNodes(peers) {
+  const select = byId("where");
+  const able = peers.filter((peer) => !peer.own && peer.state === "alive" && (peer.capabilities ?? []).some((one) => one.kind === "qpu"));
+  const names = ["", ...(able.length ? ["any", ...able.map((peer) => peer.node)] : [])];
+  byId("where-label").hidden = names.length === 1;
+  if ([...select.options].map((option) => option.value).join("/") === names.join("/")) return;
+  const chosen = select.value;
+  select.replaceChildren(...names.map((name) => el("option", { value: name }, name === "" ? "this one" : name === "any" ? "any that can" : name)));
+  select.value = names.includes(chosen) ? chosen : "";
 }
 
 function showGate(problem) {
@@ -247,7 +276,7 @@ function drawJobs() {
     el("td", {}, el("button", { type: "button", class: "plain", title: job.id, "data-focus-key": job.id, "aria-pressed": String(job.id === state.chosen), on: { click: () => choose(job.id) } }, job.id.slice(-12))),
     el("td", {}, badge(job.state, tone(job.state)), job.attempts > 1 ? el("span", { class: "faint" }, ` try ${job.attempts}`) : null),
     el("td", { class: "num" }, job.shots.toLocaleString("en")),
-    el("td", { class: "roomy" }, job.qpu || "any"),
+    el("td", { class: "roomy" }, job.node ? `${job.node}${job.qpu ? ` · ${job.qpu}` : ""}` : job.qpu || "any QPU"),
     el("td", { class: "faint roomy" }, job.client),
     el("td", { class: "num faint roomy" }, clock(job.submitted_utc_ns)),
     el("td", { class: "num" }, ENDED.has(job.state) ? "" : el("button", { type: "button", class: "plain", "data-focus-key": `cancel-${job.id}`, on: { click: () => cancel(job.id) } }, "cancel")))));
@@ -292,6 +321,7 @@ function drawResult(job) {
   const facts = [`${result.shots.toLocaleString("en")} shots`, `${Object.keys(result.counts).length} outcomes`, `seed ${result.seed}`];
   if (result.metadata.method) facts.push(result.metadata.method);
   if (result.metadata.simulated) facts.push("simulated");
+  if (job.node) facts.push(`on ${job.node}`);
   const timings = Object.entries(result.timings_s);
   return [
     histogram(result.counts, result.shots),
@@ -328,6 +358,7 @@ async function submit(event) {
   try {
     const body = { program: byId("program").value, shots: Number(byId("shots").value) };
     if (byId("seed").value !== "") body.seed = Number(byId("seed").value);
+    if (byId("where").value) body.node = byId("where").value;
     const job = await call("POST", "/v1/jobs", body);
     state.chosen = job.id;
     if (!ENDED.has(state.jobs.get(job.id)?.state)) takeJob(job);

@@ -5,6 +5,7 @@ import { badge, bytes, duration, el, meter, qberChart, shorten, sparkline } from
 const TONES = {
   ready: "good", up: "good", busy: "good", done: "good", running: "busy", queued: "idle", starting: "idle",
   unlocked: "good", degraded: "warn", locked: "warn", cancelled: "warn", expired: "warn",
+  alive: "good", suspect: "warn", dead: "bad", left: "idle", revoked: "bad", duplicate: "bad",
   backoff: "bad", down: "bad", failed: "bad", stopped: "idle", finished: "idle", ok: "good", unknown: "idle",
 };
 
@@ -71,6 +72,27 @@ export function drawDrivers(status) {
 }
 
 const past = { cpu: [], memory: [] };
+
+export function drawFleet(fleet, status) {
+  const peers = fleet.peers ?? [];
+  const alive = peers.filter((peer) => peer.state === "alive").length;
+  byId("fleet-count").textContent = status?.standalone ? "standalone" : `${alive} of ${peers.length} alive`;
+  const rows = peers.slice(0, 100).map((peer) => {
+    const kinds = [...new Set((peer.capabilities ?? []).map((one) => one.kind))];
+    const facts = [kinds.join(", "), peer.version ? `qedge ${peer.version}` : ""].filter(Boolean);
+    const session = peer.session ?? {};
+    const sealed = session.state === "open" ? `sealed, suite ${session.suite}, ${session.group}, over ${session.path}${session.extra_key ? ", with an extra key" : ""}` : "";
+    return el("li", {},
+      el("div", { class: "row-head" },
+        el("strong", {}, peer.node), peer.own ? el("span", { class: "faint" }, "this node") : null,
+        el("span", { class: "spacer" }), badge(peer.state, tone(peer.state))),
+      facts.length ? el("p", { class: "faint facts" }, facts.join(" · ")) : null,
+      sealed ? el("p", { class: "faint facts" }, sealed) : null);
+  });
+  if (peers.length > 100) rows.push(el("li", { class: "faint" }, `and ${peers.length - 100} more: qedge peers`));
+  if (status?.standalone) rows.push(el("li", { class: "faint" }, "This box is a fleet of one. “qedge fleet invite” makes room for others."));
+  byId("fleet").replaceChildren(...rows);
+}
 
 export function drawHost(status) {
   const host = status.host;
