@@ -20,11 +20,14 @@ from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.mesh.peer_session import DIRECT, PeerSession
+from qedge.wire.envelope import MAX_BYTES
 from qedge_device.frame import OVERHEAD_BYTES, FrameError, parse_header
 
 _LOG: Final = get_logger("mesh")
-PART_BYTES: Final = 256 * 1024
-_MAX_FRAME_BYTES: Final = PART_BYTES + 8192
+PART_BYTES: Final = MAX_BYTES - 4096
+"""Of a message in one frame; what is left of an envelope's bound holds its header and the part's own fields."""
+
+_MAX_FRAME_BYTES: Final = MAX_BYTES + OVERHEAD_BYTES
 _FIRST_FRAME_BYTES: Final = 256
 _KNOCK: Final = b"qedge direct"
 _KNOCK_LIMIT_S: Final = 3.0
