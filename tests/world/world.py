@@ -219,6 +219,11 @@ class World:
         self._start(node, self.brokers[0])
         return node
 
+    def silence(self, node: Node) -> None:
+        """End a clone without a word."""
+        node.up = False
+        self._unsubscribe(node)
+
     def kill(self, name: str) -> None:
         """End a node without a word; its broker publishes the last will somewhat later."""
         node = self.nodes.pop(name)

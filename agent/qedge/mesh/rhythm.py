@@ -36,7 +36,7 @@ class Rhythm:
         self._smallest_s = smallest_s
         self._patience = patience
         self._step = 0
-        self._announced_step = 0
+        self._announced_ms = 0
         self._announced_ns = -1
         self._chain_end_ns = 0
         self._small_since_ns = -1
@@ -50,7 +50,7 @@ class Rhythm:
     def announced(self, birth: Birth, now_ns: int) -> None:
         """Take note that the node announced itself."""
         self._announced_ns = now_ns
-        self._announced_step = self._step
+        self._announced_ms = birth.pulse_ms
         self._chain_end_ns = now_ns + max(birth.pulse_count - 2, 1) * birth.pulse_ms * 1_000_000
         self._asked_ns = -1
 
@@ -71,7 +71,7 @@ class Rhythm:
         elif now_ns - self._small_since_ns >= self._patience * period_ns:
             self._step = step
             self._small_since_ns = -1
-        if self._step == self._announced_step and now_ns < self._chain_end_ns:
+        if round(self.period_s * 1000) == self._announced_ms and now_ns < self._chain_end_ns:
             return False
         # One that was asked for is awaited.
         if self._asked_ns >= 0 and now_ns < self._asked_ns + ASK_AGAIN_NS:

@@ -392,6 +392,16 @@ def test_a_growing_fleet_makes_the_node_announce_a_longer_period_once() -> None:
     assert [effect for effect in view.until(1200) if isinstance(effect, Rebirth)] == []
 
 
+def test_a_birth_that_was_signed_before_the_period_changed_is_followed_by_another() -> None:
+    view = View()
+    for index in range(60):
+        view.birth(Box(f"n{index}").birth())
+    view.membership.tick(view.now_ns)
+    assert view.membership.period_s() == 0.8
+    view.membership.announced(Box("box-1", 3, b"m" * 16).birth(), "mine", UTC_NS, view.now_ns)
+    assert view.membership.tick(view.now_ns) == [Rebirth(0.8, 3)]
+
+
 def test_a_chain_that_runs_out_makes_the_node_announce_a_new_one() -> None:
     view = View()
     announce(view)
