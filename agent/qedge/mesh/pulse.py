@@ -18,8 +18,8 @@ from qedge.wire.mesh import Birth, Pulse
 DOMAIN: Final = b"qedge/v1 pulse"
 ELEMENT_BYTES: Final = 32
 PULSE_COUNT: Final = 1024
-"""Elements of a node's chain. Walking all of it takes about as long as verifying the signature of the birth, so that a
-receiver that missed any number of heartbeats can always take the next one."""
+"""Elements of a node's chain. Walking all of it takes as long as verifying two or three births, so that a receiver may
+do it: however many heartbeats it missed, it can take the next one."""
 MAX_GAP: Final = 1024
 """Hashes that one message can cost a receiver at most."""
 DRIFT_PPM: Final = 200
