@@ -18,11 +18,21 @@ from qedge.bus.child_broker import ChildBroker
 from qedge.bus.config import BusConfig
 from qedge.bus.model import Endpoint
 from qedge.bus.service import Bus
+from qedge.crypto.config import CryptoConfig
+from qedge.crypto.handshake import HandshakeContexts
+from qedge.crypto.registry import usable_suites
+from qedge.daemon.adapters import NoExtraKeys
 from qedge.mesh.birth import NodeIdentity
-from qedge.mesh.config import HostConfig
+from qedge.mesh.config import HostConfig, MeshConfig
+from qedge.mesh.crypto_thread import CryptoThread
+from qedge.mesh.direct import DirectChannel
+from qedge.mesh.hellos import Hellos
+from qedge.mesh.host_watch import HostWatch
 from qedge.mesh.service import MeshService
-from qedge.wire.node import DriverView
+from qedge.mesh.sessions import SessionService
+from qedge.wire.node import DriverView, PingView
 from qedge.wire.topics import Channel, topic
+from tests.integration.fleet_site import ThrowAwayFleet
 
 FLEET = "f"
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
@@ -44,9 +54,16 @@ class NoDrivers:
 
 
 class SiteNode:
-    """Bus and mesh of one node; started and stopped as often as a test likes, with one client id."""
+    """Bus, sessions and mesh of one node; started and stopped as often as a test likes, with one client id."""
 
-    def __init__(self, name: str, locate: Callable[[], Endpoint | None], config: BusConfig, folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        locate: Callable[[], Endpoint | None],
+        config: BusConfig,
+        folder: Path,
+        fleet: ThrowAwayFleet,
+    ) -> None:
         self.name = name
         self.metrics = Metrics()
         clock = SystemClock()
@@ -60,12 +77,33 @@ class SiteNode:
             random_bytes=os.urandom,
             uniform=random.random,
         )
-        self.mesh = MeshService(
-            NodeIdentity(FLEET, name, "0", "boot", 1),
-            HostConfig(),
+        key, chain = fleet.member(name)
+        trust, me, thread = fleet.trust(), NodeIdentity(FLEET, name, "0", "boot", 1, standalone=False), CryptoThread()
+        direct = DirectChannel(name, "off", near_host=lambda: "127.0.0.1", clock=clock, metrics=self.metrics)
+        hellos = Hellos(
+            me,
+            HandshakeContexts(key, chain, trust, usable_suites(CryptoConfig())),
             bus=self.bus,
+            thread=thread,
+            extra_keys=NoExtraKeys("prefer"),
+            addresses=lambda: (),
+            clock=clock,
+            metrics=self.metrics,
+            random_bytes=os.urandom,
+        )
+        self.sessions = SessionService(me, hellos, bus=self.bus, direct=direct, clock=clock, metrics=self.metrics)
+        self.mesh = MeshService(
+            me,
+            key,
+            chain,
+            trust,
+            MeshConfig(),
+            host=HostWatch(HostConfig(), state_dir=folder, clock=clock, metrics=self.metrics),
+            bus=self.bus,
+            sessions=self.sessions,
+            thread=thread,
             capabilities=NoDrivers(),
-            state_dir=folder,
+            keep_revocations=_keep_nothing,
             clock=clock,
             metrics=self.metrics,
             random_bytes=os.urandom,
@@ -74,7 +112,8 @@ class SiteNode:
 
     async def start(self) -> None:
         """Run and wait until connected."""
-        self._tasks = [asyncio.create_task(service.run(lambda: None)) for service in (self.bus, self.mesh)]
+        services = (self.bus, self.sessions, self.mesh)
+        self._tasks = [asyncio.create_task(service.run(lambda: None)) for service in services]
         await until(lambda: self.bus.connected)
 
     async def stop(self) -> None:
@@ -84,9 +123,18 @@ class SiteNode:
             await asyncio.gather(task, return_exceptions=True)
         self._tasks = []
 
+    async def ping(self, peer: str, count: int, *, timeout_s: float) -> PingView:
+        """Wait until `peer` is known, and ask it."""
+        await until(lambda: peer == self.name or any(each.node == peer for each in self.mesh.peers().peers))
+        return await self.mesh.ping(peer, count, timeout_s=timeout_s)
+
     def rejected(self) -> float:
         """Return how many messages had no effect."""
         return sum(self.metrics.values("qedge_bus_rejected_total").values())
+
+
+async def _keep_nothing(_fleet: str, _serial: int, _signed: bytes) -> None:
+    """Forget lists of revoked keys: these nodes are never restarted with a database."""
 
 
 class Site:
@@ -94,6 +142,7 @@ class Site:
 
     def __init__(self, kind: str, folder: Path) -> None:
         self.folder = folder
+        self.fleet = ThrowAwayFleet(FLEET)
         self.config = BusConfig(kind=kind)  # type: ignore[arg-type] # the test parametrises it
         self.broker = ChildBroker(
             self.config, folder / "run", clock=SystemClock(), random_bytes=os.urandom, uniform=random.random
@@ -119,7 +168,7 @@ class Site:
     async def node(self, name: str, **settings: object) -> SiteNode:
         """Make and start a node."""
         config = BusConfig(**settings)  # type: ignore[arg-type] # the test names fields
-        node = SiteNode(name, self.broker.endpoint, config, self.folder)
+        node = SiteNode(name, self.broker.endpoint, config, self.folder, self.fleet)
         self.nodes.append(node)
         await node.start()
         return node

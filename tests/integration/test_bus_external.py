@@ -24,7 +24,8 @@ from cryptography.x509.oid import NameOID
 
 from qedge.bus.config import BusConfig
 from qedge.bus.service import external_endpoint
-from tests.integration.bus_site import MOSQUITTO, SiteNode, until
+from tests.integration.bus_site import FLEET, MOSQUITTO, SiteNode, until
+from tests.integration.fleet_site import ThrowAwayFleet
 
 pytestmark = [
     pytest.mark.integration,
@@ -38,6 +39,7 @@ class Secured:
 
     port: int
     folder: Path
+    fleet: ThrowAwayFleet
 
     def config(self, **changes: str) -> BusConfig:
         settings = {
@@ -53,7 +55,7 @@ class Secured:
     def node(self, name: str, **changes: str) -> SiteNode:
         config = self.config(**changes)
         endpoint = external_endpoint(config)
-        return SiteNode(name, lambda: endpoint, config, self.folder)
+        return SiteNode(name, lambda: endpoint, config, self.folder, self.fleet)
 
 
 def write_certificates(folder: Path) -> None:
@@ -117,7 +119,7 @@ def secured(tmp_path: Path) -> Iterator[Secured]:
                 break
             assert time.monotonic() < deadline, (tmp_path / "mosquitto.log").read_text()
             time.sleep(0.02)
-        yield Secured(port, tmp_path)
+        yield Secured(port, tmp_path, ThrowAwayFleet(FLEET))
     finally:
         process.kill()
         process.wait()
@@ -130,14 +132,14 @@ def test_nodes_talk_over_tls_also_with_large_messages(secured: Secured, loop: ob
         try:
             await first.start()
             await second.start()
-            assert len((await first.mesh.ping("b", 50, timeout_s=10)).rtt_ms) == 50
+            assert len((await first.ping("b", 50, timeout_s=10)).rtt_ms) == 50
             got: list[int] = []
 
             async def handle(message: object) -> None:
                 got.append(len(message.payload))  # type: ignore[attr-defined] # an Incoming
 
             second.bus.subscribe("qedge/v1/f/b/work", handle)
-            await second.mesh.ping("b", 1, timeout_s=10)
+            await second.ping("b", 1, timeout_s=10)
             for size in (1, 100_000, 256 * 1024):
                 await first.bus.publish("qedge/v1/f/b/work", bytes(size), qos=1)
             await until(lambda: got == [1, 100_000, 256 * 1024])
@@ -185,7 +187,8 @@ async def test_nodes_find_each_other_again_after_their_broker_restarts_on_the_sa
 
     config = BusConfig(url=f"mqtt://127.0.0.1:{port}", reconnect_cap_s=0.5)
     endpoint = external_endpoint(config)
-    nodes = [SiteNode(name, lambda: endpoint, config, tmp_path) for name in ("a", "b")]
+    fleet = ThrowAwayFleet(FLEET)
+    nodes = [SiteNode(name, lambda: endpoint, config, tmp_path, fleet) for name in ("a", "b")]
     process = start()
     try:
         for node in nodes:
@@ -196,7 +199,7 @@ async def test_nodes_find_each_other_again_after_their_broker_restarts_on_the_sa
             await until(lambda: not any(node.bus.connected for node in nodes))
             process = start()
             await until(lambda: all(node.bus.connected for node in nodes))
-            await nodes[0].mesh.ping("b", 3, timeout_s=10)
+            await nodes[0].ping("b", 3, timeout_s=10)
     finally:
         for node in nodes:
             await node.stop()

@@ -183,6 +183,10 @@ class Bus:
         finally:
             self._asked.pop(correlation, None)
 
+    async def echo(self, payload: bytes, *, deadline_s: float) -> None:
+        """Send a message to oneself by way of the broker; raises `bus.timeout` where it does not come back."""
+        await self.request(self._reply_topic, payload, deadline_s=deadline_s)
+
     async def run(self, ready: Ready) -> None:
         """Stay connected until cancelled; raises `bus.refused` where a file of the configuration cannot be used."""
         tls = await asyncio.to_thread(tls_context, self._config)

@@ -18,7 +18,6 @@ from qedge.bus.config import BusConfig
 from qedge.bus.model import Endpoint
 from qedge.bus.service import Bus, external_endpoint
 from qedge.config import AgentConfig
-from qedge.crypto.config import CryptoConfig
 from qedge.crypto.handshake import HandshakeContexts
 from qedge.crypto.registry import usable_suites
 from qedge.daemon.adapters import NoExtraKeys
@@ -90,10 +89,10 @@ def make_mesh(tools: Tools, bus: Bus, capabilities: Capabilities) -> tuple[Sessi
     )
     hellos = Hellos(
         me,
-        HandshakeContexts(identity.key, chain, identity.trust, usable_suites(CryptoConfig())),
+        HandshakeContexts(identity.key, chain, identity.trust, usable_suites(config.crypto)),
         bus=bus,
         thread=thread,
-        extra_keys=NoExtraKeys("prefer"),
+        extra_keys=NoExtraKeys(config.crypto.extra_key),
         addresses=lambda: direct.addresses,
         clock=tools.clock,
         metrics=tools.metrics,
