@@ -22,7 +22,7 @@ from qedge.wire.mesh import Birth, NodeState, PeerState, PeerView, Pulse
 
 CLOCK_ERROR_NS: Final = 2 * SECOND_NS
 """How far the wall clocks of two boxes may differ without a birth looking old."""
-STALL_NS: Final = SECOND_NS
+STALL_NS: Final = SECOND_NS // 2
 """A longer time between two ticks means that this node stood still (suspended, starved of processor time)."""
 MIN_PERIOD_MS: Final = 50
 MAX_PERIOD_MS: Final = 60_000

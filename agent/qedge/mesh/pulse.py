@@ -149,9 +149,11 @@ class PulseCheck:
 
 
 class Heart:
-    """Sends a node's own heartbeats: which element is due when. Element k is due k periods after the birth.
+    """Sends a node's own heartbeats: which element is due when. Element k is due k periods after `born_ns`.
 
-    The index follows the clock, not the number of messages, so that a stalled or suspended node leaves elements out.
+    `born_ns` has to be a time before the birth is published: receivers take its receipt for heartbeat 0, and if the
+    node counted from a later time, all its heartbeats would look that late. The index follows the clock, not the
+    number of messages, so that a stalled or suspended node leaves elements out.
     """
 
     __slots__ = ("_birth", "_born_ns", "_chain", "_index", "_period_ns")
