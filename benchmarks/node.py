@@ -54,6 +54,14 @@ class Node:
             self._process.wait()
         self._notify.close()
 
+    def kill(self) -> int:
+        """End the daemon as a power cut would; returns the time of it, UTC in nanoseconds."""
+        assert self._process is not None
+        utc_ns = time.time_ns()
+        self._process.kill()
+        self._process.wait()
+        return utc_ns
+
     def pss_mib(self) -> float:
         """Return the proportional set size of the daemon process alone."""
         for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines():
