@@ -154,6 +154,22 @@ def test_heartbeats_that_were_held_back_do_not_prolong_a_life() -> None:
     assert view.state() is PeerState.DEAD
 
 
+def test_not_even_the_first_heartbeat_of_a_chain_gains_time_by_coming_late() -> None:
+    view, box = View(), Box()
+    view.birth(box.birth())
+    assert PeerDead("box-2", 1) in view.until(2000)
+    assert not view.pulse(box, 1)
+    assert view.state() is PeerState.DEAD
+
+
+def test_heartbeats_of_a_box_that_nobody_knows_or_that_made_no_promise_are_nothing() -> None:
+    view, box = View(), Box()
+    assert not view.pulse(box, 1)
+    view.birth(box.birth(-60_000, pulse_anchor=b"", pulse_count=0))
+    assert not view.pulse(box, 1)
+    assert view.state() is PeerState.SUSPECT
+
+
 def test_repeated_heartbeats_are_no_signs_of_life() -> None:
     view, box = View(), Box()
     view.birth(box.birth())
@@ -242,6 +258,14 @@ def test_a_new_chain_of_the_same_run_goes_on_without_a_gap() -> None:
     assert view.peers()[0].pulse_s == 0.8
 
 
+def test_a_second_old_birth_gives_a_suspect_no_more_time() -> None:
+    view, box = View(), Box()
+    view.birth(box.birth(-60_000))
+    view.until(1000)
+    assert not view.birth(box.birth(-50_000))
+    assert PeerDead("box-2", 1) in view.until(1500)
+
+
 def test_two_births_of_one_epoch_show_a_double_until_one_falls_silent() -> None:
     view, one, two = View(), Box(), Box(instance=b"b" * 16)
     view.birth(one.birth())
@@ -319,6 +343,32 @@ def test_a_revoked_key_shuts_its_peer_out_until_it_comes_with_another() -> None:
     assert view.birth(Box(epoch=2).birth(5), "new") == [PeerUp("box-2", 2)]
 
 
+def test_a_box_with_a_new_key_comes_back_within_the_same_run() -> None:
+    view, box = View(), Box()
+    view.birth(box.birth(), "old")
+    view.membership.revoked(["old"], view.now_ns)
+    view.at_ms = 100
+    assert view.birth(box.birth(100), "new") == [PeerUp("box-2", 1)]
+
+
+def test_an_older_birth_of_another_instance_wakes_no_dead_box() -> None:
+    view = View()
+    view.birth(Box().birth())
+    view.until(2000)
+    assert view.birth(Box(instance=b"b" * 16).birth(-10)) == [Ignored("box-2", "older")]
+
+
+def test_a_double_outlasts_a_standstill_of_the_one_who_sees_it() -> None:
+    view, one, two = View(), Box(), Box(instance=b"b" * 16)
+    view.birth(one.birth())
+    view.birth(two.birth(1))
+    assert not view.birth(two.birth(1))
+    view.until(100)
+    view.at_ms = 60_000
+    assert not view.membership.tick(view.now_ns)
+    assert view.state() is PeerState.DUPLICATE
+
+
 def test_the_gone_are_forgotten_after_their_time() -> None:
     view = View(MeshConfig(forget_s=60))
     view.birth(Box().birth())
@@ -357,6 +407,17 @@ def test_false_heartbeats_cost_no_more_than_their_allowance_and_honest_ones_stil
     view.until(800)
     view.pulse(box, 2)
     assert view.peers()[0].heard_s == 0.0
+
+
+def test_false_heartbeats_for_a_box_known_by_an_old_birth_are_refused_when_their_allowance_is_spent() -> None:
+    view, box = View(), Box()
+    view.birth(box.birth(-60_000))
+    forged = Pulse(1, box.instance, 250, b"f" * 32)
+    for _ in range(WASTED_HASHES_PER_S // 250 + 2):
+        assert not view.membership.pulse("box-2", forged, view.now_ns)
+    assert not view.pulse(box, 150)
+    view.until(400)
+    assert view.pulse(box, 151) == [PeerUp("box-2", 1)]
 
 
 def test_hundreds_of_silent_peers_are_not_all_asked() -> None:
