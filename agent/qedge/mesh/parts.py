@@ -12,6 +12,10 @@ MAX_MESSAGE_BYTES: Final = 64 * 2**20
 MAX_OPEN: Final = 8
 """Unfinished messages of one peer; the oldest makes room for a new one."""
 
+MAX_SENT: Final = MAX_OPEN // 2
+"""Messages in parts that a node sends a peer at once, so that none of them has to make room at the peer; the other half
+is for what was given up half-way."""
+
 
 def split(data: bytes, part_bytes: int, message_id: int) -> Iterator[Part]:
     """Cut `data` into parts of at most `part_bytes` bytes; raises `bus.too_large` above 64 MiB."""

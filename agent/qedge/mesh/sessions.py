@@ -12,6 +12,7 @@ import contextlib
 import itertools
 from collections.abc import Callable, Coroutine
 from typing import Final, TypeVar
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -26,7 +27,7 @@ from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.calls import Calls, Serve, read_answer, unreachable
 from qedge.mesh.direct import DirectChannel, DirectStream
 from qedge.mesh.hellos import Hellos
-from qedge.mesh.parts import split
+from qedge.mesh.parts import MAX_SENT, split
 from qedge.mesh.peer_session import MQTT, PeerSession
 from qedge.mesh.shaking import Shake
 from qedge.wire.envelope import (
@@ -87,6 +88,7 @@ class SessionService:
         self._openings: dict[str, asyncio.Future[PeerSession]] = {}
         self._arrivals: dict[str, asyncio.Event] = {}
         self._hinted_ns: dict[str, int] = {}
+        self._turns: WeakKeyDictionary[PeerSession, asyncio.Semaphore] = WeakKeyDictionary()
         self._group: asyncio.TaskGroup | None = None
         self._is_member: Callable[[str], bool] = lambda _name: False
         self.on_contact: Callable[[str], None] = lambda _name: None
@@ -328,17 +330,23 @@ class SessionService:
         if len(data) <= _MQTT_PART_BYTES:
             self._bus.post(where, self._wrap(session, where, body), expiry_s=_EXPIRY_S)
             return
-        for part in split(data, _MQTT_PART_BYTES, next(self._messages)):
-            wrapped = self._wrap(session, where, part)
-            await self._bus.publish(where, wrapped, qos=1, expiry_s=_EXPIRY_S)
+        async with self._turn(session):
+            for part in split(data, _MQTT_PART_BYTES, next(self._messages)):
+                wrapped = self._wrap(session, where, part)
+                await self._bus.publish(where, wrapped, qos=1, expiry_s=_EXPIRY_S)
 
     async def _send_direct(self, session: PeerSession, stream: DirectStream, body: Call | Answer) -> None:
         data = msgspec.msgpack.encode(body)
         if len(data) <= stream.part_bytes:
             await stream.send(encode(self._header(stream.topic_out, body), body))
             return
-        for part in split(data, stream.part_bytes, next(self._messages)):
-            await stream.send(encode(self._header(stream.topic_out, part), part))
+        async with self._turn(session):
+            for part in split(data, stream.part_bytes, next(self._messages)):
+                await stream.send(encode(self._header(stream.topic_out, part), part))
+
+    def _turn(self, session: PeerSession) -> asyncio.Semaphore:
+        """Return what messages in parts wait for: a peer keeps few unfinished ones."""
+        return self._turns.setdefault(session, asyncio.Semaphore(MAX_SENT))
 
     def _wrap(self, session: PeerSession, where: str, body: msgspec.Struct) -> bytes:
         frame = session.seal(MQTT, encode(self._header(where, body), body), where, self._clock.now_ns())
