@@ -1,7 +1,7 @@
 """A private broker as a child process: mosquitto where it is installed, else the one in the `iotcore` wheel.
 
-It listens on a free loopback port and lets in only who knows a password drawn at each start, so that another user of
-the box cannot use it. It ends with the daemon.
+It listens on a free loopback port, and on `broker.listen` where other boxes shall meet here. It lets in only who knows
+the password, so that another user of the box cannot use it. It ends with the daemon.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import shutil
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -40,7 +40,6 @@ _HASH_ROUNDS: Final = 101
 
 _SEARCH: Final = ("/usr/sbin", "/usr/local/sbin")
 _LOOPBACK: Final = "127.0.0.1"
-_SECRET_BYTES: Final = 32
 _SALT_BYTES: Final = 12
 _START_POLL_S: Final = 0.01
 _LAST_WORDS_S: Final = 0.2
@@ -61,12 +60,15 @@ class ChildBroker:
         config: BusConfig,
         folder: Path,
         *,
+        password: str,
         clock: Clock,
         random_bytes: RandomBytes,
         uniform: Callable[[], float],
     ) -> None:
         self._config = config
         self._folder = folder
+        self.username = _USER
+        self.password = password
         self._clock = clock
         self._random_bytes = random_bytes
         self._uniform = uniform
@@ -77,6 +79,11 @@ class ChildBroker:
     def endpoint(self) -> Endpoint | None:
         """Return where the broker accepts connections now."""
         return self._endpoint
+
+    @property
+    def reachable_url(self) -> str:
+        """URL under which `broker.listen` serves other boxes; empty where it serves none."""
+        return f"mqtt://{self._config.listen}" if self._config.listen else ""
 
     async def run(self, ready: Ready) -> None:
         """Keep a broker running until cancelled."""
@@ -101,9 +108,11 @@ class ChildBroker:
     async def _start(self) -> tuple[str, Process, _Complaints]:
         kind, program = self._choose()
         port = _free_port()
-        password = self._random_bytes(_SECRET_BYTES).hex()
         write = _write_mosquitto if kind == "mosquitto" else _write_iotcore
-        command = await asyncio.to_thread(write, self._folder, program, port, password, self._random_bytes(_SALT_BYTES))
+        places = [f"{_LOOPBACK}:{port}", *([self._config.listen] if self._config.listen else [])]
+        command = await asyncio.to_thread(
+            write, self._folder, program, places, self.password, self._random_bytes(_SALT_BYTES)
+        )
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "qedge.bus.with_parent", *command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
         )
@@ -116,7 +125,7 @@ class ChildBroker:
             await asyncio.to_thread(_remove_files, self._folder)
             raise
         self.pid = process.pid
-        self._endpoint = Endpoint(_LOOPBACK, port, kind, username=_USER, password=password)
+        self._endpoint = Endpoint(_LOOPBACK, port, kind, username=_USER, password=self.password)
         _LOG.info("bus.broker_started", kind=kind, port=port, pid=process.pid)
         return kind, process, complaints
 
@@ -215,12 +224,13 @@ def _write_private(path: Path, text: str) -> Path:
     return path
 
 
-def _write_mosquitto(folder: Path, program: str, port: int, password: str, salt: bytes) -> list[str]:
+def _write_mosquitto(folder: Path, program: str, places: Sequence[str], password: str, salt: bytes) -> list[str]:
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _HASH_ROUNDS)
     salt_text, digest_text = base64.b64encode(salt).decode(), base64.b64encode(digest).decode()
     users = _write_private(folder / _USERS, f"{_USER}:$7${_HASH_ROUNDS}${salt_text}${digest_text}\n")
+    ends = [place.rpartition(":") for place in places]
     lines = [
-        f"listener {port} {_LOOPBACK}",
+        *(f"listener {port} {host.strip('[]')}" for host, _, port in ends),
         "allow_anonymous false",
         f"password_file {users}",
         "persistence false",
@@ -237,24 +247,26 @@ def _write_mosquitto(folder: Path, program: str, port: int, password: str, salt:
     return [program, "-c", str(config)]
 
 
-def _write_iotcore(folder: Path, program: str, port: int, password: str, _salt: bytes) -> list[str]:
-    text = f"""id = 0
+def _write_iotcore(folder: Path, program: str, places: Sequence[str], password: str, _salt: bytes) -> list[str]:
+    text = """id = 0
 [router]
 id = 0
 max_connections = 1000
 max_outgoing_packet_count = 200
 max_segment_size = 104857600
 max_segment_count = 10
-[v5.1]
-name = "private"
-listen = "{_LOOPBACK}:{port}"
+"""
+    for number, place in enumerate(places, 1):
+        text += f"""[v5.{number}]
+name = "private-{number}"
+listen = "{place}"
 next_connection_delay_ms = 0
-[v5.1.connections]
+[v5.{number}.connections]
 connection_timeout_ms = 60000
 max_payload_size = {MAX_PACKET_BYTES}
 max_inflight_count = 200
 dynamic_filters = true
-[v5.1.connections.auth]
+[v5.{number}.connections.auth]
 {_USER} = "{password}"
 """
     config = _write_private(folder / _IOTCORE, text)

@@ -23,6 +23,16 @@ class BusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Literal["auto", "mosquitto", "iotcore"],
         msgspec.Meta(description="Program of the private broker; `auto`: mosquitto where installed, else iotcore."),
     ] = "auto"
+    listen: Annotated[
+        str,
+        msgspec.Meta(
+            description="Address of this box, as HOST:PORT, on which the private broker also serves other boxes; "
+            "empty: this box alone.",
+            pattern=r"^((\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5})?\Z",
+            max_length=300,
+            title="HOST:PORT or empty",
+        ),
+    ] = ""
     username: Annotated[str, msgspec.Meta(description="User name at the broker; empty: none.", max_length=200)] = ""
     password_file: Annotated[
         str, msgspec.Meta(description="File with the password on its first line; empty: none.", max_length=1024)

@@ -19,6 +19,7 @@ import aiohttp
 import msgspec
 
 from qedge.base.errors import QedgeError
+from qedge.client.fleet import FleetClient
 from qedge.client.paths import find_socket
 from qedge.client.sse import EventParser
 from qedge.wire.http import LinkList, Readiness
@@ -198,6 +199,21 @@ class NodeClient:
             raise _timed_out(_SILENCE_S) from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._no_daemon(error) from error
+
+    @property
+    def fleet(self) -> FleetClient:
+        """The node's place in a fleet."""
+        return FleetClient(self)
+
+    async def ask(
+        self, method: str, path: str, kind: type[T], *, body: msgspec.Struct | None = None, timeout_s: float = 0.0
+    ) -> T:
+        """Ask any route of the node and decode its answer."""
+        return await self._call(method, path, kind, body=body, timeout_s=timeout_s)
+
+    async def tell(self, method: str, path: str, body: msgspec.Struct, timeout_s: float = 0.0) -> None:
+        """Ask any route of the node whose answer is empty."""
+        await self._request(method, path, body, timeout_s)
 
     async def _call(
         self, method: str, path: str, kind: type[T], *, body: msgspec.Struct | None = None, timeout_s: float = 0.0

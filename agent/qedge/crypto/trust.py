@@ -126,6 +126,11 @@ class Trust:
         self.revoked_keys |= {entry.key_id for entry in revocations.entries}
         return True
 
+    def check_issuing(self, der: bytes, key_id: str) -> None:
+        """Raise `auth.untrusted` where `der` is not the anchor's certificate of the issuing key `key_id`."""
+        if self._issuing(_load(der)).key_id != key_id:
+            raise _untrusted("it is of another issuing key")
+
     def _check(self, chain: tuple[bytes, ...]) -> Member:
         if len(chain) != MAX_CHAIN:
             raise _untrusted("a chain is a certificate and its issuer")

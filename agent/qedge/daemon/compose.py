@@ -104,7 +104,7 @@ def compose(
         links=links,
     )
     sessions, mesh = make_mesh(tools, bus, node)
-    node.mesh, node.fleet = mesh, make_fleet_desk(tools, broker, sessions, mesh, renew)
+    node.attach(mesh, make_fleet_desk(tools, bus, broker, sessions, mesh, renew))
     web = _make_web(tools, node)
     parts = Parts(
         config,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -14,10 +15,14 @@ from qedge.base.ids import RandomBytes
 from qedge.bus.child_broker import ChildBroker
 from qedge.bus.config import BusConfig
 from qedge.bus.credentials import read_password
+from qedge.bus.model import Endpoint
+from qedge.bus.service import external_endpoint
 from qedge.crypto.certificates import make_request
+from qedge.crypto.joining import Invitation, read_invitation
 from qedge.crypto.model import Role, Subject
 from qedge.crypto.trust import pin
 from qedge.daemon.identity import LocalIdentity, adopt_membership, request_identity
+from qedge.mesh.enrolment import JoinDesk
 from qedge.mesh.service import MeshService
 from qedge.mesh.sessions import SessionService
 from qedge.store.store import Store
@@ -26,14 +31,20 @@ from qedge.wire.trust import (
     Adopted,
     BrokerAddress,
     IdentityView,
+    JoinAnswer,
+    JoinCommand,
     Membership,
     NewIdentity,
+    PendingJoins,
     RenewalAsk,
     Renewals,
     SigningRequest,
 )
 
 _RENEWAL_LIMIT_S: Final = 5.0
+
+
+AskToJoin = Callable[[Invitation, SigningRequest, Endpoint], Awaitable[Membership]]
 
 
 class FleetDesk:
@@ -46,6 +57,8 @@ class FleetDesk:
         *,
         store: Store,
         broker: ChildBroker | None,
+        desk: JoinDesk,
+        ask_to_join: AskToJoin,
         sessions: SessionService,
         mesh: MeshService,
         clock: Clock,
@@ -56,6 +69,8 @@ class FleetDesk:
         self._config = config
         self._store = store
         self._broker = broker
+        self._desk = desk
+        self._ask_to_join = ask_to_join
         self._sessions = sessions
         self._mesh = mesh
         self._clock = clock
@@ -66,7 +81,8 @@ class FleetDesk:
 
     def identity(self) -> IdentityView:
         """Describe who this node is."""
-        return self._identity.view(self._broker_url())
+        url = self._broker_url()
+        return self._identity.view("" if _is_loopback(url) else url)
 
     async def new_identity(self, wanted: NewIdentity) -> SigningRequest:
         """Make a key for a place in a fleet and return its signing request."""
@@ -78,10 +94,38 @@ class FleetDesk:
         self._renew()
         return self._identity.view()
 
-    async def broker(self) -> BrokerAddress:
-        """Return where other boxes meet this one; raises `fleet.loopback_broker` where only this box can."""
+    async def join(self, command: JoinCommand) -> IdentityView:
+        """Become a member by an invitation; raises `fleet.*` where the fleet refuses, `bus.*` where it is not there."""
+        invitation = read_invitation(command.invitation)
+        if self._clock.utc_ns() > invitation.expires_utc_ns:
+            raise QedgeError("fleet.expired", "The invitation has expired.", fix="Have a new one made.")
+        node = command.node or self._identity.node
+        wanted = NewIdentity(invitation.fleet, node, invitation.level)
+        request = await request_identity(self._store, wanted, self._random_bytes)
+        url = self._config.url or invitation.broker.url
+        endpoint = external_endpoint(msgspec.structs.replace(self._config, url=url))
+        if endpoint is None:
+            raise QedgeError("fleet.bad_invitation", "The invitation names no broker.", fix="Have a new one made.")
+        if not self._config.url:
+            endpoint = replace(endpoint, username=invitation.broker.username, password=invitation.broker.password)
+        membership = await self._ask_to_join(invitation, request, endpoint)
+        return await self.adopt(membership)
+
+    async def pending_joins(self, wait_s: float) -> PendingJoins:
+        """Return the requests of boxes that want to join, or the first that comes within `wait_s` seconds."""
+        return await self._desk.pending(wait_s)
+
+    async def answer_join(self, request_id: str, answer: JoinAnswer) -> None:
+        """Answer a box that wants to join."""
+        await self._desk.answer(request_id, answer)
+
+    async def broker(self, *, this_box: bool = False) -> BrokerAddress:
+        """Return where other boxes meet this one; raises `fleet.loopback_broker` where only this box can.
+
+        With `this_box` an address of this box alone will do: all nodes of the fleet are on it.
+        """
         url = self._broker_url()
-        if not url:
+        if not url or (_is_loopback(url) and not this_box):
             raise QedgeError(
                 "fleet.loopback_broker",
                 "Other boxes cannot reach the broker of this node: it listens on this box alone.",
@@ -145,6 +189,8 @@ class FleetDesk:
         if self._broker is not None:
             return self._broker.reachable_url
         address = self._identity.membership.broker
-        url = self._config.url or (address.url if address is not None else "")
-        host = url.partition("://")[2].rpartition(":")[0] or url.partition("://")[2]
-        return "" if host.startswith(("127.", "localhost", "[::1]")) else url
+        return self._config.url or (address.url if address is not None else "")
+
+
+def _is_loopback(url: str) -> bool:
+    return url.partition("://")[2].startswith(("127.", "localhost", "[::1]"))

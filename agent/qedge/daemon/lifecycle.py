@@ -84,7 +84,9 @@ class Daemon:
     async def _compose(self, store: Store, metrics: Metrics) -> Parts:
         """Make the services of the identity that the database holds now."""
         config = self._loaded.config
-        epoch = int(await store.get_meta("epoch", "0")) + 1
+        # Seconds since 1970 are a floor, so that a box whose database was lost still speaks with a higher epoch.
+        floor = self._clock.utc_ns() // 1_000_000_000
+        epoch = max(int(await store.get_meta("epoch", "0")) + 1, floor)
         await store.set_meta("epoch", str(epoch))
         identity = await load_identity(
             store, config.node.fleet, config.node.name, self._clock.utc_ns(), secrets.token_bytes

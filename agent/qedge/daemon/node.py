@@ -65,15 +65,24 @@ class Node:
         self._store = store
         self._engine = engine
         self._entropy = entropy
-        self.mesh: MeshService | None = None
-        """Set by the composition root, because the mesh asks the node for its capabilities."""
-        self.fleet: FleetDesk | None = None
-        """Set by the composition root, because it needs the mesh."""
+        self._mesh: MeshService | None = None
+        self._fleet: FleetDesk | None = None
         self._bus = bus
         self._drivers = drivers
         self._links = links
         self.addresses: Callable[[], tuple[str, str]] = lambda: ("", "")
         """Unix socket path and HTTP address, set once the web service knows them."""
+
+    def attach(self, mesh: MeshService, fleet: FleetDesk) -> None:
+        """Take the mesh, which itself asks the node for its capabilities, and what needs the mesh."""
+        self._mesh, self._fleet = mesh, fleet
+
+    @property
+    def fleet(self) -> FleetDesk:
+        """What the operator's programs do with this node's place in a fleet."""
+        if self._fleet is None:
+            raise QedgeError("internal.stopping", "The node is starting.", fix="Try again soon.")
+        return self._fleet
 
     def status(self) -> NodeStatus:
         """Describe the whole node."""
@@ -108,18 +117,18 @@ class Node:
         """Name what keeps this node from being ready."""
         disk = ("room on the disk",) if self._store.disk_full else ()
         host = ("a healthy host",) if self._host().verdict == "critical" else ()
-        name = ("a name of its own (another box has this identity)",) if self.mesh and self.mesh.duplicate else ()
+        name = ("a name of its own (another box has this identity)",) if self._mesh and self._mesh.duplicate else ()
         return self._supervisor.not_ready() + disk + host + name
 
     def _host(self) -> HostView:
-        return self.mesh.host.view() if self.mesh is not None else HostView()
+        return self._mesh.host.view() if self._mesh is not None else HostView()
 
     def pulses(self) -> tuple[Pulse, ...]:
         """Return the signs of life on which readiness depends."""
         now_ns = self._clock.now_ns()
         return (
             Pulse("message pump", (now_ns - self._bus.progress_ns) / 1e9, PUMP_LIMIT_S),
-            Pulse("host samples", (now_ns - self.mesh.host.sampled_ns) / 1e9 if self.mesh else -1.0, HOST_LIMIT_S),
+            Pulse("host samples", (now_ns - self._mesh.host.sampled_ns) / 1e9 if self._mesh else -1.0, HOST_LIMIT_S),
         )
 
     async def submit(self, submission: JobSubmission, client: str) -> JobView:
@@ -194,7 +203,7 @@ class Node:
 
     def peers(self) -> PeerList:
         """Describe all members of the fleet that this node knows, itself included."""
-        return self.mesh.peers() if self.mesh is not None else PeerList(self._identity.fleet, ())
+        return self._mesh.peers() if self._mesh is not None else PeerList(self._identity.fleet, ())
 
     async def ping(self, request: PingRequest) -> PingView:
         """Measure the way to a peer inside the sealed session with it."""
@@ -206,9 +215,9 @@ class Node:
             raise QedgeError(
                 "job.bad_request", f"1 to {MAX_PARALLEL} pings can be under way at once.", limit=MAX_PARALLEL
             )
-        if self.mesh is None:
+        if self._mesh is None:
             raise QedgeError("bus.unavailable", "The node is starting.", fix="Try again soon.")
-        return await self.mesh.ping(
+        return await self._mesh.ping(
             request.node,
             request.count,
             timeout_s=request.timeout_s,

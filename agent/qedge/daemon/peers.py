@@ -26,6 +26,7 @@ from qedge.daemon.identity import LocalIdentity, keep_revocations
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.crypto_thread import CryptoThread
 from qedge.mesh.direct import DirectChannel, host_towards
+from qedge.mesh.enrolment import JoinDesk, join_fleet
 from qedge.mesh.hellos import Hellos
 from qedge.mesh.host_watch import HostWatch
 from qedge.mesh.ports import Capabilities
@@ -121,6 +122,7 @@ def make_mesh(tools: Tools, bus: Bus, capabilities: Capabilities) -> tuple[Sessi
 
 def make_fleet_desk(
     tools: Tools,
+    bus: Bus,
     broker: ChildBroker | None,
     sessions: SessionService,
     mesh: MeshService,
@@ -132,6 +134,15 @@ def make_fleet_desk(
         tools.config.broker,
         store=tools.store,
         broker=broker,
+        desk=JoinDesk(tools.identity.fleet, tools.identity.node, bus=bus, clock=tools.clock),
+        ask_to_join=partial(
+            join_fleet,
+            config=tools.config.broker,
+            clock=tools.clock,
+            metrics=Metrics(),  # those of the node's own connection stay true
+            random_bytes=tools.random_bytes,
+            uniform=random.SystemRandom().random,
+        ),
         sessions=sessions,
         mesh=mesh,
         clock=tools.clock,

@@ -71,6 +71,7 @@ class Announcer:
         self._published: Birth | None = None
         self._heart: Heart | None = None
         self._message = b""
+        self._spoken_utc_ns = 0
         self._repaired_ns = clock.now_ns()
         self._due = asyncio.Event()
         self._force = False
@@ -126,9 +127,11 @@ class Announcer:
         seed = self._random_bytes(ELEMENT_BYTES)
         binding = pulse_binding(birth.node, birth.epoch, birth.instance)
         chain = await self._thread.run(PulseChain, seed, PULSE_COUNT, binding)
+        # Peers take the later of two births by this time, so it grows even where the wall clock steps back.
+        self._spoken_utc_ns = max(self._clock.utc_ns(), self._spoken_utc_ns + 1)
         birth = msgspec.structs.replace(
             birth,
-            utc_ns=self._clock.utc_ns(),
+            utc_ns=self._spoken_utc_ns,
             pulse_ms=round(self._period_s() * 1000),
             pulse_anchor=chain.anchor,
             pulse_count=chain.count,
@@ -136,10 +139,11 @@ class Announcer:
         header = self._header(self.where, birth)
         message = await self._thread.run(sign_envelope, header, birth, self._key, self._chain)
         self._message = message
-        self._repaired_ns = self._clock.now_ns()
+        # Peers count from the receipt of the birth, which may come long before the broker's acknowledgement.
+        born_ns = self._repaired_ns = self._clock.now_ns()
         await self._bus.publish(self.where, message, qos=1, retain=True)
         self._published = birth
-        self._heart = Heart(chain, birth, self._clock.now_ns())
+        self._heart = Heart(chain, birth, born_ns)
         self.on_birth(birth)
         _LOG.info("mesh.birth_published", capabilities=[each.name for each in birth.capabilities])
 

@@ -290,8 +290,8 @@ class MeshService:
                 self._bus.reject(f"birth_{reason}")
                 _LOG.info("peer.birth_ignored", peer=node, reason=reason)
                 return False
-            case DuplicateSelf(epoch, _):
-                self._step_back(epoch)
+            case DuplicateSelf(epoch, instance):
+                self._step_back(epoch, instance)
                 return True
             case PeerUp(node, epoch):
                 self._sessions.restarted(node, epoch)
@@ -313,13 +313,13 @@ class MeshService:
                 _LOG.debug("peer.changed", peer=node)
         return True
 
-    def _step_back(self, epoch: int) -> None:
-        """Another box has this identity: say so, and be silent where it started later, so that one voice is left."""
+    def _step_back(self, epoch: int, instance: bytes) -> None:
+        """Another box has this identity: say so; of both the one that started later goes on, so one voice is left."""
         if not self.duplicate:
             _LOG.error("mesh.duplicate_identity", epoch=epoch, own_epoch=self._identity.epoch)
             self._metrics.add("qedge_duplicate_identity_total")
         self.duplicate = True
-        self._announcer.silent = epoch >= self._identity.epoch
+        self._announcer.silent = (epoch, instance) > (self._identity.epoch, self._announcer.instance)
 
     def _probe(self, node: str) -> None:
         if node not in self._probing:

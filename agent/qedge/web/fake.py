@@ -10,6 +10,7 @@ import msgspec
 from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.base.ids import RandomBytes, uuid7
+from qedge.web.fake_fleet import FakeFleet
 from qedge.web.ports import Pulse
 from qedge.wire.jobs import JobEstimate, JobList, JobResult, JobState, JobSubmission, JobView, Register
 from qedge.wire.mesh import Capability, PeerList, PeerState, PeerView, SessionView
@@ -41,6 +42,7 @@ class FakeNode:
         self._clock = clock
         self._random_bytes = random_bytes
         self._instant = instant
+        self.fleet = FakeFleet()
         self._booted_ns = clock.now_ns()
         self._jobs: dict[str, JobView] = {}
         self._changed = asyncio.Event()

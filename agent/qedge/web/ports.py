@@ -19,6 +19,17 @@ from qedge.wire.node import (
     RandomRequest,
     RandomView,
 )
+from qedge.wire.trust import (
+    BrokerAddress,
+    IdentityView,
+    JoinAnswer,
+    JoinCommand,
+    Membership,
+    NewIdentity,
+    PendingJoins,
+    Renewals,
+    SigningRequest,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +41,57 @@ class Pulse:
     limit_s: float
 
 
+class FleetPort(Protocol):
+    """The node's place in a fleet, for the operator's programs."""
+
+    def identity(self) -> IdentityView:
+        """Describe who the node is."""
+        ...
+
+    async def new_identity(self, wanted: NewIdentity) -> SigningRequest:
+        """Make a key for a place in a fleet and return its signing request."""
+        ...
+
+    async def adopt(self, membership: Membership) -> IdentityView:
+        """Take a place in a fleet; the services start anew right after the answer."""
+        ...
+
+    async def join(self, command: JoinCommand) -> IdentityView:
+        """Become a member by an invitation; the services start anew right after the answer."""
+        ...
+
+    async def pending_joins(self, wait_s: float) -> PendingJoins:
+        """Return the requests of boxes that want to join, or the first that comes within `wait_s` seconds."""
+        ...
+
+    async def answer_join(self, request_id: str, answer: JoinAnswer) -> None:
+        """Answer a box that wants to join."""
+        ...
+
+    async def broker(self, *, this_box: bool = False) -> BrokerAddress:
+        """Return where other boxes meet this one; raises `fleet.loopback_broker`."""
+        ...
+
+    async def take_revocations(self, signed: bytes) -> None:
+        """Take the authority's newest list and tell all peers."""
+        ...
+
+    async def renewals(self) -> Renewals:
+        """Collect signing requests of all members that are there."""
+        ...
+
+    async def renew(self, node: str, membership: Membership) -> None:
+        """Hand a member its next certificate."""
+        ...
+
+
 class NodePort(Protocol):
     """One node. Every method raises `QedgeError` where it refuses; the web room gives each call a deadline."""
+
+    @property
+    def fleet(self) -> FleetPort:
+        """The node's place in a fleet."""
+        ...
 
     def status(self) -> NodeStatus:
         """Describe the whole node; cheap, called about once a second while someone watches."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
-from qedge.web import routes_events, routes_jobs, routes_node, routes_page, routes_public
+from qedge.web import routes_events, routes_fleet, routes_jobs, routes_node, routes_page, routes_public
 from qedge.web.access import Right
 
 
@@ -41,6 +41,16 @@ ROUTES: Final = (
     Route("POST", "/v1/random", Right.DRAW, routes_node.random),
     Route("GET", "/v1/peers", Right.VIEW, routes_node.peers),
     Route("POST", "/v1/ping", Right.ADMIN, routes_node.ping),
+    Route("GET", "/v1/identity", Right.VIEW, routes_fleet.identity),
+    Route("PUT", "/v1/identity", Right.ADMIN, routes_fleet.adopt),
+    Route("POST", "/v1/identity/requests", Right.ADMIN, routes_fleet.new_identity),
+    Route("GET", "/v1/identity/broker", Right.ADMIN, routes_fleet.broker),
+    Route("POST", "/v1/join", Right.ADMIN, routes_fleet.join),
+    Route("GET", "/v1/joins", Right.ADMIN, routes_fleet.pending_joins),
+    Route("POST", "/v1/joins/{id}", Right.ADMIN, routes_fleet.answer_join),
+    Route("POST", "/v1/revocations", Right.ADMIN, routes_fleet.revocations),
+    Route("GET", "/v1/renewals", Right.ADMIN, routes_fleet.renewals),
+    Route("POST", "/v1/renewals/{name}", Right.ADMIN, routes_fleet.renew),
     Route("GET", "/v1/jobs", Right.VIEW, routes_jobs.listing),
     Route("POST", "/v1/jobs", Right.SUBMIT, routes_jobs.submit),
     Route("GET", "/v1/jobs/{id}", Right.VIEW, routes_jobs.one),

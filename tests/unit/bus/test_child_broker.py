@@ -25,7 +25,7 @@ from qedge.bus.config import BusConfig
 
 def make(folder: Path, kind: str = "auto") -> ChildBroker:
     config = BusConfig(kind=kind)  # type: ignore[arg-type] # the test parametrises it
-    return ChildBroker(config, folder, clock=ManualClock(), random_bytes=os.urandom, uniform=lambda: 0.0)
+    return ChildBroker(config, folder, password="hush", clock=ManualClock(), random_bytes=os.urandom, uniform=lambda: 0.0)
 
 
 def write_program(folder: Path, name: str, text: str = "#!/bin/sh\n") -> Path:

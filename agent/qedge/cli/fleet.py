@@ -1,0 +1,171 @@
+"""`qedge fleet`: found a fleet, invite boxes into it, list, revoke and renew its members."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+from qedge.base.errors import QedgeError
+from qedge.cli.asking import ask, print_json
+from qedge.cli.authority_desk import DEFAULT_FLEET, add_authority_arguments, folder_of, found_fleet, open_authority
+from qedge.cli.terminal import clean, table_lines, terminal_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qedge.crypto.authority import Authority, Ledger
+
+NAME: Final = "fleet"
+SUMMARY: Final = "Found a fleet, invite boxes into it, and look after its members."
+_DAY_NS: Final = 86_400 * 1_000_000_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    init = actions.add_parser("init", help="found a fleet: make its authority on this machine")
+    init.add_argument("--level", type=int, choices=(3, 5), default=3, help="security category of keys (default: 3)")
+    init.add_argument("--days", type=int, default=90, metavar="N", help="life of a node's certificate (default: 90)")
+    invite = actions.add_parser("invite", help="print a line with which a box can join, and wait until it has")
+    invite.add_argument("--count", type=int, default=1, metavar="N", help="invite N boxes (default: 1)")
+    invite.add_argument("--minutes", type=float, default=15.0, metavar="N", help="how long it is good (default: 15)")
+    invite.add_argument("--replace", action="store_true", help="let a box take the name of another, which is revoked")
+    invite.add_argument("--this-box", action="store_true", help="invite other nodes of this box only")
+    listing = actions.add_parser("list", help="list the members that the authority certified")
+    revoke = actions.add_parser("revoke", help="make a member's key count no more, at once and for ever")
+    revoke.add_argument("node", metavar="NODE", help="name of the member")
+    revoke.add_argument("--reason", default="", metavar="TEXT", help="why, for the list")
+    renew = actions.add_parser("renew", help="give all members that are there a new certificate")
+    for action in (init, invite, listing, revoke, renew):
+        add_authority_arguments(action)
+        action.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what `action` says."""
+    if args.action == "init":
+        return _init(args)
+    if args.action == "invite":
+        from qedge.cli.inviting import invite
+
+        return invite(args, say)
+    if args.action == "list":
+        return _list(args)
+    return _revoke(args) if args.action == "revoke" else _renew(args)
+
+
+def say(line: str) -> None:
+    """Tell a person something, beside what a program may read."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _init(args: argparse.Namespace) -> int:
+    fleet = args.fleet or DEFAULT_FLEET
+    if not 1 <= args.days <= 3660:
+        raise QedgeError("client.usage", "--days has to be 1 to 3660.", fix="See `qedge fleet init --help`.")
+    folder = folder_of(args, new=fleet)
+    ledger = found_fleet(folder, fleet, args.level, args.days, args, say)
+    if args.json:
+        print_json({"fleet": fleet, "folder": str(folder.path), "level": ledger.level, "pin": _pin(ledger.anchor)})
+    else:
+        print(f"fleet {fleet}, level {ledger.level}, pin {_pin(ledger.anchor)}")
+    say("Next: `qedge fleet invite` on a box whose node runs.")
+    return 0
+
+
+def _pin(anchor: object) -> str:
+    from qedge.crypto.trust import pin
+    from qedge.wire.trust import Anchor
+
+    return pin(anchor).hex() if isinstance(anchor, Anchor) else ""
+
+
+def _list(args: argparse.Namespace) -> int:
+    from qedge.crypto.authority import newest
+
+    ledger = folder_of(args).ledger()
+    members = newest(ledger)
+    if args.json:
+        print_json({"fleet": ledger.anchor.fleet, "pin": _pin(ledger.anchor), "members": members})
+        return 0
+    now_ns = time.time_ns()
+    rows = []
+    for entry in members:
+        left = (entry.until_utc_ns - now_ns) / _DAY_NS
+        state = f"revoked {entry.reason}".strip() if entry.revoked_utc_ns else f"{left:.0f} days left"
+        rows.append(
+            (clean(entry.node), "expired" if left < 0 and not entry.revoked_utc_ns else clean(state), entry.key_id)
+        )
+    print(f"fleet {ledger.anchor.fleet}, level {ledger.level}, pin {_pin(ledger.anchor)}")
+    print(
+        "\n".join(table_lines(("NODE", "CERTIFICATE", "KEY"), rows, terminal=terminal_of())) if rows else "no members"
+    )
+    return 0
+
+
+def _revoke(args: argparse.Namespace) -> int:
+    folder = folder_of(args)
+    authority = open_authority(folder, args)
+    signed = authority.revoke(args.node, args.reason, time.time_ns())
+    folder.save(authority.ledger)
+    serial = authority.ledger.revocation_serial
+    try:
+        ask(args, lambda node: node.fleet.revoke(signed))
+    except QedgeError as error:
+        say(f"The list is in the authority's folder, but no node took it: {error}")
+        say("Run the command again where a node of the fleet runs; it is safe to repeat.")
+        raise
+    if args.json:
+        print_json({"node": args.node, "serial": serial})
+    else:
+        print(f"{clean(args.node)} is revoked; the fleet has list {serial}.")
+    return 0
+
+
+def _renew(args: argparse.Namespace) -> int:
+    folder = folder_of(args)
+    authority = open_authority(folder, args)
+    done, failed = asyncio.run(_renew_all(args, authority, folder.save))
+    if args.json:
+        print_json({"renewed": done, "failed": failed})
+    else:
+        print(f"renewed: {', '.join(done) or 'nobody'}")
+        for name, why in failed.items():
+            print(f"not renewed: {clean(name)} ({clean(why)})")
+    return 1 if failed else 0
+
+
+async def _renew_all(
+    args: argparse.Namespace, authority: Authority, save: Callable[[Ledger], None]
+) -> tuple[list[str], dict[str, str]]:
+    args: argparse.Namespace, authority: Authority, save: Callable[[Ledger], None]
+) -> tuple[list[str], dict[str, str]]:
+    import secrets
+
+    from qedge.client.node import NodeClient
+
+    done: list[str] = []
+    failed: dict[str, str] = {}
+    async with NodeClient(args.socket) as node:
+        identity = await node.fleet.identity()
+        if identity.fleet != authority.fleet or identity.standalone:
+            raise QedgeError(
+                "fleet.not_member",
+                f"The node of this box is not in fleet {authority.fleet}.",
+                fix="Run the command on a member.",
+            )
+        collected = await node.fleet.renewals()
+        failed |= dict.fromkeys(collected.absent, "it did not answer")
+        # This node comes last: its services start anew, and then it can hand out nothing for a while.
+        for request in sorted(collected.requests, key=lambda each: each.node == identity.node):
+            try:
+                membership = authority.certify(request, utc_ns=time.time_ns(), random_bytes=secrets.token_bytes)
+                save(authority.ledger)
+                await node.fleet.renew(request.node, membership)
+                done.append(request.node)
+            except QedgeError as error:
+                failed[request.node] = str(error)
+    return done, failed

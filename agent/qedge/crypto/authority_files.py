@@ -1,0 +1,123 @@
+"""The folder of a fleet's authority on the operator's machine, or on a stick in a safe.
+
+`ledger.qedge` is public; `issuing.sealed` is needed to certify and revoke; `root.sealed` only to make a new issuing
+key, and may be moved away. Writes are atomic: a new file, synced, then renamed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from qedge.base.errors import QedgeError
+from qedge.base.ids import RandomBytes
+from qedge.crypto.authority import Authority, Ledger, RootSecret
+from qedge.crypto.sealed_file import DEFAULT_COST, Cost, open_secret, seal_secret
+
+_LEDGER: Final = "ledger.qedge"
+_ISSUING: Final = "issuing.sealed"
+_ROOT: Final = "root.sealed"
+_MAX_BYTES: Final = 64 * 2**20
+
+
+class AuthorityFolder:
+    """One fleet's folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def exists(self) -> bool:
+        """Whether a fleet was founded here."""
+        return (self.path / _LEDGER).exists()
+
+    def create(
+        self,
+        ledger: Ledger,
+        root: RootSecret,
+        issuing_seed: bytes,
+        passphrase: str,
+        random_bytes: RandomBytes,
+        cost: Cost = DEFAULT_COST,
+    ) -> None:
+        """Write a new authority; raises `fleet.exists`, `fleet.folder`, `fleet.weak_passphrase`."""
+        if self.exists:
+            raise QedgeError("fleet.exists", f"{self.path} has a fleet already.", fix="Choose another name or folder.")
+        sealed_root = seal_secret(msgspec.msgpack.encode(root), passphrase, random_bytes, cost)
+        sealed_issuing = seal_secret(issuing_seed, passphrase, random_bytes, cost)
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.chmod(0o700)
+        except OSError as error:
+            raise _unusable(self.path, error) from error
+        self._write(_ROOT, sealed_root)
+        self._write(_ISSUING, sealed_issuing)
+        self._write(_LEDGER, msgspec.msgpack.encode(ledger))
+
+    def ledger(self) -> Ledger:
+        """Read the public part; raises `fleet.none`, `fleet.folder`."""
+        if not self.exists:
+            raise QedgeError(
+                "fleet.none", f"No fleet was founded in {self.path}.", fix="Found one: `qedge fleet init`."
+            )
+        try:
+            return msgspec.msgpack.decode(self._read(_LEDGER), type=Ledger)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise QedgeError(
+                "fleet.folder", f"{self.path / _LEDGER} cannot be read.", fix="Restore the folder from its copy."
+            ) from error
+
+    def open(self, passphrase: str) -> Authority:
+        """Open the issuing key; raises `fleet.bad_passphrase`, `fleet.none`, `auth.untrusted`."""
+        ledger = self.ledger()
+        authority = Authority(ledger, open_secret(self._read(_ISSUING), passphrase))
+        authority.check()
+        return authority
+
+    def open_root(self, passphrase: str) -> RootSecret:
+        """Open the root's secret; raises `fleet.bad_passphrase`, `fleet.folder` where it was moved away."""
+        return msgspec.msgpack.decode(open_secret(self._read(_ROOT), passphrase), type=RootSecret)
+
+    def save(self, ledger: Ledger) -> None:
+        """Write the ledger down; do this before a certificate leaves."""
+        self._write(_LEDGER, msgspec.msgpack.encode(ledger))
+
+    def replace_issuing(
+        self, ledger: Ledger, issuing_seed: bytes, passphrase: str, random_bytes: RandomBytes, cost: Cost = DEFAULT_COST
+    ) -> None:
+        """Write a new issuing key and the ledger that names it."""
+        self._write(_ISSUING, seal_secret(issuing_seed, passphrase, random_bytes, cost))
+        self.save(ledger)
+
+    def _read(self, name: str) -> bytes:
+        try:
+            with (self.path / name).open("rb") as file:
+                return file.read(_MAX_BYTES)
+        except OSError as error:
+            raise _unusable(self.path / name, error) from error
+
+    def _write(self, name: str, data: bytes) -> None:
+        path = self.path / name
+        new = path.with_suffix(".new")
+        try:
+            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(path)
+            folder = os.open(self.path, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: OSError) -> QedgeError:
+    return QedgeError(
+        "fleet.folder", f"{path} cannot be used: {error.strerror or error}.", fix="Name another folder with --folder."
+    )
