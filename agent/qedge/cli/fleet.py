@@ -95,14 +95,13 @@ def _list(args: argparse.Namespace) -> int:
     rows = []
     for entry in members:
         left = (entry.until_utc_ns - now_ns) / _DAY_NS
-        state = f"revoked {entry.reason}".strip() if entry.revoked_utc_ns else f"{left:.0f} days left"
-        rows.append(
-            (clean(entry.node), "expired" if left < 0 and not entry.revoked_utc_ns else clean(state), entry.key_id)
-        )
+        state = f"{left:.0f} days left" if left >= 0 else "expired"
+        if entry.revoked_utc_ns:
+            state = f"revoked {entry.reason}".strip()
+        rows.append((clean(entry.node), clean(state), entry.key_id))
     print(f"fleet {ledger.anchor.fleet}, level {ledger.level}, pin {_pin(ledger.anchor)}")
-    print(
-        "\n".join(table_lines(("NODE", "CERTIFICATE", "KEY"), rows, terminal=terminal_of())) if rows else "no members"
-    )
+    lines = table_lines(("NODE", "CERTIFICATE", "KEY"), rows, terminal=terminal_of())
+    print("\n".join(lines) if rows else "no members")
     return 0
 
 
@@ -139,8 +138,6 @@ def _renew(args: argparse.Namespace) -> int:
 
 
 async def _renew_all(
-    args: argparse.Namespace, authority: Authority, save: Callable[[Ledger], None]
-) -> tuple[list[str], dict[str, str]]:
     args: argparse.Namespace, authority: Authority, save: Callable[[Ledger], None]
 ) -> tuple[list[str], dict[str, str]]:
     import secrets

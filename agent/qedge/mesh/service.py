@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Final
 
@@ -50,7 +51,6 @@ from qedge.wire.trust import AUTHORITY, RevocationNotice
 
 _LOG: Final = get_logger("mesh")
 _TICK_S: Final = 0.1
-_NONCE_BYTES: Final = 16
 _PROBE_LIMIT_S: Final = 0.6
 _REPEAT_REVOCATIONS_S: Final = 3.0
 
@@ -110,6 +110,7 @@ class MeshService:
         self._membership = Membership(identity.node, identity.epoch, self._announcer.instance, clock.utc_ns(), config)
         self._hooks: list[Callable[[], None]] = []
         self._probing: set[str] = set()
+        self._pings = itertools.count()
         self._group: asyncio.TaskGroup | None = None
         sessions.set_members(self._is_member)
         sessions.on_contact = self._contact
@@ -173,7 +174,8 @@ class MeshService:
         if node == self._identity.node:
             await self._bus.echo(load, deadline_s=timeout_s)
             return
-        ping = Ping(self._random_bytes(_NONCE_BYTES), load)
+        # Unlike any other by its number; random bits for each would keep the whole source of them at work.
+        ping = Ping(self._announcer.instance + next(self._pings).to_bytes(8, "big"), load)
         pong = await self._sessions.call(node, ping, Pong, deadline_s=timeout_s)
         if pong.nonce != ping.nonce:
             raise QedgeError("bus.bad_message", f"{node} gave an answer to another question.")

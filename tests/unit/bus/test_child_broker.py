@@ -25,7 +25,9 @@ from qedge.bus.config import BusConfig
 
 def make(folder: Path, kind: str = "auto") -> ChildBroker:
     config = BusConfig(kind=kind)  # type: ignore[arg-type] # the test parametrises it
-    return ChildBroker(config, folder, password="hush", clock=ManualClock(), random_bytes=os.urandom, uniform=lambda: 0.0)
+    return ChildBroker(
+        config, folder, password="hush", clock=ManualClock(), random_bytes=os.urandom, uniform=lambda: 0.0
+    )
 
 
 def write_program(folder: Path, name: str, text: str = "#!/bin/sh\n") -> Path:
@@ -53,7 +55,9 @@ def test_without_mosquitto_the_broker_of_the_wheel_is_taken(tmp_path: Path, monk
 
 
 def test_mosquitto_gets_one_loopback_listener_and_a_hashed_password_in_private_files(tmp_path: Path) -> None:
-    command = child_broker._write_mosquitto(tmp_path, "/usr/sbin/mosquitto", 4711, "hush", b"salt of 12 b")
+    command = child_broker._write_mosquitto(
+        tmp_path, "/usr/sbin/mosquitto", ["127.0.0.1:4711"], "hush", b"salt of 12 b"
+    )
     lines = Path(command[-1]).read_text().splitlines()
     assert "listener 4711 127.0.0.1" in lines
     assert "allow_anonymous false" in lines
@@ -70,7 +74,7 @@ def test_mosquitto_gets_one_loopback_listener_and_a_hashed_password_in_private_f
 
 
 def test_the_broker_of_the_wheel_gets_one_loopback_listener_with_a_password(tmp_path: Path) -> None:
-    command = child_broker._write_iotcore(tmp_path, sys.executable, 4711, "hush", b"")
+    command = child_broker._write_iotcore(tmp_path, sys.executable, ["127.0.0.1:4711"], "hush", b"")
     settings = tomllib.loads(Path(command[-1]).read_text())
     assert list(settings) == ["id", "router", "v5"]
     (listener,) = settings["v5"].values()
@@ -83,7 +87,7 @@ def test_the_broker_of_the_wheel_gets_one_loopback_listener_with_a_password(tmp_
 def test_a_file_that_someone_left_is_replaced_not_written_through(tmp_path: Path) -> None:
     target = tmp_path / "elsewhere"
     (tmp_path / "broker.toml").symlink_to(target)
-    child_broker._write_iotcore(tmp_path, sys.executable, 4711, "hush", b"")
+    child_broker._write_iotcore(tmp_path, sys.executable, ["127.0.0.1:4711"], "hush", b"")
     assert not target.exists()
 
 
