@@ -87,7 +87,6 @@ class MeshService:
         self._keep_revocations = keep_revocations
         self._clock = clock
         self._metrics = metrics
-        self._random_bytes = random_bytes
         self._key_id = key.key_id
         self._until_utc_ns = trust.read(chain).not_after_utc_ns
         self._revocations = b""
