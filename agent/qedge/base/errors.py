@@ -176,6 +176,8 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "job.conflict": _remote(409, "The idempotency key was used before with another request.", Exit.USAGE),
     "job.cancelled": _remote(410, "The job was cancelled."),
     "job.already_ended": _remote(409, "The job has ended.", Exit.USAGE),
+    "job.no_node": _remote(404, "No node of the fleet has the name that the job asks for.", Exit.USAGE),
+    "job.runner_lost": _local(504, "The node that had the job is gone and did not come back in time."),
     "job.no_qpu": _local(503, "No QPU driver is ready on this node.", Exit.TEMPORARY),
     # HTTP and access
     "http.bad_request": _remote(400, "The HTTP request cannot be read.", Exit.USAGE),

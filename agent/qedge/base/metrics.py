@@ -49,6 +49,7 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_driver_up": MetricSpec(Kind.GAUGE, "1 while the driver is unlocked and up.", ("driver", "kind")),
     "qedge_jobs_submitted_total": MetricSpec(Kind.COUNTER, "Job submissions.", ("outcome",)),
     "qedge_jobs_ended_total": MetricSpec(Kind.COUNTER, "Jobs that ended.", ("state",)),
+    "qedge_jobs_forwarded_total": MetricSpec(Kind.COUNTER, "Jobs given to other nodes.", ("outcome",)),
     "qedge_jobs_queued": MetricSpec(Kind.GAUGE, "Jobs that wait."),
     "qedge_jobs_running": MetricSpec(Kind.GAUGE, "Jobs that run."),
     "qedge_job_seconds": MetricSpec(Kind.HISTOGRAM, "Time of a job by stage.", ("stage",), _LATENCY_S),

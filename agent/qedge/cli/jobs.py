@@ -56,7 +56,7 @@ def _list(args: argparse.Namespace) -> int:
             job.id,
             job.state,
             str(job.shots),
-            job.qpu or "any",
+            clean(" ".join(each for each in (job.node, job.qpu) if each) or "any"),
             _when(job.submitted_utc_ns),
             job.error.title if job.error else "",
         )

@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shots", type=int, default=1000, metavar="N", help="how often it runs (default: 1000)")
     parser.add_argument("--seed", type=int, default=None, metavar="N", help="make a simulator repeat itself")
     parser.add_argument("--qpu", default="", metavar="NAME", help="run it on this driver (default: any)")
+    parser.add_argument("--node", default="", metavar="NAME", help="run it on this node, or on `any` that can")
     parser.add_argument("--deadline", type=float, default=None, metavar="SECONDS", help="give up after this time")
     parser.add_argument("--dry-run", action="store_true", help="only parse and estimate")
     parser.add_argument("--no-wait", action="store_true", help="print the job's id and return at once")
@@ -84,6 +85,7 @@ def make_submission(args: argparse.Namespace, program: str) -> JobSubmission:
     from qedge.wire.jobs import JobSubmission
 
     fields = {"program": program, "shots": args.shots, "seed": args.seed, "qpu": args.qpu, "deadline_s": args.deadline}
+    fields["node"] = args.node
     try:
         return msgspec.convert(fields, JobSubmission)
     except msgspec.ValidationError as error:
@@ -138,7 +140,8 @@ class Progress:
         if self._shown and job.state not in ENDED:
             place = f", {job.queue_position} before it" if job.queue_position else ""
             again = f", attempt {job.attempts}" if job.attempts > 1 else ""
-            text = f"{job.state}{place}{again}, {time.monotonic() - self._started:.0f} s"
+            where = f" on {clean(job.node)}" if job.node else ""
+            text = f"{job.state}{where}{place}{again}, {time.monotonic() - self._started:.0f} s"
             print(f"\r\x1b[K{self._terminal.dim(text)}", end="", file=sys.stderr, flush=True)
             self._drawn = True
 
@@ -176,6 +179,8 @@ def result_lines(job: JobView, terminal: Terminal) -> list[str]:
     facts = [clean(str(result.metadata[key])) for key in ("driver", "method") if key in result.metadata]
     if result.metadata.get("simulated"):
         facts.append("simulated")
+    if job.node:
+        facts.append(f"on node {clean(job.node)}")
     lines += ["", terminal.dim(f"{result.shots} shots, seed {result.seed}, bits {registers}, {result.bit_order}")]
     lines.append(terminal.dim(f"{', '.join(facts)}{': ' if facts else ''}{times}"))
     lines.append(terminal.dim(f"job {job.id}"))

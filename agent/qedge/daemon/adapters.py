@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
 
 from qedge.base.errors import QedgeError
+from qedge.engine.ports import PeerNode
 from qedge.mesh.host import available_memory_bytes
+from qedge.mesh.service import MeshService
+from qedge.mesh.sessions import SessionService
 from qedge.store.store import Store
+from qedge.wire.mesh import PeerState
 from qedge.workers.driver_service import DriverService
 from qedge.workers.model import Msg
 from qedge_driver_api import AdminState, RawSamples
 
+Q = TypeVar("Q", bound=msgspec.Struct)
+T = TypeVar("T", bound=msgspec.Struct)
 Drivers = Mapping[str, DriverService]
 
 
@@ -94,6 +103,46 @@ class NoExtraKeys:
     def required(self, _peer: str) -> bool:
         """Say what policy wants."""
         return self._policy == "require"
+
+
+class MeshPeers:
+    """Fills `Peers` of the engine from the mesh and its sessions."""
+
+    def __init__(self, mesh: MeshService, sessions: SessionService) -> None:
+        self._mesh = mesh
+        self._sessions = sessions
+        self._nodes: tuple[PeerNode, ...] | None = None
+        mesh.on_peers(self._forget)
+
+    def nodes(self) -> Sequence[PeerNode]:
+        """Describe all peers; made anew only after a change."""
+        if self._nodes is None:
+            self._nodes = tuple(
+                PeerNode(
+                    view.node,
+                    view.state in (PeerState.ALIVE, PeerState.SUSPECT),
+                    any(each.kind == "qpu" for each in view.capabilities),
+                    view.epoch,
+                )
+                for view in self._mesh.peers().peers
+                if not view.own and view.state not in (PeerState.REVOKED, PeerState.DUPLICATE)
+            )
+        return self._nodes
+
+    async def call(self, node: str, body: msgspec.Struct, answer: type[T], *, deadline_s: float) -> T:
+        """Ask a node inside a session."""
+        return await self._sessions.call(node, body, answer, deadline_s=deadline_s)
+
+    def serve(self, request: type[Q], serve: Callable[[str, Q], Awaitable[msgspec.Struct]]) -> None:
+        """Answer questions of peers."""
+        self._sessions.serve(request, serve)
+
+    def on_change(self, hook: Callable[[], None]) -> None:
+        """Hear of changes."""
+        self._mesh.on_peers(hook)
+
+    def _forget(self) -> None:
+        self._nodes = None
 
 
 class KeptAdminStates:

@@ -15,10 +15,12 @@ from qedge.base.systemd import Notifier
 from qedge.bus.child_broker import ChildBroker
 from qedge.bus.service import Bus
 from qedge.config import AgentConfig
-from qedge.daemon.adapters import HostMemory, KeptAdminStates, NamedDriver, QrngSource
+from qedge.daemon.adapters import HostMemory, KeptAdminStates, MeshPeers, NamedDriver, QrngSource
 from qedge.daemon.identity import LocalIdentity
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools, make_bus, make_fleet_desk, make_mesh
+from qedge.engine.errands import ErrandService
+from qedge.engine.forwarding import ForwardService
 from qedge.engine.service import EngineService
 from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
@@ -48,6 +50,7 @@ class Parts:
     drivers: dict[str, DriverService]
     entropy: EntropyService
     engine: EngineService
+    across: tuple[ForwardService, ErrandService]
     broker: ChildBroker | None
     bus: Bus
     identity: LocalIdentity
@@ -90,6 +93,7 @@ def compose(
         clock=clock,
         metrics=metrics,
         random_bytes=entropy.random_bytes,
+        node_name=me.node,
     )
     broker, bus = make_bus(tools, broker_password)
     node = Node(
@@ -105,6 +109,7 @@ def compose(
     )
     sessions, mesh = make_mesh(tools, bus, node)
     node.attach(mesh, make_fleet_desk(tools, bus, broker, sessions, mesh, renew))
+    across = _make_across(tools, engine, MeshPeers(mesh, sessions))
     web = _make_web(tools, node)
     parts = Parts(
         config,
@@ -115,6 +120,7 @@ def compose(
         drivers,
         entropy,
         engine,
+        across,
         broker,
         bus,
         identity,
@@ -126,6 +132,21 @@ def compose(
     )
     _enlist(parts, notifier)
     return parts
+
+
+def _make_across(tools: Tools, engine: EngineService, peers: MeshPeers) -> tuple[ForwardService, ErrandService]:
+    """Make what gives jobs to other nodes, and what runs theirs."""
+    forward = ForwardService(
+        tools.config.engine,
+        tools.store,
+        peers,
+        engine.changes,
+        clock=tools.clock,
+        metrics=tools.metrics,
+        random_bytes=tools.random_bytes,
+    )
+    engine.attach(forward)
+    return forward, ErrandService(engine, tools.store, peers)
 
 
 def _make_web(tools: Tools, node: Node) -> WebService:
@@ -158,6 +179,8 @@ def _enlist(parts: Parts, notifier: Notifier) -> None:
         ends = (NamedDriver(link.alice, parts.drivers), NamedDriver(link.bob, parts.drivers))
         parts.links[name] = LinkService(name, link, *ends, clock=parts.clock, metrics=parts.metrics)
     supervisor.add(parts.engine, essential=True)
+    for service in parts.across:
+        supervisor.add(service, essential=True)
     supervisor.add(parts.web, essential=True)
     pulses = {"message pump": lambda: parts.bus.progress_ns, "host samples": lambda: parts.mesh.host.sampled_ns}
     supervisor.add(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 from qedge.base.errors import QedgeError
+from qedge.engine.ledger_row import Stored
 from qedge.engine.model import FINAL_STATES, Job
 from qedge.wire.jobs import JobEstimate, JobResult, JobState, JobSubmission, JobView, Register
 from qedge.wire.problem import Problem, problem_of
@@ -23,30 +23,13 @@ _RESULT: Final = msgspec.msgpack.Decoder(JobResult)
 _PROBLEM: Final = msgspec.msgpack.Decoder(Problem)
 _COLUMNS: Final = (
     "id, state, client, submission, estimate, submitted_utc_ns, started_utc_ns, ended_utc_ns, expires_utc_ns,"
-    " attempts, qpu"
+    " attempts, qpu, wanted_node, runner"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """One row without its result."""
-
-    id: str
-    state: JobState
-    client: str
-    submission: JobSubmission
-    estimate: JobEstimate
-    submitted_utc_ns: int
-    started_utc_ns: int
-    ended_utc_ns: int
-    expires_utc_ns: int
-    attempts: int
-    qpu: str
-
-
 def request_hash(submission: JobSubmission) -> bytes:
-    """Identify what was asked, for the idempotency key."""
-    return hashlib.sha256(_ENCODE(submission)).digest()
+    """Identify what was asked, for the idempotency key; where it was to run makes no difference."""
+    return hashlib.sha256(_ENCODE(msgspec.structs.replace(submission, node=""))).digest()
 
 
 def insert(connection: sqlite3.Connection, job: Job) -> str:
@@ -58,7 +41,7 @@ def insert(connection: sqlite3.Connection, job: Job) -> str:
             return known
     connection.execute(
         "INSERT INTO jobs (id, state, client, client_key, request_hash, priority, submitted_utc_ns, expires_utc_ns,"
-        " submission, estimate) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " submission, estimate, wanted_node) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             job.id,
             JobState.QUEUED.value,
@@ -71,6 +54,7 @@ def insert(connection: sqlite3.Connection, job: Job) -> str:
             # The seed is part of what was accepted: a re-run after a restart must give the same counts.
             _ENCODE(msgspec.structs.replace(job.submission, seed=job.seed)),
             _ENCODE(job.estimate),
+            job.submission.node,
         ),
     )
     return job.id
@@ -102,6 +86,19 @@ def start(connection: sqlite3.Connection, job: Job) -> None:
     )
 
 
+def assign(connection: sqlite3.Connection, job_id: str, runner: str, attempts: int) -> None:
+    """Note which node is to run a job; write it before that node is asked."""
+    connection.execute(
+        "UPDATE jobs SET runner = ?, attempts = ? WHERE id = ? AND ended_utc_ns = 0", (runner, attempts, job_id)
+    )
+
+
+def find_errand(connection: sqlite3.Connection, client: str, key: str) -> str:
+    """Return the id of the job that a peer gave this node under `key`, or nothing."""
+    row = connection.execute("SELECT id FROM jobs WHERE client = ? AND client_key = ?", (client, key)).fetchone()
+    return str(row[0]) if row is not None else ""
+
+
 def requeue(connection: sqlite3.Connection, job: Job) -> None:
     """Note that a job waits again."""
     connection.execute("UPDATE jobs SET state = ? WHERE id = ?", (JobState.QUEUED.value, job.id))
@@ -128,9 +125,12 @@ def end(
     )
 
 
-def unended(connection: sqlite3.Connection) -> list[Stored]:
-    """Return all jobs that were accepted and have not ended, oldest first."""
-    rows = connection.execute(f"SELECT {_COLUMNS} FROM jobs WHERE ended_utc_ns = 0 ORDER BY id")  # noqa: S608 - constant
+def unended(connection: sqlite3.Connection, *, elsewhere: bool = False) -> list[Stored]:
+    """Return all jobs that were accepted and have not ended, oldest first: own ones, or those for other nodes."""
+    which = "<>" if elsewhere else "="
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM jobs WHERE ended_utc_ns = 0 AND wanted_node {which} '' ORDER BY id"  # noqa: S608 - constant
+    )
     return [_stored(row) for row in rows]
 
 
@@ -218,7 +218,7 @@ def _lied(why: str) -> QedgeError:
 
 
 def _stored(row: tuple[object, ...]) -> Stored:
-    (job_id, state, client, submission, estimate, submitted, started, ended, expires, attempts, qpu) = row
+    (job_id, state, client, submission, estimate, submitted, started, ended, expires, attempts, qpu, *places) = row
     return Stored(
         str(job_id),
         JobState(str(state)),
@@ -231,6 +231,8 @@ def _stored(row: tuple[object, ...]) -> Stored:
         _integer(expires),
         _integer(attempts),
         str(qpu),
+        str(places[0]),
+        str(places[1]),
     )
 
 
@@ -258,4 +260,5 @@ def _view(row: Stored, result: JobResult | None, error: Problem | None) -> JobVi
         estimate=row.estimate,
         result=result,
         error=error,
+        node=row.runner or row.wanted_node,
     )

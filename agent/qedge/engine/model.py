@@ -8,7 +8,7 @@ from typing import Final
 
 from qedge.base.errors import QedgeError
 from qedge.base.machine import StateTable
-from qedge.wire.jobs import JobEstimate, JobState, JobSubmission
+from qedge.wire.jobs import JobEstimate, JobState, JobSubmission, JobView
 
 FINAL_STATES: Final = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
 
@@ -66,6 +66,24 @@ class Job:
     ending: bool = False
     admit_s: float = 0.0
     parse_s: float = 0.0
+
+
+def view_of(job: Job, *, node: str = "", estimated: bool = True) -> JobView:
+    """Describe a job that has not ended."""
+    return JobView(
+        id=job.id,
+        state=job.state,
+        shots=job.submission.shots,
+        submitted_utc_ns=job.submitted_utc_ns,
+        client=job.client,
+        qpu=job.qpu or job.submission.qpu,
+        started_utc_ns=job.started_utc_ns,
+        attempts=job.attempts,
+        priority=job.submission.priority,
+        tags=job.submission.tags,
+        estimate=job.estimate if estimated else None,
+        node=node,
+    )
 
 
 def cancelled() -> QedgeError:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
 
+import msgspec
+
+from qedge.wire.jobs import JobState, JobSubmission, JobView
 from qedge.workers.model import Msg
 
 
@@ -28,6 +32,64 @@ class QpuPort(Protocol):
 
     async def call(self, method: str, args: Mapping[str, Msg], *, deadline_s: float, light: bool = False) -> Msg:
         """Call a circuit worker; `light` calls may also use a spare worker."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PeerNode:
+    """Another node of the fleet: whether it shows signs of life, and whether it says that it has a QPU."""
+
+    name: str
+    alive: bool
+    has_qpu: bool
+    epoch: int
+
+
+Q = TypeVar("Q", bound=msgspec.Struct)
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+ANY: Final = "any"
+"""In place of a node's name: whichever can."""
+
+
+class Elsewhere(Protocol):
+    """Sees to jobs that other nodes run."""
+
+    def totals(self) -> Mapping[JobState, int]:
+        """Count the jobs that are away, by state."""
+        ...
+
+    def knows(self, job_id: str) -> JobView | None:
+        """Return a job that is away and has not ended."""
+        ...
+
+    async def submit(self, submission: JobSubmission, client: str) -> str:
+        """Accept a job for another node and return its id."""
+        ...
+
+    async def cancel(self, job_id: str) -> None:
+        """End a job that is away."""
+        ...
+
+
+class Peers(Protocol):
+    """The other nodes, reached through sealed sessions."""
+
+    def nodes(self) -> Sequence[PeerNode]:
+        """Describe all that are known, gone ones included."""
+        ...
+
+    async def call(self, node: str, body: msgspec.Struct, answer: type[T], *, deadline_s: float) -> T:
+        """Ask a node; raises `peer.*`, `bus.*`, `session.*` where it cannot be reached, or the node's own error."""
+        ...
+
+    def serve(self, request: type[Q], serve: Callable[[str, Q], Awaitable[msgspec.Struct]]) -> None:
+        """Answer every question of this type; `serve` gets the name of the node that asks, which is proved."""
+        ...
+
+    def on_change(self, hook: Callable[[], None]) -> None:
+        """Call `hook` after every change among the nodes."""
         ...
 
 

@@ -20,8 +20,10 @@ from qedge.base.service import Ready
 from qedge.engine import ledger
 from qedge.engine.changes import Changes
 from qedge.engine.config import EngineConfig
-from qedge.engine.model import JOB_STATES, Job, JobEvent, cancelled, expired
-from qedge.engine.ports import Memory, QpuPort
+from qedge.engine.errand import Nowhere
+from qedge.engine.ledger_row import job_of, new_job
+from qedge.engine.model import JOB_STATES, Job, JobEvent, cancelled, expired, view_of
+from qedge.engine.ports import ANY, Elsewhere, Memory, QpuPort
 from qedge.engine.queue import JobQueue
 from qedge.engine.roster import RUNNER_DIED, QpuRoster
 from qedge.store.store import Store
@@ -53,8 +55,10 @@ class EngineService:
         clock: Clock,
         metrics: Metrics,
         random_bytes: RandomBytes,
+        node_name: str = "",
     ) -> None:
         self.config = config
+        self.node_name = node_name
         self._store = store
         self._memory = memory
         self._roster = QpuRoster(config, qpus, memory)
@@ -65,14 +69,20 @@ class EngineService:
         self._active: dict[str, Job] = {}
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._totals: Counter[JobState] = Counter()
-        self._changes = Changes()
+        self.changes = Changes()
+        self._forward: Elsewhere = Nowhere()
         self._work = asyncio.Event()
         self._loaded = asyncio.Event()
 
+    def attach(self, forward: Elsewhere) -> None:
+        """Say who sees to jobs for other nodes."""
+        self._forward = forward
+
     def totals(self) -> Mapping[JobState, int]:
         """Count the jobs of the ledger by state."""
-        waiting, running = len(self._queue), len(self._runs)
-        return Counter({**self._totals, JobState.QUEUED: waiting, JobState.RUNNING: running})
+        here = Counter({**self._totals, JobState.QUEUED: len(self._queue), JobState.RUNNING: len(self._runs)})
+        here.update(self._forward.totals())
+        return here
 
     async def estimate(self, submission: JobSubmission) -> JobEstimate:
         """Parse, estimate and admit without accepting."""
@@ -81,7 +91,7 @@ class EngineService:
     async def submit(self, submission: JobSubmission, client: str) -> JobView:
         """Accept a job; the same `client_key` with the same request gives the same job again."""
         try:
-            view = await self._accept(submission, client)
+            view = await self._accept_somewhere(submission, client)
         except QedgeError as error:
             self._metrics.add("qedge_jobs_submitted_total", (error.code,))
             _LOG.info("job.refused", code=error.code, client=client)
@@ -89,11 +99,23 @@ class EngineService:
         self._metrics.add("qedge_jobs_submitted_total", ("accepted",))
         return view
 
+    async def _accept_somewhere(self, submission: JobSubmission, client: str) -> JobView:
+        """Accept for this node, for a named one, or for any: this one first, where it has a free QPU."""
+        wanted = submission.node
+        if wanted == ANY and len(self._queue) == 0 and self._roster.pick(submission.qpu, free=True) is not None:
+            wanted = ""
+        if wanted in ("", self.node_name):
+            return await self._accept(msgspec.structs.replace(submission, node=""), client)
+        return await self.job(await self._forward.submit(submission, client))
+
     async def job(self, job_id: str) -> JobView:
         """Return a job as it is now; raises `job.not_found`."""
+        away = self._forward.knows(job_id)
+        if away is not None:
+            return away
         active = self._active.get(job_id)
         if active is not None:
-            return msgspec.structs.replace(self._view(active), queue_position=self._queue.position(active))
+            return msgspec.structs.replace(view_of(active), queue_position=self._queue.position(active))
         view = await self._store.read(lambda connection: ledger.view(connection, job_id))
         if view is None:
             raise QedgeError(
@@ -103,18 +125,26 @@ class EngineService:
 
     async def wait(self, job_id: str, timeout_s: float) -> JobView:
         """Return the job once it has ended, or as it is after `timeout_s` seconds."""
-        if job_id in self._active:
-            await self._changes.wait_end(job_id, timeout_s)
+        if job_id in self._active or self._forward.knows(job_id) is not None:
+            await self.changes.wait_end(job_id, timeout_s)
         return await self.job(job_id)
 
     async def jobs(self, limit: int) -> list[JobView]:
         """Return the newest jobs, without results."""
         views = await self._store.read(lambda connection: ledger.newest(connection, limit))
-        return [self._view(self._active[view.id]) if view.id in self._active else view for view in views]
+        return [self._newest(view) for view in views]
+
+    def _newest(self, view: JobView) -> JobView:
+        if view.id in self._active:
+            return view_of(self._active[view.id])
+        return self._forward.knows(view.id) or view
 
     async def cancel(self, job_id: str) -> JobView:
         """End a job that waits or runs; raises `job.already_ended`."""
         job = self._active.get(job_id)
+        if self._forward.knows(job_id) is not None:
+            await self._forward.cancel(job_id)
+            return await self.job(job_id)
         if job is None:
             view = await self.job(job_id)
             raise QedgeError("job.already_ended", f"The job ended as {view.state}.", state=view.state.value)
@@ -126,12 +156,12 @@ class EngineService:
             run.cancel()
         elif self._queue.remove(job):
             await self._end(job, JobEvent.CANCELLED, error=cancelled())
-        await self._changes.wait_end(job_id, 10.0)
+        await self.changes.wait_end(job_id, 10.0)
         return await self.job(job_id)
 
     def subscribe(self) -> AsyncIterator[JobView]:
         """Follow every change of every job."""
-        return self._changes.follow()
+        return self.changes.follow()
 
     def wake(self) -> None:
         """Look for work again: a QPU came up."""
@@ -169,20 +199,7 @@ class EngineService:
         self._active.clear()
         for row in rows:
             self._totals[row.state] -= 1
-            left_ns = row.expires_utc_ns - utc_ns
-            job = Job(
-                id=row.id,
-                submission=row.submission,
-                client=row.client,
-                estimate=row.estimate,
-                seed=row.submission.seed or 0,
-                submitted_utc_ns=row.submitted_utc_ns,
-                queued_ns=now_ns,
-                deadline_ns=now_ns + max(1, left_ns) if row.expires_utc_ns else 0,
-                expires_utc_ns=row.expires_utc_ns,
-                # A run that the end of the daemon cut off was not the job's fault, so it is not counted.
-                attempts=max(0, row.attempts - 1) if row.state is JobState.RUNNING else row.attempts,
-            )
+            job = job_of(row, now_ns, utc_ns)
             self._active[job.id] = job
             self._queue.push(job)
             _LOG.info("job.rerun", job=job.id, attempt=job.attempts + 1)
@@ -205,20 +222,9 @@ class EngineService:
         started_ns = self._clock.now_ns()
         estimate, parse_s = await self._roster.assess(submission)
         now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
-        limit_ns = round(submission.deadline_s * 1e9) if submission.deadline_s else 0
-        job = Job(
-            id=uuid7(utc_ns, self._random_bytes),
-            submission=submission,
-            client=client,
-            estimate=estimate,
-            seed=submission.seed if submission.seed is not None else int.from_bytes(self._random_bytes(4), "big"),
-            submitted_utc_ns=utc_ns,
-            queued_ns=now_ns,
-            deadline_ns=now_ns + limit_ns if limit_ns else 0,
-            expires_utc_ns=utc_ns + limit_ns if limit_ns else 0,
-            admit_s=(now_ns - started_ns) / 1e9,
-            parse_s=parse_s,
-        )
+        seed = submission.seed if submission.seed is not None else int.from_bytes(self._random_bytes(4), "big")
+        job = new_job(uuid7(utc_ns, self._random_bytes), submission, client, estimate, seed, now_ns, utc_ns)
+        job.admit_s, job.parse_s = (now_ns - started_ns) / 1e9, parse_s
         accepted = await self._store.write(lambda connection: ledger.insert(connection, job))
         if accepted != job.id:
             return await self.job(accepted)
@@ -227,8 +233,8 @@ class EngineService:
         self._gauge()
         self._work.set()
         _LOG.debug("job.accepted", job=job.id, client=client)
-        view = self._view(job)
-        self._changes.publish(view)
+        view = view_of(job)
+        self.changes.publish(view)
         return view
 
     def _dispatch(self, group: asyncio.TaskGroup) -> None:
@@ -255,7 +261,7 @@ class EngineService:
         job.attempts += 1
         job.started_utc_ns = self._clock.utc_ns()
         job.state = JOB_STATES.next(job.state, JobEvent.STARTED)
-        self._changes.publish(self._view(job))
+        self.changes.publish(view_of(job))
         noted = asyncio.ensure_future(self._note_start(job))
         try:
             answer = await qpu.call("run", self._run_args(job), deadline_s=self._time_left_s(job))
@@ -350,8 +356,8 @@ class EngineService:
         for stage, value in (stages or {}).items():
             self._metrics.observe("qedge_job_seconds", value, (stage,))
         _LOG.debug("job.ended", job=job.id, state=state.value, code=error.code if error else "")
-        self._changes.publish(msgspec.structs.replace(self._view(job), ended_utc_ns=self._clock.utc_ns()))
-        self._changes.ended(job.id)
+        self.changes.publish(msgspec.structs.replace(view_of(job), ended_utc_ns=self._clock.utc_ns()))
+        self.changes.ended(job.id)
 
     async def _write_end(
         self, job: Job, event: JobEvent, answer: Msg, error: QedgeError | None, stages: Mapping[str, float]
@@ -381,18 +387,3 @@ class EngineService:
     def _gauge(self) -> None:
         self._metrics.set("qedge_jobs_queued", len(self._queue))
         self._metrics.set("qedge_jobs_running", len(self._runs))
-
-    def _view(self, job: Job) -> JobView:
-        return JobView(
-            id=job.id,
-            state=job.state,
-            shots=job.submission.shots,
-            submitted_utc_ns=job.submitted_utc_ns,
-            client=job.client,
-            qpu=job.qpu or job.submission.qpu,
-            started_utc_ns=job.started_utc_ns,
-            attempts=job.attempts,
-            priority=job.submission.priority,
-            tags=job.submission.tags,
-            estimate=job.estimate,
-        )

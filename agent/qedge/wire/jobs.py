@@ -107,6 +107,42 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type",
     """Node that runs or ran it; empty: the one that answers."""
 
 
+class JobOffer(msgspec.Struct, frozen=True, tag_field="type", tag="job-offer/1"):
+    """A node asks another to run a job that it has accepted. The same `id` again is the same job."""
+
+    id: Annotated[str, msgspec.Meta(max_length=36)]
+    submission: JobSubmission
+
+
+class JobAsk(msgspec.Struct, frozen=True, tag_field="type", tag="job-ask/1"):
+    """A node asks how jobs are that it gave away; `ids` are its own."""
+
+    ids: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=36)], ...], msgspec.Meta(max_length=256)]
+
+
+class JobNews(msgspec.Struct, frozen=True, tag_field="type", tag="job-news/1"):
+    """How the job `id` of the node that gave it away is, as its runner knows it; `job` none: the runner has no such."""
+
+    id: Annotated[str, msgspec.Meta(max_length=36)]
+    job: JobView | None = None
+
+
+class JobTidings(msgspec.Struct, frozen=True, tag_field="type", tag="job-tidings/1"):
+    """Answers to `JobAsk`; jobs that ended come with their results, and some may be left for the next question."""
+
+    news: tuple[JobNews, ...]
+
+
+class JobStop(msgspec.Struct, frozen=True, tag_field="type", tag="job-stop/1"):
+    """The node that gave a job away does not want it any more."""
+
+    id: Annotated[str, msgspec.Meta(max_length=36)]
+
+
+class JobHeard(msgspec.Struct, frozen=True, tag_field="type", tag="job-heard/1"):
+    """News or a stop was taken."""
+
+
 class JobList(msgspec.Struct, frozen=True, tag_field="type", tag="job-list/1"):
     """Jobs, newest first, without their results."""
 
