@@ -29,6 +29,7 @@ from qedge.store.store import Store
 from qedge.wire.mesh import PeerState
 from qedge.wire.trust import (
     Adopted,
+    Anchor,
     BrokerAddress,
     IdentityView,
     JoinAnswer,
@@ -45,6 +46,7 @@ _RENEWAL_LIMIT_S: Final = 5.0
 
 
 AskToJoin = Callable[[Invitation, SigningRequest, Endpoint], Awaitable[Membership]]
+CheckAnchor = Callable[[Anchor], Awaitable[None]]
 
 
 class FleetDesk:
@@ -59,6 +61,7 @@ class FleetDesk:
         broker: ChildBroker | None,
         desk: JoinDesk,
         ask_to_join: AskToJoin,
+        check_anchor: CheckAnchor,
         sessions: SessionService,
         mesh: MeshService,
         clock: Clock,
@@ -71,6 +74,7 @@ class FleetDesk:
         self._broker = broker
         self._desk = desk
         self._ask_to_join = ask_to_join
+        self._check_anchor = check_anchor
         self._sessions = sessions
         self._mesh = mesh
         self._clock = clock
@@ -90,6 +94,8 @@ class FleetDesk:
 
     async def adopt(self, membership: Membership) -> IdentityView:
         """Take a place in a fleet: the services start anew with it right after the answer."""
+        if pin(membership.anchor) != pin(self._identity.membership.anchor):
+            await self._check_anchor(membership.anchor)
         await adopt_membership(self._store, membership, self._clock.utc_ns())
         self._renew()
         return self._identity.view()

@@ -23,6 +23,7 @@ from qedge.crypto.registry import usable_suites
 from qedge.daemon.adapters import NoExtraKeys
 from qedge.daemon.fleet_desk import FleetDesk
 from qedge.daemon.identity import LocalIdentity, keep_revocations
+from qedge.daemon.second_signature import check_second_signature
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.crypto_thread import CryptoThread
 from qedge.mesh.direct import DirectChannel, host_towards
@@ -143,6 +144,7 @@ def make_fleet_desk(
             random_bytes=tools.random_bytes,
             uniform=random.SystemRandom().random,
         ),
+        check_anchor=check_second_signature,
         sessions=sessions,
         mesh=mesh,
         clock=tools.clock,
