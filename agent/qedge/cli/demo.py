@@ -1,35 +1,56 @@
-"""`qedge demo`: a real daemon on this box, shown at work and under faults."""
+"""`qedge demo`: three real daemons on this box become a fleet, and are shown at work and under faults."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from qedge import __version__
-from qedge.base.errors import QedgeError
-from qedge.cli.demo_scenes import SCENES, SceneReceipt, play
+from qedge.cli import demo_fleet_scenes, demo_scenes
+from qedge.cli.demo_scenes import Facts, Narrator, SceneReceipt, play
 
 if TYPE_CHECKING:
-    from qedge.client.node import NodeClient
-    from qedge.wire.node import NodeStatus
+    from qedge.cli.demo_stage import DemoNode, Stage
 
 NAME: Final = "demo"
-SUMMARY: Final = "Show a node at work: circuits, random numbers, a QKD link, faults and recovery."
-START_LIMIT_S: Final = 20.0
-WARM_LIMIT_S: Final = 30.0
-SCENE_LIMIT_S: Final = 45.0
-STOP_LIMIT_S: Final = 8.0
+SUMMARY: Final = "Show three nodes at work: a fleet, circuits, random numbers, a QKD link, faults and recovery."
+WARM_LIMIT_S: Final = 45.0
+SCENE_LIMIT_S: Final = 60.0
+
+Scene = Callable[["Stage", Narrator], Awaitable[Facts]]
+
+SCENES: Final[tuple[tuple[str, str, Scene], ...]] = (
+    ("fleet", "Three boxes become a fleet", demo_fleet_scenes.joining),
+    ("everywhere", "A GHZ state on twelve qubits, on each of them", demo_fleet_scenes.everywhere),
+    ("ghz", "The same, looked at closely", lambda stage, show: demo_scenes.ghz(stage.first.client, show)),
+    ("circuits", "Four textbook programs", lambda stage, show: demo_scenes.real_circuits(stage.first.client, show)),
+    (
+        "random",
+        "Quantum random numbers, and a source that sticks",
+        lambda stage, show: demo_scenes.random_numbers(stage.first.client, show),
+    ),
+    (
+        "link",
+        "A simulated QKD link and its eavesdropper",
+        lambda stage, show: demo_scenes.eavesdropper(stage.first.client, show),
+    ),
+    (
+        "recovery",
+        "A worker is killed under a running job",
+        lambda stage, show: demo_scenes.worker_killed(stage.first.client, show),
+    ),
+    ("rejoin", "A node is killed while it holds a job", demo_fleet_scenes.node_killed),
+)
+"""Name in the receipt, title, and the scene."""
 
 
 class Receipt(msgspec.Struct, frozen=True, tag_field="type", tag="demo-receipt/1"):
@@ -44,74 +65,55 @@ class Receipt(msgspec.Struct, frozen=True, tag_field="type", tag="demo-receipt/1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--keep", action="store_true", help="leave the node running and print commands to try")
+    parser.add_argument("--keep", action="store_true", help="leave the nodes running and print commands to try")
     parser.add_argument("--headless", action="store_true", help="do not open the page in a browser")
     parser.add_argument("--json", action="store_true", help="print only the receipt, as one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     """Play all scenes; exit code 1 where one failed."""
+    from qedge.cli.demo_stage import Stage
+
     show = _Show(quiet=args.json)
     home = Path(tempfile.mkdtemp(prefix="qedge-demo-"))
-    daemon = _start_daemon(home)
+    stage = Stage(home)
     kept = False
     try:
-        receipt = asyncio.run(_perform(home, show, daemon, open_page=not (args.headless or args.json)))
-        kept = args.keep and daemon.poll() is None
+        stage.start()
+        receipt = asyncio.run(_perform(stage, show, open_page=not (args.headless or args.json)))
+        kept = args.keep and all(node.is_alive for node in stage.nodes)
     finally:
         if not kept:
-            _stop_daemon(daemon)
+            stage.stop()
             shutil.rmtree(home, ignore_errors=True)
     if args.json:
         print(msgspec.json.encode(receipt).decode())
     elif receipt.ok:
         show.say(f"All {len(receipt.scenes)} scenes kept their promise in {receipt.seconds:.1f} s.")
     if kept:
-        _print_commands(home, daemon.pid)
+        _print_commands(stage)
     return 0 if receipt.ok else 1
 
 
-def _start_daemon(home: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "qedge", "run", "--state-dir", str(home), "--quiet"]
-    environ = {name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
-    with (home / "daemon.log").open("wb") as log:
-        return subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, start_new_session=True
-        )
-
-
-def _stop_daemon(daemon: subprocess.Popen[bytes]) -> None:
-    if daemon.poll() is None:
-        daemon.send_signal(signal.SIGTERM)
-        try:
-            daemon.wait(STOP_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            daemon.kill()
-            daemon.wait()
-
-
-async def _perform(home: Path, show: _Show, daemon: subprocess.Popen[bytes], *, open_page: bool) -> Receipt:
-    from qedge.client.node import NodeClient
-
+async def _perform(stage: Stage, show: _Show, *, open_page: bool) -> Receipt:
     started = time.monotonic()
-    show.title("Starting a node")
-    async with NodeClient(home / "run" / "qedge.sock") as client:
-        await _wait_for_daemon(client, home, daemon)
+    show.title("Starting three nodes")
+    async with stage:
+        await asyncio.gather(*(node.wait_ready() for node in stage.nodes))
         ready_s = time.monotonic() - started
-        status = await _wait_for_drivers(client, show)
-        show.say(f"node {status.node} of fleet {status.fleet}, broker {status.bus.kind}, ready in {ready_s:.2f} s")
-        link = await client.page_link()
-        show.say(f"watch it live: {link.url}")
-        if open_page and sys.stdout.isatty():
-            from qedge.cli.open_page import open_in_browser
-
-            await asyncio.to_thread(open_in_browser, link.url)
+        status = await stage.first.client.status()
+        show.say(f"{', '.join(node.name for node in stage.nodes)}: ready in {ready_s:.2f} s, broker {status.bus.kind}")
         receipts: list[SceneReceipt] = []
         for name, title, scene in SCENES:
             show.title(title)
-            receipts.append(await play(name, scene, client, show, SCENE_LIMIT_S))
+            if name == "everywhere":
+                await _wait_for_drivers(stage.nodes, show)
+                await _show_page(stage, show, open_page=open_page)
+            receipts.append(await play(name, scene(stage, show), show, SCENE_LIMIT_S))
+            if name == "fleet" and not receipts[-1].ok:
+                break  # nothing that follows could show what it is for
     return Receipt(
-        ok=all(receipt.ok for receipt in receipts),
+        ok=all(receipt.ok for receipt in receipts) and len(receipts) == len(SCENES),
         version=__version__,
         seconds=round(time.monotonic() - started, 3),
         ready_s=round(ready_s, 3),
@@ -119,49 +121,46 @@ async def _perform(home: Path, show: _Show, daemon: subprocess.Popen[bytes], *, 
     )
 
 
-async def _wait_for_daemon(client: NodeClient, home: Path, daemon: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_LIMIT_S
-    while True:
-        try:
-            if (await client.status()).ready:
-                return
-        except QedgeError as error:
-            if error.code not in ("client.no_daemon", "client.timeout"):
-                raise
-        if daemon.poll() is not None or time.monotonic() > deadline:
-            log = (home / "daemon.log").read_text("utf-8", "replace").strip().splitlines()
-            raise QedgeError(
-                "client.no_daemon",
-                "The daemon of the demo did not start: " + " | ".join(log[-3:]),
-                fix="Run `qedge run` to see its messages.",
-            )
-        await asyncio.sleep(0.05)
+async def _show_page(stage: Stage, show: _Show, *, open_page: bool) -> None:
+    link = await stage.first.client.page_link()
+    show.say(f"watch it live: {link.url}")
+    if open_page and sys.stdout.isatty():
+        from qedge.cli.open_page import open_in_browser
+
+        await asyncio.to_thread(open_in_browser, link.url)
 
 
-async def _wait_for_drivers(client: NodeClient, show: _Show) -> NodeStatus:
+async def _wait_for_drivers(nodes: list[DemoNode], show: _Show) -> None:
     """Show how the workers warm up; go on when all are up or time is over: a scene then says what is missing."""
     deadline = time.monotonic() + WARM_LIMIT_S
-    told: set[str] = set()
-    while True:
-        status = await client.status()
-        for driver in status.drivers:
-            if driver.operating_state != "down" and driver.name not in told:
-                told.add(driver.name)
+    told: set[tuple[str, str]] = set()
+    total = -1
+    while len(told) != total and time.monotonic() < deadline:
+        views = [(node.name, driver) for node in nodes for driver in (await node.client.status()).drivers]
+        total = len(views)
+        for name, driver in views:
+            if driver.operating_state != "down" and (name, driver.name) not in told:
+                told.add((name, driver.name))
                 label = "simulated" if driver.simulated else "hardware"
-                show.say(f"[{len(told)}/{len(status.drivers)}] {driver.name}: {driver.kind} up, {label}")
-        if len(told) == len(status.drivers) or time.monotonic() > deadline:
-            return status
-        await asyncio.sleep(0.05)
+                show.say(f"[{len(told)}/{total}] {name}/{driver.name}: {driver.kind} up, {label}")
+        await asyncio.sleep(0.1)
 
 
-def _print_commands(home: Path, pid: int) -> None:
+def _print_commands(stage: Stage) -> None:
     program = "qedge" if shutil.which("qedge") else f"{sys.executable} -m qedge"
-    socket = home / "run" / "qedge.sock"
     circuits = Path(__file__).parent / "circuits"
-    print(f"\nThe node goes on (process {pid}, state in {home}). Try:\n")
-    for command in ("status", f"submit {circuits / 'ghz.qasm'} --shots 1000", "random 32 --hex", "open"):
-        print(f"  {program} --socket {socket} {command}")
-    print(f"\nStop it with:  kill {pid}")
+    pids = " ".join(str(node.pid) for node in reversed(stage.nodes))
+    print(f"\nThe nodes go on (state in {stage.home}). Try:\n")
+    for command in (
+        "peers --watch",
+        f"submit {circuits / 'ghz.qasm'} --shots 1000 --node gamma",
+        "ping beta",
+        "status",
+        "random 32 --hex",
+        "open",
+    ):
+        print(f"  {program} --socket {stage.first.socket} {command}")
+    print(f"\nStop them with:  kill {pids}")
 
 
 class _Show:

@@ -54,9 +54,6 @@ class SceneFailedError(Exception):
     """Something the demo promised did not happen."""
 
 
-Scene = Callable[["NodeClient", Narrator], Awaitable[Facts]]
-
-
 def require(condition: bool, sentence: str) -> None:
     """Fail the scene with `sentence` where the condition does not hold."""
     if not condition:
@@ -68,12 +65,12 @@ def circuit(name: str) -> str:
     return resources.files("qedge.cli").joinpath("circuits", f"{name}.qasm").read_text("utf-8")
 
 
-async def play(name: str, scene: Scene, client: NodeClient, narrator: Narrator, limit_s: float) -> SceneReceipt:
+async def play(name: str, scene: Awaitable[Facts], narrator: Narrator, limit_s: float) -> SceneReceipt:
     """Run one scene within `limit_s` seconds and write its receipt."""
     started = time.monotonic()
     try:
         async with asyncio.timeout(limit_s):
-            facts = await scene(client, narrator)
+            facts = await scene
     except TimeoutError:
         error = f"took longer than {limit_s:.0f} s"
     except (SceneFailedError, QedgeError) as failure:
@@ -229,13 +226,3 @@ async def worker_killed(client: NodeClient, narrator: Narrator) -> Facts:
     require(job.attempts == 2, f"the job took {job.attempts} attempts instead of 2")
     narrator.say(f"the job was done {recovered_s:.2f} s later by another worker; the daemon lived on")
     return {"killed_pid": pid, "attempts": job.attempts, "recovered_s": round(recovered_s, 3)}
-
-
-SCENES: Final[tuple[tuple[str, str, Scene], ...]] = (
-    ("ghz", "A GHZ state on twelve qubits", ghz),
-    ("circuits", "Four textbook programs", real_circuits),
-    ("random", "Quantum random numbers, and a source that sticks", random_numbers),
-    ("link", "A simulated QKD link and its eavesdropper", eavesdropper),
-    ("recovery", "A worker is killed under a running job", worker_killed),
-)
-"""Name in the receipt, title, and the scene."""

@@ -23,6 +23,7 @@ from qedge.wire.jobs import (
     JobHeard,
     JobNews,
     JobOffer,
+    JobState,
     JobStop,
     JobSubmission,
     JobTidings,
@@ -33,6 +34,8 @@ _LOG: Final = get_logger("engine")
 _PREFIX: Final = "node:"
 _NEWS_LIMIT_S: Final = 10.0
 _MAX_RESULTS: Final = 16
+_WORTH_TELLING_S: Final = 0.05
+"""That a job began is told only of jobs that take longer: of others the end follows at once."""
 
 
 class Jobs(Protocol):
@@ -77,8 +80,12 @@ class ErrandService:
         ready()
         async with asyncio.TaskGroup() as group:
             async for view in self._jobs.subscribe():
-                if view.state in FINAL_STATES and view.id in self._given:
+                if view.id not in self._given:
+                    continue
+                if view.state in FINAL_STATES:
                     group.create_task(self._report(view.id, *self._given.pop(view.id)))
+                elif view.state is JobState.RUNNING and view.estimate and view.estimate.time_s > _WORTH_TELLING_S:
+                    group.create_task(self._report(view.id, *self._given[view.id]))
 
     async def _take(self, peer: str, offer: JobOffer) -> JobNews:
         """Accept a job of a peer; the same offer again is the same job."""
