@@ -80,21 +80,9 @@ def compose(
     drivers: dict[str, DriverService] = {}
     links: dict[str, LinkService] = {}
 
-    source = QrngSource(config.entropy.source, drivers) if config.entropy.source else None
-    entropy = EntropyService(
-        config.entropy, source, clock=clock, metrics=metrics, personalization=f"{boot_id} {epoch}".encode()
-    )
+    entropy = _make_entropy(config, drivers, clock, metrics, f"{boot_id} {epoch}")
     tools = Tools(config, identity, me, store, clock, metrics, entropy.random_bytes)
-    engine = EngineService(
-        config.engine,
-        store,
-        qpus=lambda: [NamedDriver(name, drivers) for name in drivers],
-        memory=HostMemory(),
-        clock=clock,
-        metrics=metrics,
-        random_bytes=entropy.random_bytes,
-        node_name=me.node,
-    )
+    engine = _make_engine(tools, drivers)
     broker, bus = make_bus(tools, broker_password)
     node = Node(
         me,
@@ -132,6 +120,26 @@ def compose(
     )
     _enlist(parts, notifier)
     return parts
+
+
+def _make_entropy(
+    config: AgentConfig, drivers: dict[str, DriverService], clock: SystemClock, metrics: Metrics, this_run: str
+) -> EntropyService:
+    source = QrngSource(config.entropy.source, drivers) if config.entropy.source else None
+    return EntropyService(config.entropy, source, clock=clock, metrics=metrics, personalization=this_run.encode())
+
+
+def _make_engine(tools: Tools, drivers: dict[str, DriverService]) -> EngineService:
+    return EngineService(
+        tools.config.engine,
+        tools.store,
+        qpus=lambda: [NamedDriver(name, drivers) for name in drivers],
+        memory=HostMemory(),
+        clock=tools.clock,
+        metrics=tools.metrics,
+        random_bytes=tools.random_bytes,
+        node_name=tools.me.node,
+    )
 
 
 def _make_across(tools: Tools, engine: EngineService, peers: MeshPeers) -> tuple[ForwardService, ErrandService]:

@@ -111,9 +111,13 @@ class MeshService:
         self._probing: set[str] = set()
         self._pings = itertools.count()
         self._group: asyncio.TaskGroup | None = None
-        sessions.set_members(self._is_member)
-        sessions.on_contact = self._contact
-        sessions.serve(Ping, self._answer_ping)
+        self._listen()
+
+    def _listen(self) -> None:
+        """Say what this node hears, from the broker and inside sessions."""
+        self._sessions.set_members(self._is_member)
+        self._sessions.on_contact = self._contact
+        self._sessions.serve(Ping, self._answer_ping)
         hear: tuple[tuple[Channel, Callable[[Incoming], Awaitable[None]]], ...] = (
             (Channel.BIRTH, self._hear_birth),
             (Channel.PULSE, self._hear_pulse),
@@ -121,8 +125,8 @@ class MeshService:
             (Channel.REVOKED, self._hear_revoked),
         )
         for channel, handler in hear:
-            bus.subscribe(every_node(identity.fleet, channel), handler)
-        bus.on_session(self._repeat_revocations)
+            self._bus.subscribe(every_node(self._identity.fleet, channel), handler)
+        self._bus.on_session(self._repeat_revocations)
 
     def on_peers(self, hook: Callable[[], None]) -> None:
         """Call `hook` after every change among the peers."""
