@@ -28,7 +28,8 @@ from qedge.bus.model import MAX_PACKET_BYTES, Endpoint, Incoming, LastWill
 
 _SESSION_TAKEN_OVER: Final = 0x8E
 _FIRST_FAILURE: Final = 0x80
-_NOT_SESSION_OF_THE_SUBSCRIPTION: Final = 1
+_RETAINED_ALWAYS: Final = 0
+_RETAINED_WHEN_NEW: Final = 1
 """Retain Handling 1: retained messages come when a subscription is new, not each time a session resumes."""
 
 _MAX_UNACKNOWLEDGED: Final = 1000
@@ -126,9 +127,13 @@ class MqttClient(aiomqtt.Client):
         return str(error or "closed")
 
     async def listen(self, patterns: list[str]) -> None:
-        """Subscribe at QoS 1; raises `MqttError` where the broker refuses one."""
-        options = SubscribeOptions(qos=1, retainHandling=_NOT_SESSION_OF_THE_SUBSCRIPTION)
-        granted = await self.subscribe([(pattern, options) for pattern in patterns])
+        """Subscribe at QoS 1; raises `MqttError` where the broker refuses one.
+
+        What a single topic retains comes with every connection, what a filter with wildcards does only once a session.
+        """
+        many = SubscribeOptions(qos=1, retainHandling=_RETAINED_WHEN_NEW)
+        one = SubscribeOptions(qos=1, retainHandling=_RETAINED_ALWAYS)
+        granted = await self.subscribe([(pattern, many if "+" in pattern else one) for pattern in patterns])
         codes = [each if isinstance(each, int) else int(each.value) for each in granted]
         refused = [pattern for pattern, code in zip(patterns, codes, strict=True) if code >= _FIRST_FAILURE]
         if refused:

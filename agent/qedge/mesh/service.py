@@ -126,6 +126,9 @@ class MeshService:
         )
         for channel, handler in hear:
             self._bus.subscribe(every_node(self._identity.fleet, channel), handler)
+        # A clone of this box takes over its session at the broker, and what it publishes meanwhile reaches nobody here;
+        # so the node looks at what stands in its own place each time it is connected.
+        self._bus.subscribe(topic(self._identity.fleet, self._identity.node, Channel.BIRTH), self._hear_birth_again)
         self._bus.on_session(self._repeat_revocations)
 
     def on_peers(self, hook: Callable[[], None]) -> None:
@@ -222,6 +225,9 @@ class MeshService:
         if birth.revocation_serial < self._trust.serial and node != self._identity.node:
             self._later(self._publish_revocations_soon())
 
+    async def _hear_birth_again(self, _message: Incoming) -> None:
+        """Do nothing: the filter for all births matches, too."""
+
     def _check_birth(self, message: Incoming) -> tuple[Birth, tuple[str, int]]:
         utc_ns = self._clock.utc_ns()
         _, birth, member = open_signed(message.payload, message.topic, Birth, self._trust, utc_ns)
@@ -304,7 +310,9 @@ class MeshService:
             case PeerSuspect(node):
                 _LOG.info("peer.suspect", peer=node)
             case PeerDead(node, epoch):
-                self._sessions.forget(node, "it is dead")
+                # Where this node itself has lost the broker, that is no reason to make all sessions anew afterwards.
+                if self._bus.connected:
+                    self._sessions.forget(node, "it is dead")
                 _LOG.warning("peer.dead", peer=node, epoch=epoch)
             case PeerLeft(node, epoch):
                 self._sessions.forget(node, "it left")
@@ -314,7 +322,10 @@ class MeshService:
                 _LOG.warning("peer.revoked", peer=node)
             case DuplicatePeer(node):
                 _LOG.error("peer.duplicate", peer=node)
-            case PeerChanged(node) | PeerForgotten(node):
+            case PeerForgotten(node):
+                self._sessions.forget(node, "it is forgotten")
+                _LOG.debug("peer.changed", peer=node)
+            case PeerChanged(node):
                 _LOG.debug("peer.changed", peer=node)
         return True
 
