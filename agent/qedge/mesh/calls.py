@@ -40,7 +40,7 @@ class Calls:
 
     def __init__(self) -> None:
         self._servers: dict[str, _Server] = {}
-        self._waiting: dict[int, tuple[str, asyncio.Future[Answer]]] = {}
+        self._waiting: dict[int, tuple[str, Call, asyncio.Future[Answer]]] = {}
         self._ids = itertools.count(1)
         self._served: Counter[str] = Counter()
 
@@ -58,8 +58,12 @@ class Calls:
         """Make a question and the future of its answer; `forget` it in the end."""
         call = Call(next(self._ids), purpose_of(type(body)), deadline_s, _ENCODE(body))
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[call.id] = (peer, answer)
+        self._waiting[call.id] = (peer, call, answer)
         return call, answer
+
+    def outstanding(self, peer: str) -> list[Call]:
+        """Return the questions that `peer` has not answered yet."""
+        return [call for asked, call, waiting in self._waiting.values() if asked == peer and not waiting.done()]
 
     def forget(self, call: Call) -> None:
         """Wait no longer for the answer of `call`."""
@@ -67,14 +71,14 @@ class Calls:
 
     def answered(self, peer: str, answer: Answer) -> None:
         """Hand an answer to whoever waits for it; raises `bus.bad_message` where nobody asked this peer."""
-        asked, waiting = self._waiting.get(answer.id, ("", None))
-        if waiting is None or waiting.done() or asked != peer:
+        entry = self._waiting.get(answer.id)
+        if entry is None or entry[2].done() or entry[0] != peer:
             raise QedgeError("bus.bad_message", "An answer came that nobody waits for.")
-        waiting.set_result(answer)
+        entry[2].set_result(answer)
 
     def give_up(self, peer: str, why: str) -> None:
         """End all waiting for `peer`: its session is gone."""
-        for asked, waiting in self._waiting.values():
+        for asked, _, waiting in self._waiting.values():
             if asked == peer and not waiting.done():
                 waiting.set_exception(unreachable(peer, why))
 

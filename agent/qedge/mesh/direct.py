@@ -39,6 +39,7 @@ _MAX_STRANGERS: Final = 32
 _BUFFER_BYTES: Final = 4 * 2**20
 
 Find = Callable[[int], PeerSession | None]
+Lost = Callable[[PeerSession], None]
 Take = Callable[[PeerSession, bytes, str], None]
 
 
@@ -95,6 +96,7 @@ class DirectChannel:
         self._metrics = metrics
         self._find: Find = lambda _key_id: None
         self._take: Take = lambda _session, _data, _where: None
+        self._lost: Lost = lambda _session: None
         self._group: asyncio.TaskGroup | None = None
         self._streams: dict[bytes, DirectStream] = {}
         self._kept: set[bytes] = set()
@@ -102,9 +104,9 @@ class DirectChannel:
         self.addresses: tuple[str, ...] = ()
         """Where this node listens, as `host:port`; empty where it does not."""
 
-    def bind(self, find: Find, take: Take) -> None:
-        """Say how to find the session of a key id, and who takes what a frame holds."""
-        self._find, self._take = find, take
+    def bind(self, find: Find, take: Take, lost: Lost) -> None:
+        """Say how to find the session of a key id, who takes what a frame holds, and who hears of a lost stream."""
+        self._find, self._take, self._lost = find, take, lost
 
     def stream(self, session: PeerSession) -> DirectStream | None:
         """Return the stream of a session, if it has one."""
@@ -252,6 +254,7 @@ class DirectChannel:
         stream.close()
         if self._streams.get(stream.session.id) is stream:
             del self._streams[stream.session.id]
+            self._lost(stream.session)
         self._gauge()
 
     def _gauge(self) -> None:

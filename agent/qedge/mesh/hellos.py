@@ -120,7 +120,7 @@ class Hellos:
             raise bad_message("it claims to come from this node")
         begins = hello.flight == (0 if peer < self._identity.node else -1)
         if begins:
-            self._shakes.admit(self._clock.now_ns())
+            self._shakes.admit(peer, hello.session, self._clock.now_ns())
             self._spawn(self._welcome(peer, hello))
             return
         shake = self._shakes.find(peer, hello.session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Final
 
 from qedge.base.errors import QedgeError
@@ -9,11 +10,46 @@ from qedge.crypto.handshake import Agreed
 from qedge.crypto.session import ExtraKey, Secret, SessionKeys
 from qedge.mesh.parts import Assembler
 from qedge.wire.mesh import SessionView
+from qedge.wire.session import Answer
 from qedge_device.frame import FrameError
 
 MQTT: Final = "mqtt"
 DIRECT: Final = "direct"
+MAX_SEEN: Final = 1024
+MAX_HELD_BYTES: Final = 4 * 2**20
 _CODES: Final = {"replay": "session.replayed", "key": "session.unknown"}
+
+
+class AnsweredCalls:
+    """A peer's questions that were seen, with their answers: one that comes again is not acted on twice."""
+
+    def __init__(self) -> None:
+        self._answers: OrderedDict[int, Answer | None] = OrderedDict()
+        self._held_bytes = 0
+
+    def is_new(self, call_id: int) -> bool:
+        """Note a question; says whether it was not seen before."""
+        if call_id in self._answers:
+            return False
+        self._answers[call_id] = None
+        self._trim()
+        return True
+
+    def find(self, call_id: int) -> Answer | None:
+        """Return the answer that was given, if it was and is still held."""
+        return self._answers.get(call_id)
+
+    def keep(self, answer: Answer) -> None:
+        """Hold an answer for the case that it was lost; very large ones are not held."""
+        if answer.id in self._answers and len(answer.body) <= MAX_HELD_BYTES // 4:
+            self._answers[answer.id] = answer
+            self._held_bytes += len(answer.body)
+            self._trim()
+
+    def _trim(self) -> None:
+        while len(self._answers) > MAX_SEEN or self._held_bytes > MAX_HELD_BYTES:
+            _, oldest = self._answers.popitem(last=False)
+            self._held_bytes -= len(oldest.body) if oldest is not None else 0
 
 
 class PeerSession:
@@ -30,6 +66,7 @@ class PeerSession:
         self.is_client = is_client
         self.opened_ns = now_ns
         self.assembler = Assembler()
+        self.answered = AnsweredCalls()
         self._suite = agreed.suite.number
         self._group = agreed.group
         self._has_extra = extra is not None

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 from collections.abc import Callable, Coroutine
 from typing import Final, TypeVar
-from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -25,34 +23,28 @@ from qedge.bus.model import Incoming
 from qedge.bus.service import Bus
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.calls import Calls, Serve, read_answer, unreachable
-from qedge.mesh.direct import DirectChannel, DirectStream
+from qedge.mesh.carrier import Carrier
+from qedge.mesh.direct import DirectChannel
 from qedge.mesh.hellos import Hellos
-from qedge.mesh.parts import MAX_SENT, split
 from qedge.mesh.peer_session import MQTT, PeerSession
 from qedge.mesh.shaking import Shake
 from qedge.wire.envelope import (
-    Header,
     SealKind,
     bad_message,
-    cover,
-    encode,
     purpose_of,
     read_body,
     take_apart,
 )
 from qedge.wire.mesh import SessionView
-from qedge.wire.session import Answer, Call, Farewell, Part
+from qedge.wire.session import Answer, Call, Part
 from qedge.wire.topics import Channel, topic
 
 _LOG: Final = get_logger("mesh")
-_MQTT_PART_BYTES: Final = 192 * 1024
-_EXPIRY_S: Final = 60
 _ATTEMPTS: Final = 3
 _ATTEMPT_S: Final = 2.5
 _OLD_SESSION_S: Final = 30.0
 _SWEEP_S: Final = 1.0
 _HINT_NS: Final = 1_000_000_000
-_SEALED: Final = "sealed/1"
 
 Q = TypeVar("Q", bound=msgspec.Struct)
 T = TypeVar("T", bound=msgspec.Struct)
@@ -79,22 +71,21 @@ class SessionService:
         self._direct = direct
         self._clock = clock
         self._metrics = metrics
-        self._sequence = itertools.count()
-        self._messages = itertools.count(1)
         self._calls = Calls()
+        self._carrier = Carrier(identity, bus=bus, direct=direct, clock=clock)
         self._sessions: dict[str, PeerSession] = {}
         self._old: list[tuple[int, PeerSession]] = []
         self._failures: dict[str, QedgeError] = {}
         self._openings: dict[str, asyncio.Future[PeerSession]] = {}
         self._arrivals: dict[str, asyncio.Event] = {}
         self._hinted_ns: dict[str, int] = {}
-        self._turns: WeakKeyDictionary[PeerSession, asyncio.Semaphore] = WeakKeyDictionary()
         self._group: asyncio.TaskGroup | None = None
         self._is_member: Callable[[str], bool] = lambda _name: False
         self.on_contact: Callable[[str], None] = lambda _name: None
         bus.subscribe(self._topic(identity.node, Channel.SEALED), self._hear_sealed)
         hellos.bind(self._spawn, self._install, self._fail)
-        direct.bind(self._find_direct, self._take_direct)
+        direct.bind(self._find_direct, self._take_direct, self._lost_direct)
+        bus.on_session(self._new_connection)
 
     def set_members(self, is_member: Callable[[str], bool]) -> None:
         """Say which names are members of the fleet: nobody else gets a session."""
@@ -143,7 +134,7 @@ class SessionService:
                 session = await self._session(peer)
                 call, waiting = self._calls.ask(peer, body, deadline_s)
                 try:
-                    await self._send(session, call)
+                    await self._carrier.send(session, call)
                     return read_answer(await waiting, answer)
                 finally:
                     self._calls.forget(call)
@@ -159,11 +150,13 @@ class SessionService:
                 self._group = group
                 await self._direct.start(group)
                 ready()
-                while True:
-                    await asyncio.sleep(_SWEEP_S)
-                    self._sweep()
+                try:
+                    while True:
+                        await asyncio.sleep(_SWEEP_S)
+                        self._sweep()
+                finally:
+                    self._group = None  # whatever ends from here on begins nothing new
         finally:
-            self._group = None
             for peer in list(self._sessions):
                 self.forget(peer, "this node stops")
 
@@ -294,72 +287,49 @@ class SessionService:
         if purpose == purpose_of(Part):
             whole = session.assembler.take(read_body(envelope, where, Part, utc_ns))
             if whole is not None:
-                self._act_whole(session, whole)
-        elif purpose == purpose_of(Farewell):
-            self.forget(session.peer, read_body(envelope, where, Farewell, utc_ns).reason or "it said farewell")
+                self._act_whole(session, whole, where)
         else:
-            self._act_whole(session, envelope.body)
+            self._act_whole(session, envelope.body, where)
 
-    def _act_whole(self, session: PeerSession, body: bytes) -> None:
+    def _act_whole(self, session: PeerSession, body: bytes, where: str) -> None:
         try:
             content = msgspec.msgpack.decode(body, type=Call | Answer)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise bad_message(f"it cannot be decoded ({error})") from error
         if isinstance(content, Call):
-            self._spawn(self._reply(session, content))
+            if session.answered.is_new(content.id):
+                self._spawn(self._reply(session, content, where))
+            elif (known := session.answered.find(content.id)) is not None:
+                self._spawn(self._carrier.send(session, known, like=where))
         else:
             self._calls.answered(session.peer, content)
 
-    async def _reply(self, session: PeerSession, call: Call) -> None:
+    async def _reply(self, session: PeerSession, call: Call, where: str) -> None:
         answer = await self._calls.answer(session.peer, call)
+        session.answered.keep(answer)
         newest = self._sessions.get(session.peer, session)
         with contextlib.suppress(QedgeError):  # who asked notices that no answer comes
-            await self._send(newest, answer)
-
-    async def _send(self, session: PeerSession, body: Call | Answer) -> None:
-        stream = self._direct.stream(session)
-        if stream is not None:
-            try:
-                await self._send_direct(session, stream, body)
-            except OSError:
-                self._direct.close(session)  # and then over MQTT, with keys of their own
-            else:
-                return
-        where = self._topic(session.peer, Channel.SEALED)
-        data = msgspec.msgpack.encode(body)
-        if len(data) <= _MQTT_PART_BYTES:
-            self._bus.post(where, self._wrap(session, where, body), expiry_s=_EXPIRY_S)
-            return
-        async with self._turn(session):
-            for part in split(data, _MQTT_PART_BYTES, next(self._messages)):
-                wrapped = self._wrap(session, where, part)
-                await self._bus.publish(where, wrapped, qos=1, expiry_s=_EXPIRY_S)
-
-    async def _send_direct(self, session: PeerSession, stream: DirectStream, body: Call | Answer) -> None:
-        data = msgspec.msgpack.encode(body)
-        if len(data) <= stream.part_bytes:
-            await stream.send(encode(self._header(stream.topic_out, body), body))
-            return
-        async with self._turn(session):
-            for part in split(data, stream.part_bytes, next(self._messages)):
-                await stream.send(encode(self._header(stream.topic_out, part), part))
-
-    def _turn(self, session: PeerSession) -> asyncio.Semaphore:
-        """Return what messages in parts wait for: a peer keeps few unfinished ones."""
-        return self._turns.setdefault(session, asyncio.Semaphore(MAX_SENT))
-
-    def _wrap(self, session: PeerSession, where: str, body: msgspec.Struct) -> bytes:
-        frame = session.seal(MQTT, encode(self._header(where, body), body), where, self._clock.now_ns())
-        outer = Header(where, self._identity.node, next(self._sequence), _SEALED, self._clock.utc_ns())
-        return cover(SealKind.SEALED, outer, frame)
-
-    def _header(self, where: str, body: msgspec.Struct) -> Header:
-        return Header(where, self._identity.node, next(self._sequence), purpose_of(type(body)), self._clock.utc_ns())
+            await self._carrier.send(newest, answer, like=where)
 
     # The direct channel
 
     def _find_direct(self, key_id: int) -> PeerSession | None:
         return next((each for each in self._sessions.values() if key_id in each.key_ids("direct")), None)
+
+    def _lost_direct(self, session: PeerSession) -> None:
+        """What was under way on a stream that broke may be lost: ask again, which the other side recognises."""
+        if self._sessions.get(session.peer) is session and self._group is not None:
+            self._spawn(self._ask_again(session))
+
+    async def _ask_again(self, session: PeerSession) -> None:
+        for call in self._calls.outstanding(session.peer):
+            await self._carrier.send(session, call)
+
+    async def _new_connection(self, _session_present: bool) -> None:
+        """A broker that was restarted has lost what it had acknowledged: ask again what is not answered."""
+        for session in list(self._sessions.values()):
+            if self._direct.stream(session) is None and self._group is not None:
+                self._spawn(self._ask_again(session))
 
     def _take_direct(self, session: PeerSession, data: bytes, where: str) -> None:
         self._act(session, data, where)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,6 +12,7 @@ from qedge.crypto.handshake import Handshake
 MAX_PENDING: Final = 128
 MAX_PENDING_OF_ONE: Final = 4
 MAX_EARLY: Final = 32
+MAX_REMEMBERED: Final = 4096
 HANDSHAKE_LIMIT_NS: Final = 5_000_000_000
 _STARTS_PER_S: Final = 100.0
 _BURST: Final = 200.0
@@ -36,19 +37,28 @@ class ShakeBook:
 
     def __init__(self) -> None:
         self._shakes: dict[tuple[str, bytes], Shake] = {}
+        self._begun: OrderedDict[tuple[str, bytes], None] = OrderedDict()
         self._tokens = _BURST
         self._filled_ns = 0
 
     def __len__(self) -> int:
         return len(self._shakes)
 
-    def admit(self, now_ns: int) -> None:
-        """Take a token for a handshake that a peer began; raises `session.too_many` where there is none."""
+    def admit(self, peer: str, session: bytes, now_ns: int) -> None:
+        """Let a peer begin a handshake, once for each session id.
+
+        Raises `session.unexpected` for a first flight that came before, `session.too_many` where too many come.
+        """
+        if (peer, session) in self._begun:
+            raise QedgeError("session.unexpected", "The first flight of a handshake came again.")
         self._tokens = min(_BURST, self._tokens + (now_ns - self._filled_ns) / 1e9 * _STARTS_PER_S)
         self._filled_ns = now_ns
         if self._tokens < 1:
             raise QedgeError("session.too_many", "More handshakes begin than this node takes.", fix="Try again soon.")
         self._tokens -= 1
+        self._begun[peer, session] = None
+        if len(self._begun) > MAX_REMEMBERED:
+            self._begun.popitem(last=False)
 
     def add(self, shake: Shake) -> None:
         """Note a handshake; the oldest ones of the same peer, and of all, make room."""

@@ -62,9 +62,3 @@ class Part(msgspec.Struct, frozen=True, tag_field="type", tag="part/1"):
     index: Annotated[int, msgspec.Meta(ge=0, le=4095)]
     count: Annotated[int, msgspec.Meta(ge=1, le=4096)]
     data: bytes
-
-
-class Farewell(msgspec.Struct, frozen=True, tag_field="type", tag="farewell/1"):
-    """The sender has closed this session; the receiver forgets it."""
-
-    reason: Short = ""
