@@ -18,6 +18,7 @@ from qedge.base.service import Ready
 from qedge.bus.model import Incoming
 from qedge.bus.service import Bus
 from qedge.crypto.keys import SigningKey
+from qedge.crypto.model import Member
 from qedge.crypto.signed import open_signed
 from qedge.crypto.trust import Trust
 from qedge.mesh.announcer import Announcer
@@ -218,20 +219,21 @@ class MeshService:
             self._apply(self._membership.deleted(node))
             return
         birth, member = await self._thread.run(self._check_birth, message)
-        if birth.node != node or birth.fleet != self._identity.fleet:
+        # A member signs for itself alone: the name on the certificate, in the birth and in the topic are one.
+        if not node == birth.node == member.subject.name or birth.fleet != self._identity.fleet:
             raise bad_message("it speaks for another node")
         now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
-        self._apply(self._membership.birth(birth, member[0], member[1], now_ns, utc_ns))
+        self._apply(self._membership.birth(birth, member.key_id, member.not_after_utc_ns, now_ns, utc_ns))
         if birth.revocation_serial < self._trust.serial and node != self._identity.node:
             self._later(self._publish_revocations_soon())
 
     async def _hear_birth_again(self, _message: Incoming) -> None:
         """Do nothing: the filter for all births matches, too."""
 
-    def _check_birth(self, message: Incoming) -> tuple[Birth, tuple[str, int]]:
+    def _check_birth(self, message: Incoming) -> tuple[Birth, Member]:
         utc_ns = self._clock.utc_ns()
         _, birth, member = open_signed(message.payload, message.topic, Birth, self._trust, utc_ns)
-        return birth, (member.key_id, member.not_after_utc_ns)
+        return birth, member
 
     async def _hear_pulse(self, message: Incoming) -> None:
         node = self._speaker(message)

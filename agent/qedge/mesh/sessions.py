@@ -227,8 +227,10 @@ class SessionService:
         if arrival is not None:
             arrival.set()
         for where, frame in shake.early:
-            with contextlib.suppress(QedgeError):
+            try:
                 self._take(session, MQTT, frame, where)
+            except QedgeError as error:
+                self._bus.reject(error.code)
         self._direct.keep(session)
 
     def _fail(self, peer: str, error: QedgeError, begun: bool) -> None:

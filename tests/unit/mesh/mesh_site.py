@@ -83,7 +83,11 @@ class MemoryBroker:
 
     def of(self, channel: Channel, node: str = "") -> list[Passed]:
         """Return what went over a channel (of one node)."""
-        return [each for each in self.passed if each.topic.endswith(f"/{channel}") and f"/{node}" in each.topic]
+        return [
+            each
+            for each in self.passed
+            if each.topic.endswith(f"/{channel}") and (not node or f"/{node}/" in each.topic)
+        ]
 
     async def restart(self) -> None:
         """Forget everything, and have all connect anew."""

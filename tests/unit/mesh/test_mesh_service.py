@@ -1,242 +1,163 @@
-"""The mesh service on a bus that keeps what is published."""
+"""The mesh of real nodes on a broker in memory: what a node says of itself, and what it makes of its peers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import cast
+import time
+from collections.abc import AsyncIterator
 
-import msgspec
 import pytest
 
-from qedge.base.clock import ManualClock
 from qedge.base.errors import QedgeError
-from qedge.base.metrics import Metrics
-from qedge.bus.model import Handler, Incoming, LastWill, OnSession
-from qedge.bus.service import Bus
-from qedge.mesh.birth import NodeIdentity
-from qedge.mesh.config import HostConfig
-from qedge.mesh.service import MeshService
-from qedge.wire.envelope import Header, decode, encode, purpose_of
-from qedge.wire.mesh import Birth, Ping, Pong
+from qedge.crypto.signed import open_signed
+from qedge.wire.mesh import Birth, PeerState
 from qedge.wire.node import DriverView
+from qedge.wire.topics import Channel, topic
+from tests.unit.mesh.mesh_site import FLEET, Site, SiteNode, until
 
-PING, REPLY, BIRTH = "qedge/v1/f/n/ping", "qedge/v1/f/peer/reply", "qedge/v1/f/n/birth"
-
-
-class FakeBus:
-    """Keeps what is published; `answer` makes the answers to questions."""
-
-    def __init__(self) -> None:
-        self.connected = False
-        self.fail = 0
-        self.published: list[tuple[str, bytes, bool]] = []
-        self.responses: list[bytes] = []
-        self.handlers: dict[str, Handler] = {}
-        self.hooks: list[OnSession] = []
-        self.will: Callable[[], LastWill | None] = lambda: None
-        self.answer: Callable[[bytes], Incoming] = lambda _: pytest.fail("nobody was to be asked")
-
-    def subscribe(self, pattern: str, handler: Handler) -> None:
-        self.handlers[pattern] = handler
-
-    def on_session(self, hook: OnSession) -> None:
-        self.hooks.append(hook)
-
-    def set_will(self, make: Callable[[], LastWill | None]) -> None:
-        self.will = make
-
-    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> None:
-        assert qos == 1
-        if self.fail:
-            self.fail -= 1
-            raise QedgeError("bus.timeout", "Not now.")
-        self.published.append((topic, payload, retain))
-
-    def respond(self, _request: Incoming, payload: bytes) -> None:
-        self.responses.append(payload)
-
-    async def request(self, _topic: str, payload: bytes, *, deadline_s: float) -> Incoming:
-        assert deadline_s > 0
-        return self.answer(payload)
-
-    async def connect(self, session_present: bool = False) -> None:
-        self.connected = True
-        for hook in self.hooks:
-            await hook(session_present)
-
-    def births(self) -> list[Birth]:
-        return [decode(payload, topic, Birth, 0)[1] for topic, payload, retain in self.published if retain]
+BIRTH_OF_A = topic(FLEET, "a", Channel.BIRTH)
 
 
-class Drivers:
-    """What the node can do, as the test sets it."""
-
-    def __init__(self) -> None:
-        self.views: list[DriverView] = []
-
-    def drivers(self) -> Sequence[DriverView]:
-        return self.views
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    made = Site()
+    yield made
+    await made.close()
 
 
-def make(tmp_path: Path) -> tuple[MeshService, FakeBus, Drivers, Metrics]:
-    bus, drivers, metrics = FakeBus(), Drivers(), Metrics()
-    service = MeshService(
-        NodeIdentity("f", "n", "0.1", "boot", 4),
-        HostConfig(sample_interval_s=0.2),
-        bus=cast(Bus, bus),
-        capabilities=drivers,
-        state_dir=tmp_path,
-        clock=ManualClock(),
-        metrics=metrics,
-        random_bytes=lambda size: b"r" * size,
-    )
-    return service, bus, drivers, metrics
+def births(site: Site, node: str = "a") -> list[Birth]:
+    where = topic(FLEET, node, Channel.BIRTH)
+    messages = [each for each in site.broker.of(Channel.BIRTH, node) if each.payload]
+    return [open_signed(each.payload, where, Birth, site.fleet.trust(), time.time_ns())[1] for each in messages]
 
 
-@asynccontextmanager
-async def running(service: MeshService) -> AsyncIterator[None]:
-    ready = asyncio.Event()
-    task = asyncio.create_task(service.run(ready.set))
-    await ready.wait()
+def driver(name: str, state: str = "up") -> DriverView:
+    return DriverView(name, "sim_qpu", "qpu", "1", True, "unlocked", state, properties={"num_qubits": 20})
+
+
+async def test_the_birth_is_signed_retained_and_published_anew_after_every_connection(site: Site) -> None:
+    node = await site.node("a")
+    await until(lambda: len(births(site)) == 1)
+    assert BIRTH_OF_A in site.broker.retained
+    first = births(site)[0]
+    assert (first.state, first.node, first.standalone) == ("up", "a", False)
+    assert first.pulse_count > 0
+    await site.broker.restart()
+    await until(lambda: len(births(site)) == 2)
+    second = births(site)[1]
+    assert (second.instance, second.epoch) == (first.instance, first.epoch)
+    assert second.pulse_anchor != first.pulse_anchor
+    assert second.utc_ns > first.utc_ns
+    assert node.mesh.peers().peers[0].own
+
+
+async def test_the_birth_follows_the_capabilities_and_a_change_of_nothing_is_not_told(site: Site) -> None:
+    views: list[DriverView] = []
+    key, chain = site.fleet.member("a")
+    node = SiteNode(site, "a", key, chain, site.fleet.trust())
+    node.mesh._announcer._capabilities = type("Drivers", (), {"drivers": lambda _self: views})()
+    await site.join(node)
+    await until(lambda: len(births(site)) == 1)
+    views.append(driver("qpu"))
+    node.mesh.capabilities_changed()
+    await until(lambda: len(births(site)) == 2)
+    assert [each.name for each in births(site)[1].capabilities] == ["qpu"]
+    node.mesh.capabilities_changed()
+    await asyncio.sleep(0.5)
+    assert len(births(site)) == 2
+    views[0] = driver("qpu", "down")
+    node.mesh.capabilities_changed()
+    await until(lambda: len(births(site)) == 3)
+    assert births(site)[2].capabilities == ()
+
+
+async def test_a_birth_is_later_than_the_one_before_even_where_the_wall_clock_steps_back(site: Site) -> None:
+    node = await site.node("a")
+    await until(lambda: len(births(site)) == 1)
+    ahead = births(site)[0].utc_ns + 3_600 * 10**9
+    node.mesh._announcer._spoken_utc_ns = ahead
+    node.mesh._announcer.look(force=True)
+    await until(lambda: len(births(site)) == 2)
+    assert births(site)[1].utc_ns == ahead + 1
+
+
+async def test_a_node_that_stops_takes_leave_and_one_that_is_killed_is_found_dead(site: Site) -> None:
+    a, b = await site.pair()
+    c = await site.node("c")
+    await until(lambda: c.state("a") is PeerState.ALIVE and a.state("c") is PeerState.ALIVE)
+    await b.stop()
+    await until(lambda: a.state("b") is PeerState.LEFT and c.state("b") is PeerState.LEFT)
+    await c.kill()
+    await until(lambda: a.state("c") is PeerState.DEAD)
+    assert a.metrics.value("qedge_peers", ("dead",)) == 1
+
+
+async def test_a_node_that_comes_back_is_seen_with_its_new_epoch(site: Site) -> None:
+    a, b = await site.pair()
+    await b.kill()
+    await until(lambda: a.state("b") is PeerState.DEAD)
+    key, chain = site.fleet.member("b")
+    await site.join(SiteNode(site, "b", key, chain, site.fleet.trust(), epoch=2))
+    await until(lambda: a.state("b") is PeerState.ALIVE)
+    assert next(each.epoch for each in a.mesh.peers().peers if each.node == "b") == 2
+
+
+async def test_two_boxes_with_one_identity_are_found_out_by_themselves_and_by_their_peers(site: Site) -> None:
+    a, b = await site.pair()
+    key, chain = site.fleet.member("b")
+    clone = await site.join(SiteNode(site, "b", key, chain, site.fleet.trust(), epoch=1))
+    await until(lambda: a.state("b") is PeerState.DUPLICATE)
+    await until(lambda: b.mesh.duplicate or clone.mesh.duplicate)
+    await until(lambda: a.state("b") is PeerState.ALIVE)
+    assert b.mesh._announcer.silent != clone.mesh._announcer.silent
+
+
+async def test_peers_are_told_of_to_whoever_wants_to_know(site: Site) -> None:
+    a = await site.node("a")
+    told: list[int] = []
+    a.mesh.on_peers(lambda: told.append(len(a.mesh.peers().peers)))
+    await site.node("b")
+    await until(lambda: a.state("b") is PeerState.ALIVE)
+    assert told
+
+
+async def test_pinging_gives_one_time_for_each_round_trip_and_names_that_are_none_are_not_asked(site: Site) -> None:
+    a, _ = await site.pair()
+    view = await a.mesh.ping("b", 5)
+    assert (view.node, len(view.rtt_ms), view.path) == ("b", 5, "mqtt")
+    assert len((await a.mesh.ping("a", 2)).rtt_ms) == 2
+    with pytest.raises(QedgeError) as error:
+        await a.mesh.ping("no name", 1)
+    assert error.value.code == "job.bad_request"
+
+
+async def test_the_host_is_sampled_and_told(site: Site) -> None:
+    a = await site.node("a")
+    assert a.mesh.host.view().memory_total_bytes > 0
+    assert a.metrics.value("qedge_host_memory_total_bytes") > 0
+    before = a.mesh.host.sampled_ns
+    await a.mesh.host.sample()
+    assert a.mesh.host.sampled_ns > before
+
+
+async def test_revoked_keys_reach_every_node_once_and_newcomers_too(site: Site) -> None:
+    a, b = await site.pair()
+    signed = site.fleet.revoke("f" * 32)
+    assert await a.mesh.take_revocations(signed)
+    assert not await a.mesh.take_revocations(signed)
+    await until(lambda: b.trust.is_revoked("f" * 32))
+    assert (a.kept, b.kept) == ([1], [1])
+    c = await site.node("c")
+    await until(lambda: c.trust.is_revoked("f" * 32))
+
+
+async def test_a_small_fleet_beats_at_the_smallest_period() -> None:
+    site = Site()
     try:
-        yield
+        node = await site.node("a")
+        assert node.mesh._membership.period_s() == pytest.approx(0.4)
+        pulses = len(site.broker.of(Channel.PULSE, "a"))
+        await asyncio.sleep(1)
+        assert 1 <= len(site.broker.of(Channel.PULSE, "a")) - pulses <= 4
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-def incoming(body: msgspec.Struct, **changes: object) -> Incoming:
-    header = Header(PING, "peer", 0, purpose_of(type(body)), 0)
-    return Incoming(PING, encode(header, body), 1, bool(changes.get("retain")), REPLY, b"c")
-
-
-async def test_the_birth_is_published_retained_after_every_connection(tmp_path: Path) -> None:
-    service, bus, _, _ = make(tmp_path)
-    async with running(service):
-        assert bus.births() == []
-        await bus.connect()
-        await until(lambda: len(bus.births()) == 1)
-        await bus.connect(session_present=True)
-        await until(lambda: len(bus.births()) == 2)
-    assert {topic for topic, _, _ in bus.published} == {BIRTH}
-    assert [(birth.state, birth.epoch) for birth in bus.births()] == [("up", 4), ("up", 4), ("leaving", 4)]
-
-
-async def test_the_birth_follows_the_capabilities_and_a_change_of_nothing_is_not_told(tmp_path: Path) -> None:
-    service, bus, drivers, _ = make(tmp_path)
-    async with running(service):
-        await bus.connect()
-        await until(bus.births)
-        service.capabilities_changed()
-        await asyncio.sleep(0.3)
-        assert len(bus.births()) == 1
-        drivers.views.append(DriverView("qpu", "sim_qpu", "qpu", "1", True, "unlocked", "up"))
-        service.capabilities_changed()
-        await until(lambda: len(bus.births()) == 2)
-        assert [each.name for each in bus.births()[-1].capabilities] == ["qpu"]
-
-
-async def test_a_birth_that_could_not_be_published_is_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("qedge.mesh.service._RETRY_S", 0.01)
-    service, bus, _, _ = make(tmp_path)
-    bus.fail = 3
-    async with running(service):
-        await bus.connect()
-        await until(bus.births)
-
-
-async def test_a_service_that_is_started_again_is_up_again(tmp_path: Path) -> None:
-    service, bus, _, _ = make(tmp_path)
-    bus.connected = True
-    for _ in range(2):
-        async with running(service):
-            await until(lambda: bus.births() and bus.births()[-1].state == "up")
-    assert [birth.state for birth in bus.births()] == ["up", "leaving"] * 2
-
-
-async def test_the_will_says_lost_with_the_epoch_so_that_a_newer_birth_outweighs_it(tmp_path: Path) -> None:
-    _, bus, _, _ = make(tmp_path)
-    will = bus.will()
-    assert will is not None
-    assert will.topic == BIRTH
-    _, birth = decode(will.payload, BIRTH, Birth, 0)
-    assert (birth.state, birth.epoch, birth.capabilities) == ("lost", 4, ())
-
-
-async def test_a_ping_is_answered_with_its_nonce(tmp_path: Path) -> None:
-    _, bus, _, _ = make(tmp_path)
-    await bus.handlers[PING](incoming(Ping(b"nonce")))
-    header, pong = decode(bus.responses[0], REPLY, Pong, 0)
-    assert pong.nonce == b"nonce"
-    assert header.sender == "n"
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        Incoming(PING, b"", 1, False, REPLY),
-        Incoming(PING, b"garbage" * 100, 1, False, REPLY),
-        incoming(Pong(b"")),
-        incoming(Ping(b""), retain=True),
-        Incoming("qedge/v1/f/n/reply", incoming(Ping(b"")).payload, 1, False, REPLY),
-    ],
-)
-async def test_what_is_no_question_has_no_effect(tmp_path: Path, message: Incoming) -> None:
-    _, bus, _, _ = make(tmp_path)
-    with pytest.raises(QedgeError) as error:
-        await bus.handlers[PING](message)
-    assert error.value.code == "bus.bad_message"
-    assert bus.responses == []
-
-
-def answering(sender: str, nonce: bytes | None = None) -> Callable[[bytes], Incoming]:
-    def answer(question: bytes) -> Incoming:
-        _, ping = decode(question, "qedge/v1/f/peer/ping", Ping, 0)
-        back = "qedge/v1/f/n/reply"
-        header = Header(back, sender, 0, purpose_of(Pong), 0)
-        return Incoming(back, encode(header, Pong(ping.nonce if nonce is None else nonce)), 1, False)
-
-    return answer
-
-
-async def test_pinging_gives_one_time_for_each_round_trip(tmp_path: Path) -> None:
-    service, bus, _, _ = make(tmp_path)
-    bus.answer = answering("peer")
-    assert len((await service.ping("peer", 5, timeout_s=1)).rtt_ms) == 5
-
-
-@pytest.mark.parametrize("answer", [answering("mallory"), answering("peer", b"other")])
-async def test_an_answer_from_somebody_else_or_to_another_question_is_an_error(
-    tmp_path: Path, answer: Callable[[bytes], Incoming]
-) -> None:
-    service, bus, _, _ = make(tmp_path)
-    bus.answer = answer
-    with pytest.raises(QedgeError) as error:
-        await service.ping("peer", 1, timeout_s=1)
-    assert error.value.code == "bus.bad_message"
-
-
-async def test_a_name_that_is_none_is_not_asked(tmp_path: Path) -> None:
-    service, _, _, _ = make(tmp_path)
-    with pytest.raises(QedgeError, match="no node name"):
-        await service.ping("a/+", 1, timeout_s=1)
-
-
-async def test_the_host_is_sampled_and_told(tmp_path: Path) -> None:
-    service, _, _, metrics = make(tmp_path)
-    assert service.host_view().verdict == "unknown"
-    async with running(service):
-        assert service.host_view().verdict in ("ok", "degraded", "critical")
-        assert metrics.value("qedge_host_memory_total_bytes") > 0
-        assert metrics.value("qedge_process_memory_bytes") > 0
+        await site.close()
