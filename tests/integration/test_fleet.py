@@ -58,6 +58,7 @@ async def test_nodes_see_each_other_live_die_return_and_leave(world: FleetWorld)
     world.daemons["c"].start()
     again = await asyncio.gather(*(world.wait_state(at, "c", PeerState.ALIVE) for at in "ab"))
     assert all(view.epoch > born.epoch for view in again)
+    await world.wait_together("a", "b", "c")  # c, too: its session at the broker is older than what it knows
     assert (await world.wait_ping("a", "c")).rtt_ms
 
     world.daemons["c"].stop()
@@ -136,8 +137,7 @@ async def _refused(world: FleetWorld, revoked: str) -> None:
         assert view is None or view.session.state == "none"
 
 
-async def test_a_clone_reports_itself_and_its_peers_stay_sane(one_world: FleetWorld) -> None:
-    world = one_world
+async def test_a_clone_reports_itself_and_its_peers_stay_sane(world: FleetWorld) -> None:
     for node in "abc":
         world.start(node)
     await world.wait_together("a", "b", "c")

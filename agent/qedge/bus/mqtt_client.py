@@ -60,6 +60,7 @@ class MqttClient(aiomqtt.Client):
         session_expiry_s: int,
         receive_maximum: int,
         connect_timeout_s: float,
+        clean_start: bool,
         will: LastWill | None,
         tls: ssl.SSLContext | None,
     ) -> None:
@@ -75,7 +76,7 @@ class MqttClient(aiomqtt.Client):
             identifier=client_id,
             protocol=aiomqtt.ProtocolVersion.V5,
             will=_will(will),
-            clean_start=False,
+            clean_start=clean_start,
             properties=connect,
             keepalive=keepalive_s,
             timeout=connect_timeout_s,

@@ -41,7 +41,7 @@ _CONTESTED: Final = "the broker keeps closing the connection; does another box h
 
 
 class Bus:
-    """One MQTT 5 connection with a persistent session.
+    """One MQTT 5 connection with a session that lasts as long as this process.
 
     QoS-1 messages are acknowledged in order, each after its handlers returned; `receive_maximum` bounds how many the
     broker may send ahead. The service is ready once the first attempt to connect has ended, well or not: a broker that
@@ -360,6 +360,9 @@ class Bus:
             session_expiry_s=self._config.session_expiry_s,
             receive_maximum=self._config.receive_maximum,
             connect_timeout_s=self._config.connect_timeout_s,
+            # The session of an earlier process waits with frames whose keys died with it, and a broker does not send
+            # what is retained again to a session that has had it: a new process would know of no peer.
+            clean_start=not self._connects,
             will=self._will(),
             tls=tls if endpoint.tls else None,
         )
