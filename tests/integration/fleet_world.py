@@ -116,10 +116,10 @@ class FleetWorld:
         """Poll until `at` holds `of` to be in `state`."""
         return await self.wait_peer(at, of, lambda peer: peer.state is state)
 
-    async def ping(self, at: str, to: str, count: int = 1) -> PingView:
+    async def ping(self, at: str, to: str, count: int = 1, *, timeout_s: float = 5.0) -> PingView:
         """Ping `to` from `at`."""
         async with self.daemons[at].client() as client:
-            return await client.ping(PingRequest(node=to, count=count))
+            return await client.ping(PingRequest(node=to, count=count, timeout_s=timeout_s))
 
     async def wait_ping(self, at: str, to: str) -> PingView:
         """Ping until it is answered."""
