@@ -30,7 +30,7 @@ _SESSION_TAKEN_OVER: Final = 0x8E
 _FIRST_FAILURE: Final = 0x80
 _RETAINED_ALWAYS: Final = 0
 _RETAINED_WHEN_NEW: Final = 1
-"""Retain Handling 1: retained messages come when a subscription is new, not each time a session resumes."""
+"""Retain Handling (MQTT 5 §3.8.3.1)."""
 
 _MAX_UNACKNOWLEDGED: Final = 1000
 _MAX_OUTGOING: Final = 4000
@@ -127,14 +127,14 @@ class MqttClient(aiomqtt.Client):
         error = self._disconnected.exception() if self._disconnected.done() else None
         return str(error or "closed")
 
-    async def listen(self, patterns: list[str]) -> None:
+    async def listen(self, patterns: list[str], *, with_retained: frozenset[str] = frozenset()) -> None:
         """Subscribe at QoS 1; raises `MqttError` where the broker refuses one.
 
-        What a single topic retains comes with every connection, what a filter with wildcards does only once a session.
+        What a topic retains comes when its subscription is new; for patterns in `with_retained` in any case.
         """
-        many = SubscribeOptions(qos=1, retainHandling=_RETAINED_WHEN_NEW)
-        one = SubscribeOptions(qos=1, retainHandling=_RETAINED_ALWAYS)
-        granted = await self.subscribe([(pattern, many if "+" in pattern else one) for pattern in patterns])
+        always, once = (SubscribeOptions(qos=1, retainHandling=when) for when in (_RETAINED_ALWAYS, _RETAINED_WHEN_NEW))
+        wanted = [(pattern, always if pattern in with_retained else once) for pattern in patterns]
+        granted = await self.subscribe(wanted)
         codes = [each if isinstance(each, int) else int(each.value) for each in granted]
         refused = [pattern for pattern, code in zip(patterns, codes, strict=True) if code >= _FIRST_FAILURE]
         if refused:

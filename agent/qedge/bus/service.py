@@ -36,12 +36,13 @@ rumqttd 0.20 tells a persistent session that it was taken over."""
 
 _PACKET_MARGIN_BYTES: Final = 1024
 _FIRST_RETRY_S: Final = 0.1
+_RETAINED_LIMIT_S: Final = 0.5
 _TAKEN_OVER: Final = "another process took over this node's session; does another box have the same name?"
 _CONTESTED: Final = "the broker keeps closing the connection; does another box have the same name?"
 
 
 class Bus:
-    """One MQTT 5 connection with a session that lasts as long as this process.
+    """One MQTT 5 connection with a persistent session.
 
     QoS-1 messages are acknowledged in order, each after its handlers returned; `receive_maximum` bounds how many the
     broker may send ahead. The service is ready once the first attempt to connect has ended, well or not: a broker that
@@ -74,6 +75,9 @@ class Bus:
         self._backoff = Backoff(_FIRST_RETRY_S, config.reconnect_cap_s)
         self._inbox = Inbox(config.queue_limit, metrics=metrics, clock=clock)
         self._hooks: list[OnSession] = []
+        self._retained: set[str] = set()
+        self._retained_came = asyncio.Event()
+        self._clean_start = False
         self._asked: dict[bytes, asyncio.Future[Incoming]] = {}
         self._new_patterns = asyncio.Event()
         self._client: MqttClient | None = None
@@ -112,8 +116,13 @@ class Bus:
             error="" if self._connected else self._error,
         )
 
-    def subscribe(self, pattern: str, handler: Handler) -> None:
-        """Hand every message on `pattern` to `handler`, now and after every connection to come."""
+    def subscribe(self, pattern: str, handler: Handler, *, retained: bool = False) -> None:
+        """Hand every message on `pattern` to `handler`, now and after every connection to come.
+
+        With `retained`, what the broker keeps there comes after every connection, also where the session goes on.
+        """
+        if retained:
+            self._retained.add(pattern)
         self._inbox.add_handler(pattern, handler)
         self._new_patterns.set()
 
@@ -252,7 +261,12 @@ class Bus:
             self._inbox.forget_redelivered(client)
         self._new_patterns.clear()
         asked = {*self._inbox.patterns, self._reply_topic}
-        await client.listen(sorted(asked))
+        # A new process that resumes the session of an earlier one knows nothing yet of what is retained.
+        first = client.session_present and not self._connects
+        everything = frozenset(pattern for pattern in asked if first and "+" in pattern)
+        await client.listen(sorted(asked), with_retained=everything | frozenset(self._retained & asked))
+        if everything:
+            await self._see_retained()
         self._client = client
         self._connected = True
         self._connects += 1
@@ -278,6 +292,18 @@ class Bus:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _see_retained(self) -> None:
+        """Begin a new session with a broker that does not send again what it retains (rumqttd 0.20).
+
+        What this node itself published before is retained, so a broker that sends nothing at all keeps it to itself.
+        """
+        try:
+            async with asyncio.timeout(_RETAINED_LIMIT_S):
+                await self._retained_came.wait()
+        except TimeoutError:
+            self._clean_start = True
+            raise MqttError("it does not send again what it retains, so a new session is begun") from None
+
     async def _announce(self, session_present: bool) -> None:
         for hook in self._hooks:
             try:
@@ -301,6 +327,8 @@ class Bus:
     def _arrived(self, client: MqttClient, mid: int, message: Incoming) -> None:
         """Take a message from the library, inside its read callback."""
         self._metrics.add("qedge_bus_messages_total", ("in",))
+        if message.retain:
+            self._retained_came.set()
         if len(message.payload) > MAX_MESSAGE_BYTES:
             self.reject("bus.too_large")
             self._inbox.put_dealt_with(client, mid)
@@ -360,9 +388,7 @@ class Bus:
             session_expiry_s=self._config.session_expiry_s,
             receive_maximum=self._config.receive_maximum,
             connect_timeout_s=self._config.connect_timeout_s,
-            # The session of an earlier process waits with frames whose keys died with it, and a broker does not send
-            # what is retained again to a session that has had it: a new process would know of no peer.
-            clean_start=not self._connects,
+            clean_start=self._clean_start and not self._connects,
             will=self._will(),
             tls=tls if endpoint.tls else None,
         )

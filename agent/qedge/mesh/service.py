@@ -129,7 +129,8 @@ class MeshService:
             self._bus.subscribe(every_node(self._identity.fleet, channel), handler)
         # A clone of this box takes over its session at the broker, and what it publishes meanwhile reaches nobody here;
         # so the node looks at what stands in its own place each time it is connected.
-        self._bus.subscribe(topic(self._identity.fleet, self._identity.node, Channel.BIRTH), self._hear_birth_again)
+        own = topic(self._identity.fleet, self._identity.node, Channel.BIRTH)
+        self._bus.subscribe(own, self._hear_birth_again, retained=True)
         self._bus.on_session(self._repeat_revocations)
 
     def on_peers(self, hook: Callable[[], None]) -> None:

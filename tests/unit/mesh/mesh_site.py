@@ -112,9 +112,10 @@ class MemoryBus:
         self._hooks: list[OnSession] = []
         self._queue: asyncio.Queue[Incoming] = asyncio.Queue()
 
-    def subscribe(self, pattern: str, handler: Handler) -> None:
+    def subscribe(self, pattern: str, handler: Handler, *, retained: bool = False) -> None:
         """Hand messages on."""
         self._handlers.append((pattern, handler))
+        self.retained = retained
 
     def on_session(self, hook: OnSession) -> None:
         """Call after connections."""
