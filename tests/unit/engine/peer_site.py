@@ -1,0 +1,201 @@
+"""Several nodes that run each other's jobs, in one event loop, on a network that a test can break."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from qedge.base.errors import QedgeError
+from qedge.base.metrics import Metrics
+from qedge.base.system_clock import SystemClock
+from qedge.engine.config import EngineConfig
+from qedge.engine.errands import ErrandService
+from qedge.engine.fake import FakeQpu
+from qedge.engine.forwarding import ForwardService
+from qedge.engine.ports import PeerNode
+from qedge.engine.service import EngineService
+from qedge.store.store import Store
+from qedge.wire.envelope import purpose_of
+from qedge.wire.jobs import JobState, JobSubmission, JobView
+
+Q = TypeVar("Q", bound=msgspec.Struct)
+T = TypeVar("T", bound=msgspec.Struct)
+ENDED = (JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
+
+
+class Memory:
+    """A host with much free memory."""
+
+    def available_bytes(self) -> int:
+        """Return a gigabyte."""
+        return 10**9
+
+
+class Network:
+    """Who reaches whom. `lose_answer` and `deliver_twice` are asked about every call, by caller, callee and purpose."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, EngineNode] = {}
+        self.cut: set[frozenset[str]] = set()
+        self.lose_answer: Callable[[str, str, str], bool] = lambda *_: False
+        self.deliver_twice: Callable[[str, str, str], bool] = lambda *_: False
+
+    def reaches(self, one: str, other: str) -> bool:
+        """Say whether two nodes reach each other now."""
+        node = self.nodes.get(other)
+        return node is not None and node.running and frozenset((one, other)) not in self.cut
+
+    def tell_all(self) -> None:
+        """Let every node hear that something changed."""
+        for node in self.nodes.values():
+            for hook in node.peers.hooks:
+                hook()
+
+
+class NetworkPeers:
+    """Fills `Peers` for one node; every struct crosses as bytes."""
+
+    def __init__(self, network: Network, me: str) -> None:
+        self._network = network
+        self._me = me
+        self.served: dict[str, tuple[type[msgspec.Struct], Callable[[str, object], Awaitable[msgspec.Struct]]]] = {}
+        self.hooks: list[Callable[[], None]] = []
+
+    def nodes(self) -> Sequence[PeerNode]:
+        """Describe the others."""
+        network = self._network
+        return [
+            PeerNode(name, network.reaches(self._me, name), node.qpu is not None, node.epoch)
+            for name, node in network.nodes.items()
+            if name != self._me
+        ]
+
+    async def call(self, node: str, body: msgspec.Struct, answer: type[T], *, deadline_s: float) -> T:
+        """Ask a node."""
+        await asyncio.sleep(0)
+        if not self._network.reaches(self._me, node):
+            raise QedgeError("peer.unreachable", f"{node} cannot be reached.")
+        purpose = purpose_of(type(body))
+        kind, serve = self._network.nodes[node].peers.served[purpose]
+        data = msgspec.msgpack.encode(body)
+        times = 2 if self._network.deliver_twice(self._me, node, purpose) else 1
+        replies = [await serve(self._me, msgspec.msgpack.decode(data, type=kind)) for _ in range(times)]
+        if self._network.lose_answer(self._me, node, purpose) or not self._network.reaches(self._me, node):
+            raise QedgeError("peer.timeout", f"{node} did not answer within {deadline_s} s.")
+        return msgspec.msgpack.decode(msgspec.msgpack.encode(replies[-1]), type=answer)
+
+    def serve(self, request: type[Q], serve: Callable[[str, Q], Awaitable[msgspec.Struct]]) -> None:
+        """Answer questions."""
+        self.served[purpose_of(request)] = (request, serve)  # type: ignore[assignment]
+
+    def on_change(self, hook: Callable[[], None]) -> None:
+        """Hear of changes."""
+        self.hooks.append(hook)
+
+
+class EngineNode:
+    """One node: job service, forwarding and errands over its own database."""
+
+    def __init__(self, network: Network, name: str, folder: Path, qpu: FakeQpu | None, **settings: float) -> None:
+        self.network = network
+        self.name = name
+        self.path = folder / f"{name}.sqlite3"
+        self.qpu = qpu
+        self.epoch = 0
+        self.running = False
+        self._settings = {"qpu_wait_s": 0.2, "rerun_after_s": 1.0, "runner_lost_s": 2.0, **settings}
+        self._tasks: list[asyncio.Task[None]] = []
+        self.peers = NetworkPeers(network, name)
+        network.nodes[name] = self
+
+    async def start(self) -> None:
+        """Start on the database that is there."""
+        self.epoch += 1
+        self.store = Store(self.path, metrics=Metrics())
+        config = EngineConfig(**self._settings)  # type: ignore[arg-type]
+        clock, metrics = SystemClock(), Metrics()
+        self.engine = EngineService(
+            config,
+            self.store,
+            qpus=lambda: [self.qpu] if self.qpu is not None else [],
+            memory=Memory(),
+            clock=clock,
+            metrics=metrics,
+            random_bytes=os.urandom,
+            node_name=self.name,
+        )
+        self.peers = NetworkPeers(self.network, self.name)
+        self.forward = ForwardService(
+            config, self.store, self.peers, self.engine.changes, clock=clock, metrics=metrics, random_bytes=os.urandom
+        )
+        self.engine.attach(self.forward)
+        errands = ErrandService(self.engine, self.store, self.peers)
+        services = (self.engine, self.forward, errands)
+        ready = [asyncio.Event() for _ in services]
+        self._tasks = [
+            asyncio.create_task(service.run(event.set)) for service, event in zip(services, ready, strict=True)
+        ]
+        for event in ready:
+            await event.wait()
+        self.running = True
+        self.network.tell_all()
+
+    async def kill(self) -> None:
+        """End at once; the database is all that is left."""
+        self.running = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.store.close()
+        self.network.tell_all()
+
+    async def submit(self, program: str = "p", **fields: object) -> JobView:
+        """Submit a job of client `me`."""
+        return await self.engine.submit(JobSubmission(program=program, **{"shots": 10, **fields}), "me")  # type: ignore[arg-type]
+
+    async def end(self, job_id: str, limit_s: float = 20.0) -> JobView:
+        """Wait for the end of a job."""
+        async with asyncio.timeout(limit_s):
+            while (view := await self.engine.job(job_id)).state not in ENDED:
+                await self.engine.wait(job_id, 0.2)
+        return view
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return client, key and state of all jobs in the database."""
+        import sqlite3
+
+        with sqlite3.connect(self.path) as connection:
+            rows = connection.execute("SELECT client, client_key, state FROM jobs").fetchall()
+        connection.close()
+        return [(str(row[0]), str(row[1]), str(row[2])) for row in rows]
+
+
+class EngineSite:
+    """Nodes by name; `close` ends them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.network = Network()
+
+    async def node(self, name: str, qpu: FakeQpu | None = None, **settings: float) -> EngineNode:
+        """Make and start a node."""
+        node = EngineNode(self.network, name, self.folder, qpu, **settings)
+        await node.start()
+        return node
+
+    def runs(self) -> int:
+        """Count the runs on all nodes."""
+        return sum(len(node.qpu.runs) for node in self.network.nodes.values() if node.qpu is not None)
+
+    async def close(self) -> None:
+        """End all nodes."""
+        for node in self.network.nodes.values():
+            if node.running:
+                with suppress(QedgeError):
+                    await node.kill()
