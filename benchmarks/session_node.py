@@ -13,7 +13,8 @@ from qedge.base.log import LogConfig, configure
 from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
 from qedge.bus.config import BusConfig
-from qedge.bus.service import Bus, external_endpoint
+from qedge.bus.endpoint import external_endpoint
+from qedge.bus.service import Bus
 from qedge.crypto.config import CryptoConfig
 from qedge.crypto.handshake import HandshakeContexts
 from qedge.crypto.keys import SigningKey

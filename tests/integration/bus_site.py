@@ -145,7 +145,12 @@ class Site:
         self.fleet = ThrowAwayFleet(FLEET)
         self.config = BusConfig(kind=kind)  # type: ignore[arg-type] # the test parametrises it
         self.broker = ChildBroker(
-            self.config, folder / "run", password="hush", clock=SystemClock(), random_bytes=os.urandom, uniform=random.random
+            self.config,
+            folder / "run",
+            password="",
+            clock=SystemClock(),
+            random_bytes=os.urandom,
+            uniform=random.random,
         )
         self.nodes: list[SiteNode] = []
         self._task: asyncio.Task[None] | None = None

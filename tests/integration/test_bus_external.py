@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from qedge.bus.config import BusConfig
-from qedge.bus.service import external_endpoint
+from qedge.bus.endpoint import external_endpoint
 from tests.integration.bus_site import FLEET, MOSQUITTO, SiteNode, until
 from tests.integration.fleet_site import ThrowAwayFleet
 

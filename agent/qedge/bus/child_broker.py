@@ -1,7 +1,8 @@
 """A private broker as a child process: mosquitto where it is installed, else the one in the `iotcore` wheel.
 
 It listens on a free loopback port, and on `broker.listen` where other boxes shall meet here. It lets in only who knows
-the password, so that another user of the box cannot use it. It ends with the daemon.
+the password, so that another user of the box cannot use it: a new one at each start, or a given one, which the boxes
+that joined know. It ends with the daemon.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ _HASH_ROUNDS: Final = 101
 
 _SEARCH: Final = ("/usr/sbin", "/usr/local/sbin")
 _LOOPBACK: Final = "127.0.0.1"
+_SECRET_BYTES: Final = 32
 _SALT_BYTES: Final = 12
 _START_POLL_S: Final = 0.01
 _LAST_WORDS_S: Final = 0.2
@@ -68,6 +70,7 @@ class ChildBroker:
         self._config = config
         self._folder = folder
         self.username = _USER
+        self._given = password
         self.password = password
         self._clock = clock
         self._random_bytes = random_bytes
@@ -108,6 +111,7 @@ class ChildBroker:
     async def _start(self) -> tuple[str, Process, _Complaints]:
         kind, program = self._choose()
         port = _free_port()
+        self.password = self._given or self._random_bytes(_SECRET_BYTES).hex()
         write = _write_mosquitto if kind == "mosquitto" else _write_iotcore
         places = [f"{_LOOPBACK}:{port}", *([self._config.listen] if self._config.listen else [])]
         command = await asyncio.to_thread(

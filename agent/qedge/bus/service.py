@@ -293,10 +293,7 @@ class Bus:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _see_retained(self) -> None:
-        """Begin a new session with a broker that does not send again what it retains (rumqttd 0.20).
-
-        What this node itself published before is retained, so a broker that sends nothing at all keeps it to itself.
-        """
+        """Begin a new session with a broker that sends nothing again of what it retains, own birth included (rumqttd)."""
         try:
             async with asyncio.timeout(_RETAINED_LIMIT_S):
                 await self._retained_came.wait()
@@ -392,18 +389,6 @@ class Bus:
             will=self._will(),
             tls=tls if endpoint.tls else None,
         )
-
-
-def external_endpoint(config: BusConfig) -> Endpoint | None:
-    """Return the configured broker, or None where the node has a private one; raises `config.invalid`."""
-    if not config.url:
-        return None
-    scheme, _, rest = config.url.partition("://")
-    host, _, port = rest.rpartition(":") if ":" in rest.rpartition("]")[2] else (rest, "", "")
-    tls = scheme == "mqtts"
-    if port and not (port.isdecimal() and 0 < int(port) < 65_536):
-        raise QedgeError("config.invalid", f"broker.url has no valid port: {port!r}.", fix="Use 1 to 65535.")
-    return Endpoint(host.strip("[]"), int(port) if port else (8883 if tls else 1883), "external", tls)
 
 
 def _not_taken(error: MqttError) -> QedgeError:

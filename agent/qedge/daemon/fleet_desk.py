@@ -15,8 +15,8 @@ from qedge.base.ids import RandomBytes
 from qedge.bus.child_broker import ChildBroker
 from qedge.bus.config import BusConfig
 from qedge.bus.credentials import read_password
+from qedge.bus.endpoint import external_endpoint
 from qedge.bus.model import Endpoint
-from qedge.bus.service import external_endpoint
 from qedge.crypto.certificates import make_request
 from qedge.crypto.joining import Invitation, read_invitation
 from qedge.crypto.model import Role, Subject

@@ -15,8 +15,9 @@ from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
 from qedge.bus.child_broker import ChildBroker
 from qedge.bus.config import BusConfig
+from qedge.bus.endpoint import external_endpoint
 from qedge.bus.model import Endpoint
-from qedge.bus.service import Bus, external_endpoint
+from qedge.bus.service import Bus
 from qedge.config import AgentConfig
 from qedge.crypto.handshake import HandshakeContexts
 from qedge.crypto.registry import usable_suites
@@ -60,7 +61,7 @@ def make_bus(tools: Tools, password: str) -> tuple[ChildBroker | None, Bus]:
         broker = ChildBroker(
             config,
             Path(tools.config.node.runtime_dir),
-            password=password,
+            password=password if config.listen else "",
             clock=tools.clock,
             random_bytes=tools.random_bytes,
             uniform=uniform,

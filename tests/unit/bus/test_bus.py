@@ -16,9 +16,10 @@ from qedge.base.errors import QedgeError
 from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
 from qedge.bus.config import BusConfig
+from qedge.bus.endpoint import external_endpoint
 from qedge.bus.inbox import MAX_WAITING_BYTES
 from qedge.bus.model import MAX_MESSAGE_BYTES, MAX_PACKET_BYTES, Incoming, LastWill
-from qedge.bus.service import Bus, external_endpoint
+from qedge.bus.service import Bus
 from tests.unit.bus.scripted_broker import (
     CONNECT,
     DISCONNECT,

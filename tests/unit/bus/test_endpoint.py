@@ -10,8 +10,8 @@ import pytest
 from qedge.base.errors import QedgeError
 from qedge.bus.config import BusConfig
 from qedge.bus.credentials import read_password, tls_context
+from qedge.bus.endpoint import external_endpoint
 from qedge.bus.model import Endpoint
-from qedge.bus.service import external_endpoint
 
 
 @pytest.mark.parametrize(
