@@ -293,7 +293,7 @@ class Bus:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _see_retained(self) -> None:
-        """Begin a new session with a broker that sends nothing again of what it retains, own birth included (rumqttd)."""
+        """Begin a new session where a broker sends nothing again of what it retains, even the own birth (rumqttd)."""
         try:
             async with asyncio.timeout(_RETAINED_LIMIT_S):
                 await self._retained_came.wait()
