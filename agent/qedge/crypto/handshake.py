@@ -26,7 +26,7 @@ from OpenSSL.SSL import _NoOverlappingProtocols as NoOverlap
 from qedge.base.errors import QedgeError
 from qedge.crypto.keys import SigningKey
 from qedge.crypto.model import Member
-from qedge.crypto.registry import Suite
+from qedge.crypto.registry import ALGORITHMS, Suite
 from qedge.crypto.trust import Trust
 from qedge.wire.session import Terms
 
@@ -37,7 +37,6 @@ _MAX_TERMS_BYTES: Final = 8192
 _NO_AUTO_CHAIN: Final = 0x8
 """SSL_MODE_NO_AUTO_CHAIN: the root is known to the other side, so it is not sent."""
 
-_CATEGORY: Final = {"ml-dsa-44": 2, "ml-dsa-65": 3, "ml-dsa-87": 5}
 _REFUSALS: Final = (
     "no suitable key share",
     "no shared group",
@@ -68,8 +67,8 @@ class HandshakeContexts:
     """The TLS settings of one node, one for each role; made once for each certificate and list of suites."""
 
     def __init__(self, key: SigningKey, chain: Sequence[bytes], trust: Trust, suites: Sequence[Suite]) -> None:
-        own = _CATEGORY[key.algorithm]
-        self.suites = tuple(suite for suite in suites if own >= _CATEGORY[suite.signature])
+        own = ALGORITHMS[key.algorithm].category
+        self.suites = tuple(suite for suite in suites if own >= ALGORITHMS[suite.signature].category)
         if not self.suites:
             raise QedgeError(
                 "crypto.no_suite",
@@ -212,7 +211,7 @@ class Handshake:
             raise QedgeError("auth.untrusted", "The peer showed no certificate.")
         der = tuple(each.public_bytes(serialization.Encoding.DER) for each in chain[:-1])
         member = self._contexts.trust.verify(der, self._utc_ns(), name=self._peer)
-        if _CATEGORY[member.algorithm] < _CATEGORY[suite.signature]:
+        if ALGORITHMS[member.algorithm].category < ALGORITHMS[suite.signature].category:
             raise QedgeError(
                 "crypto.refused_algorithm", f"{member.subject.name} signs with {member.algorithm}, too weak for it."
             )
