@@ -200,7 +200,17 @@ def topics_page() -> str:
         ]
         for row in TOPICS
     )
-    headings = ("topic", "message", "QoS", "retained", "published by", "read by", "seal", "believed because of", "meaning")
+    headings = (
+        "topic",
+        "message",
+        "QoS",
+        "retained",
+        "published by",
+        "read by",
+        "seal",
+        "believed because of",
+        "meaning",
+    )
     parts = [
         "Messages are MessagePack inside an envelope; names on the wire are at most 36 letters, digits, `-` and `_`.\n",
         table(headings, rows),
