@@ -11,7 +11,7 @@ import msgspec
 
 from qedge.base.metrics import Metrics
 from qedge.crypto.certificates import make_issuing, make_leaf, make_root
-from qedge.crypto.keys import SigningKey, generate
+from qedge.crypto.keys import PublicKey, SigningKey, generate
 from qedge.crypto.model import Role, Subject
 from qedge.crypto.trust import Trust, sign_revocations
 from qedge.store.store import Store
@@ -46,11 +46,15 @@ class ThrowAwayFleet:
     ) -> tuple[SigningKey, tuple[bytes, ...]]:
         """Certify a new key, or `key`, and return it with its chain."""
         key = key or generate(self.algorithm, secrets.token_bytes)
+        return key, self.certify(node, key.public_key, days=days, role=role, fleet=fleet)
+
+    def certify(
+        self, node: str, public_key: PublicKey, *, days: int = 30, role: Role = Role.NODE, fleet: str = ""
+    ) -> tuple[bytes, ...]:
+        """Certify a key of which nothing but the public part is known, and return its chain."""
         subject = Subject(fleet or self.name, role, node)
-        leaf = make_leaf(
-            subject, key.public_key, self.issuing, self.issuing_key, self.utc_ns, days, secrets.token_bytes
-        )
-        return key, (leaf, self.issuing)
+        leaf = make_leaf(subject, public_key, self.issuing, self.issuing_key, self.utc_ns, days, secrets.token_bytes)
+        return leaf, self.issuing
 
     def revoke(self, *key_ids: str) -> bytes:
         """Sign a newer list of revoked keys."""

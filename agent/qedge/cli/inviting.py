@@ -104,7 +104,7 @@ async def wait_for_member(node: NodeClient, fleet: str) -> None:
 
 
 async def _wait(node: NodeClient, desk: _Desk, say: Say) -> list[str]:
-    joined: list[str] = []
+    joined: dict[bytes, str] = {}
     while desk.open:
         try:
             waiting = await node.fleet.pending_joins(_POLL_S)
@@ -119,14 +119,15 @@ async def _wait(node: NodeClient, desk: _Desk, say: Say) -> list[str]:
                 say(f"A request without a good invitation was ignored ({clean(pending.request.request.node)}).")
                 continue
             await node.fleet.answer_join(pending.id, answer)
-            if answer.membership is not None:
-                joined.append(name)
+            token = pending.request.token
+            if answer.membership is not None and token not in joined:
+                joined[token] = name
                 say(f"{clean(name)} has joined.")
-            else:
+            elif answer.membership is None:
                 say(f"{clean(name)} was refused: {clean(answer.message)}")
     if desk.expired:
         say(f"{desk.expired} of the invitations expired unused.")
-    return joined
+    return list(joined.values())
 
 
 class _Desk:

@@ -82,7 +82,7 @@ def _read_line(argument: str) -> str:
         return argument
     if sys.stdin.isatty():
         return getpass.getpass("Paste the invitation (it is not shown): ")
-    return sys.stdin.readline(_MAX_LINE)
+    return sys.stdin.readline(_MAX_LINE).strip()
 
 
 def _say(line: str) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -86,7 +89,7 @@ class FleetDesk:
     def identity(self) -> IdentityView:
         """Describe who this node is."""
         url = self._broker_url()
-        return self._identity.view("" if _is_loopback(url) else url)
+        return self._identity.view("" if _why_unreachable(url) else url)
 
     async def new_identity(self, wanted: NewIdentity) -> SigningRequest:
         """Make a key for a place in a fleet and return its signing request."""
@@ -131,10 +134,11 @@ class FleetDesk:
         With `this_box` an address of this box alone will do: all nodes of the fleet are on it.
         """
         url = self._broker_url()
-        if not url or (_is_loopback(url) and not this_box):
+        reason = _why_unreachable(url)
+        if not url or (reason and not this_box):
             raise QedgeError(
                 "fleet.loopback_broker",
-                "Other boxes cannot reach the broker of this node: it listens on this box alone.",
+                f"Other boxes cannot reach the broker of this node: {reason}.",
                 fix='Set listen = "ADDRESS:1883" (an address of this box) or url = "mqtt://HOST:1883" in [broker], '
                 "restart the node, and invite again.",
             )
@@ -198,5 +202,12 @@ class FleetDesk:
         return self._config.url or (address.url if address is not None else "")
 
 
-def _is_loopback(url: str) -> bool:
-    return url.partition("://")[2].startswith(("127.", "localhost", "[::1]"))
+def _why_unreachable(url: str) -> str:
+    """Say why no other box finds a broker under this URL; empty: one may."""
+    host = urlsplit(url).hostname or ""
+    with contextlib.suppress(ValueError):
+        address = ip_address(host)
+        if address.is_unspecified:
+            return f"it listens on every address ({host}), and an invitation has to name one"
+        host = "localhost" if address.is_loopback else host
+    return "it listens on this box alone" if host in ("", "localhost") else ""

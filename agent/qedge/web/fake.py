@@ -60,9 +60,9 @@ class FakeNode:
         states = [job.state for job in self._jobs.values()]
         return NodeStatus(
             node="box-1",
-            fleet="local",
+            fleet=self.fleet.view.fleet,
             version="0.1.0",
-            standalone=True,
+            standalone=self.fleet.view.standalone,
             boot_id="00000000-0000-4000-8000-000000000000",
             uptime_s=(self._clock.now_ns() - self._booted_ns) / 1e9,
             utc_ns=self._clock.utc_ns(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from qedge.base.errors import QedgeError
 from qedge.wire.trust import (
     BrokerAddress,
@@ -10,6 +12,7 @@ from qedge.wire.trust import (
     JoinCommand,
     Membership,
     NewIdentity,
+    PendingJoin,
     PendingJoins,
     Renewals,
     SigningRequest,
@@ -17,35 +20,43 @@ from qedge.wire.trust import (
 
 
 class FakeFleet:
-    """A place in a fleet that remembers what it was told; nobody can join."""
+    """A place in a fleet that remembers what it was told, and believes every membership.
+
+    `waiting` are the joins that it hands out next, `requests` the PKCS#10 of nodes by name, `joins` the fleet it joins.
+    """
 
     def __init__(self) -> None:
         self.told: list[object] = []
         self.reachable = True
+        self.view = IdentityView("local", "box-1", True, "0" * 32, "ml-dsa-65", "0" * 64, 0, 2**62)
+        self.waiting: list[PendingJoin] = []
+        self.requests: dict[str, bytes] = {}
+        self.joins = "fleet"
 
     def identity(self) -> IdentityView:
-        """Describe box-1 of the fleet `local`."""
-        return IdentityView("local", "box-1", True, "0" * 32, "ml-dsa-65", "0" * 64, 0, 2**60)
+        """Describe box-1 of the fleet `local`, or what it has become."""
+        return self.view
 
     async def new_identity(self, wanted: NewIdentity) -> SigningRequest:
-        """Return a request that no authority would sign."""
+        """Return the request that stands in `requests`, or one that no authority would sign."""
         self.told.append(wanted)
-        return SigningRequest(wanted.fleet, wanted.node, b"request")
+        return SigningRequest(wanted.fleet, wanted.node, self.requests.get(wanted.node, b"request"))
 
     async def adopt(self, membership: Membership) -> IdentityView:
-        """Note the membership."""
+        """Become a member."""
         self.told.append(membership)
-        return self.identity()
+        return self._become(membership.anchor.fleet)
 
     async def join(self, command: JoinCommand) -> IdentityView:
-        """Note the invitation."""
+        """Become a member of the fleet `joins`."""
         self.told.append(command)
-        return self.identity()
+        return self._become(self.joins)
 
     async def pending_joins(self, wait_s: float) -> PendingJoins:
-        """Return nobody."""
+        """Hand out what waits, at once."""
         self.told.append(wait_s)
-        return PendingJoins()
+        handed, self.waiting = tuple(self.waiting), []
+        return PendingJoins(handed)
 
     async def answer_join(self, request_id: str, answer: JoinAnswer) -> None:
         """Note the answer."""
@@ -62,9 +73,14 @@ class FakeFleet:
         self.told.append(signed)
 
     async def renewals(self) -> Renewals:
-        """Return no requests."""
-        return Renewals(())
+        """Return all of `requests`; box-9 is absent."""
+        fleet = self.view.fleet
+        return Renewals(tuple(SigningRequest(fleet, *each) for each in self.requests.items()), ("box-9",))
 
     async def renew(self, node: str, membership: Membership) -> None:
         """Note the certificate."""
         self.told.append((node, membership))
+
+    def _become(self, fleet: str) -> IdentityView:
+        self.view = msgspec.structs.replace(self.view, fleet=fleet, standalone=False)
+        return self.view

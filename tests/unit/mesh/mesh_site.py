@@ -142,6 +142,11 @@ class MemoryBus:
         self._broker.publish(where, payload, retain=retain)
         await asyncio.sleep(0)
 
+    def respond(self, request: Incoming, payload: bytes) -> None:
+        """Answer a request."""
+        self._require()
+        self._broker.publish(request.response_topic, payload)
+
     async def echo(self, _payload: bytes, *, deadline_s: float) -> None:
         """Come back at once."""
         assert deadline_s > 0
