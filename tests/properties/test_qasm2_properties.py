@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qedge.base.errors import QedgeError
-from qedge.engine.qasm2.library import NATIVE
-from qedge.engine.qasm2.model import ParseLimits
+from qedge.engine.qasm.library import NATIVE
+from qedge.engine.qasm.model import ParseLimits
 from qedge.engine.qasm2.parser import parse
 from qedge_driver_api import check_circuit
 

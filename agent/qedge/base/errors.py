@@ -160,6 +160,8 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "circuit.expression_too_deep": _remote(422, "An expression is nested too deeply."),
     "circuit.bad_number": _remote(422, "A number cannot be read."),
     "circuit.nonfinite_parameter": _remote(422, "A parameter is infinite or not a number."),
+    "circuit.unbound_parameter": _remote(422, "A parameter of the program has no value."),
+    "circuit.unknown_parameter": _remote(422, "A value is given for a parameter that the program does not have."),
     "circuit.no_measurement": _remote(422, "The program measures nothing, so there is nothing to count."),
     "circuit.too_many_qubits": _remote(422, "The program needs more qubits than this node can hold."),
     "circuit.too_many_ops": _remote(422, "The program expands to more operations than the limit."),

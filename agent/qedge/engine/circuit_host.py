@@ -14,7 +14,7 @@ from typing import Final, TypeVar, cast
 import msgspec
 
 from qedge.base.errors import ERROR_CODES, QedgeError
-from qedge.engine.qasm2.model import ParseLimits, Program
+from qedge.engine.qasm.model import ParseLimits, Program
 from qedge.engine.qasm2.parser import parse
 from qedge.workers.driver_host import DriverHost, lied
 from qedge.workers.host import HostLink

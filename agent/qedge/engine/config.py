@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from qedge.engine.qasm2.model import ParseLimits
+from qedge.engine.qasm.model import ParseLimits
 
 
 class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from qedge.base.errors import QedgeError
-from qedge.engine.qasm2.model import ParseLimits, Program
+from qedge.engine.qasm.model import ParseLimits, Program
 from qedge.engine.qasm2.parser import parse
 from qedge.wire.jobs import Register
 from qedge_driver_api import Condition, ConditionKind, Gate, check_circuit

@@ -7,8 +7,8 @@ import pytest
 import qiskit.qasm2
 from qiskit.quantum_info import Operator
 
-from qedge.engine.qasm2.library import COMPOSITE, NATIVE
-from qedge.engine.qasm2.model import ParseLimits
+from qedge.engine.qasm.library import COMPOSITE, NATIVE
+from qedge.engine.qasm.model import ParseLimits
 from qedge.engine.qasm2.parser import parse
 from qedge_driver_api import Gate
 from qedge_drivers.sim_qpu.dense import apply_ops

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from qedge.engine.qasm.lexer import Lexer, Token
+from qedge.engine.qasm.library import COMPOSITE, KEYWORDS, NATIVE, QASM3_WORDS, Native
+from qedge.engine.qasm.model import ParseLimits
+from qedge.engine.qasm.registers import Names
 from qedge.engine.qasm2.expander import Call, Definition, measure_body
 from qedge.engine.qasm2.expression import ExpressionParser, Step
-from qedge.engine.qasm2.lexer import Lexer, Token
-from qedge.engine.qasm2.library import COMPOSITE, KEYWORDS, NATIVE, QASM3_WORDS, Native
-from qedge.engine.qasm2.model import ParseLimits
-from qedge.engine.qasm2.registers import Names
 
 _LANGUAGE: Final = "expected a statement of OpenQASM 2"
 _MAX_ARGUMENTS: Final = 1024

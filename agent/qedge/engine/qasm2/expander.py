@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from qedge.engine.qasm.library import Native
 from qedge.engine.qasm2.expression import Step, evaluate
-from qedge.engine.qasm2.library import Native
 from qedge_driver_api import Gate
 from qedge_driver_api.circuit import Op
 

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from qedge.engine.qasm2.lexer import Lexer
+from qedge.engine.qasm.lexer import Lexer
 
 Step = float | int | str
 """A float is a constant, an int the index of a formal parameter, a str an operator or function."""

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from qedge.base.errors import QedgeError
+from qedge.engine.qasm.lexer import END, Lexer, Token, fault
+from qedge.engine.qasm.library import KEYWORDS, Native
+from qedge.engine.qasm.model import ParseLimits, Program
+from qedge.engine.qasm.plain import PLAIN_2, PlainRun
+from qedge.engine.qasm.registers import Bit, Names, Operand
 from qedge.engine.qasm2.definitions import Gates
 from qedge.engine.qasm2.expression import NotFiniteError
-from qedge.engine.qasm2.lexer import END, Lexer, Token, fault
-from qedge.engine.qasm2.library import KEYWORDS, Native
-from qedge.engine.qasm2.model import ParseLimits, Program
-from qedge.engine.qasm2.registers import Bit, Names, Operand
 from qedge.wire.jobs import Register
 from qedge_driver_api import Condition, ConditionKind, FlatCircuit, Gate
 from qedge_driver_api.circuit import Op
 
-_BIT: Final = r"([A-Za-z_][A-Za-z0-9_]*+\[[0-9]{1,9}\])"
-# name (parameters)? bit ( , bit | -> bit )? ;   without nested parentheses, comments or line breaks inside
-_PLAIN: Final = re.compile(
-    r"[ \t\r\n]*+([A-Za-z_][A-Za-z0-9_]*+)(?:\(([^();\n]{1,256})\))?[ \t]++"
-    + _BIT
-    + rf"(?:[ \t]*+,[ \t]*+{_BIT}|[ \t]*+->[ \t]*+{_BIT})?+[ \t]*+;"
-)
-_NUMBER: Final = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][+-]?[0-9]{1,4})?")
 _MEASURE: Final = int(Gate.MEASURE)
 _RESET: Final = int(Gate.RESET)
 _BARRIER: Final = int(Gate.BARRIER)
@@ -54,7 +45,7 @@ class _Parser:
         self._gates = Gates(limits, self._names)
         self._ops: list[Op] = []
         self._conditions: list[Condition] = []
-        self._values: dict[str, tuple[float, ...]] = {}
+        self._plain = PlainRun(text, PLAIN_2, self._names, self._gates.native, self._ops.append, self._plain_params)
         self._charged = 0
         self._measures = False
         self._statements: Mapping[str, Callable[[Lexer, Token], None]] = {
@@ -77,7 +68,7 @@ class _Parser:
                 break
             self._statement(lexer)
             at = self._plain_run(lexer.token.at)
-        if not self._measures:
+        if not (self._measures or self._plain.measured):
             raise fault(
                 self._text,
                 len(self._text),
@@ -95,62 +86,12 @@ class _Parser:
 
     def _plain_run(self, at: int) -> int:
         """Take plain statements from `at` on; return where the first other one begins."""
-        text, native, qubits, ops = self._text, self._gates.native, self._names.qubit_by_text, self._ops
-        clbits, values, match_plain = self._names.clbit_by_text, self._values, _PLAIN.match
-        while True:
-            match = match_plain(text, at)
-            if match is None:
-                return at
-            name, given, first, second, clbit = match.groups()
-            gate = native.get(name)
-            if gate is None or clbit is not None:
-                if name != "measure" or clbit is None or second is not None or given is not None:
-                    return at
-                self._spend(1, match.start(1))
-                bit, qubit = clbits[clbit], qubits[first]
-                if bit < 0 or qubit < 0:
-                    return at
-                ops.append((_MEASURE, (qubit,), (), bit))
-                self._measures = True
-                at = match.end()
-                continue
-            qubit = qubits[first]
-            if qubit < 0:
-                return at
-            if second is None:
-                own: tuple[int, ...] = (qubit,)
-            else:
-                other = qubits[second]
-                if other < 0 or other == qubit:
-                    return at
-                own = (qubit, other)
-            if given is None:
-                params: tuple[float, ...] = ()
-            else:
-                known = values.get(given)
-                params = self._plain_params(given, match.start(2)) if known is None else known
-                if not params:
-                    return at
-            code, num_qubits, num_params, controls, fixed, trailing = gate
-            if len(own) != num_qubits or len(params) != num_params:
-                return at
-            if len(ops) + self._charged >= self._limits.max_operations:
-                self._spend(1, match.start(1))
-            ops.append((code, own, fixed + params + trailing, controls))
-            at = match.end()
+        return self._plain.run(at, self._limits.max_operations - len(self._ops) - self._charged)[0]
 
-    def _plain_params(self, given: str, at: int) -> tuple[float, ...]:
-        """Evaluate constant parameters and remember them by their text; empty where they are not plain after all."""
-        if _NUMBER.fullmatch(given) and math.isfinite(value := float(given)):
-            return (value,)
-        if "//" in given:
-            return ()
+    def _plain_params(self, at: int) -> tuple[float, ...]:
         lexer = self._lexer(at)
         params = tuple(float(steps[0]) for steps in self._gates.expressions(lexer, _NO_FORMALS))
-        if lexer.token.text != ")":
-            return ()
-        self._values[given] = params
-        return params
+        return params if lexer.token.text == ")" else ()
 
     # statements
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from qedge.engine.qasm2.lexer import Lexer, Token
-from qedge.engine.qasm2.model import ParseLimits
+from qedge.engine.qasm.lexer import Lexer, Token
+from qedge.engine.qasm.model import ParseLimits
 
 Bit = int
 

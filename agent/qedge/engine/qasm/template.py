@@ -1,0 +1,63 @@
+"""A parsed program whose parameters may still be open: bound to numbers without being parsed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from qedge.base.errors import QedgeError
+from qedge.engine.qasm.model import Program
+from qedge.wire.jobs import Register
+from qedge_driver_api import Condition, FlatCircuit
+from qedge_driver_api.circuit import Op
+
+MAX_SHOWN: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """A statement that depends on parameters: `expand(values, into)` appends exactly `size` operations."""
+
+    size: int
+    expand: Callable[[Sequence[float], list[Op]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A program: operations in order, some of them deferred until `parameters` have values."""
+
+    num_qubits: int
+    num_clbits: int
+    stream: tuple[Op | Deferred, ...]
+    conditions: tuple[Condition, ...]
+    registers: tuple[Register, ...]
+    parameters: tuple[str, ...] = ()
+
+    def bind(self, values: Mapping[str, float]) -> Program:
+        """Return the program with values for all parameters.
+
+        Raises `circuit.unbound_parameter`, `circuit.unknown_parameter`, `circuit.nonfinite_parameter`.
+        """
+        missing = [name for name in self.parameters if name not in values]
+        if missing:
+            raise QedgeError(
+                "circuit.unbound_parameter",
+                f"The program has parameters without a value: {', '.join(missing[:MAX_SHOWN])}.",
+                fix="Give each a number in `parameters`.",
+            )
+        if len(values) > len(self.parameters):
+            unknown = sorted(set(values) - set(self.parameters))
+            raise QedgeError(
+                "circuit.unknown_parameter",
+                f"The program has no parameters {', '.join(name[:40] for name in unknown[:MAX_SHOWN])}.",
+                fix=f"It has {', '.join(self.parameters[:MAX_SHOWN]) or 'none'}.",
+            )
+        ops: list[Op] = []
+        own = [float(values[name]) for name in self.parameters]
+        for item in self.stream:
+            if isinstance(item, Deferred):
+                item.expand(own, ops)
+            else:
+                ops.append(item)
+        return Program(FlatCircuit(self.num_qubits, self.num_clbits, tuple(ops), self.conditions), self.registers)
