@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qedge.base.errors import QedgeError
+from qedge.engine.front_end import parse
 from qedge.engine.qasm.library import NATIVE
 from qedge.engine.qasm.model import ParseLimits
-from qedge.engine.qasm2.parser import parse
 from qedge_driver_api import check_circuit
 
 LIMITS = ParseLimits(max_operations=2000, max_qubits=64)
@@ -58,7 +58,7 @@ spaces = st.sampled_from([" ", "\n", "\t", " // a comment\n", "\r\n", ""])
 
 @given(st.lists(st.tuples(statements, spaces), max_size=30))
 def test_programs_of_the_language_parse_to_valid_circuits(lines: list[tuple[str, str]]) -> None:
-    parsed = parse(HEAD + "".join(text + space for text, space in lines) + "\nmeasure r[0] -> d[0];", LIMITS)
+    parsed = parse(HEAD + "".join(text + space for text, space in lines) + "\nmeasure r[0] -> d[0];", LIMITS).bind({})
     check_circuit(parsed.circuit)
     assert parsed.circuit.num_qubits == 8
     assert [(row.name, row.size, row.offset) for row in parsed.registers] == [("c", 3, 0), ("d", 1, 3)]
@@ -66,12 +66,12 @@ def test_programs_of_the_language_parse_to_valid_circuits(lines: list[tuple[str,
 
 @given(st.lists(statements, max_size=20), st.data())
 def test_white_space_and_comments_between_tokens_change_nothing(lines: list[str], data: st.DataObject) -> None:
-    plain = parse(HEAD + "\n".join(lines) + "\nmeasure r[0] -> d[0];", LIMITS)
+    plain = parse(HEAD + "\n".join(lines) + "\nmeasure r[0] -> d[0];", LIMITS).bind({})
     symbols = ";,()[]"
     spread = "".join(
         f"{data.draw(spaces)}{char}{data.draw(spaces)}" if char in symbols else char for char in "\n".join(lines)
     )
-    assert parse(HEAD + spread + "\nmeasure r[0] -> d[0];", LIMITS) == plain
+    assert parse(HEAD + spread + "\nmeasure r[0] -> d[0];", LIMITS).bind({}) == plain
 
 
 @given(expressions)
@@ -86,10 +86,10 @@ def test_expressions_agree_with_python_or_are_refused(text: str) -> None:
     program = HEAD + f"rz({text}) q[0]; measure r[0] -> d[0];"
     if not isinstance(expected, float) or not math.isfinite(expected):
         with pytest.raises(QedgeError) as caught:
-            parse(program, LIMITS)
+            parse(program, LIMITS).bind({})
         assert caught.value.code == "circuit.nonfinite_parameter"
         return
-    parsed = parse(program, LIMITS)
+    parsed = parse(program, LIMITS).bind({})
     value = parsed.circuit.ops[0][2][0]
     assert math.isclose(value, expected, rel_tol=1e-12, abs_tol=1e-300)
 
@@ -101,7 +101,7 @@ def _tokens(text: str) -> list[str]:
 def _answered(text: str) -> None:
     """Parse to a valid circuit, or to an error with a place in the text."""
     try:
-        parsed = parse(text, LIMITS)
+        parsed = parse(text, LIMITS).bind({}, measure_all=True)
     except QedgeError as error:
         refusal = error
     else:

@@ -14,8 +14,9 @@ from typing import Final, TypeVar, cast
 import msgspec
 
 from qedge.base.errors import ERROR_CODES, QedgeError
+from qedge.engine.front_end import parse
 from qedge.engine.qasm.model import ParseLimits, Program
-from qedge.engine.qasm2.parser import parse
+from qedge.engine.qasm.template import Template
 from qedge.workers.driver_host import DriverHost, lied
 from qedge.workers.host import HostLink
 from qedge.workers.model import Msg
@@ -49,20 +50,32 @@ _WARM_PROGRAMS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class _Parsed:
-    program: Program
+    template: Template
     parse_s: float
+    fixed: Program | None
+    """The program, where it has no parameters and measures."""
+
+    def program(self, args: Mapping[str, object]) -> Program:
+        """Return the program with the parameters that a request gives."""
+        values, measure_all = args.get("parameters") or {}, bool(args.get("measure_all"))
+        if self.fixed is not None and not values:
+            return self.fixed
+        if not isinstance(values, Mapping):
+            raise QedgeError("job.bad_request", "Parameters are numbers by name.")
+        return self.template.bind(_numbers(values), measure_all=measure_all)
 
 
 class CircuitHost(DriverHost):
     """A driver host that also parses: adds `prepare`, `run`, `warm` and `qpu_properties`.
 
-    - `prepare {"program", "shots", "limits"}` → `qubits`, `clbits`, `operations`, `memory_bytes`, `time_s`,
+    - `prepare {PROGRAM}` → `qubits`, `clbits`, `operations`, `memory_bytes`, `time_s`,
       `result_bytes`, `method`, `registers` as [name, size, offset], `parse_s`.
-    - `run {"program", "shots", "seed", "limits"}` → `counts` {"keys": little-endian, ceil(clbits/8) bytes each and at
+    - `run {PROGRAM, "seed"}` → `counts` {"keys": little-endian, ceil(clbits/8) bytes each and at
       least one, "values": [int]}, `clbits`, `registers`, `timings_s`, `metadata`.
     - `warm {}` loads what the first run would load. `qpu_properties {}` → the device.
 
-    `limits` holds fields of `ParseLimits`; what is absent has its default.
+    PROGRAM is `program`, `shots`, `limits`, `parameters` (numbers for the program's inputs) and `measure_all` (measure
+    all qubits of a program that measures none). `limits` holds fields of `ParseLimits`; what is absent has its default.
     """
 
     def __init__(self, init: Mapping[str, object], link: HostLink) -> None:
@@ -101,18 +114,20 @@ class CircuitHost(DriverHost):
             self._parsed.move_to_end(key)
             return known
         started = time.perf_counter()
-        program = parse(text, limits)
-        parsed = self._parsed[key] = _Parsed(program, time.perf_counter() - started)
+        template = parse(text, limits)
+        fixed = template.bind({}) if template.measured and not template.parameters else None
+        parsed = self._parsed[key] = _Parsed(template, time.perf_counter() - started, fixed)
         while len(self._parsed) > 1 and (
             len(self._parsed) > _CACHED_PROGRAMS
-            or sum(len(each.program.circuit.ops) for each in self._parsed.values()) > _CACHED_OPERATIONS
+            or sum(len(each.template.stream) for each in self._parsed.values()) > _CACHED_OPERATIONS
         ):
             self._parsed.popitem(last=False)
         return parsed
 
     def _prepare(self, args: Mapping[str, object]) -> Msg:
         parsed = self._program(args)
-        circuit = parsed.program.circuit
+        program = parsed.program(args)
+        circuit = program.circuit
         shots = _shots(args)
         task = QpuTask(circuit, shots, 0)
         estimate = _program_errors(lambda: self._qpu().estimate(task))
@@ -125,14 +140,14 @@ class CircuitHost(DriverHost):
             "time_s": float(estimate.time_s),
             "result_bytes": shots_bound(circuit.num_clbits, shots) * (_key_bytes(circuit.num_clbits) + 8),
             "method": str(estimate.method),
-            "registers": _registers(parsed.program),
+            "registers": _registers(program),
             "parse_s": parsed.parse_s,
         }
 
     def _run(self, args: Mapping[str, object]) -> Msg:
         started = time.perf_counter()
-        parsed = self._program(args)
-        circuit = parsed.program.circuit
+        program = self._program(args).program(args)
+        circuit = program.circuit
         shots = _shots(args)
         task = QpuTask(circuit, shots, _seed(args))
         begun = time.perf_counter()
@@ -147,7 +162,7 @@ class CircuitHost(DriverHost):
         return {
             "counts": counts,
             "clbits": circuit.num_clbits,
-            "registers": _registers(parsed.program),
+            "registers": _registers(program),
             "timings_s": timings,
             "metadata": metadata,
         }
@@ -182,7 +197,7 @@ class CircuitHost(DriverHost):
         started = time.perf_counter()
         qpu = self._qpu()
         for text in _WARM_PROGRAMS:
-            task = QpuTask(parse(f'OPENQASM 2.0; include "qelib1.inc"; {text}', ParseLimits()).circuit, 16, 1)
+            task = QpuTask(parse(f'OPENQASM 2.0; include "qelib1.inc"; {text}', ParseLimits()).bind({}).circuit, 16, 1)
             # a device may be too small or too special for these programs
             with contextlib.suppress(ProgramError):
                 qpu.estimate(task)
@@ -276,6 +291,17 @@ def shots_bound(num_clbits: int, shots: int) -> int:
 
 def _key_bytes(num_clbits: int) -> int:
     return max(1, -(-num_clbits // 8))
+
+
+def _numbers(values: Mapping[object, object]) -> dict[str, float]:
+    numbers: dict[str, float] = {}
+    for name, value in values.items():
+        if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise QedgeError("job.bad_request", "Parameters are numbers by name.")
+        if not math.isfinite(value):
+            raise QedgeError("circuit.nonfinite_parameter", f"The parameter {name[:40]} is not a finite number.")
+        numbers[name] = float(value)
+    return numbers
 
 
 def _registers(program: Program) -> Msg:

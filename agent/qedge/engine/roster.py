@@ -46,12 +46,7 @@ class QpuRoster:
         """Parse and estimate in a worker, admit here; returns the estimate and the seconds of the parse."""
         check_request(submission, self._config)
         qpu = await self.find(submission.qpu)
-        args: dict[str, Msg] = {
-            "program": submission.program,
-            "shots": submission.shots,
-            "limits": msgspec.to_builtins(self._config.limits),
-        }
-        answer = await self._prepare(qpu, args)
+        answer = await self._prepare(qpu, program_args(submission, self._config))
         try:
             found = msgspec.convert({**answer, "shots": submission.shots}, _Assessment)
         except (msgspec.ValidationError, TypeError) as error:
@@ -113,3 +108,17 @@ class _Assessment(msgspec.Struct, frozen=True):
     result_bytes: int
     method: str
     parse_s: float
+
+
+def program_args(submission: JobSubmission, config: EngineConfig) -> dict[str, Msg]:
+    """Return what a circuit worker needs to know of a program."""
+    args: dict[str, Msg] = {
+        "program": submission.program,
+        "shots": submission.shots,
+        "limits": msgspec.to_builtins(config.limits),
+    }
+    if submission.parameters:
+        args["parameters"] = dict(submission.parameters)
+    if submission.measure_all:
+        args["measure_all"] = True
+    return args

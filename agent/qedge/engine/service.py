@@ -25,7 +25,7 @@ from qedge.engine.ledger_row import job_of, new_job
 from qedge.engine.model import JOB_STATES, Job, JobEvent, cancelled, expired, view_of
 from qedge.engine.ports import ANY, Elsewhere, Memory, QpuPort
 from qedge.engine.queue import JobQueue
-from qedge.engine.roster import RUNNER_DIED, QpuRoster
+from qedge.engine.roster import RUNNER_DIED, QpuRoster, program_args
 from qedge.store.store import Store
 from qedge.wire.jobs import JobEstimate, JobState, JobSubmission, JobView
 from qedge.workers.model import Msg
@@ -304,10 +304,8 @@ class EngineService:
 
     def _run_args(self, job: Job) -> dict[str, Msg]:
         return {
-            "program": job.submission.program,
-            "shots": job.submission.shots,
+            **program_args(job.submission, self.config),
             "seed": job.seed,
-            "limits": msgspec.to_builtins(self.config.limits),
         }
 
     def _time_left_s(self, job: Job) -> float:

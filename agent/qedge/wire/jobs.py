@@ -33,8 +33,9 @@ class JobSubmission(
 
     `program` is OpenQASM text; `shots` how often it runs; `seed` makes a simulator repeat itself (chosen by the node
     where absent, and reported); `qpu` names a driver instance (empty: any); `deadline_s` is counted from acceptance;
-    `client_key` makes repeated submissions one job; `dry_run` only parses and estimates; `node` names the node that
-    runs it (empty: the one that accepted it, `any`: whichever can).
+    `parameters` are numbers for the inputs of the program; `measure_all` measures all qubits where a program measures
+    none. `client_key` makes repeated submissions one job; `dry_run` only parses and estimates; `node` names the
+    node that runs it (empty: the one that accepted it, `any`: whichever can).
     """
 
     program: str
@@ -47,6 +48,10 @@ class JobSubmission(
     tags: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=64)], ...], msgspec.Meta(max_length=16)] = ()
     dry_run: bool = False
     node: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{0,36}\Z")] = ""
+    parameters: Annotated[dict[Annotated[str, msgspec.Meta(max_length=64)], float], msgspec.Meta(max_length=10_000)] = (
+        msgspec.field(default_factory=dict)
+    )
+    measure_all: bool = False
 
 
 class Register(msgspec.Struct, frozen=True):

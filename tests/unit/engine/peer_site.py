@@ -85,7 +85,12 @@ class NetworkPeers:
         kind, serve = self._network.nodes[node].peers.served[purpose]
         data = msgspec.msgpack.encode(body)
         times = 2 if self._network.deliver_twice(self._me, node, purpose) else 1
-        replies = [await serve(self._me, msgspec.msgpack.decode(data, type=kind)) for _ in range(times)]
+        try:
+            # a node that is killed while it answers leaves the caller with nothing but its deadline
+            async with asyncio.timeout(min(deadline_s, 2.0)):
+                replies = [await serve(self._me, msgspec.msgpack.decode(data, type=kind)) for _ in range(times)]
+        except TimeoutError as error:
+            raise QedgeError("peer.timeout", f"{node} did not answer within {deadline_s} s.") from error
         if self._network.lose_answer(self._me, node, purpose) or not self._network.reaches(self._me, node):
             raise QedgeError("peer.timeout", f"{node} did not answer within {deadline_s} s.")
         return msgspec.msgpack.decode(msgspec.msgpack.encode(replies[-1]), type=answer)

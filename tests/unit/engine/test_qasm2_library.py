@@ -7,9 +7,9 @@ import pytest
 import qiskit.qasm2
 from qiskit.quantum_info import Operator
 
+from qedge.engine.front_end import parse
 from qedge.engine.qasm.library import COMPOSITE, NATIVE
 from qedge.engine.qasm.model import ParseLimits
-from qedge.engine.qasm2.parser import parse
 from qedge_driver_api import Gate
 from qedge_drivers.sim_qpu.dense import apply_ops
 
@@ -19,7 +19,7 @@ NOT_UNITARY = {"delay", "u0"}
 
 
 def unitary(text: str, qubits: int) -> np.ndarray:
-    ops = [op for op in parse(text, ParseLimits()).circuit.ops if op[0] != Gate.MEASURE]
+    ops = [op for op in parse(text, ParseLimits()).bind({}).circuit.ops if op[0] != Gate.MEASURE]
     columns = np.eye(1 << qubits, dtype=np.complex64)
     return np.stack([apply_ops(qubits, ops, column) for column in columns], axis=1)
 

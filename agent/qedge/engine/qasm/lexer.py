@@ -1,9 +1,9 @@
-"""Tokens of OpenQASM 2, one at a time, with the position of each; errors carry line and column."""
+"""Tokens of OpenQASM 2 and 3, one at a time, with the position of each; errors carry line and column."""
 
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from qedge.base.errors import Detail, QedgeError
 
@@ -14,6 +14,15 @@ _TOKEN: Final = re.compile(
     r"|(?P<number>(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?)"
     r'|(?P<string>"[^"\n]*+")'
     r"|(?P<symbol>->|==|[()\[\]{},;+\-*/^])"
+)
+_SKIP_3: Final = re.compile(r"(?:[ \t\r\n]++|//[^\n]*+|/\*(?:[^*]++|\*(?!/))*+\*/)*+")
+_TOKEN_3: Final = re.compile(
+    r"(?P<name>[A-Za-z_\u0080-\uffff][A-Za-z0-9_\u0080-\uffff]*+)"
+    r"|(?P<number>0[xX][0-9a-fA-F_]++|0[bB][01_]++|0[oO][0-7_]++"
+    r"|(?:[0-9][0-9_]*+(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?)"
+    r'|(?P<string>"[^"\n]*+")'
+    r"|(?P<physical>\$[0-9]++)"
+    r"|(?P<symbol>->|\*\*|\+\+|\|\||&&|==|!=|<=|>=|<<|>>|[()\[\]{},;:+\-*/^%&|~!<>=@#])"
 )
 _EXCERPT_CHARS: Final = 40
 
@@ -44,6 +53,9 @@ def fault(text: str, at: int, code: str, message: str, *, fix: str = "", **detai
 class Lexer:
     """A cursor over a program text with one token of look-ahead."""
 
+    skip: ClassVar[re.Pattern[str]] = _SKIP
+    tokens: ClassVar[re.Pattern[str]] = _TOKEN
+
     def __init__(self, text: str, at: int = 0, *, max_number_chars: int = 400) -> None:
         self.text = text
         self._max_number_chars = max_number_chars
@@ -51,11 +63,11 @@ class Lexer:
 
     def _scan(self, at: int) -> Token:
         text = self.text
-        skipped = _SKIP.match(text, at)
+        skipped = self.skip.match(text, at)
         at = skipped.end() if skipped else at
         if at >= len(text):
             return Token(END, "", at, at)
-        match = _TOKEN.match(text, at)
+        match = self.tokens.match(text, at)
         if match is None:
             shown = text[at] if text[at].isprintable() else f"character {ord(text[at]):#x}"
             raise fault(text, at, "circuit.syntax", f"expected a statement of OpenQASM, found {shown!r}")
@@ -104,3 +116,14 @@ class Lexer:
     def fault(self, at: int, code: str, message: str, *, fix: str = "", **details: Detail) -> QedgeError:
         """Make an error at offset `at`."""
         return fault(self.text, at, code, message, fix=fix, **details)
+
+
+class Lexer3(Lexer):
+    """Tokens of OpenQASM 3; `physical` is a kind more."""
+
+    skip: ClassVar[re.Pattern[str]] = _SKIP_3
+    tokens: ClassVar[re.Pattern[str]] = _TOKEN_3
+
+    def move(self, at: int) -> None:
+        """Go to an offset, for example back to the start of a loop's body."""
+        self.token = self._scan(at)

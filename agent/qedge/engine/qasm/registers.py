@@ -63,6 +63,10 @@ class Names:
     def __contains__(self, name: str) -> bool:
         return name in self._registers
 
+    def find(self, name: str) -> Declared | None:
+        """Return the register of a name."""
+        return self._registers.get(name)
+
     def classical(self) -> Iterable[tuple[str, int, int]]:
         """Yield `(name, size, offset)` of each classical register."""
         return [(row.name, row.size, row.offset) for row in self._registers.values() if not row.quantum]

@@ -9,10 +9,11 @@ from typing import Final
 from qedge.base.errors import QedgeError
 from qedge.engine.qasm.model import Program
 from qedge.wire.jobs import Register
-from qedge_driver_api import Condition, FlatCircuit
+from qedge_driver_api import Condition, FlatCircuit, Gate
 from qedge_driver_api.circuit import Op
 
-MAX_SHOWN: Final = 8
+_MAX_SHOWN: Final = 8
+_MEASURE: Final = int(Gate.MEASURE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +34,34 @@ class Template:
     conditions: tuple[Condition, ...]
     registers: tuple[Register, ...]
     parameters: tuple[str, ...] = ()
+    measured: bool = True
 
-    def bind(self, values: Mapping[str, float]) -> Program:
+    def bind(self, values: Mapping[str, float], *, measure_all: bool = False) -> Program:
         """Return the program with values for all parameters.
 
-        Raises `circuit.unbound_parameter`, `circuit.unknown_parameter`, `circuit.nonfinite_parameter`.
+        `measure_all` gives a program without a measurement one of all qubits at its end, into a register `meas`.
+        Raises `circuit.unbound_parameter`, `circuit.unknown_parameter`, `circuit.nonfinite_parameter`,
+        `circuit.no_measurement`.
         """
+        if not (self.measured or measure_all):
+            raise QedgeError(
+                "circuit.no_measurement",
+                "The program ends without a measurement.",
+                fix="Add one, for example `measure q -> c;`, or set measure_all.",
+            )
         missing = [name for name in self.parameters if name not in values]
         if missing:
             raise QedgeError(
                 "circuit.unbound_parameter",
-                f"The program has parameters without a value: {', '.join(missing[:MAX_SHOWN])}.",
+                f"The program has parameters without a value: {', '.join(missing[:_MAX_SHOWN])}.",
                 fix="Give each a number in `parameters`.",
             )
         if len(values) > len(self.parameters):
             unknown = sorted(set(values) - set(self.parameters))
             raise QedgeError(
                 "circuit.unknown_parameter",
-                f"The program has no parameters {', '.join(name[:40] for name in unknown[:MAX_SHOWN])}.",
-                fix=f"It has {', '.join(self.parameters[:MAX_SHOWN]) or 'none'}.",
+                f"The program has no parameters {', '.join(name[:40] for name in unknown[:_MAX_SHOWN])}.",
+                fix=f"It has {', '.join(self.parameters[:_MAX_SHOWN]) or 'none'}.",
             )
         ops: list[Op] = []
         own = [float(values[name]) for name in self.parameters]
@@ -60,4 +70,9 @@ class Template:
                 item.expand(own, ops)
             else:
                 ops.append(item)
-        return Program(FlatCircuit(self.num_qubits, self.num_clbits, tuple(ops), self.conditions), self.registers)
+        num_clbits, registers = self.num_clbits, self.registers
+        if not self.measured:
+            ops += [(_MEASURE, (qubit,), (), num_clbits + qubit) for qubit in range(self.num_qubits)]
+            registers = (*registers, Register("meas", self.num_qubits, num_clbits))
+            num_clbits += self.num_qubits
+        return Program(FlatCircuit(self.num_qubits, num_clbits, tuple(ops), self.conditions), registers)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from qedge.base.errors import QedgeError
 from qedge.engine.qasm.lexer import END, Lexer, Token, fault
 from qedge.engine.qasm.library import KEYWORDS, Native
-from qedge.engine.qasm.model import ParseLimits, Program
+from qedge.engine.qasm.model import ParseLimits
 from qedge.engine.qasm.plain import PLAIN_2, PlainRun
 from qedge.engine.qasm.registers import Bit, Names, Operand
+from qedge.engine.qasm.template import Template
 from qedge.engine.qasm2.definitions import Gates
 from qedge.engine.qasm2.expression import NotFiniteError
 from qedge.wire.jobs import Register
-from qedge_driver_api import Condition, ConditionKind, FlatCircuit, Gate
+from qedge_driver_api import Condition, ConditionKind, Gate
 from qedge_driver_api.circuit import Op
 
 _MEASURE: Final = int(Gate.MEASURE)
@@ -24,17 +24,9 @@ _IF: Final = int(Gate.IF)
 _NO_FORMALS: Final[Mapping[str, int]] = {}
 
 
-def parse(text: str, limits: ParseLimits) -> Program:
+def parse(text: str, limits: ParseLimits) -> Template:
     """Parse OpenQASM 2 text; raises `QedgeError` with a code `circuit.*`, `line` and `column` in its details."""
-    if len(text if text.isascii() else text.encode(errors="replace")) > limits.max_text_bytes:
-        raise QedgeError(
-            "circuit.too_large",
-            f"expected at most {limits.max_text_bytes} bytes of program text, found more",
-            limit=limits.max_text_bytes,
-            line=1,
-            column=1,
-        )
-    return _Parser(text, limits).program()
+    return _Parser(text, limits).template()
 
 
 class _Parser:
@@ -58,7 +50,7 @@ class _Parser:
             "barrier": self._barrier,
         }
 
-    def program(self) -> Program:
+    def template(self) -> Template:
         lexer = self._lexer(0)
         self._header(lexer)
         at = self._plain_run(lexer.token.at)
@@ -68,16 +60,14 @@ class _Parser:
                 break
             self._statement(lexer)
             at = self._plain_run(lexer.token.at)
-        if not (self._measures or self._plain.measured):
-            raise fault(
-                self._text,
-                len(self._text),
-                "circuit.no_measurement",
-                "the program ends without a measurement",
-                fix="Add for example `measure q -> c;`.",
-            )
-        circuit = FlatCircuit(self._names.num_qubits, self._names.num_clbits, tuple(self._ops), tuple(self._conditions))
-        return Program(circuit, tuple(Register(*row) for row in self._names.classical()))
+        return Template(
+            self._names.num_qubits,
+            self._names.num_clbits,
+            tuple(self._ops),
+            tuple(self._conditions),
+            tuple(Register(*row) for row in self._names.classical()),
+            measured=self._measures or self._plain.measured,
+        )
 
     def _lexer(self, at: int) -> Lexer:
         return Lexer(self._text, at, max_number_chars=self._limits.max_number_chars)

@@ -1,0 +1,485 @@
+"""The parser of OpenQASM 3: statements by recursive descent, plain ones by one regular expression each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from qedge.engine.qasm.lexer import END, Lexer3, Token, fault
+from qedge.engine.qasm.model import ParseLimits
+from qedge.engine.qasm.plain import PLAIN_3, PlainRun
+from qedge.engine.qasm.registers import Names, Operand
+from qedge.engine.qasm.template import Deferred, Template
+from qedge.engine.qasm3.calls import FAST, Call, expand, read_anything, without_phases
+from qedge.engine.qasm3.conditions import NotSimpleError, Path, paths, reads
+from qedge.engine.qasm3.expression import BadValueError, is_constant
+from qedge.engine.qasm3.gates import MODIFIERS, Gates, loop
+from qedge.engine.qasm3.modifiers import NoPowerError
+from qedge.engine.qasm3.scope import Scope
+from qedge.wire.jobs import Register
+from qedge_driver_api import Condition, Gate
+from qedge_driver_api.circuit import Op
+
+_MEASURE: Final = int(Gate.MEASURE)
+_RESET: Final = int(Gate.RESET)
+_BARRIER: Final = int(Gate.BARRIER)
+_IF: Final = int(Gate.IF)
+_MAX_PARAMETERS: Final = 10_000
+_INPUT_TYPES: Final = frozenset({"float", "angle", "int", "uint"})
+Item = Op | Deferred
+
+
+def parse(text: str, limits: ParseLimits) -> Template:
+    """Parse OpenQASM 3 text; raises `QedgeError` with a code `circuit.*`, `line` and `column` in its details."""
+    return _Parser(text, limits).template()
+
+
+class _Parser:
+    def __init__(self, text: str, limits: ParseLimits) -> None:
+        self._text = text
+        self._limits = limits
+        self._names = Names(limits)
+        self._scope = Scope(limits, self._names)
+        self._gates = Gates(limits, self._scope, self._spend)
+        self._lexer = Lexer3(text, max_number_chars=limits.max_number_chars)
+        self._items: list[Item] = []
+        self._conditions: list[Condition] = []
+        self._fast = dict(FAST)
+        self._plain = PlainRun(text, PLAIN_3, self._names, self._fast, self._items.append, self._plain_params)
+        self._spent = 0
+        self._depth = 0
+        self._loops = 0
+        self._measures = False
+        self._statements: Mapping[str, Callable[[Token], None]] = {
+            "include": self._include,
+            "qubit": self._qubit,
+            "qreg": self._register,
+            "creg": self._register,
+            "bit": self._bit,
+            "output": self._output,
+            "input": self._input,
+            "const": self._const,
+            "let": self._let,
+            "gate": self._gate,
+            "if": self._if,
+            "box": self._box,
+            "barrier": self._barrier,
+            "reset": self._reset,
+            "measure": self._measure,
+            "delay": self._delay,
+            "nop": self._nop,
+        }
+
+    def template(self) -> Template:
+        """Read the whole program."""
+        self._header()
+        while self._lexer.token.kind != END:
+            self._statement()
+        num_qubits = max(self._names.num_qubits, self._scope.num_physical)
+        registers = tuple(Register(*row) for row in self._names.classical())
+        return Template(
+            num_qubits,
+            self._names.num_clbits,
+            tuple(self._items),
+            tuple(self._conditions),
+            registers,
+            tuple(self._scope.parameters),
+            self._measures or self._plain.measured,
+        )
+
+    def _header(self) -> None:
+        lexer = self._lexer
+        if lexer.token.text != "OPENQASM":
+            return
+        lexer.next()
+        version = lexer.expect_kind("number", "a version number")
+        if version.text.partition(".")[0] != "3":
+            raise lexer.fault(version.at, "circuit.unsupported", f"expected OpenQASM 3, found {version}")
+        lexer.expect(";")
+
+    # statements
+
+    def _statement(self) -> None:
+        """Read one statement, and where plain ones follow, these too."""
+        lexer = self._lexer
+        token = lexer.token
+        self._spend(1, token.at)
+        if token.kind == "symbol" and token.text in ("#", "@"):
+            self._skip_line()
+        elif token.kind == "symbol" and token.text == "{":
+            self._block()
+        elif token.kind != "name":
+            raise lexer.unexpected("a statement")
+        elif token.text == "for":
+            self._for()
+        elif token.text in self._statements:
+            self._statements[token.text](lexer.next())
+        elif token.text in MODIFIERS or not self._assignment():
+            self._call()
+        if not self._loops and lexer.token.kind == "name":
+            at, taken = self._plain.run(lexer.token.at, self._limits.max_operations - self._spent)
+            if taken:
+                self._spent += taken
+                lexer.move(at)
+
+    def _block(self) -> None:
+        lexer = self._lexer
+        opened = lexer.expect("{")
+        self._depth += 1
+        if self._depth > self._limits.max_gate_nesting:
+            raise lexer.fault(opened.at, "circuit.too_large", "expected blocks nested less deeply")
+        self._scope.enter()
+        while not lexer.accept("}"):
+            if lexer.token.kind == END:
+                raise lexer.unexpected("'}'")
+            self._statement()
+        self._scope.leave()
+        self._depth -= 1
+
+    def _body(self) -> None:
+        if self._lexer.token.text == "{":
+            self._block()
+        else:
+            self._statement()
+
+    def _for(self) -> None:
+        self._loops += 1
+        self._depth += 1
+        if self._depth > self._limits.max_gate_nesting:
+            raise self._lexer.fault(self._lexer.token.at, "circuit.too_large", "expected loops nested less deeply")
+        loop(self._lexer, self._scope, self._spend, self._body)
+        self._depth -= 1
+        self._loops -= 1
+
+    def _skip_line(self) -> None:
+        end = self._text.find("\n", self._lexer.token.at)
+        self._lexer.move(end if end >= 0 else len(self._text))
+
+    def _include(self, _: Token) -> None:
+        file = self._lexer.expect_kind("string", 'a file name, as in include "stdgates.inc"')
+        if file.text not in ('"stdgates.inc"', '"qelib1.inc"'):
+            raise self._lexer.fault(
+                file.at,
+                "circuit.unsupported",
+                f'expected "stdgates.inc" (built in; no file is opened), found {file.text[:60]}',
+                construct="include",
+            )
+        self._lexer.expect(";")
+
+    # declarations
+
+    def _size(self) -> tuple[int, int]:
+        lexer = self._lexer
+        at = lexer.token.at
+        if not lexer.accept("["):
+            return 1, at
+        size = self._scope.whole(lexer, "the size of the register")
+        lexer.expect("]")
+        return max(size, 0), at
+
+    def _declare(self, name: Token, size: int, at: int, *, quantum: bool) -> None:
+        if self._depth or self._loops:
+            raise self._lexer.fault(name.at, "circuit.unsupported", f"{name} is declared inside a block")
+        if quantum and self._scope.num_physical:
+            raise self._lexer.fault(name.at, "circuit.unsupported", f"{name} stands beside physical qubits")
+        self._names.declare(self._lexer, name, size, at, quantum=quantum)
+
+    def _qubit(self, _: Token) -> None:
+        size, at = self._size()
+        self._declare(self._scope.new_name(self._lexer), size, at, quantum=True)
+        self._lexer.expect(";")
+
+    def _register(self, keyword: Token) -> None:
+        name = self._scope.new_name(self._lexer)
+        size, at = self._size()
+        self._declare(name, size, at, quantum=keyword.text == "qreg")
+        self._lexer.expect(";")
+
+    def _bit(self, _: Token) -> None:
+        lexer = self._lexer
+        size, at = self._size()
+        name = self._scope.new_name(lexer)
+        self._declare(name, size, at, quantum=False)
+        if lexer.accept("="):
+            if lexer.token.text == "measure":
+                last = self._names.num_clbits
+                self._measured_into(Operand(name.text, tuple(range(last - size, last)), whole=True))
+            else:
+                self._zero(name, size)
+        lexer.expect(";")
+
+    def _zero(self, name: Token, size: int) -> None:
+        """Take the initial value 0, which all bits have anyway."""
+        token = self._lexer.token
+        if token.kind == "string" and token.text.strip('"') == "0" * size:
+            self._lexer.next()
+        elif self._scope.constant(self._lexer, "a value") != 0:
+            raise self._lexer.fault(token.at, "circuit.unsupported", f"{name} begins with another value than 0")
+
+    def _output(self, _: Token) -> None:
+        token = self._lexer.next()
+        if token.text != "bit":
+            raise self._lexer.fault(token.at, "circuit.unsupported", f"expected bits as output, found {token}")
+        self._bit(token)
+
+    def _input(self, _: Token) -> None:
+        lexer = self._lexer
+        kind = lexer.next()
+        if kind.text not in _INPUT_TYPES:
+            raise lexer.fault(kind.at, "circuit.unsupported", f"expected a number as input, found {kind}")
+        self._size()
+        name = self._scope.new_name(lexer)
+        parameters = self._scope.parameters
+        if self._depth or self._loops or len(parameters) >= _MAX_PARAMETERS:
+            raise lexer.fault(name.at, "circuit.too_large", f"expected at most {_MAX_PARAMETERS} inputs, not in blocks")
+        parameters[name.text] = len(parameters)
+        lexer.expect(";")
+
+    def _const(self, _: Token) -> None:
+        lexer = self._lexer
+        kind = lexer.expect_kind("name", "a type")
+        self._size()
+        name = self._scope.new_name(lexer)
+        lexer.expect("=")
+        value = self._scope.constant(lexer, "a value")
+        if kind.text in ("int", "uint") and isinstance(value, float):
+            value = int(value)
+        self._scope.set_constant(name.text, value)
+        lexer.expect(";")
+
+    def _let(self, _: Token) -> None:
+        lexer = self._lexer
+        name = self._scope.new_name(lexer)
+        lexer.expect("=")
+        operand = self._scope.qubits(lexer)
+        bits = list(operand.bits)
+        while lexer.accept("++"):
+            bits += self._scope.qubits(lexer).bits
+            if len(bits) > self._limits.max_qubits:
+                raise lexer.fault(name.at, "circuit.too_large", f"{name} names too many qubits")
+        if len(set(bits)) != len(bits):
+            raise lexer.fault(name.at, "circuit.duplicate_qubit", f"{name} names a qubit twice")
+        lexer.expect(";")
+        self._spend(len(bits) // 16, name.at)
+        self._scope.set_alias(name.text, tuple(bits))
+
+    def _gate(self, _: Token) -> None:
+        name = self._gates.define(self._lexer)
+        self._fast.pop(name, None)
+
+    # operations
+
+    def _call(self) -> None:
+        lexer = self._lexer
+        modifiers = self._gates.modifiers(lexer)
+        token = lexer.expect_kind("name", "a gate")
+        target = self._gates.target(lexer, token)
+        at = lexer.token.at
+        arguments = self._gates.arguments(lexer)
+        operands = [] if lexer.token.text == ";" else self._operands()
+        self._gates.check_arity(lexer, token, target, len(arguments), len(operands), modifiers)
+        lexer.expect(";")
+        columns = self._broadcast(token, operands)
+        call = Call(target, tuple(range(len(operands))), arguments, modifiers)
+        self._spend(call.cost * len(columns) - 1, token.at)
+        try:
+            for own in columns:
+                if all(is_constant(node) for node in arguments):
+                    self._items.extend(without_phases(expand(call, (), own)))
+                else:
+                    self._items.append(self._defer(call, own, token, at))
+        except BadValueError as error:
+            raise lexer.fault(at, "circuit.nonfinite_parameter", f"in gate {token}: {error}") from error
+        except NoPowerError as error:
+            raise lexer.fault(token.at, "circuit.unsupported", f"{error} is not run here", construct="pow") from error
+
+    def _defer(self, call: Call, own: tuple[int, ...], token: Token, at: int) -> Deferred:
+        """Put a call off until the parameters of the program have values."""
+        shape = without_phases(expand(call, [0.25] * len(self._scope.parameters), own, read_anything))
+        lexer = self._lexer
+
+        def fill(values: Sequence[float], into: list[Op]) -> None:
+            try:
+                ops = without_phases(expand(call, values, own))
+            except (BadValueError, NoPowerError) as error:
+                message = f"in gate {token}: {error}"
+                raise lexer.fault(at, "circuit.nonfinite_parameter", message) from error
+            if len(ops) != len(shape):
+                raise lexer.fault(at, "circuit.unsupported", f"gate {token} has another length for these parameters")
+            into += ops
+
+        return Deferred(len(shape), fill)
+
+    def _operands(self) -> list[Operand]:
+        operands = [self._scope.qubits(self._lexer)]
+        while self._lexer.accept(","):
+            if len(operands) >= self._limits.max_qubits:
+                raise self._lexer.fault(self._lexer.token.at, "circuit.bad_arity", "expected fewer operands")
+            operands.append(self._scope.qubits(self._lexer))
+        return operands
+
+    def _broadcast(self, token: Token, operands: list[Operand]) -> list[tuple[int, ...]]:
+        sizes = {len(operand.bits) for operand in operands if operand.whole}
+        sizes.discard(1)
+        if len(sizes) > 1:
+            raise self._lexer.fault(
+                token.at, "circuit.bad_arity", f"expected registers of one size, found sizes {sorted(sizes)[:8]}"
+            )
+        repeat = sizes.pop() if sizes else 1
+        rows = [operand.bits * repeat if len(operand.bits) == 1 else operand.bits for operand in operands]
+        columns: list[tuple[int, ...]] = list(zip(*rows, strict=True)) if rows else [()]
+        for own in columns:
+            if len(set(own)) != len(own):
+                raise self._lexer.fault(token.at, "circuit.duplicate_qubit", f"expected different qubits for {token}")
+        return columns
+
+    def _assignment(self) -> bool:
+        """Read `bits = measure qubits;` where that is what comes."""
+        register = self._names.find(self._lexer.token.text)
+        if register is None or register.quantum:
+            return False
+        target = self._scope.clbits(self._lexer)
+        self._lexer.expect("=")
+        self._measured_into(target)
+        self._lexer.expect(";")
+        return True
+
+    def _measured_into(self, target: Operand) -> None:
+        token = self._lexer.token
+        if token.text != "measure":
+            raise self._lexer.fault(
+                token.at, "circuit.unsupported", f"expected 'measure', found {token}: bits are only measured into here"
+            )
+        self._lexer.next()
+        self._record(self._scope.qubits(self._lexer), target, token)
+
+    def _measure(self, token: Token) -> None:
+        source = self._scope.qubits(self._lexer)
+        if self._lexer.token.text == ";":
+            raise self._lexer.fault(
+                token.at, "circuit.unsupported", "a measurement without a bit", fix="Write `c = measure q;`."
+            )
+        self._lexer.expect("->")
+        self._record(source, self._scope.clbits(self._lexer), token)
+        self._lexer.expect(";")
+
+    def _record(self, source: Operand, target: Operand, token: Token) -> None:
+        if len(source.bits) != len(target.bits):
+            raise self._lexer.fault(
+                token.at, "circuit.bad_measurement", f"expected as many qubits as bits, found {source} and {target}"
+            )
+        self._spend(len(source.bits) - 1, token.at)
+        self._items.extend((_MEASURE, (q,), (), c) for q, c in zip(source.bits, target.bits, strict=True))
+        self._measures = True
+
+    def _reset(self, token: Token) -> None:
+        operand = self._scope.qubits(self._lexer)
+        self._lexer.expect(";")
+        self._spend(len(operand.bits) - 1, token.at)
+        self._items.extend((_RESET, (bit,), (), 0) for bit in operand.bits)
+
+    def _barrier(self, token: Token) -> None:
+        bits: dict[int, None] = {}
+        if self._lexer.token.text == ";":
+            bits.update(dict.fromkeys(range(max(self._names.num_qubits, self._scope.num_physical))))
+        else:
+            for operand in self._operands():
+                bits.update(dict.fromkeys(operand.bits))
+        self._lexer.expect(";")
+        self._spend(len(bits) // 16, token.at)
+        self._items.append((_BARRIER, tuple(bits), (), 0))
+
+    def _delay(self, _: Token) -> None:
+        lexer = self._lexer
+        lexer.expect("[")
+        while not lexer.accept("]"):
+            if lexer.next().kind == END:
+                raise lexer.unexpected("']'")
+        if lexer.token.text != ";":
+            self._operands()
+        lexer.expect(";")
+
+    def _nop(self, _: Token) -> None:
+        if self._lexer.token.text != ";":
+            self._operands()
+        self._lexer.expect(";")
+
+    def _box(self, _: Token) -> None:
+        if self._lexer.accept("["):
+            raise self._lexer.fault(self._lexer.token.at, "circuit.unsupported", "a box with a duration")
+        self._block()
+
+    # conditions
+
+    def _if(self, token: Token) -> None:
+        lexer = self._lexer
+        lexer.expect("(")
+        node = self._scope.expression(lexer, bits=True)
+        lexer.expect(")")
+        then = self._taken(self._body)
+        other: list[Item] = []
+        if lexer.token.text == "else":
+            lexer.next()
+            other = self._taken(self._body)
+        try:
+            blocks = [(paths(node), then), (paths(node, want=False), other)]
+        except NotSimpleError as error:
+            raise lexer.fault(token.at, "circuit.unsupported", f"{error} is not run here", construct="if") from error
+        blocks = [(ways, items) for ways, items in blocks if ways and items]
+        bits = reads(node)
+        # a copy that changes what the condition reads has to be the last one that asks
+        blocks.sort(key=lambda block: _writes(block[1], bits))
+        for number, (ways, items) in enumerate(blocks):
+            if _writes(items, bits) and (len(ways) > 1 or number + 1 < len(blocks)):
+                raise lexer.fault(
+                    token.at,
+                    "circuit.unsupported",
+                    "a block changes a bit that its condition reads, and the condition is asked again",
+                    fix="Measure into another register.",
+                    construct="if",
+                )
+            for way in ways:
+                self._guard(way, items, token)
+
+    def _taken(self, read: Callable[[], None]) -> list[Item]:
+        """Read something and take what came of it off the program."""
+        start = len(self._items)
+        self._depth += 1
+        if self._depth > self._limits.max_gate_nesting:
+            raise self._lexer.fault(self._lexer.token.at, "circuit.too_large", "expected blocks nested less deeply")
+        read()
+        self._depth -= 1
+        items = self._items[start:]
+        del self._items[start:]
+        return items
+
+    def _guard(self, way: Path, items: list[Item], token: Token) -> None:
+        size = sum(item.size if isinstance(item, Deferred) else 1 for item in items)
+        self._spend(size + sum(1 + len(guard.bits) // 16 for guard in way), token.at)
+        for number, guard in enumerate(way):
+            length = size + len(way) - 1 - number
+            self._items.append((_IF, (), (), len(self._conditions)))
+            self._conditions.append(Condition(guard.kind, guard.bits, guard.value, length))
+        self._items.extend(items)
+
+    def _plain_params(self, at: int) -> tuple[float, ...]:
+        lexer = Lexer3(self._text, at, max_number_chars=self._limits.max_number_chars)
+        nodes: Sequence[object] = self._gates.expressions(lexer)
+        values = tuple(float(node) for node in nodes if isinstance(node, (int, float)))
+        return values if lexer.token.text == ")" and len(values) == len(nodes) else ()
+
+    def _spend(self, operations: int, at: int) -> None:
+        """Refuse before anything grows beyond the limit."""
+        if self._spent + operations > self._limits.max_operations:
+            raise fault(
+                self._text,
+                at,
+                "circuit.too_many_ops",
+                f"the program expands to more than {self._limits.max_operations} operations here",
+                limit=self._limits.max_operations,
+            )
+        self._spent += max(operations, 0)
+
+
+def _writes(items: Sequence[Item], bits: frozenset[int]) -> bool:
+    return any(not isinstance(item, Deferred) and item[0] == _MEASURE and item[3] in bits for item in items)
