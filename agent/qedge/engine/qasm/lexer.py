@@ -7,23 +7,28 @@ from typing import ClassVar, Final, NamedTuple
 
 from qedge.base.errors import Detail, QedgeError
 
-# Every alternative starts with characters no other one starts with, and repeats are possessive: linear time.
-_SKIP: Final = re.compile(r"(?:[ \t\r\n]++|//[^\n]*+)*+")
-_TOKEN: Final = re.compile(
-    r"(?P<name>[A-Za-z_][A-Za-z0-9_]*+)"
-    r"|(?P<number>(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?)"
-    r'|(?P<string>"[^"\n]*+")'
-    r"|(?P<symbol>->|==|[()\[\]{},;+\-*/^])"
+# One match is what separates tokens, and the token. Every alternative starts with characters no other one starts with,
+# and repeats are possessive: linear time.
+_TOKEN_2: Final = re.compile(
+    r"(?:[ \t\r\n]++|//[^\n]*+)*+(?:"
+    r"([A-Za-z_][A-Za-z0-9_]*+)"
+    r"|((?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?)"
+    r'|("[^"\n]*+")'
+    r"|(->|==|[()\[\]{},;+\-*/^])"
+    r")?+"
 )
-_SKIP_3: Final = re.compile(r"(?:[ \t\r\n]++|//[^\n]*+|/\*(?:[^*]++|\*(?!/))*+\*/)*+")
 _TOKEN_3: Final = re.compile(
-    r"(?P<name>[A-Za-z_\u0080-\uffff][A-Za-z0-9_\u0080-\uffff]*+)"
-    r"|(?P<number>0[xX][0-9a-fA-F_]++|0[bB][01_]++|0[oO][0-7_]++"
+    r"(?:[ \t\r\n]++|//[^\n]*+|/\*(?:[^*]++|\*(?!/))*+\*/)*+(?:"
+    r"([A-Za-z_\u0080-\uffff][A-Za-z0-9_\u0080-\uffff]*+)"
+    r"|(0[xX][0-9a-fA-F_]++|0[bB][01_]++|0[oO][0-7_]++"
     r"|(?:[0-9][0-9_]*+(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?)"
-    r'|(?P<string>"[^"\n]*+")'
-    r"|(?P<physical>\$[0-9]++)"
-    r"|(?P<symbol>->|\*\*|\+\+|\|\||&&|==|!=|<=|>=|<<|>>|[()\[\]{},;:+\-*/^%&|~!<>=@#])"
+    r'|("[^"\n]*+")'
+    r"|(->|\*\*|\+\+|\|\||&&|==|!=|<=|>=|<<|>>|[()\[\]{},;:+\-*/^%&|~!<>=@#])"
+    r"|(\$[0-9]++)"
+    r")?+"
 )
+_KINDS: Final = ("", "name", "number", "string", "symbol", "physical")
+_NUMBER: Final = 2
 _EXCERPT_CHARS: Final = 40
 
 END: Final = "end of the program"
@@ -53,8 +58,7 @@ def fault(text: str, at: int, code: str, message: str, *, fix: str = "", **detai
 class Lexer:
     """A cursor over a program text with one token of look-ahead."""
 
-    skip: ClassVar[re.Pattern[str]] = _SKIP
-    tokens: ClassVar[re.Pattern[str]] = _TOKEN
+    pattern: ClassVar[re.Pattern[str]] = _TOKEN_2
 
     def __init__(self, text: str, at: int = 0, *, max_number_chars: int = 400) -> None:
         self.text = text
@@ -62,20 +66,24 @@ class Lexer:
         self.token = self._scan(at)
 
     def _scan(self, at: int) -> Token:
+        match = self.pattern.match(self.text, at)
+        index = match.lastindex if match is not None else None
+        if match is None or index is None:
+            return self._no_token(match.end() if match is not None else at)
+        start, end = match.span(index)
+        if index == _NUMBER and end - start > self._max_number_chars:
+            limit = self._max_number_chars
+            raise self.fault(
+                start, "circuit.bad_number", f"expected a number of at most {limit} characters", limit=limit
+            )
+        return Token(_KINDS[index], match.group(index), start, end)
+
+    def _no_token(self, at: int) -> Token:
         text = self.text
-        skipped = self.skip.match(text, at)
-        at = skipped.end() if skipped else at
         if at >= len(text):
             return Token(END, "", at, at)
-        match = self.tokens.match(text, at)
-        if match is None:
-            shown = text[at] if text[at].isprintable() else f"character {ord(text[at]):#x}"
-            raise fault(text, at, "circuit.syntax", f"expected a statement of OpenQASM, found {shown!r}")
-        kind = match.lastgroup or ""
-        if kind == "number" and match.end() - at > self._max_number_chars:
-            limit = self._max_number_chars
-            raise fault(text, at, "circuit.bad_number", f"expected a number of at most {limit} characters", limit=limit)
-        return Token(kind, match.group(), at, match.end())
+        shown = text[at] if text[at].isprintable() else f"character {ord(text[at]):#x}"
+        raise self.fault(at, "circuit.syntax", f"expected a statement of OpenQASM, found {shown!r}")
 
     def next(self) -> Token:
         """Return the current token and move behind it."""
@@ -121,8 +129,7 @@ class Lexer:
 class Lexer3(Lexer):
     """Tokens of OpenQASM 3; `physical` is a kind more."""
 
-    skip: ClassVar[re.Pattern[str]] = _SKIP_3
-    tokens: ClassVar[re.Pattern[str]] = _TOKEN_3
+    pattern: ClassVar[re.Pattern[str]] = _TOKEN_3
 
     def move(self, at: int) -> None:
         """Go to an offset, for example back to the start of a loop's body."""

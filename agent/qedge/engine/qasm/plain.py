@@ -13,17 +13,19 @@ from qedge_driver_api import Gate
 from qedge_driver_api.circuit import Op
 
 _BIT: Final = r"([A-Za-z_][A-Za-z0-9_]*+\[[0-9]{1,9}\])"
-# name (parameters)? bit ( , bit | -> bit )? ;   without nested parentheses, comments or line breaks inside
+# name (number or parameters)? bit ( , bit | -> bit )? ;   without nested parentheses, comments or line breaks inside
 _GATE: Final = (
-    r"([A-Za-z_][A-Za-z0-9_]*+)(?:\(([^();\n]{1,256})\))?[ \t]++"
+    r"([A-Za-z_][A-Za-z0-9_]*+)"
+    r"(?:\((?:(-?[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][+-]?[0-9]{1,4})?)|([^();\n]{1,256}))\))?[ \t]++"
     + _BIT
     + rf"(?:[ \t]*+,[ \t]*+{_BIT}|[ \t]*+->[ \t]*+{_BIT})?+[ \t]*+;"
 )
 PLAIN_2: Final = re.compile(r"[ \t\r\n]*+" + _GATE)
 """Plain statements of OpenQASM 2."""
-PLAIN_3: Final = re.compile(rf"[ \t\r\n]*+(?:{_BIT}[ \t]*+=[ \t]*+measure[ \t]++{_BIT}[ \t]*+;|{_GATE})")
+PLAIN_3: Final = re.compile(rf"[ \t\r\n]*+(?:{_GATE}|{_BIT}[ \t]*+=[ \t]*+measure[ \t]++{_BIT}[ \t]*+;)")
 """Plain statements of OpenQASM 3, which also assigns measurements."""
-_NUMBER: Final = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][+-]?[0-9]{1,4})?")
+_PI_FRACTION: Final = re.compile(r"(-)?(?:([0-9]{1,9})\*)?pi(?:/([1-9][0-9]{0,8}))?")
+_NO_PARAMS: Final[tuple[float, ...]] = ()
 _MEASURE: Final = int(Gate.MEASURE)
 
 ReadParams = Callable[[int], tuple[float, ...]]
@@ -48,7 +50,6 @@ class PlainRun:
     ) -> None:
         self._text = text
         self._match = pattern.match
-        self._shift = pattern.groups - 5
         self._names = names
         self._native = native
         self._append = append
@@ -59,20 +60,18 @@ class PlainRun:
     def run(self, at: int, room: int) -> tuple[int, int]:
         """Take at most `room` statements from `at` on; return where the first other one begins, and how many."""
         text, native, qubits, append = self._text, self._native, self._names.qubit_by_text, self._append
-        clbits, values, match_plain, shift = self._names.clbit_by_text, self._values, self._match, self._shift
+        clbits, values, match_plain = self._names.clbit_by_text, self._values, self._match
         taken = 0
         while taken < room:
             match = match_plain(text, at)
             if match is None:
                 break
-            groups = match.groups()
-            if shift and groups[0] is not None:
-                target, first, name, given, second = groups[0], groups[1], "measure", None, None
-            else:
-                name, given, first, second, target = groups[shift:]
+            name, number, given, first, second, target, *assigned = match.groups()
+            if name is None:
+                name, target, first = "measure", *assigned
             gate = native.get(name)
             if gate is None or target is not None:
-                if name != "measure" or target is None or second is not None or given is not None:
+                if name != "measure" or target is None or second or given or number:
                     break
                 bit, qubit = clbits[target], qubits[first]
                 if bit < 0 or qubit < 0:
@@ -80,32 +79,38 @@ class PlainRun:
                 append((_MEASURE, (qubit,), (), bit))
                 self.measured = True
             else:
-                own = self._operands(qubits[first], None if second is None else qubits[second])
-                params = () if given is None else values.get(given) or self._params(given, match.start(shift + 2))
                 code, num_qubits, num_params, controls, fixed, trailing = gate
+                qubit = qubits[first]
+                other = -1 if second is None else qubits[second]
+                own = (qubit,) if second is None else (qubit, other)
+                if number is not None:
+                    value = float(number)
+                    params: tuple[float, ...] = (value,)
+                    if value - value != 0.0:  # an infinite literal: the full parser says where
+                        break
+                elif given is None:
+                    params = _NO_PARAMS
+                else:
+                    params = values.get(given) or self._params(given, match.start(3))
+                if qubit < 0 or (second is not None and (other < 0 or other == qubit)):
+                    break
                 if len(own) != num_qubits or len(params) != num_params:
                     break
-                append((code, own, fixed + params + trailing, controls))
+                append((code, own, fixed + params + trailing if fixed or trailing else params, controls))
             at = match.end()
             taken += 1
         return at, taken
 
-    @staticmethod
-    def _operands(first: int, second: int | None) -> tuple[int, ...]:
-        """Return the qubits of a call, or none where one does not exist or they are the same."""
-        if first < 0:
-            return ()
-        if second is None:
-            return (first,)
-        return () if second < 0 or second == first else (first, second)
-
     def _params(self, given: str, at: int) -> tuple[float, ...]:
         """Evaluate constant parameters and remember them by their text; empty where they are not plain after all."""
-        if _NUMBER.fullmatch(given) and math.isfinite(value := float(given)):
-            return (value,)
         if "//" in given or "/*" in given:
             return ()
-        params = self._read_params(at)
+        match = _PI_FRACTION.fullmatch(given)
+        if match is not None:
+            value = float(match[2] or 1) * math.pi / float(match[3] or 1)
+            params: tuple[float, ...] = (-value if match[1] else value,)
+        else:
+            params = self._read_params(at)
         if params:
             self._values[given] = params
         return params

@@ -63,13 +63,15 @@ class Template:
                 f"The program has no parameters {', '.join(name[:40] for name in unknown[:_MAX_SHOWN])}.",
                 fix=f"It has {', '.join(self.parameters[:_MAX_SHOWN]) or 'none'}.",
             )
-        ops: list[Op] = []
         own = [float(values[name]) for name in self.parameters]
-        for item in self.stream:
-            if isinstance(item, Deferred):
-                item.expand(own, ops)
-            else:
-                ops.append(item)
+        ops: list[Op] = [item for item in self.stream if not isinstance(item, Deferred)]
+        if len(ops) < len(self.stream):
+            ops.clear()
+            for item in self.stream:
+                if isinstance(item, Deferred):
+                    item.expand(own, ops)
+                else:
+                    ops.append(item)
         num_clbits, registers = self.num_clbits, self.registers
         if not self.measured:
             ops += [(_MEASURE, (qubit,), (), num_clbits + qubit) for qubit in range(self.num_qubits)]
