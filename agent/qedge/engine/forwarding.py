@@ -132,11 +132,14 @@ class ForwardService:
         utc_ns, now_ns = self._clock.utc_ns(), self._clock.now_ns()
         seed = submission.seed if submission.seed is not None else int.from_bytes(self._random_bytes(4), "big")
         job = new_job(uuid7(utc_ns, self._random_bytes), submission, client, NO_ESTIMATE, seed, now_ns, utc_ns)
-        accepted = await self._store.write(lambda connection: ledger.insert(connection, job))
+        # the first runner is written down with the job itself: one transaction less before the job can start
+        runner = submission.node if submission.node != ANY else self.place()
+        job.attempts = 1 if runner else 0
+        accepted = await self._store.write(lambda connection: ledger.insert(connection, job, runner))
         if accepted == job.id:
             # What was accepted has its seed, so that another runner would give the same counts.
             job.submission = msgspec.structs.replace(submission, seed=seed)
-            self._errands[job.id] = Errand(job, submission.node, waits_since_ns=now_ns)
+            self._errands[job.id] = Errand(job, submission.node, runner, waits_since_ns=now_ns)
             self._changes.publish(self._errands[job.id].view)
             self._work.set()
         return accepted
@@ -304,7 +307,7 @@ class ForwardService:
         while True:
             try:
                 await self._store.write(
-                    lambda connection: ledger.end(connection, errand.job.id, state, utc_ns, result, error),
+                    lambda connection: ledger.end(connection, errand.job, state, utc_ns, result, error),
                     accepted=True,
                 )
                 break

@@ -32,8 +32,11 @@ def request_hash(submission: JobSubmission) -> bytes:
     return hashlib.sha256(_ENCODE(msgspec.structs.replace(submission, node=""))).digest()
 
 
-def insert(connection: sqlite3.Connection, job: Job) -> str:
-    """Accept a job. Returns its id, or that of the job the client's key already stands for; raises `job.conflict`."""
+def insert(connection: sqlite3.Connection, job: Job, runner: str = "") -> str:
+    """Accept a job, which node `runner` is to run if any.
+
+    Returns its id, or that of the job the client's key already stands for; raises `job.conflict`.
+    """
     key, digest = job.submission.client_key, request_hash(job.submission)
     if key:
         known = find_by_key(connection, job.client, job.submission)
@@ -41,7 +44,7 @@ def insert(connection: sqlite3.Connection, job: Job) -> str:
             return known
     connection.execute(
         "INSERT INTO jobs (id, state, client, client_key, request_hash, priority, submitted_utc_ns, expires_utc_ns,"
-        " submission, estimate, wanted_node) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " submission, estimate, wanted_node, runner, attempts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             job.id,
             JobState.QUEUED.value,
@@ -55,6 +58,8 @@ def insert(connection: sqlite3.Connection, job: Job) -> str:
             _ENCODE(msgspec.structs.replace(job.submission, seed=job.seed)),
             _ENCODE(job.estimate),
             job.submission.node,
+            runner,
+            job.attempts,
         ),
     )
     return job.id
@@ -106,7 +111,7 @@ def requeue(connection: sqlite3.Connection, job: Job) -> None:
 
 def end(
     connection: sqlite3.Connection,
-    job_id: str,
+    job: Job,
     state: JobState,
     ended_utc_ns: int,
     result: JobResult | None,
@@ -114,13 +119,17 @@ def end(
 ) -> None:
     """Note the end of a job, once: a job that has ended keeps its first end."""
     connection.execute(
-        "UPDATE jobs SET state = ?, ended_utc_ns = ?, result = ?, error = ? WHERE id = ? AND ended_utc_ns = 0",
+        "UPDATE jobs SET state = ?, ended_utc_ns = ?, started_utc_ns = ?, attempts = ?, qpu = ?, result = ?, error = ?"
+        " WHERE id = ? AND ended_utc_ns = 0",
         (
             state.value,
             ended_utc_ns,
+            job.started_utc_ns,
+            job.attempts,
+            job.qpu,
             _ENCODE(result) if result is not None else None,
             _ENCODE(problem_of(error)) if error is not None else None,
-            job_id,
+            job.id,
         ),
     )
 

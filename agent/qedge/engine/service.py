@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -34,6 +34,8 @@ _LOG: Final = get_logger("engine")
 _TICK_S: Final = 0.25
 _PRUNE_S: Final = 300.0
 _WRITE_RETRY_S: Final = 0.5
+_WORTH_NOTING_S: Final = 0.02
+"""That a run began is written down only of runs that take longer: the end of others says it."""
 
 
 class EngineService:
@@ -262,7 +264,7 @@ class EngineService:
         job.started_utc_ns = self._clock.utc_ns()
         job.state = JOB_STATES.next(job.state, JobEvent.STARTED)
         self.changes.publish(view_of(job))
-        noted = asyncio.ensure_future(self._note_start(job))
+        noted = _Later(_WORTH_NOTING_S, lambda: self._note_start(job))
         try:
             answer = await qpu.call("run", self._run_args(job), deadline_s=self._time_left_s(job))
         except QedgeError as failure:
@@ -273,7 +275,7 @@ class EngineService:
             event, error = JobEvent.CANCELLED, cancelled()
         finally:
             job.ending = True
-            await asyncio.gather(noted, return_exceptions=True)
+            await noted.settle()
             self._roster.give_back(qpu)
             self._runs.pop(job.id, None)
             self._work.set()
@@ -365,7 +367,7 @@ class EngineService:
         await self._store.write(
             lambda connection: ledger.end(
                 connection,
-                job.id,
+                job,
                 state,
                 utc_ns,
                 ledger.unpack_result(job, answer, stages) if event is JobEvent.SUCCEEDED else None,
@@ -385,3 +387,21 @@ class EngineService:
     def _gauge(self) -> None:
         self._metrics.set("qedge_jobs_queued", len(self._queue))
         self._metrics.set("qedge_jobs_running", len(self._runs))
+
+
+class _Later:
+    """Something to be done unless it is over before `delay_s` seconds have passed."""
+
+    def __init__(self, delay_s: float, begin: Callable[[], Coroutine[None, None, None]]) -> None:
+        self._begin = begin
+        self._task: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._start)
+
+    def _start(self) -> None:
+        self._task = asyncio.ensure_future(self._begin())
+
+    async def settle(self) -> None:
+        """Do not begin any more; wait where it has begun."""
+        self._timer.cancel()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)

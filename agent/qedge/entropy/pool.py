@@ -37,6 +37,11 @@ class RandomPool:
         """Whether more blocks would push out others."""
         return len(self._blocks) == self._blocks.maxlen
 
+    @property
+    def is_low(self) -> bool:
+        """Whether so much was drawn that a refill is worth its cost."""
+        return 4 * len(self._blocks) < 3 * (self._blocks.maxlen or 0)
+
     def add(self, block: bytes) -> None:
         """Take one conditioned block of 64 bytes."""
         if not self.is_full:

@@ -79,7 +79,8 @@ class EntropyService:
             )
         data, quantum = self._pool.draw(number)
         self._metrics.add("qedge_random_bytes_total", ("quantum" if quantum else "system",), number)
-        self._wanted.set()
+        if self._pool.is_low:
+            self._wanted.set()
         simulated = quantum and self._source is not None and self._source.simulated
         return PoolOutput(data, quantum, simulated, name if quantum else "system")
 
@@ -132,9 +133,12 @@ class EntropyService:
             _LOG.info("entropy.source_healthy", source=source.name)
 
     async def _refill(self, source: RawSource) -> None:
+        filling = True
         while True:
-            if self._pool.is_full:
-                await self._pause()
+            # small draws are left to add up: a refill costs the event loop more than they do
+            filling = filling and not self._pool.is_full
+            if not filling:
+                filling = await self._pause()
             samples = await self._read(source)
             try:
                 self._judge(samples)
@@ -151,14 +155,15 @@ class EntropyService:
             for block in blocks:
                 self._pool.add(block)
 
-    async def _pause(self) -> None:
-        """Wait until somebody drew, or until an idle source is due for a test."""
+    async def _pause(self) -> bool:
+        """Wait until the pool has to be filled (True), or until an idle source is due for a test (False)."""
         self._wanted.clear()
         try:
             async with asyncio.timeout(self._config.check_interval_s):
                 await self._wanted.wait()
+                return True
         except TimeoutError:
-            return
+            return False
 
     async def _read(self, source: RawSource) -> RawSamples:
         samples = await source.read(self._config.refill_bytes, self._config.read_deadline_s)
