@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import sys
 import time
 from pathlib import Path
@@ -29,11 +30,15 @@ _QUIET_S: Final = 0.4
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("file", metavar="FILE", help="OpenQASM 2 program; - reads standard input")
+    parser.add_argument("file", metavar="FILE", help="OpenQASM 2 or 3 program; - reads standard input")
     parser.add_argument("--shots", type=int, default=1000, metavar="N", help="how often it runs (default: 1000)")
     parser.add_argument("--seed", type=int, default=None, metavar="N", help="make a simulator repeat itself")
     parser.add_argument("--qpu", default="", metavar="NAME", help="run it on this driver (default: any)")
     parser.add_argument("--node", default="", metavar="NAME", help="run it on this node, or on `any` that can")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=NUMBER", help="value of an input of the program; repeatable"
+    )
+    parser.add_argument("--measure-all", action="store_true", help="measure all qubits of a program that measures none")
     parser.add_argument("--deadline", type=float, default=None, metavar="SECONDS", help="give up after this time")
     parser.add_argument("--dry-run", action="store_true", help="only parse and estimate")
     parser.add_argument("--no-wait", action="store_true", help="print the job's id and return at once")
@@ -85,11 +90,29 @@ def make_submission(args: argparse.Namespace, program: str) -> JobSubmission:
     from qedge.wire.jobs import JobSubmission
 
     fields = {"program": program, "shots": args.shots, "seed": args.seed, "qpu": args.qpu, "deadline_s": args.deadline}
-    fields["node"] = args.node
+    fields |= {"node": args.node, "measure_all": args.measure_all, "parameters": parse_parameters(args.set)}
     try:
         return msgspec.convert(fields, JobSubmission)
     except msgspec.ValidationError as error:
         raise QedgeError("client.usage", f"{error}.", fix="See `qedge submit --help`.") from error
+
+
+def parse_parameters(given: list[str]) -> dict[str, float]:
+    """Read `NAME=NUMBER` each; raises `client.usage`."""
+    values: dict[str, float] = {}
+    for text in given:
+        name, equals, number = text.partition("=")
+        try:
+            if not (name and equals) or name in values:
+                raise ValueError(text)
+            values[name] = float(number)
+            if not math.isfinite(values[name]):
+                raise ValueError(text)
+        except ValueError:
+            raise QedgeError(
+                "client.usage", f"--set {text!r} is not NAME=NUMBER, each name once.", fix="Write --set theta=0.5"
+            ) from None
+    return values
 
 
 async def _submit(node: NodeClient, submission: JobSubmission, *, wait: bool, quiet: bool) -> JobView:

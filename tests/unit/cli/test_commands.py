@@ -61,7 +61,18 @@ def test_a_dash_reads_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     assert submit.read_program("-") == "OPENQASM 2.0;"
 
 
-@pytest.mark.parametrize("options", [("--seed", "-1"), ("--deadline", "0"), ("--qpu", "x" * 37), ("--deadline", "nan")])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--seed", "-1"),
+        ("--deadline", "0"),
+        ("--qpu", "x" * 37),
+        ("--deadline", "nan"),
+        ("--set", "a"),
+        ("--set", "a=x"),
+        ("--set", "a=nan"),
+    ],
+)
 def test_impossible_arguments_are_refused_before_anything_is_sent(options: tuple[str, ...]) -> None:
     with pytest.raises(QedgeError) as wrong:
         submit.make_submission(parse(submit, "file.qasm", *options), "")

@@ -250,7 +250,7 @@ async def test_a_peer_sees_stops_and_reports_only_what_is_its_own(site: EngineSi
     assert b.qpu is not None
     b.qpu.held = True
     job = await a.submit(node="b")
-    while b.rows()[0][2] != "running":
+    while not b.rows() or b.rows()[0][2] != "running":
         await asyncio.sleep(0.01)
     tidings = await c.peers.call("b", JobAsk((job.id,)), JobTidings, deadline_s=1)
     assert tidings.news[0].job is None
