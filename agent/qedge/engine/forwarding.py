@@ -313,6 +313,10 @@ class ForwardService:
                 break
             except QedgeError:
                 await asyncio.sleep(_WRITE_RETRY_S)
+            except asyncio.CancelledError:
+                # who brought the news is gone: the next question brings it again, and writing an end twice is once
+                errand.ended = False
+                raise
         self._errands.pop(errand.job.id, None)
         errand.job.state = state
         self._ended[state] += 1

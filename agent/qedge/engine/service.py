@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -21,6 +21,7 @@ from qedge.engine import ledger
 from qedge.engine.changes import Changes
 from qedge.engine.config import EngineConfig
 from qedge.engine.errand import Nowhere
+from qedge.engine.later import Later
 from qedge.engine.ledger_row import job_of, new_job
 from qedge.engine.model import JOB_STATES, Job, JobEvent, cancelled, expired, view_of
 from qedge.engine.ports import ANY, Elsewhere, Memory, QpuPort
@@ -264,7 +265,7 @@ class EngineService:
         job.started_utc_ns = self._clock.utc_ns()
         job.state = JOB_STATES.next(job.state, JobEvent.STARTED)
         self.changes.publish(view_of(job))
-        noted = _Later(_WORTH_NOTING_S, lambda: self._note_start(job))
+        noted = Later(_WORTH_NOTING_S, lambda: self._note_start(job))
         try:
             answer = await qpu.call("run", self._run_args(job), deadline_s=self._time_left_s(job))
         except QedgeError as failure:
@@ -387,21 +388,3 @@ class EngineService:
     def _gauge(self) -> None:
         self._metrics.set("qedge_jobs_queued", len(self._queue))
         self._metrics.set("qedge_jobs_running", len(self._runs))
-
-
-class _Later:
-    """Something to be done unless it is over before `delay_s` seconds have passed."""
-
-    def __init__(self, delay_s: float, begin: Callable[[], Coroutine[None, None, None]]) -> None:
-        self._begin = begin
-        self._task: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._start)
-
-    def _start(self) -> None:
-        self._task = asyncio.ensure_future(self._begin())
-
-    async def settle(self) -> None:
-        """Do not begin any more; wait where it has begun."""
-        self._timer.cancel()
-        if self._task is not None:
-            await asyncio.gather(self._task, return_exceptions=True)

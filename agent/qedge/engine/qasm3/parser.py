@@ -10,23 +10,17 @@ from qedge.engine.qasm.model import ParseLimits
 from qedge.engine.qasm.plain import PLAIN_3, PlainRun
 from qedge.engine.qasm.registers import Names, Operand
 from qedge.engine.qasm.template import Deferred, Template
-from qedge.engine.qasm3.calls import FAST, Call, expand, read_anything, without_phases
+from qedge.engine.qasm3.calls import FAST
 from qedge.engine.qasm3.conditions import NotSimpleError, Path, paths, reads
-from qedge.engine.qasm3.expression import BadValueError, is_constant
 from qedge.engine.qasm3.gates import MODIFIERS, Gates, loop
-from qedge.engine.qasm3.modifiers import NoPowerError
+from qedge.engine.qasm3.operations import MEASURE, Item, Operations
 from qedge.engine.qasm3.scope import Scope
 from qedge.wire.jobs import Register
 from qedge_driver_api import Condition, Gate
-from qedge_driver_api.circuit import Op
 
-_MEASURE: Final = int(Gate.MEASURE)
-_RESET: Final = int(Gate.RESET)
-_BARRIER: Final = int(Gate.BARRIER)
 _IF: Final = int(Gate.IF)
 _MAX_PARAMETERS: Final = 10_000
 _INPUT_TYPES: Final = frozenset({"float", "angle", "int", "uint"})
-Item = Op | Deferred
 
 
 def parse(text: str, limits: ParseLimits) -> Template:
@@ -44,12 +38,14 @@ class _Parser:
         self._lexer = Lexer3(text, max_number_chars=limits.max_number_chars)
         self._items: list[Item] = []
         self._conditions: list[Condition] = []
+        self._operations = Operations(
+            limits, self._lexer, self._names, self._scope, self._gates, self._items, self._spend
+        )
         self._fast = dict(FAST)
         self._plain = PlainRun(text, PLAIN_3, self._names, self._fast, self._items.append, self._plain_params)
         self._spent = 0
         self._depth = 0
         self._loops = 0
-        self._measures = False
         self._statements: Mapping[str, Callable[[Token], None]] = {
             "include": self._include,
             "qubit": self._qubit,
@@ -63,11 +59,11 @@ class _Parser:
             "gate": self._gate,
             "if": self._if,
             "box": self._box,
-            "barrier": self._barrier,
-            "reset": self._reset,
-            "measure": self._measure,
-            "delay": self._delay,
-            "nop": self._nop,
+            "barrier": self._operations.barrier,
+            "reset": self._operations.reset,
+            "measure": self._operations.measure,
+            "delay": self._operations.delay,
+            "nop": self._operations.nop,
         }
 
     def template(self) -> Template:
@@ -84,7 +80,7 @@ class _Parser:
             tuple(self._conditions),
             registers,
             tuple(self._scope.parameters),
-            self._measures or self._plain.measured,
+            self._operations.measures or self._plain.measured,
         )
 
     def _header(self) -> None:
@@ -114,8 +110,8 @@ class _Parser:
             self._for()
         elif token.text in self._statements:
             self._statements[token.text](lexer.next())
-        elif token.text in MODIFIERS or not self._assignment():
-            self._call()
+        elif token.text in MODIFIERS or not self._operations.assignment():
+            self._operations.call()
         if not self._loops and lexer.token.kind == "name":
             at, taken = self._plain.run(lexer.token.at, self._limits.max_operations - self._spent)
             if taken:
@@ -203,7 +199,7 @@ class _Parser:
         if lexer.accept("="):
             if lexer.token.text == "measure":
                 last = self._names.num_clbits
-                self._measured_into(Operand(name.text, tuple(range(last - size, last)), whole=True))
+                self._operations.measured_into(Operand(name.text, tuple(range(last - size, last)), whole=True))
             else:
                 self._zero(name, size)
         lexer.expect(";")
@@ -267,149 +263,10 @@ class _Parser:
         name = self._gates.define(self._lexer)
         self._fast.pop(name, None)
 
-    # operations
-
-    def _call(self) -> None:
-        lexer = self._lexer
-        modifiers = self._gates.modifiers(lexer)
-        token = lexer.expect_kind("name", "a gate")
-        target = self._gates.target(lexer, token)
-        at = lexer.token.at
-        arguments = self._gates.arguments(lexer)
-        operands = [] if lexer.token.text == ";" else self._operands()
-        self._gates.check_arity(lexer, token, target, len(arguments), len(operands), modifiers)
-        lexer.expect(";")
-        columns = self._broadcast(token, operands)
-        call = Call(target, tuple(range(len(operands))), arguments, modifiers)
-        self._spend(call.cost * len(columns) - 1, token.at)
-        try:
-            for own in columns:
-                if all(is_constant(node) for node in arguments):
-                    self._items.extend(without_phases(expand(call, (), own)))
-                else:
-                    self._items.append(self._defer(call, own, token, at))
-        except BadValueError as error:
-            raise lexer.fault(at, "circuit.nonfinite_parameter", f"in gate {token}: {error}") from error
-        except NoPowerError as error:
-            raise lexer.fault(token.at, "circuit.unsupported", f"{error} is not run here", construct="pow") from error
-
-    def _defer(self, call: Call, own: tuple[int, ...], token: Token, at: int) -> Deferred:
-        """Put a call off until the parameters of the program have values."""
-        shape = without_phases(expand(call, [0.25] * len(self._scope.parameters), own, read_anything))
-        lexer = self._lexer
-
-        def fill(values: Sequence[float], into: list[Op]) -> None:
-            try:
-                ops = without_phases(expand(call, values, own))
-            except (BadValueError, NoPowerError) as error:
-                message = f"in gate {token}: {error}"
-                raise lexer.fault(at, "circuit.nonfinite_parameter", message) from error
-            if len(ops) != len(shape):
-                raise lexer.fault(at, "circuit.unsupported", f"gate {token} has another length for these parameters")
-            into += ops
-
-        return Deferred(len(shape), fill)
-
-    def _operands(self) -> list[Operand]:
-        operands = [self._scope.qubits(self._lexer)]
-        while self._lexer.accept(","):
-            if len(operands) >= self._limits.max_qubits:
-                raise self._lexer.fault(self._lexer.token.at, "circuit.bad_arity", "expected fewer operands")
-            operands.append(self._scope.qubits(self._lexer))
-        return operands
-
-    def _broadcast(self, token: Token, operands: list[Operand]) -> list[tuple[int, ...]]:
-        sizes = {len(operand.bits) for operand in operands if operand.whole}
-        sizes.discard(1)
-        if len(sizes) > 1:
-            raise self._lexer.fault(
-                token.at, "circuit.bad_arity", f"expected registers of one size, found sizes {sorted(sizes)[:8]}"
-            )
-        repeat = sizes.pop() if sizes else 1
-        rows = [operand.bits * repeat if len(operand.bits) == 1 else operand.bits for operand in operands]
-        columns: list[tuple[int, ...]] = list(zip(*rows, strict=True)) if rows else [()]
-        for own in columns:
-            if len(set(own)) != len(own):
-                raise self._lexer.fault(token.at, "circuit.duplicate_qubit", f"expected different qubits for {token}")
-        return columns
-
-    def _assignment(self) -> bool:
-        """Read `bits = measure qubits;` where that is what comes."""
-        register = self._names.find(self._lexer.token.text)
-        if register is None or register.quantum:
-            return False
-        target = self._scope.clbits(self._lexer)
-        self._lexer.expect("=")
-        self._measured_into(target)
-        self._lexer.expect(";")
-        return True
-
-    def _measured_into(self, target: Operand) -> None:
-        token = self._lexer.token
-        if token.text != "measure":
-            raise self._lexer.fault(
-                token.at, "circuit.unsupported", f"expected 'measure', found {token}: bits are only measured into here"
-            )
-        self._lexer.next()
-        self._record(self._scope.qubits(self._lexer), target, token)
-
-    def _measure(self, token: Token) -> None:
-        source = self._scope.qubits(self._lexer)
-        if self._lexer.token.text == ";":
-            raise self._lexer.fault(
-                token.at, "circuit.unsupported", "a measurement without a bit", fix="Write `c = measure q;`."
-            )
-        self._lexer.expect("->")
-        self._record(source, self._scope.clbits(self._lexer), token)
-        self._lexer.expect(";")
-
-    def _record(self, source: Operand, target: Operand, token: Token) -> None:
-        if len(source.bits) != len(target.bits):
-            raise self._lexer.fault(
-                token.at, "circuit.bad_measurement", f"expected as many qubits as bits, found {source} and {target}"
-            )
-        self._spend(len(source.bits) - 1, token.at)
-        self._items.extend((_MEASURE, (q,), (), c) for q, c in zip(source.bits, target.bits, strict=True))
-        self._measures = True
-
-    def _reset(self, token: Token) -> None:
-        operand = self._scope.qubits(self._lexer)
-        self._lexer.expect(";")
-        self._spend(len(operand.bits) - 1, token.at)
-        self._items.extend((_RESET, (bit,), (), 0) for bit in operand.bits)
-
-    def _barrier(self, token: Token) -> None:
-        bits: dict[int, None] = {}
-        if self._lexer.token.text == ";":
-            bits.update(dict.fromkeys(range(max(self._names.num_qubits, self._scope.num_physical))))
-        else:
-            for operand in self._operands():
-                bits.update(dict.fromkeys(operand.bits))
-        self._lexer.expect(";")
-        self._spend(len(bits) // 16, token.at)
-        self._items.append((_BARRIER, tuple(bits), (), 0))
-
-    def _delay(self, _: Token) -> None:
-        lexer = self._lexer
-        lexer.expect("[")
-        while not lexer.accept("]"):
-            if lexer.next().kind == END:
-                raise lexer.unexpected("']'")
-        if lexer.token.text != ";":
-            self._operands()
-        lexer.expect(";")
-
-    def _nop(self, _: Token) -> None:
-        if self._lexer.token.text != ";":
-            self._operands()
-        self._lexer.expect(";")
-
     def _box(self, _: Token) -> None:
         if self._lexer.accept("["):
             raise self._lexer.fault(self._lexer.token.at, "circuit.unsupported", "a box with a duration")
         self._block()
-
-    # conditions
 
     def _if(self, token: Token) -> None:
         lexer = self._lexer
@@ -482,4 +339,4 @@ class _Parser:
 
 
 def _writes(items: Sequence[Item], bits: frozenset[int]) -> bool:
-    return any(not isinstance(item, Deferred) and item[0] == _MEASURE and item[3] in bits for item in items)
+    return any(not isinstance(item, Deferred) and item[0] == MEASURE and item[3] in bits for item in items)
