@@ -12,37 +12,38 @@ import numpy as np
 
 from qedge_driver_api import FlatCircuit, Gate, ProgramError, PropertyValue, QpuEstimate, QpuResult, QpuTask
 from qedge_driver_api.circuit import Op
-from qedge_drivers.sim_qpu import stabilizer
+from qedge_drivers.sim_qpu import stabilizer, wide
 from qedge_drivers.sim_qpu.backends import Backend, open_backend
 from qedge_drivers.sim_qpu.branching import Brancher, Leaf
+from qedge_drivers.sim_qpu.costs import MATRIX_PASSES, SHOT_S, CostModel, largest_bond, memory_bytes
 from qedge_drivers.sim_qpu.counts import count, flip_bits
 from qedge_drivers.sim_qpu.memory import available_bytes
+from qedge_drivers.sim_qpu.methods import (
+    BRANCHING,
+    CONSTANT,
+    DENSITY_MATRIX,
+    MPS,
+    STABILIZER,
+    STATE_VECTOR,
+    TRAJECTORIES,
+    Choice,
+    Wish,
+    choose,
+    read_wish,
+)
 from qedge_drivers.sim_qpu.noise import Site, density_plan, draw_event, event_probability, noise_sites
-from qedge_drivers.sim_qpu.program import BARRIER, MEASURE, RESET, Plan, is_clifford, plan
+from qedge_drivers.sim_qpu.program import BARRIER, MEASURE, RESET, Plan, plan
 from qedge_drivers.sim_qpu.settings import Device
 from qedge_drivers.sim_qpu.states import DensityStates, PureStates
 
 _KNOWN_CODES: Final = frozenset(int(gate) for gate in Gate)
-MAX_STATE_QUBITS: Final = 30
-"""Widest state vector, whatever the memory."""
-MAX_DENSITY_QUBITS: Final = 8
-"""Widest exact density matrix; above, noise is drawn shot by shot."""
 MAX_SHOTS: Final = 1_000_000
-_STABILIZER_FROM: Final = 17
-"""Clifford circuits on fewer qubits run as state vectors, which are as fast there."""
-_NOISY_STABILIZER_FROM: Final = 21
 _SAFE_SHARE: Final = 0.8
-
-# bytes and seconds per operation, amplitude and shot: measured on one core of a 2026 server (qsim, complex64)
-_BYTES_PER_OP: Final = 1200
-_BYTES_PER_SHOT: Final = 56
-_BASE_BYTES: Final = 16 << 20
 _ALWAYS_FREE_BYTES: Final = 48 << 20
 """Below this nobody asks how much is free: it takes longer than a small circuit."""
-_SECONDS_PER_OP: Final = 1.6e-6
-_SECONDS_PER_OP_AMPLITUDE: Final = 0.08e-9
-_SECONDS_PER_SHOT: Final = 0.15e-6
-_SECONDS_PER_RUN: Final = 0.1e-3
+_ALWAYS_FITS: Final = 22
+_BACKENDS: Final = {STABILIZER: "stim", MPS: "numpy"}
+_NO_WISH: Final = Wish()
 _CACHED_PLANS: Final = 8
 _CACHED_OPERATIONS: Final = 100_000
 
@@ -53,10 +54,16 @@ class Prepared:
 
     plan: Plan
     sites: list[Site]
-    method: str
+    choice: Choice
+    wish: Wish
     branches: int
     """How many groups of shots a run may split into, before the number of shots bounds it."""
     num_ops: int
+
+    @property
+    def method(self) -> str:
+        """Name of the method."""
+        return self.choice.method
 
 
 class _Events:
@@ -84,23 +91,29 @@ class Simulator:
     def __init__(self, device: Device, backend: str) -> None:
         self.device = device
         self.backend: Backend = open_backend(backend)
+        self.costs = CostModel()
         self.has_stim = importlib.util.find_spec("stim") is not None
         self._cache: list[tuple[FlatCircuit, Prepared]] = []
 
-    def prepare(self, circuit: FlatCircuit) -> Prepared:
+    def prepare(self, circuit: FlatCircuit, wish: Wish = _NO_WISH) -> Prepared:
         """Check a circuit against the device and choose a method; raises `ProgramError`."""
         for cached, prepared in self._cache:
-            if cached is circuit:
+            if cached is circuit and prepared.wish == wish:
                 return prepared
         self._check(circuit)
         noisy = self.device.noisy or self.device.readout_error > 0
         reduced = plan(circuit, keep_identities=noisy)
         sites = noise_sites(reduced, self.device) if noisy else []
-        method = self._method(reduced)
+        choice = choose(reduced, self.device, wish, has_stim=self.has_stim, fits=_fits)
         splits = sum(1 for stop in reduced.stops if reduced.ops[stop][0] in (MEASURE, RESET))
-        prepared = Prepared(reduced, sites, method, 1 << min(splits, 40), len(circuit.ops))
+        prepared = Prepared(reduced, sites, choice, wish, 1 << min(splits, 40), len(circuit.ops))
         self._remember(circuit, prepared)
         return prepared
+
+    def calibrate(self) -> dict[str, float]:
+        """Measure how fast the kernel is here, so that estimates fit; returns nanoseconds per amplitude and pass."""
+        rng = np.random.default_rng(0)
+        return self.costs.calibrate(lambda num_qubits, ops: self.backend.sample(num_qubits, ops, 1, rng))
 
     def _remember(self, circuit: FlatCircuit, prepared: Prepared) -> None:
         kept, operations = [(circuit, prepared)], prepared.num_ops
@@ -136,95 +149,85 @@ class Simulator:
                             f"qubits {one} and {other} are not coupled on this device ({device.connectivity})",
                         )
 
-    def _method(self, reduced: Plan) -> str:
-        n = reduced.num_qubits
-        noisy = self.device.noisy
-        if n == 0:
-            return "constant"
-        clifford = self.has_stim and n >= _STABILIZER_FROM and is_clifford(reduced.ops)
-        if clifford and (n >= _NOISY_STABILIZER_FROM or not noisy):
-            return "stabilizer"
-        if n > MAX_STATE_QUBITS:
-            raise ProgramError(
-                "too_many_qubits",
-                f"the result depends on {n} qubits; a state of more than {MAX_STATE_QUBITS} is not held "
-                "(Clifford circuits may be wider)",
-            )
-        if noisy:
-            small = n <= MAX_DENSITY_QUBITS and all(len(op[1]) <= 3 for op in reduced.ops)
-            return "density_matrix" if small else "trajectories"
-        return "branching" if reduced.stops else "state_vector"
-
     def estimate(self, task: QpuTask) -> QpuEstimate:
         """Predict memory, time and method; raises `ProgramError` where the task cannot run."""
-        prepared = self.prepare(task.circuit)
-        shots = task.shots
+        return self._estimate(self.prepare(task.circuit, read_wish(task.options)), task)
+
+    def _estimate(self, prepared: Prepared, task: QpuTask) -> QpuEstimate:
+        shots, reduced = task.shots, prepared.plan
         if not 1 <= shots <= MAX_SHOTS:
             raise ProgramError("too_many_shots", f"expected 1 … {MAX_SHOTS} shots, got {shots}")
-        n, ops = prepared.plan.num_qubits, max(len(prepared.plan.ops), 1)
-        runs, amplitudes, live = self._size(prepared, shots)
-        state_bytes = 0 if prepared.method in ("stabilizer", "constant") else live * 8 * amplitudes
-        memory = (
-            state_bytes
-            + _BYTES_PER_OP * prepared.num_ops
-            + _BYTES_PER_SHOT * shots
-            + shots * (-(-task.circuit.num_clbits // 8))
-            + _BASE_BYTES
+        amplitudes, live = self._size(prepared, shots)
+        memory = memory_bytes(
+            reduced,
+            prepared.num_ops,
+            task.circuit.num_clbits,
+            shots,
+            method=prepared.method,
+            amplitudes=amplitudes,
+            live=live,
+            bond=largest_bond(prepared.choice.chain, prepared.wish.max_bond),
         )
-        if prepared.method == "stabilizer":
-            recorded = len(prepared.plan.final) + len(prepared.plan.stops)
-            memory += 4 * n * n + 3 * min(shots, stabilizer.CHUNK_SHOTS) * (recorded + task.circuit.num_clbits)
-            by_shot = bool(prepared.plan.conditions)
-            seconds = _SECONDS_PER_RUN + ops * 1e-6 + (shots if by_shot else shots / 256) * ops * 2e-7 * max(1, n / 64)
-        else:
-            per_run = _SECONDS_PER_RUN + ops * (_SECONDS_PER_OP + amplitudes * _SECONDS_PER_OP_AMPLITUDE)
-            seconds = runs * per_run + amplitudes * 2e-9
-        seconds += shots * _SECONDS_PER_SHOT
         if memory > _ALWAYS_FREE_BYTES and memory > _SAFE_SHARE * (free := available_bytes()):
             raise ProgramError(
-                "too_many_qubits" if state_bytes > memory // 2 else "too_much_memory",
-                f"the result depends on {n} qubits and takes {memory >> 20} MiB; {max(free, 0) >> 20} MiB are free",
+                "too_many_qubits" if live * amplitudes > memory // 16 else "too_much_memory",
+                f"the result depends on {reduced.num_qubits} qubits and takes {memory >> 20} MiB; "
+                f"{max(free, 0) >> 20} MiB are free",
             )
-        return QpuEstimate(memory, seconds, prepared.method)
+        return QpuEstimate(memory, self._seconds(prepared, shots) + shots * SHOT_S, prepared.method)
 
-    def _size(self, prepared: Prepared, shots: int) -> tuple[float, int, int]:
-        """Return `(runs of the whole circuit, amplitudes of a state, states alive at once)`."""
+    def _size(self, prepared: Prepared, shots: int) -> tuple[int, int]:
+        """Return `(amplitudes of a state, states alive at once)`."""
         n = prepared.plan.num_qubits
-        if prepared.method == "density_matrix":
+        if prepared.method in (CONSTANT, STABILIZER, MPS):
+            return 0, 0
+        if prepared.method == DENSITY_MATRIX:
             measures = sum(1 for stop in prepared.plan.stops if prepared.plan.ops[stop][0] == MEASURE)
-            groups = min(1 << min(measures, 40), shots)
-            return groups * 3.0, 1 << 2 * n, 4 + groups.bit_length()
-        runs = float(min(prepared.branches, shots))
-        if prepared.method == "trajectories":
+            return 1 << 2 * n, 4 + min(1 << min(measures, 40), shots).bit_length()
+        if prepared.method == STATE_VECTOR:
+            # qsim samples from its own state; elsewhere the state, its weights and their sums exist at once
+            return 1 << n, 1 if self.backend.name == "qsim" else 4
+        return 1 << n, 3 + min(len(prepared.plan.stops) + 1, shots.bit_length())
+
+    def _seconds(self, prepared: Prepared, shots: int) -> float:
+        reduced, costs = prepared.plan, self.costs
+        n, chain = reduced.num_qubits, prepared.choice.chain
+        if prepared.method == STABILIZER:
+            return costs.stabilizer_s(reduced, shots)
+        if prepared.method == MPS and chain is not None:
+            return costs.mps_s(reduced, chain, prepared.wish.max_bond, shots)
+        if prepared.method == DENSITY_MATRIX:
+            # noise is woven into as many operations again
+            return costs.branching_s(reduced, shots, 0.0, 2 * n, 2 * MATRIX_PASSES)
+        if prepared.method in (BRANCHING, TRAJECTORIES):
             clean = 1.0
             for site in prepared.sites:
                 clean *= 1 - min(event_probability(site, self.device), 1.0)
-            runs += shots * (1 - clean)
-        if prepared.method == "state_vector":
-            # qsim samples from its own state; elsewhere the state, its weights and their sums exist at once
-            live = 1 if self.backend.name == "qsim" else 4
-        else:
-            live = 3 + min(len(prepared.plan.stops) + 1, shots.bit_length())
-        return runs, 1 << n, live
+            return costs.branching_s(reduced, shots, shots * (1 - clean), n, 1.0)
+        return costs.state_s(n, reduced.ops)
 
     def run(self, task: QpuTask, cancelled: Callable[[], bool]) -> QpuResult:
         """Run a task; raises `ProgramError`, or `CancelledError` where it was asked to end."""
         started = time.perf_counter()
-        self.estimate(task)
-        prepared = self.prepare(task.circuit)
+        prepared = self.prepare(task.circuit, read_wish(task.options))
+        predicted = self._estimate(prepared, task)
         planned = time.perf_counter()
         rng = np.random.default_rng(task.seed)
-        counts = self._counts(prepared, task.shots, rng, cancelled)
+        metadata: dict[str, PropertyValue] = {}
+        counts = self._counts(prepared, task.shots, rng, cancelled, metadata)
+        kernel_s = time.perf_counter() - planned
+        if prepared.method == STATE_VECTOR:
+            self.costs.learn(prepared.plan.num_qubits, predicted.time_s, kernel_s)
         readout = [*prepared.plan.final, *prepared.plan.idle]
         counts = flip_bits(counts, readout, self.device.readout_error, rng)
-        metadata: dict[str, PropertyValue] = {
+        metadata |= {
             "method": prepared.method,
-            "backend": "stim" if prepared.method == "stabilizer" else self.backend.name,
+            "backend": _BACKENDS.get(prepared.method, self.backend.name),
             "qubits": prepared.plan.num_qubits,
             "operations": len(prepared.plan.ops),
             "noisy": self.device.noisy or self.device.readout_error > 0,
             "plan_s": planned - started,
-            "kernel_s": time.perf_counter() - planned,
+            "kernel_s": kernel_s,
         }
         if prepared.sites and self._twirled(prepared.method):
             metadata["approximation"] = "relaxation as its Pauli twirl"
@@ -233,20 +236,27 @@ class Simulator:
     def _twirled(self, method: str) -> bool:
         if not self.device.decays:
             return False
-        return method == "stabilizer" or (method == "trajectories" and self.device.t2_us > self.device.t1_us)
+        return method == STABILIZER or (method == TRAJECTORIES and self.device.t2_us > self.device.t1_us)
 
     def _counts(
-        self, prepared: Prepared, shots: int, rng: np.random.Generator, cancelled: Callable[[], bool]
+        self,
+        prepared: Prepared,
+        shots: int,
+        rng: np.random.Generator,
+        cancelled: Callable[[], bool],
+        metadata: dict[str, PropertyValue],
     ) -> dict[int, int]:
         reduced, sites = prepared.plan, prepared.sites
-        if prepared.method == "constant":
+        if prepared.method == CONSTANT:
             return {0: shots}
-        if prepared.method == "state_vector":
+        if prepared.method == STATE_VECTOR:
             return count(reduced, [(0, self.backend.sample(reduced.num_qubits, reduced.ops, shots, rng))])
-        if prepared.method == "stabilizer":
+        if prepared.method == STABILIZER:
             return stabilizer.run(reduced, sites, self.device, shots, int(rng.integers(1 << 62)), cancelled)
+        if prepared.method == MPS and prepared.choice.chain is not None:
+            return wide.run(reduced, prepared.choice.chain, prepared.wish, shots, rng, cancelled, metadata)
         leaves: list[Leaf]
-        if prepared.method == "density_matrix":
+        if prepared.method == DENSITY_MATRIX:
             woven, flips = density_plan(reduced, sites, self.device)
             states = DensityStates(self.backend, reduced.num_qubits)
             leaves = Brancher(woven, states, _Events(flips, self.device) if flips else None, rng, cancelled).leaves(
@@ -257,3 +267,7 @@ class Simulator:
             pure = PureStates(self.backend, reduced.num_qubits)
             leaves = Brancher(reduced, pure, events, rng, cancelled).leaves(shots)
         return count(reduced, leaves)
+
+
+def _fits(num_qubits: int) -> bool:
+    return num_qubits <= _ALWAYS_FITS or 8 << num_qubits <= _SAFE_SHARE * available_bytes()
