@@ -35,9 +35,12 @@ from qedge_driver_api.qkd import (
     QkdTransceiver,
 )
 from qedge_driver_api.qpu import (
+    Calibrating,
     DeviceStatus,
     JobStatus,
     OperationProperties,
+    Pauli,
+    PauliSum,
     ProgramFormat,
     QpuDriver,
     QpuEstimate,
@@ -45,6 +48,7 @@ from qedge_driver_api.qpu import (
     QpuResult,
     QpuTask,
     SiteProperties,
+    StateQpu,
 )
 from qedge_driver_api.qrng import QrngDriver, RawSamples
 
@@ -53,6 +57,7 @@ __all__ = [
     "ENTRY_POINT_GROUP",
     "AdminState",
     "BadSettingsError",
+    "Calibrating",
     "Condition",
     "ConditionKind",
     "DetectionBlock",
@@ -71,6 +76,8 @@ __all__ = [
     "Op",
     "OperatingState",
     "OperationProperties",
+    "Pauli",
+    "PauliSum",
     "Preparations",
     "ProgramError",
     "ProgramFormat",
@@ -90,6 +97,7 @@ __all__ = [
     "RetriableError",
     "SettingInfo",
     "SiteProperties",
+    "StateQpu",
     "check_circuit",
     "check_setting",
     "setting",

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Final
 
@@ -103,12 +103,17 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class FlatCircuit:
-    """A whole program. `num_clbits` classical bits are reported per shot."""
+    """A whole program. `num_clbits` classical bits are reported per shot.
+
+    Circuits with the same `shape` (the same object, not None) differ in nothing but parameters, operation by operation,
+    so that what a driver worked out for one can be used for another.
+    """
 
     num_qubits: int
     num_clbits: int
     ops: tuple[Op, ...]
     conditions: tuple[Condition, ...] = ()
+    shape: object | None = field(default=None, compare=False)
 
 
 def check_circuit(circuit: FlatCircuit) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from qedge_driver_api.circuit import FlatCircuit
-from qedge_driver_api.driver import Driver, PropertyValue
+from qedge_driver_api.driver import Driver, Property, PropertyValue
 
 
 class DeviceStatus(StrEnum):
@@ -86,7 +86,10 @@ class QpuEstimate:
 
 @dataclass(frozen=True, slots=True)
 class QpuTask:
-    """One program to run `shots` ≥ 1 times. The same `seed` gives the same counts on a simulator."""
+    """One program to run `shots` ≥ 1 times. The same `seed` gives the same counts on a simulator.
+
+    `options` that a simulator may know: `method`, `max_bond`, `min_fidelity`; a device without them ignores them.
+    """
 
     circuit: FlatCircuit
     shots: int
@@ -136,4 +139,40 @@ class QpuDriver(Driver, Protocol):
 
     def free(self, job_id: str) -> None:
         """Forget a job and its result; unknown ids are ignored."""
+        ...
+
+
+Pauli = tuple[tuple[int, str], ...]
+"""A product of Pauli operators: `(qubit, "X" | "Y" | "Z")` each, every qubit at most once; empty is the identity."""
+PauliSum = tuple[tuple[Pauli, float], ...]
+"""Products with real coefficients."""
+
+
+@runtime_checkable
+class StateQpu(Protocol):
+    """Ability `states`: a simulator whose states can be looked at. Measurements at the end of a circuit are ignored."""
+
+    def expectations(
+        self,
+        circuits: Sequence[FlatCircuit],
+        observables: Sequence[PauliSum],
+        options: Mapping[str, PropertyValue],
+    ) -> list[list[float]]:
+        """Return the value of each observable after each circuit; raises `ProgramError` where it cannot be computed."""
+        ...
+
+    def amplitudes(self, circuit: FlatCircuit) -> bytes:
+        """Return 2^num_qubits amplitudes as complex64 of this machine, index bit q = qubit q, up to a global phase.
+
+        Raises `ProgramError` for a circuit that is too wide, noisy, or measures before its end.
+        """
+        ...
+
+
+@runtime_checkable
+class Calibrating(Protocol):
+    """Ability `calibrate`: a device that can measure how fast it runs, so that its estimates fit."""
+
+    def calibrate(self) -> Mapping[str, Property]:
+        """Measure, which may take a second, and return what was found."""
         ...

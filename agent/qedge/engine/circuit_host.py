@@ -9,37 +9,41 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeVar, cast
+from typing import Final, cast
 
 import msgspec
 
-from qedge.base.errors import ERROR_CODES, QedgeError
+from qedge.base.errors import QedgeError
+from qedge.engine.believing import check_result, pack_counts, sort_metadata
 from qedge.engine.front_end import parse
+from qedge.engine.kinds.model import Bench, program_errors
+from qedge.engine.kinds.table import kind_of
 from qedge.engine.qasm.model import ParseLimits, Program
 from qedge.engine.qasm.template import Template
+from qedge.wire.tasks import AmplitudeTask, ExpectationTask, KernelTask, SampleTask, Task
 from qedge.workers.driver_host import DriverHost, lied
 from qedge.workers.host import HostLink
 from qedge.workers.model import Msg
 from qedge_driver_api import (
+    Calibrating,
     DriverInfo,
     DriverKind,
     FatalError,
     JobStatus,
     ProgramError,
+    PropertyValue,
     QpuDriver,
-    QpuEstimate,
     QpuProperties,
     QpuResult,
     QpuTask,
 )
 
-T = TypeVar("T")
-
 _CACHED_PROGRAMS: Final = 64
 _CACHED_OPERATIONS: Final = 200_000
 _WAIT_S: Final = 0.5
-_MAX_METADATA: Final = 64
 _MAX_LISTED: Final = 4096
+_COUNT: Final = SampleTask()
+_NEED_PROGRAM: Final = (SampleTask, ExpectationTask, AmplitudeTask, KernelTask)
 _WARM_QUBITS: Final = 24
 _WARM_PROGRAMS: Final = (
     # a state with feed-forward, and a wide one of the kind that has a method of its own
@@ -55,15 +59,6 @@ class _Parsed:
     fixed: Program | None
     """The program, where it has no parameters and measures."""
 
-    def program(self, args: Mapping[str, object]) -> Program:
-        """Return the program with the parameters that a request gives."""
-        values, measure_all = args.get("parameters") or {}, bool(args.get("measure_all"))
-        if self.fixed is not None and not values:
-            return self.fixed
-        if not isinstance(values, Mapping):
-            raise QedgeError("job.bad_request", "Parameters are numbers by name.")
-        return self.template.bind(_numbers(values), measure_all=measure_all)
-
 
 class CircuitHost(DriverHost):
     """A driver host that also parses: adds `prepare`, `run`, `warm` and `qpu_properties`.
@@ -71,11 +66,12 @@ class CircuitHost(DriverHost):
     - `prepare {PROGRAM}` → `qubits`, `clbits`, `operations`, `memory_bytes`, `time_s`,
       `result_bytes`, `method`, `registers` as [name, size, offset], `parse_s`.
     - `run {PROGRAM, "seed"}` → `counts` {"keys": little-endian, ceil(clbits/8) bytes each and at
-      least one, "values": [int]}, `clbits`, `registers`, `timings_s`, `metadata`.
+      least one, "values": [int]} or none, `clbits`, `registers`, `timings_s`, `metadata`, `data` (a `TaskResult`).
     - `warm {}` loads what the first run would load. `qpu_properties {}` → the device.
 
-    PROGRAM is `program`, `shots`, `limits`, `parameters` (numbers for the program's inputs) and `measure_all` (measure
-    all qubits of a program that measures none). `limits` holds fields of `ParseLimits`; what is absent has its default.
+    PROGRAM is `program`, `task` (a `Task`; none: count outcomes), `shots`, `limits`, `parameters` (numbers for the
+    inputs of the program), `measure_all` (measure all qubits of a program that measures none), `options` for the
+    driver. `limits` holds fields of `ParseLimits`; what is absent has its default.
     """
 
     def __init__(self, init: Mapping[str, object], link: HostLink) -> None:
@@ -124,48 +120,64 @@ class CircuitHost(DriverHost):
             self._parsed.popitem(last=False)
         return parsed
 
+    def _bench(self, args: Mapping[str, object], seed: int) -> tuple[Bench, Task, float]:
+        """Return what a task works with, the task, and the seconds that its program took to parse."""
+        try:
+            task: Task = msgspec.convert(args["task"], Task) if args.get("task") else _COUNT
+        except msgspec.ValidationError as error:
+            raise QedgeError("job.bad_request", f"The task cannot be read: {error}.") from error
+        parsed = self._program(args) if args.get("program") or isinstance(task, _NEED_PROGRAM) else None
+        options = args.get("options") or {}
+        bench = Bench(
+            qpu=self._qpu(),
+            execute=self._execute,
+            cancelled=self._stopped,
+            template=parsed.template if parsed else None,
+            fixed=parsed.fixed if parsed else None,
+            parameters=_numbers(args.get("parameters") or {}),
+            measure_all=bool(args.get("measure_all")),
+            shots=_shots(args),
+            seed=seed,
+            options=cast("Mapping[str, PropertyValue]", options) if isinstance(options, Mapping) else {},
+        )
+        return bench, task, parsed.parse_s if parsed else 0.0
+
     def _prepare(self, args: Mapping[str, object]) -> Msg:
-        parsed = self._program(args)
-        program = parsed.program(args)
-        circuit = program.circuit
-        shots = _shots(args)
-        task = QpuTask(circuit, shots, 0)
-        estimate = _program_errors(lambda: self._qpu().estimate(task))
-        _check_estimate(estimate)
+        bench, task, parse_s = self._bench(args, 0)
+        forecast = kind_of(type(task)).forecast(bench, task)
         return {
-            "qubits": circuit.num_qubits,
-            "clbits": circuit.num_clbits,
-            "operations": len(circuit.ops),
-            "memory_bytes": int(estimate.memory_bytes),
-            "time_s": float(estimate.time_s),
-            "result_bytes": shots_bound(circuit.num_clbits, shots) * (_key_bytes(circuit.num_clbits) + 8),
-            "method": str(estimate.method),
-            "registers": _registers(program),
-            "parse_s": parsed.parse_s,
+            "qubits": forecast.qubits,
+            "clbits": forecast.clbits,
+            "operations": forecast.operations,
+            "memory_bytes": forecast.memory_bytes,
+            "time_s": forecast.time_s,
+            "result_bytes": forecast.result_bytes,
+            "method": forecast.method,
+            "registers": [[row.name, row.size, row.offset] for row in forecast.registers],
+            "parse_s": parse_s,
         }
 
     def _run(self, args: Mapping[str, object]) -> Msg:
         started = time.perf_counter()
-        program = self._program(args).program(args)
-        circuit = program.circuit
-        shots = _shots(args)
-        task = QpuTask(circuit, shots, _seed(args))
+        bench, task, _ = self._bench(args, _seed(args))
         begun = time.perf_counter()
-        result = _program_errors(lambda: self._execute(task))
+        outcome = program_errors(lambda: kind_of(type(task)).perform(bench, task))
         ended = time.perf_counter()
-        counts = pack_counts(result, circuit.num_clbits, shots)
-        metadata, timings = sort_metadata(result)
+        metadata, timings = sort_metadata(outcome.metadata)
+        answer: dict[str, Msg] = {
+            "counts": None if outcome.counts is None else pack_counts(outcome.counts, outcome.clbits),
+            "clbits": outcome.clbits,
+            "registers": [[row.name, row.size, row.offset] for row in outcome.registers],
+            "metadata": metadata,
+            "timings_s": timings,
+        }
+        if outcome.data is not None:
+            answer["data"] = cast("Msg", msgspec.to_builtins(outcome.data, builtin_types=(bytes,)))
         timings |= {"parse": begun - started, "run": ended - begun, "encode": time.perf_counter() - ended}
         metadata["driver"] = self._info.name if self._info else ""
         # a driver that wraps others' devices knows only when it runs whether one is simulated
         metadata["simulated"] = bool(metadata.get("simulated") or (self._info and self._info.simulated))
-        return {
-            "counts": counts,
-            "clbits": circuit.num_clbits,
-            "registers": _registers(program),
-            "timings_s": timings,
-            "metadata": metadata,
-        }
+        return answer
 
     def _execute(self, task: QpuTask) -> QpuResult:
         """Drive a job to its end; a call that is no longer wanted cancels it."""
@@ -189,9 +201,7 @@ class CircuitHost(DriverHost):
                 raise FatalError("the job failed, and the driver gave no reason")
         finally:
             qpu.free(job_id)
-        if not isinstance(result, QpuResult):
-            raise lied("a result is no QpuResult")
-        return result
+        return check_result(result, task.circuit.num_clbits, task.shots)
 
     def _warm(self, _args: Mapping[str, object]) -> Msg:
         started = time.perf_counter()
@@ -204,6 +214,8 @@ class CircuitHost(DriverHost):
                 # a real device would take its queue and its price for a run
                 if self._info is not None and self._info.simulated:
                     self._execute(task)
+        if isinstance(qpu, Calibrating):
+            qpu.calibrate()
         return {"warm_s": time.perf_counter() - started}
 
     def _qpu_properties(self, _args: Mapping[str, object]) -> Msg:
@@ -244,56 +256,9 @@ class CircuitHost(DriverHost):
         }
 
 
-def pack_counts(result: QpuResult, num_clbits: int, shots: int) -> Msg:
-    """Check counts (`driver.lied` where they cannot be true) and pack them for the way to the daemon."""
-    counts = result.counts
-    if not isinstance(counts, Mapping):
-        raise lied("counts are no mapping")
-    total = 0
-    bound = 1 << num_clbits
-    for key, value in counts.items():
-        if type(key) is not int or type(value) is not int:
-            raise lied("counts map whole numbers to whole numbers")
-        if not 0 <= key < bound:
-            raise lied(f"a count for a value of more than {num_clbits} bits")
-        if value < 1:
-            raise lied(f"a count of {value}")
-        total += value
-    if total != shots:
-        raise lied(f"counts sum to {total} instead of {shots} shots")
-    width = _key_bytes(num_clbits)
-    return {
-        "keys": b"".join([key.to_bytes(width, "little") for key in counts]),
-        "values": list(counts.values()),
-    }
-
-
-def sort_metadata(result: QpuResult) -> tuple[dict[str, Msg], dict[str, Msg]]:
-    """Return `(metadata, timings)` of a result; what ends in `_s` is a timing in seconds."""
-    if not isinstance(result.metadata, Mapping):
-        raise lied("result metadata are no mapping")
-    metadata: dict[str, Msg] = {}
-    timings: dict[str, Msg] = {}
-    for name, value in list(result.metadata.items())[:_MAX_METADATA]:
-        if not isinstance(value, (str, int, float, bool)) or (isinstance(value, float) and not math.isfinite(value)):
-            raise lied(f"result metadata {name} is {value!r}"[:200])
-        if isinstance(value, float) and name.endswith("_s"):
-            timings[str(name).removesuffix("_s")] = value
-        else:
-            metadata[str(name)] = value
-    return metadata, timings
-
-
-def shots_bound(num_clbits: int, shots: int) -> int:
-    """Return how many different values `shots` shots can give at most."""
-    return min(shots, 1 << min(num_clbits, 40))
-
-
-def _key_bytes(num_clbits: int) -> int:
-    return max(1, -(-num_clbits // 8))
-
-
-def _numbers(values: Mapping[object, object]) -> dict[str, float]:
+def _numbers(values: object) -> dict[str, float]:
+    if not isinstance(values, Mapping):
+        raise QedgeError("job.bad_request", "Parameters are numbers by name.")
     numbers: dict[str, float] = {}
     for name, value in values.items():
         if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -302,10 +267,6 @@ def _numbers(values: Mapping[object, object]) -> dict[str, float]:
             raise QedgeError("circuit.nonfinite_parameter", f"The parameter {name[:40]} is not a finite number.")
         numbers[name] = float(value)
     return numbers
-
-
-def _registers(program: Program) -> Msg:
-    return [[row.name, row.size, row.offset] for row in program.registers]
 
 
 def _shots(args: Mapping[str, object]) -> int:
@@ -320,24 +281,3 @@ def _seed(args: Mapping[str, object]) -> int:
     if type(seed) is not int or not 0 <= seed < 1 << 32:
         raise QedgeError("job.bad_request", "The seed has to be a whole number from 0 to 2^32 - 1.")
     return seed
-
-
-def _check_estimate(estimate: QpuEstimate) -> None:
-    if not isinstance(estimate, QpuEstimate):
-        raise lied("an estimate is no QpuEstimate")
-    for value in (estimate.memory_bytes, estimate.time_s):
-        if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
-            raise lied(f"an estimate of {value!r}"[:100])
-
-
-def _program_errors(run: Callable[[], T]) -> T:
-    """Give a driver's refusal of a program the node's code for it."""
-    try:
-        return run()
-    except ProgramError as error:
-        for family in ("circuit", "job"):
-            if f"{family}.{error.code}" in ERROR_CODES:
-                raise QedgeError(f"{family}.{error.code}", f"The QPU refused: {error}.", reason=error.code) from error
-        raise QedgeError("circuit.unsupported", f"The QPU refused: {error}.", reason=error.code) from error
-    except MemoryError as error:
-        raise QedgeError("job.too_much_memory", "The job needs more memory than this worker may take.") from error

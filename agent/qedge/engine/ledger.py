@@ -14,6 +14,7 @@ from qedge.engine.ledger_row import Stored
 from qedge.engine.model import FINAL_STATES, Job
 from qedge.wire.jobs import JobEstimate, JobResult, JobState, JobSubmission, JobView, Register
 from qedge.wire.problem import Problem, problem_of
+from qedge.wire.tasks import TaskResult
 from qedge.workers.model import Msg
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
@@ -21,6 +22,8 @@ _SUBMISSION: Final = msgspec.msgpack.Decoder(JobSubmission)
 _ESTIMATE: Final = msgspec.msgpack.Decoder(JobEstimate)
 _RESULT: Final = msgspec.msgpack.Decoder(JobResult)
 _PROBLEM: Final = msgspec.msgpack.Decoder(Problem)
+_COUNTED: Final = frozenset({"sample", "qaoa"})
+"""Kinds of tasks that count outcomes."""
 _COLUMNS: Final = (
     "id, state, client, submission, estimate, submitted_utc_ns, started_utc_ns, ended_utc_ns, expires_utc_ns,"
     " attempts, qpu, wanted_node, runner"
@@ -185,26 +188,37 @@ def unpack_result(job: Job, answer: Msg, extra_s: Mapping[str, float]) -> JobRes
         raw = msgspec.convert(answer, _Answer)
     except msgspec.ValidationError as error:
         raise _lied(f"it has the wrong form: {error}") from error
-    width = max(1, -(-raw.clbits // 8))
-    values, keys = raw.counts.values, raw.counts.keys
-    if len(keys) != width * len(values) or sum(values) != job.submission.shots or any(value < 1 for value in values):
-        raise _lied("its counts do not fit together")
     if raw.clbits != job.estimate.clbits:
         raise _lied(f"it has {raw.clbits} bits instead of {job.estimate.clbits}")
-    counts: dict[str, int] = {}
-    for index, value in enumerate(values):
-        number = int.from_bytes(keys[index * width : (index + 1) * width], "little")
-        if number >> raw.clbits:
-            raise _lied("a value has more bits than the program")
-        counts[format(number, f"0{raw.clbits}b")] = value
+    task = job.submission.task
+    wanted = "sample" if task is None else task.__struct_config__.tag
+    if raw.data is not None and raw.data.__struct_config__.tag != wanted:
+        raise _lied(f"it is no result of the kind {wanted}")
+    if (raw.counts is None) != (wanted not in _COUNTED) or (raw.data is None and wanted != "sample"):
+        raise _lied("it has not what its kind gives")
     return JobResult(
-        counts=counts,
+        counts={} if raw.counts is None else _unpacked(raw.counts, raw.clbits, job.submission.shots),
         shots=job.submission.shots,
         seed=job.seed,
         registers=tuple(Register(name, size, offset) for name, size, offset in raw.registers),
         timings_s={**extra_s, **raw.timings_s},
         metadata={**raw.metadata, "qpu": job.qpu},
+        data=raw.data,
     )
+
+
+def _unpacked(packed: _Counts, clbits: int, shots: int) -> dict[str, int]:
+    width = max(1, -(-clbits // 8))
+    values, keys = packed.values, packed.keys
+    if len(keys) != width * len(values) or sum(values) != shots or any(value < 1 for value in values):
+        raise _lied("its counts do not fit together")
+    counts: dict[str, int] = {}
+    for index, value in enumerate(values):
+        number = int.from_bytes(keys[index * width : (index + 1) * width], "little")
+        if number >> clbits:
+            raise _lied("a value has more bits than the program")
+        counts[format(number, f"0{clbits}b")] = value
+    return counts
 
 
 class _Counts(msgspec.Struct, frozen=True):
@@ -213,11 +227,12 @@ class _Counts(msgspec.Struct, frozen=True):
 
 
 class _Answer(msgspec.Struct, frozen=True):
-    counts: _Counts
+    counts: _Counts | None
     clbits: int
     registers: list[tuple[str, int, int]]
     timings_s: dict[str, float]
     metadata: dict[str, str | int | float | bool]
+    data: TaskResult | None = None
 
 
 def _lied(why: str) -> QedgeError:

@@ -121,4 +121,10 @@ def program_args(submission: JobSubmission, config: EngineConfig) -> dict[str, M
         args["parameters"] = dict(submission.parameters)
     if submission.measure_all:
         args["measure_all"] = True
+    if submission.task is not None:
+        args["task"] = msgspec.to_builtins(submission.task)
+    options = {"method": submission.method, "max_bond": submission.max_bond, "min_fidelity": submission.min_fidelity}
+    given: dict[str, Msg] = {name: value for name, value in options.items() if value}
+    if given:
+        args["options"] = given
     return args

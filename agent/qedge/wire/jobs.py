@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from qedge.wire.problem import Problem
+from qedge.wire.tasks import Task, TaskResult
 
 
 class JobState(StrEnum):
@@ -31,14 +32,17 @@ class JobSubmission(
 ):
     """A request to run one program.
 
-    `program` is OpenQASM text; `shots` how often it runs; `seed` makes a simulator repeat itself (chosen by the node
-    where absent, and reported); `qpu` names a driver instance (empty: any); `deadline_s` is counted from acceptance;
-    `parameters` are numbers for the inputs of the program; `measure_all` measures all qubits where a program measures
-    none. `client_key` makes repeated submissions one job; `dry_run` only parses and estimates; `node` names the
-    node that runs it (empty: the one that accepted it, `any`: whichever can).
+    `program` is OpenQASM text or cirq's JSON, or `template` the hash of a program that the node keeps; `task` is what
+    to do with it (none: count outcomes); `shots` how often it runs; `seed` makes a simulator repeat itself (chosen by
+    the node where absent, and reported); `qpu` names a driver instance (empty: any); `deadline_s` is counted from
+    acceptance; `parameters` are numbers for the inputs of the program; `measure_all` measures all qubits where a
+    program measures none. `method`, `max_bond` and `min_fidelity` go to simulators: how to run (empty: as fits best),
+    the largest bond and the least fidelity of matrix product states; `fresh` runs it even where the node has the
+    answer. `client_key` makes repeated submissions one job; `dry_run` only parses and estimates; `node` names the node
+    that runs it (empty: the one that accepted it, `any`: whichever can).
     """
 
-    program: str
+    program: str = ""
     shots: int = 1000
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] | None = None
     qpu: Annotated[str, msgspec.Meta(max_length=36)] = ""
@@ -52,6 +56,12 @@ class JobSubmission(
         msgspec.field(default_factory=dict)
     )
     measure_all: bool = False
+    task: Task | None = None
+    template: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
+    method: Annotated[str, msgspec.Meta(pattern=r"^[a-z_]{0,32}\Z")] = ""
+    max_bond: Annotated[int, msgspec.Meta(ge=1, le=4096)] | None = None
+    min_fidelity: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    fresh: bool = False
 
 
 class Register(msgspec.Struct, frozen=True):
@@ -78,7 +88,8 @@ class JobEstimate(msgspec.Struct, frozen=True, tag_field="type", tag="job-estima
 class JobResult(msgspec.Struct, frozen=True, tag_field="type", tag="job-result/1"):
     """`counts`: bit string → how often. A string has one character per classical bit, `bit_order` says which is where.
 
-    `timings_s`: seconds per stage (`parse`, `queue`, `run`, …); `metadata`: `method`, `driver`, `simulated`, ….
+    `timings_s`: seconds per stage (`parse`, `queue`, `run`, …); `metadata`: `method`, `driver`, `simulated`, …;
+    `data`: what the kind of task gives beside counts, or instead of them.
     """
 
     counts: dict[str, int]
@@ -88,6 +99,7 @@ class JobResult(msgspec.Struct, frozen=True, tag_field="type", tag="job-result/1
     timings_s: dict[str, float]
     metadata: dict[str, str | int | float | bool]
     bit_order: Literal["bit 0 rightmost"] = "bit 0 rightmost"
+    data: TaskResult | None = None
 
 
 class JobView(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="job/1"):

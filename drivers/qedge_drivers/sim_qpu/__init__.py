@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from qedge_driver_api import (
@@ -13,11 +13,14 @@ from qedge_driver_api import (
     DriverInfo,
     DriverKind,
     FatalError,
+    FlatCircuit,
     Health,
     JobStatus,
     OperatingState,
     OperationProperties,
+    PauliSum,
     Property,
+    PropertyValue,
     QpuEstimate,
     QpuProperties,
     QpuResult,
@@ -62,7 +65,7 @@ class SimQpu:
             version=_VERSION,
             summary="Simulated QPU with configurable size, connectivity, fidelity, coherence and readout error.",
             settings=settings_schema(SimQpuSettings),
-            abilities=("reconfigure", "mid_circuit_measurement", "feed_forward", "estimate"),
+            abilities=("reconfigure", "mid_circuit_measurement", "feed_forward", "estimate", "states", "calibrate"),
             simulated=True,
         )
 
@@ -146,6 +149,27 @@ class SimQpu:
         except CancelledError:
             self._jobs[job_id] = JobStatus.CANCELLED
         return job_id
+
+    def expectations(
+        self,
+        circuits: Sequence[FlatCircuit],
+        observables: Sequence[PauliSum],
+        options: Mapping[str, PropertyValue],
+    ) -> list[list[float]]:
+        """See `StateQpu.expectations`; readout errors are not in them."""
+        from qedge_drivers.sim_qpu.observables import expectations
+
+        return expectations(self._open_simulator(), circuits, observables, options)
+
+    def amplitudes(self, circuit: FlatCircuit) -> bytes:
+        """See `StateQpu.amplitudes`."""
+        from qedge_drivers.sim_qpu.observables import amplitudes
+
+        return amplitudes(self._open_simulator(), circuit)
+
+    def calibrate(self) -> Mapping[str, Property]:
+        """See `Calibrating.calibrate`: nanoseconds per amplitude and pass of the kernel, by number of qubits."""
+        return dict(self._open_simulator().calibrate())
 
     def wait(self, job_id: str, timeout_s: float) -> JobStatus:
         """See `QpuDriver.wait`."""

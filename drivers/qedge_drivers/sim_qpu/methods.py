@@ -27,7 +27,7 @@ MAX_DENSITY_QUBITS: Final = 8
 """Widest density matrix that is chosen for a noisy device; above, noise is drawn shot by shot."""
 _MAX_DENSITY_ASKED: Final = 12
 _DENSITY_ARITY: Final = 3
-_STABILIZER_FROM: Final = 17
+STABILIZER_FROM: Final = 17
 """Clifford circuits on fewer qubits run as state vectors, which are as fast there."""
 _NOISY_STABILIZER_FROM: Final = 21
 _MPS_FROM: Final = 20
@@ -86,7 +86,7 @@ def choose(reduced: Plan, device: Device, wish: Wish, *, has_stim: bool, fits: C
     if wish.method:
         return _named(reduced, device, wish.method, has_stim=has_stim)
     n, noisy = reduced.num_qubits, device.noisy
-    clifford = has_stim and n >= _STABILIZER_FROM and is_clifford(reduced.ops)
+    clifford = has_stim and n >= STABILIZER_FROM and is_clifford(reduced.ops)
     if clifford and (n >= _NOISY_STABILIZER_FROM or not noisy):
         return Choice(STABILIZER)
     fitting = n <= MAX_STATE_QUBITS and fits(n)

@@ -8,7 +8,7 @@ section 4.4).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -142,6 +142,18 @@ class MatrixProduct:
             every = np.arange(shots)
             left = both[every, drawn] / np.sqrt(weights[every, drawn])[:, None]
         return rows
+
+    def expectation(self, matrices: Mapping[int, Matrix]) -> float:
+        """Return the value of a product of Hermitian matrices, by site; call `finish` first."""
+        left = np.ones((1, 1), dtype=np.complex128)
+        for site in range(max(matrices, default=-1) + 1):
+            tensor = self._sites[site]
+            matrix = matrices.get(site)
+            turned = tensor if matrix is None else np.matmul(matrix, tensor)
+            half = np.tensordot(left, turned, axes=(1, 0))
+            left = np.tensordot(tensor.conj(), half, axes=((0, 1), (0, 1)))
+        # sites to the right are right-orthonormal: they give the identity
+        return float(np.trace(left).real)
 
     def amplitude(self, bits: Sequence[int]) -> complex:
         """Return ⟨bits|state⟩, one bit per site; call `finish` first."""

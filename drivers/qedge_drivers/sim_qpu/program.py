@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from qedge_driver_api import Condition, ConditionKind, FlatCircuit, Gate
@@ -35,6 +35,19 @@ class Plan:
     direct: bool
     idle: tuple[int, ...]
     device_qubits: tuple[int, ...]
+    kept: tuple[int, ...]
+    """Where each of `ops` stood in the circuit."""
+
+    def rebound(self, before: FlatCircuit, after: FlatCircuit) -> Plan:
+        """Return the plan of `after`, a circuit of the same shape as `before`, of which this is the plan."""
+        if before is after:
+            return self
+        old, new = before.ops, after.ops
+        ops = [
+            op if new[index] is old[index] else (op[0], op[1], new[index][2], op[3])
+            for index, op in zip(self.kept, self.ops, strict=True)
+        ]
+        return replace(self, ops=tuple(ops))
 
 
 class _Pruner:
@@ -102,6 +115,9 @@ class _Pruner:
 
 def plan(circuit: FlatCircuit, *, keep_identities: bool = False) -> Plan:
     """Reduce a circuit to what its counts depend on; `keep_identities` where idling costs fidelity."""
+    simple = None if keep_identities else _plain_plan(circuit)
+    if simple is not None:
+        return simple
     pruner = _Pruner(circuit, keep_identities=keep_identities)
     pruner.run()
     ops = circuit.ops
@@ -112,7 +128,7 @@ def plan(circuit: FlatCircuit, *, keep_identities: bool = False) -> Plan:
         place.setdefault(qubit, len(place))
     for qubit in sorted(used):
         place.setdefault(qubit, len(place))
-    out, conditions, stops = _renumber(circuit, pruner.kept, place)
+    out, conditions, stops, where = _renumber(circuit, pruner.kept, place)
     placed = {clbit: place[qubit] for clbit, qubit in final.items()}
     return Plan(
         num_qubits=len(place),
@@ -124,16 +140,49 @@ def plan(circuit: FlatCircuit, *, keep_identities: bool = False) -> Plan:
         direct=all(clbit == qubit for clbit, qubit in placed.items()) and len(placed) == len(place),
         idle=tuple(clbit for clbit in sorted(pruner.final) if clbit not in final),
         device_qubits=tuple(place),
+        kept=tuple(where),
+    )
+
+
+def _plain_plan(circuit: FlatCircuit) -> Plan | None:
+    """Return the plan of a circuit of gates that ends with a measurement of all its qubits, each into its own bit."""
+    n, ops = circuit.num_qubits, circuit.ops
+    gates = len(ops) - n
+    if n == 0 or gates <= 0 or circuit.conditions:
+        return None
+    final: dict[int, int] = {}
+    for gate, qubits, _, clbit in ops[gates:]:
+        if gate != MEASURE:
+            return None
+        final[clbit] = qubits[0]
+    body = ops[:gates]
+    if len(set(final.values())) != n or any(gate >= MEASURE or gate == _ID for gate, _, _, _ in body):
+        return None
+    if len({qubit for _, qubits, _, _ in body for qubit in qubits}) != n:
+        return None
+    final = dict(sorted(final.items()))
+    return Plan(
+        num_qubits=n,
+        num_clbits=circuit.num_clbits,
+        ops=body,
+        conditions=(),
+        stops=(),
+        final=final,
+        direct=all(clbit == qubit for clbit, qubit in final.items()),
+        idle=(),
+        device_qubits=tuple(range(n)),
+        kept=tuple(range(gates)),
     )
 
 
 def _renumber(
     circuit: FlatCircuit, kept: list[int], place: dict[int, int]
-) -> tuple[list[Op], list[Condition], list[int]]:
+) -> tuple[list[Op], list[Condition], list[int], list[int]]:
     ops = circuit.ops
     out: list[Op] = []
     conditions: list[Condition] = []
     stops: list[int] = []
+    where: list[int] = []
     fresh = set(place)
     for order, index in enumerate(kept):
         gate, qubits, params, arg = ops[index]
@@ -153,7 +202,8 @@ def _renumber(
             stops.append(len(out))
         fresh.difference_update(qubits)
         out.append((gate, tuple([place[qubit] for qubit in qubits]), params, arg))
-    return out, conditions, stops
+        where.append(index)
+    return out, conditions, stops, where
 
 
 def holds(condition: Condition, bits: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -24,6 +24,7 @@ from qedge_drivers.sim_qpu.methods import (
     DENSITY_MATRIX,
     MPS,
     STABILIZER,
+    STABILIZER_FROM,
     STATE_VECTOR,
     TRAJECTORIES,
     Choice,
@@ -32,7 +33,7 @@ from qedge_drivers.sim_qpu.methods import (
     read_wish,
 )
 from qedge_drivers.sim_qpu.noise import Site, density_plan, draw_event, event_probability, noise_sites
-from qedge_drivers.sim_qpu.program import BARRIER, MEASURE, RESET, Plan, plan
+from qedge_drivers.sim_qpu.program import BARRIER, MEASURE, Plan, plan
 from qedge_drivers.sim_qpu.settings import Device
 from qedge_drivers.sim_qpu.states import DensityStates, PureStates
 
@@ -56,8 +57,6 @@ class Prepared:
     sites: list[Site]
     choice: Choice
     wish: Wish
-    branches: int
-    """How many groups of shots a run may split into, before the number of shots bounds it."""
     num_ops: int
 
     @property
@@ -97,18 +96,32 @@ class Simulator:
 
     def prepare(self, circuit: FlatCircuit, wish: Wish = _NO_WISH) -> Prepared:
         """Check a circuit against the device and choose a method; raises `ProgramError`."""
-        for cached, prepared in self._cache:
-            if cached is circuit and prepared.wish == wish:
+        for cached, known in self._cache:
+            if known.wish != wish:
+                continue
+            if cached is circuit:
+                return known
+            if circuit.shape is not None and cached.shape is circuit.shape:
+                prepared = self._rebind(known, cached, circuit)
+                self._remember(circuit, prepared)
                 return prepared
         self._check(circuit)
         noisy = self.device.noisy or self.device.readout_error > 0
         reduced = plan(circuit, keep_identities=noisy)
         sites = noise_sites(reduced, self.device) if noisy else []
-        choice = choose(reduced, self.device, wish, has_stim=self.has_stim, fits=_fits)
-        splits = sum(1 for stop in reduced.stops if reduced.ops[stop][0] in (MEASURE, RESET))
-        prepared = Prepared(reduced, sites, choice, wish, 1 << min(splits, 40), len(circuit.ops))
+        prepared = Prepared(reduced, sites, self._choose(reduced, wish), wish, len(circuit.ops))
         self._remember(circuit, prepared)
         return prepared
+
+    def _rebind(self, known: Prepared, before: FlatCircuit, after: FlatCircuit) -> Prepared:
+        reduced = known.plan.rebound(before, after)
+        # what parameters decide is whether gates are Clifford gates, which matters for wide circuits alone
+        wide = reduced.num_qubits >= STABILIZER_FROM
+        choice = self._choose(reduced, known.wish) if wide else known.choice
+        return replace(known, plan=reduced, choice=choice)
+
+    def _choose(self, reduced: Plan, wish: Wish) -> Choice:
+        return choose(reduced, self.device, wish, has_stim=self.has_stim, fits=_fits)
 
     def calibrate(self) -> dict[str, float]:
         """Measure how fast the kernel is here, so that estimates fit; returns nanoseconds per amplitude and pass."""
@@ -117,7 +130,8 @@ class Simulator:
 
     def _remember(self, circuit: FlatCircuit, prepared: Prepared) -> None:
         kept, operations = [(circuit, prepared)], prepared.num_ops
-        for entry in self._cache[: _CACHED_PLANS - 1]:
+        others = [entry for entry in self._cache if entry[0].shape is None or entry[0].shape is not circuit.shape]
+        for entry in others[: _CACHED_PLANS - 1]:
             operations += entry[1].num_ops
             if operations <= _CACHED_OPERATIONS:
                 kept.append(entry)

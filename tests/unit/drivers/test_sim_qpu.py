@@ -556,7 +556,7 @@ def test_noisy_clifford_circuits_agree_with_the_density_matrix(monkeypatch: pyte
     noise = {"fidelity_1q": 0.95, "fidelity_2q": 0.85, "t2_us": 2.0, "readout_error": 0.1}
     driver = opened(preset="custom", **noise)
     first = run(driver, circuit, 40_000)
-    monkeypatch.setattr("qedge_drivers.sim_qpu.methods._STABILIZER_FROM", 0)
+    monkeypatch.setattr("qedge_drivers.sim_qpu.methods.STABILIZER_FROM", 0)
     monkeypatch.setattr("qedge_drivers.sim_qpu.methods._NOISY_STABILIZER_FROM", 0)
     second = run(opened(preset="custom", **noise), circuit, 40_000)
     assert (first.metadata["method"], second.metadata["method"]) == ("density_matrix", "stabilizer")

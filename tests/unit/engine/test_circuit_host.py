@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import pytest
 
 from qedge.base.errors import QedgeError
-from qedge.engine.circuit_host import CircuitHost, pack_counts
+from qedge.engine.believing import check_result
+from qedge.engine.circuit_host import CircuitHost
 from qedge_driver_api import JobStatus, QpuEstimate, QpuResult, QpuTask
 from qedge_drivers.sim_qpu import SimQpu
 
@@ -108,7 +109,7 @@ def test_requests_that_cannot_be_run_are_refused(changes: dict[str, object], cod
 def test_what_the_device_refuses_keeps_its_code() -> None:
     chain = "".join(f"t q[{i}]; cx q[{i}],q[{i + 1}];" for i in range(59))
     wide = f'OPENQASM 2.0; include "qelib1.inc"; qreg q[60]; creg c[60]; h q; {chain} measure q -> c;'
-    assert refused(host(), "prepare", {"program": wide, "shots": 1}).code == "circuit.too_many_qubits"
+    assert refused(host(preset="plan"), "prepare", {"program": wide, "shots": 1}).code == "circuit.too_many_qubits"
     line = host(qubits=5, connectivity="line")
     far = BELL.replace("q[2]", "q[5]").replace("cx q[0],q[1]", "cx q[0],q[4]").replace("measure q", "measure q[0]")
     error = refused(line, "prepare", {"program": far.replace("-> c", "-> c[0]"), "shots": 1})
@@ -149,7 +150,7 @@ def test_the_device_describes_itself() -> None:
 )
 def test_counts_that_cannot_be_true_are_a_lie(counts: object) -> None:
     with pytest.raises(QedgeError) as caught:
-        pack_counts(QpuResult(counts, 10, {}), 2, 10)  # type: ignore[arg-type] # that is the point
+        check_result(QpuResult(counts, 10, {}), 2, 10)  # type: ignore[arg-type] # that is the point
     assert caught.value.code == "driver.lied"
 
 

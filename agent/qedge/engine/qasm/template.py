@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from qedge.base.errors import QedgeError
@@ -14,6 +15,7 @@ from qedge_driver_api.circuit import Op
 
 _MAX_SHOWN: Final = 8
 _MEASURE: Final = int(Gate.MEASURE)
+_NOTHING: Final[Op] = (int(Gate.BARRIER), (), (), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Deferred:
     expand: Callable[[Sequence[float], list[Op]], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Template:
     """A program: operations in order, some of them deferred until `parameters` have values."""
 
@@ -36,19 +38,72 @@ class Template:
     parameters: tuple[str, ...] = ()
     measured: bool = True
 
-    def bind(self, values: Mapping[str, float], *, measure_all: bool = False) -> Program:
+    @cached_property
+    def _skeleton(self) -> tuple[list[Op], list[tuple[int, Deferred]]]:
+        """All operations, deferred ones with made-up parameters, and where the deferred ones stand."""
+        ops: list[Op] = []
+        places: list[tuple[int, Deferred]] = []
+        made_up = [0.25] * len(self.parameters)
+        for item in self.stream:
+            if isinstance(item, Deferred):
+                places.append((len(ops), item))
+                try:
+                    item.expand(made_up, ops)
+                except QedgeError:
+                    # no shape to compare with; the values that are given will say what is wrong
+                    ops += [_NOTHING] * (places[-1][0] + item.size - len(ops))
+            else:
+                ops.append(item)
+        return ops, places
+
+    @cached_property
+    def _measurements(self) -> list[Op]:
+        return [(_MEASURE, (qubit,), (), self.num_clbits + qubit) for qubit in range(self.num_qubits)]
+
+    @cached_property
+    def _shapes(self) -> tuple[object, object]:
+        return object(), object()
+
+    def bind(self, values: Mapping[str, float], *, measure_all: bool = False, counted: bool = True) -> Program:
         """Return the program with values for all parameters.
 
-        `measure_all` gives a program without a measurement one of all qubits at its end, into a register `meas`.
-        Raises `circuit.unbound_parameter`, `circuit.unknown_parameter`, `circuit.nonfinite_parameter`,
-        `circuit.no_measurement`.
+        `measure_all` gives a program without a measurement one of all qubits at its end, into a register `meas`; not
+        `counted` takes it without. Raises `circuit.unbound_parameter`, `circuit.unknown_parameter`,
+        `circuit.nonfinite_parameter`, `circuit.no_measurement`.
         """
-        if not (self.measured or measure_all):
+        if counted and not (self.measured or measure_all):
             raise QedgeError(
                 "circuit.no_measurement",
                 "The program ends without a measurement.",
                 fix="Add one, for example `measure q -> c;`, or set measure_all.",
             )
+        self._check_names(values)
+        ops, same = self._filled([float(values[name]) for name in self.parameters])
+        num_clbits, registers, shape = self.num_clbits, self.registers, self._shapes[0]
+        if counted and not self.measured:
+            ops += self._measurements
+            registers = (*registers, Register("meas", self.num_qubits, num_clbits))
+            num_clbits += self.num_qubits
+            shape = self._shapes[1]
+        circuit = FlatCircuit(self.num_qubits, num_clbits, tuple(ops), self.conditions, shape if same else None)
+        return Program(circuit, registers)
+
+    def _filled(self, own: Sequence[float]) -> tuple[list[Op], bool]:
+        """Return the operations for these values, and whether they are those of the skeleton but for parameters."""
+        skeleton, places = self._skeleton
+        if not places:
+            return skeleton.copy(), True
+        ops, same = skeleton.copy(), True
+        for begin, item in places:
+            filled: list[Op] = []
+            item.expand(own, filled)
+            for at, op in enumerate(filled, begin):
+                model = ops[at]
+                same = same and op[0] == model[0] and op[1] == model[1] and op[3] == model[3]
+                ops[at] = op
+        return ops, same
+
+    def _check_names(self, values: Mapping[str, float]) -> None:
         missing = [name for name in self.parameters if name not in values]
         if missing:
             raise QedgeError(
@@ -63,18 +118,3 @@ class Template:
                 f"The program has no parameters {', '.join(name[:40] for name in unknown[:_MAX_SHOWN])}.",
                 fix=f"It has {', '.join(self.parameters[:_MAX_SHOWN]) or 'none'}.",
             )
-        own = [float(values[name]) for name in self.parameters]
-        ops: list[Op] = [item for item in self.stream if not isinstance(item, Deferred)]
-        if len(ops) < len(self.stream):
-            ops.clear()
-            for item in self.stream:
-                if isinstance(item, Deferred):
-                    item.expand(own, ops)
-                else:
-                    ops.append(item)
-        num_clbits, registers = self.num_clbits, self.registers
-        if not self.measured:
-            ops += [(_MEASURE, (qubit,), (), num_clbits + qubit) for qubit in range(self.num_qubits)]
-            registers = (*registers, Register("meas", self.num_qubits, num_clbits))
-            num_clbits += self.num_qubits
-        return Program(FlatCircuit(self.num_qubits, num_clbits, tuple(ops), self.conditions), registers)

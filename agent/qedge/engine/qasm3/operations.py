@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from qedge.engine.qasm.lexer import END, Lexer3, Token
+from qedge.engine.qasm.library import Native
 from qedge.engine.qasm.model import ParseLimits
 from qedge.engine.qasm.registers import Names, Operand
 from qedge.engine.qasm.template import Deferred
 from qedge.engine.qasm3.calls import Call, expand, read_anything, without_phases
-from qedge.engine.qasm3.expression import BadValueError, is_constant
+from qedge.engine.qasm3.expression import BadValueError, evaluate, is_constant
 from qedge.engine.qasm3.gates import Gates
 from qedge.engine.qasm3.modifiers import NoPowerError
 from qedge.engine.qasm3.scope import Scope
@@ -77,6 +78,19 @@ class Operations:
         """Put a call off until the parameters of the program have values."""
         shape = without_phases(expand(call, [0.25] * len(self._scope.parameters), own, read_anything))
         lexer = self._lexer
+        target, node = call.target, call.arguments[0]
+        if isinstance(target, Native) and len(call.arguments) == 1 and not call.modifiers:
+            # most parametrised statements of most programs: one gate with one angle
+            gate, controls, fixed, trailing = target.gate, target.controls, target.fixed, target.trailing
+
+            def fill_one(values: Sequence[float], into: list[Op]) -> None:
+                try:
+                    into.append((gate, own, (*fixed, float(evaluate(node, values)), *trailing), controls))
+                except BadValueError as error:
+                    message = f"in gate {token}: {error}"
+                    raise lexer.fault(at, "circuit.nonfinite_parameter", message) from error
+
+            return Deferred(1, fill_one)
 
         def fill(values: Sequence[float], into: list[Op]) -> None:
             try:

@@ -1,0 +1,75 @@
+"""Nothing that a driver returns is believed: counts and metadata are checked in the worker before they are packed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from qedge.workers.driver_host import lied
+from qedge.workers.model import Msg
+from qedge_driver_api import PropertyValue, QpuEstimate, QpuResult
+
+_MAX_METADATA: Final = 64
+
+
+def check_result(result: QpuResult, num_clbits: int, shots: int) -> QpuResult:
+    """Return a result whose counts can be true; raises `driver.lied`."""
+    if not isinstance(result, QpuResult):
+        raise lied("a result is no QpuResult")
+    counts = result.counts
+    if not isinstance(counts, Mapping):
+        raise lied("counts are no mapping")
+    if not isinstance(result.metadata, Mapping):
+        raise lied("result metadata are no mapping")
+    total = 0
+    bound = 1 << num_clbits
+    for key, value in counts.items():
+        if type(key) is not int or type(value) is not int:
+            raise lied("counts map whole numbers to whole numbers")
+        if not 0 <= key < bound:
+            raise lied(f"a count for a value of more than {num_clbits} bits")
+        if value < 1:
+            raise lied(f"a count of {value}")
+        total += value
+    if total != shots:
+        raise lied(f"counts sum to {total} instead of {shots} shots")
+    return result
+
+
+def check_estimate(estimate: QpuEstimate) -> QpuEstimate:
+    """Return an estimate of finite numbers; raises `driver.lied`."""
+    if not isinstance(estimate, QpuEstimate):
+        raise lied("an estimate is no QpuEstimate")
+    for value in (estimate.memory_bytes, estimate.time_s):
+        if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+            raise lied(f"an estimate of {value!r}"[:100])
+    return estimate
+
+
+def pack_counts(counts: Mapping[int, int], num_clbits: int) -> Msg:
+    """Pack checked counts for the way to the daemon."""
+    width = key_bytes(num_clbits)
+    return {
+        "keys": b"".join([key.to_bytes(width, "little") for key in counts]),
+        "values": list(counts.values()),
+    }
+
+
+def sort_metadata(metadata: Mapping[str, PropertyValue]) -> tuple[dict[str, Msg], dict[str, Msg]]:
+    """Return `(metadata, timings)` of a result; what ends in `_s` is a timing in seconds. Raises `driver.lied`."""
+    facts: dict[str, Msg] = {}
+    timings: dict[str, Msg] = {}
+    for name, value in list(metadata.items())[:_MAX_METADATA]:
+        if not isinstance(value, (str, int, float, bool)) or (isinstance(value, float) and not math.isfinite(value)):
+            raise lied(f"result metadata {name} is {value!r}"[:200])
+        if isinstance(value, float) and name.endswith("_s"):
+            timings[str(name).removesuffix("_s")] = value
+        else:
+            facts[str(name)] = value
+    return facts, timings
+
+
+def key_bytes(num_clbits: int) -> int:
+    """Return how many bytes a packed value takes."""
+    return max(1, -(-num_clbits // 8))

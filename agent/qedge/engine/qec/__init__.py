@@ -1,0 +1,1 @@
+"""Quantum error correction: memory experiments and the decoding of blocks and streams; in workers."""
