@@ -22,16 +22,13 @@ def check_result(result: QpuResult, num_clbits: int, shots: int) -> QpuResult:
         raise lied("counts are no mapping")
     if not isinstance(result.metadata, Mapping):
         raise lied("result metadata are no mapping")
-    total = 0
-    bound = 1 << num_clbits
-    for key, value in counts.items():
-        if type(key) is not int or type(value) is not int:
-            raise lied("counts map whole numbers to whole numbers")
-        if not 0 <= key < bound:
-            raise lied(f"a count for a value of more than {num_clbits} bits")
-        if value < 1:
-            raise lied(f"a count of {value}")
-        total += value
+    if (set(map(type, counts)) | set(map(type, counts.values()))) - {int}:
+        raise lied("counts map whole numbers to whole numbers")
+    if counts and not 0 <= min(counts) <= max(counts) < 1 << num_clbits:
+        raise lied(f"a count for a value of more than {num_clbits} bits")
+    if min(counts.values(), default=1) < 1:
+        raise lied(f"a count of {min(counts.values())}")
+    total = sum(counts.values())
     if total != shots:
         raise lied(f"counts sum to {total} instead of {shots} shots")
     return result

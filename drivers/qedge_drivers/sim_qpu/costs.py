@@ -36,7 +36,7 @@ _PROBES: Final = ((12, 60), (16, 30), (20, 6), (22, 2))
 _PLAN_SHARE: Final = 1.5
 """Planning and counting take half as long again as handing operations to the kernel."""
 _LEARNING: Final = 0.3
-_LEARN_FROM_S: Final = 1e-3
+LEARN_FROM_S: Final = 1e-3
 
 _SVD_COPIES: Final = 8
 _MPS_SITE_S: Final = 20e-6
@@ -95,7 +95,7 @@ class CostModel:
 
     def learn(self, num_qubits: int, predicted_s: float, actual_s: float) -> None:
         """Correct the rate near `num_qubits` by what a run took."""
-        if predicted_s < _LEARN_FROM_S or actual_s <= 0:
+        if predicted_s < LEARN_FROM_S or actual_s <= 0:
             return
         step = min(2.0, max(0.5, actual_s / predicted_s)) ** _LEARNING
         near = min(range(len(self._rates)), key=lambda index: abs(self._rates[index][0] - num_qubits))

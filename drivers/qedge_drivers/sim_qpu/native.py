@@ -80,6 +80,7 @@ class NativeBackend:
         self._qsim: Any = load_qsim()  # untyped extension
         try:
             self._kinds = self._plain_kinds()
+            self._rotated: dict[int, Any] = {Gate.RX: self._qsim.krx, Gate.RY: self._qsim.kry, Gate.RZ: self._qsim.krz}
             self._turned = self._turned_kinds()
             self._self_test()
         except NativeUnavailableError:
@@ -108,9 +109,6 @@ class NativeBackend:
     def _turned_kinds(self) -> dict[int, tuple[Any, Callable[[float], dict[str, float]]]]:
         q = self._qsim
 
-        def phi(angle: float) -> dict[str, float]:
-            return {"phi": _reduced(angle)}
-
         def phase(angle: float) -> dict[str, float]:
             return {"exponent": _half_turns(angle), "global_shift": 0.0}
 
@@ -118,9 +116,6 @@ class NativeBackend:
             return {"exponent": _half_turns(angle), "global_shift": -0.5}
 
         return {
-            Gate.RX: (q.krx, phi),
-            Gate.RY: (q.kry, phi),
-            Gate.RZ: (q.krz, phi),
             Gate.P: (q.kZPowGate, phase),
             Gate.CP: (q.kCZPowGate, phase),
             Gate.RXX: (q.kXXPowGate, rotation),
@@ -133,13 +128,16 @@ class NativeBackend:
         circuit = qsim.Circuit()
         circuit.num_qubits = num_qubits
         add_gate, add_matrix = qsim.add_gate, qsim.add_matrix_gate
-        kinds, turned = self._kinds, self._turned
+        kinds, rotated, turned, fmod = self._kinds, self._rotated, self._turned, math.fmod
+        nothing: dict[str, float] = {}
         matrices: dict[tuple[int, tuple[float, ...]], list[float]] = {}
         for time, (gate, qubits, params, controls) in enumerate(ops):
             if controls:
                 self._add_controlled(circuit, time, (gate, qubits, params, controls))
             elif (kind := kinds.get(gate)) is not None:
-                add_gate(kind, time, qubits, {}, circuit)
+                add_gate(kind, time, qubits, nothing, circuit)
+            elif (kind := rotated.get(gate)) is not None:
+                add_gate(kind, time, qubits, {"phi": fmod(params[0], _PERIOD)}, circuit)
             elif (pair := turned.get(gate)) is not None:
                 add_gate(pair[0], time, qubits, pair[1](params[0]), circuit)
             elif gate == MATRIX:

@@ -15,7 +15,7 @@ from qedge_driver_api.circuit import Op
 from qedge_drivers.sim_qpu import stabilizer, wide
 from qedge_drivers.sim_qpu.backends import Backend, open_backend
 from qedge_drivers.sim_qpu.branching import Brancher, Leaf
-from qedge_drivers.sim_qpu.costs import MATRIX_PASSES, SHOT_S, CostModel, largest_bond, memory_bytes
+from qedge_drivers.sim_qpu.costs import LEARN_FROM_S, MATRIX_PASSES, SHOT_S, CostModel, largest_bond, memory_bytes
 from qedge_drivers.sim_qpu.counts import count, flip_bits
 from qedge_drivers.sim_qpu.memory import available_bytes
 from qedge_drivers.sim_qpu.methods import (
@@ -165,9 +165,12 @@ class Simulator:
 
     def estimate(self, task: QpuTask) -> QpuEstimate:
         """Predict memory, time and method; raises `ProgramError` where the task cannot run."""
-        return self._estimate(self.prepare(task.circuit, read_wish(task.options)), task)
+        prepared = self.prepare(task.circuit, read_wish(task.options))
+        memory = self._memory(prepared, task)
+        return QpuEstimate(memory, self._seconds(prepared, task.shots), prepared.method)
 
-    def _estimate(self, prepared: Prepared, task: QpuTask) -> QpuEstimate:
+    def _memory(self, prepared: Prepared, task: QpuTask) -> int:
+        """Return the bytes that a task takes; raises `ProgramError` where they are not there."""
         shots, reduced = task.shots, prepared.plan
         if not 1 <= shots <= MAX_SHOTS:
             raise ProgramError("too_many_shots", f"expected 1 … {MAX_SHOTS} shots, got {shots}")
@@ -188,7 +191,7 @@ class Simulator:
                 f"the result depends on {reduced.num_qubits} qubits and takes {memory >> 20} MiB; "
                 f"{max(free, 0) >> 20} MiB are free",
             )
-        return QpuEstimate(memory, self._seconds(prepared, shots) + shots * SHOT_S, prepared.method)
+        return memory
 
     def _size(self, prepared: Prepared, shots: int) -> tuple[int, int]:
         """Return `(amplitudes of a state, states alive at once)`."""
@@ -204,6 +207,9 @@ class Simulator:
         return 1 << n, 3 + min(len(prepared.plan.stops) + 1, shots.bit_length())
 
     def _seconds(self, prepared: Prepared, shots: int) -> float:
+        return shots * SHOT_S + self._kernel_seconds(prepared, shots)
+
+    def _kernel_seconds(self, prepared: Prepared, shots: int) -> float:
         reduced, costs = prepared.plan, self.costs
         n, chain = reduced.num_qubits, prepared.choice.chain
         if prepared.method == STABILIZER:
@@ -224,14 +230,14 @@ class Simulator:
         """Run a task; raises `ProgramError`, or `CancelledError` where it was asked to end."""
         started = time.perf_counter()
         prepared = self.prepare(task.circuit, read_wish(task.options))
-        predicted = self._estimate(prepared, task)
+        self._memory(prepared, task)
         planned = time.perf_counter()
         rng = np.random.default_rng(task.seed)
         metadata: dict[str, PropertyValue] = {}
         counts = self._counts(prepared, task.shots, rng, cancelled, metadata)
         kernel_s = time.perf_counter() - planned
-        if prepared.method == STATE_VECTOR:
-            self.costs.learn(prepared.plan.num_qubits, predicted.time_s, kernel_s)
+        if prepared.method == STATE_VECTOR and kernel_s > LEARN_FROM_S:
+            self.costs.learn(prepared.plan.num_qubits, self._seconds(prepared, task.shots), kernel_s)
         readout = [*prepared.plan.final, *prepared.plan.idle]
         counts = flip_bits(counts, readout, self.device.readout_error, rng)
         metadata |= {

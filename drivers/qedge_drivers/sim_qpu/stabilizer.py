@@ -88,13 +88,24 @@ def run(
 
     by_place = _noise_by_place(sites, device)
     flips = {site.owner: site.value for site in sites if site.kind == Kind.FLIP}
-    if any(op[0] == IF for op in plan.ops):
+    if plan.conditions:
         return _run_by_shot(stim, plan, by_place, flips, shots, seed, cancelled)
     text: list[str] = []
     columns: dict[int, int] = {}
     recorded = 0
+    plain = _NAMES
     for index, op in enumerate(plan.ops):
-        text += by_place.get((index, False), ())
+        if by_place:
+            text += by_place.get((index, False), ())
+        if op[0] < MEASURE and not by_place:
+            name, qubits = plain.get(op[0]), op[1]
+            if name is None:
+                text += lines(op)
+            elif len(qubits) == 1:
+                text.append(f"{name} {qubits[0]}")
+            else:
+                text.append(f"{name} {qubits[0]} {qubits[1]}")
+            continue
         if op[0] == MEASURE:
             text.append(f"M({flips.get(index, 0.0):.12f}) {op[1][0]}")
             columns[op[3]] = recorded
