@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from benchmarks.broker import Broker
 from benchmarks.circuits import brickwork
 from benchmarks.fleet import Fleet
@@ -142,12 +144,12 @@ def across() -> list[float]:
             fleet.enrol(folder / each, each)
             nodes.append(Node(folder / each, CONFIG.format(name=each, port=broker.port, qpu=qpu[each])))
         with nodes[1], nodes[0] as first:
-            return asyncio.run(jobs(first))
+            return uvloop.run(jobs(first))
 
 
 def run() -> list[Figure]:
     """Measure the worker, its rivals and the way through the mesh."""
-    calls, kernels = asyncio.run(worker())
+    calls, kernels = uvloop.run(worker())
     p50, p99 = statistics.median(calls), percentile(calls, 0.99)
     rival, aer = qsimcirq_ms(), aer_ms()
     over = statistics.median(call - kernel for call, kernel in zip(calls, kernels, strict=True))

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import statistics
@@ -15,6 +14,7 @@ import time
 from typing import Any
 
 import msgspec
+import uvloop
 
 from benchmarks.report import Figure
 from qedge.base.system_clock import SystemClock
@@ -126,7 +126,7 @@ def rivals() -> tuple[float, float]:
 
 def run() -> list[Figure]:
     """Measure both, and what qsimcirq takes."""
-    reruns, sweeps = asyncio.run(measure())
+    reruns, sweeps = uvloop.run(measure())
     rerun_rival, sweep_rival = rivals()
     return [
         Figure("engine.template_rerun_ms", statistics.median(reruns), "ms", COUNT, 0.6, rerun_rival),

@@ -8,7 +8,6 @@ shots; its baseline is the matrix product method of Aer in the same run, where i
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import itertools
 import os
@@ -16,6 +15,8 @@ import random
 import statistics
 import time
 from typing import Any
+
+import uvloop
 
 from benchmarks.report import Figure
 from qedge.base.system_clock import SystemClock
@@ -112,7 +113,7 @@ def aer_ms() -> float | None:
 
 def run() -> list[Figure]:
     """Measure; the error of the truncation is part of the result and has to be there."""
-    found = asyncio.run(measure())
+    found = uvloop.run(measure())
     slower = max(("ghz100", "random100"), key=lambda name: found[name][0])
     metadata = found["mps100"][1]
     return [

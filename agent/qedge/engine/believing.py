@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Mapping
 from typing import Final
 
@@ -11,6 +12,7 @@ from qedge.workers.model import Msg
 from qedge_driver_api import PropertyValue, QpuEstimate, QpuResult
 
 _MAX_METADATA: Final = 64
+_WIDTHS: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
 def check_result(result: QpuResult, num_clbits: int, shots: int) -> QpuResult:
@@ -47,8 +49,13 @@ def check_estimate(estimate: QpuEstimate) -> QpuEstimate:
 def pack_counts(counts: Mapping[int, int], num_clbits: int) -> Msg:
     """Pack checked counts for the way to the daemon."""
     width = key_bytes(num_clbits)
+    letter = _WIDTHS.get(width)
+    if letter is None:
+        keys = b"".join([key.to_bytes(width, "little") for key in counts])
+    else:
+        keys = struct.pack(f"<{len(counts)}{letter}", *counts)
     return {
-        "keys": b"".join([key.to_bytes(width, "little") for key in counts]),
+        "keys": keys,
         "values": list(counts.values()),
     }
 

@@ -20,6 +20,8 @@ import traceback
 from collections.abc import Mapping
 from typing import Final, Protocol, cast
 
+import msgspec
+
 from qedge.base.errors import QedgeError
 from qedge.workers.frames import LENGTH, PARCEL_BYTES, Frame, Kind, check_length, decode, encode, encode_body
 from qedge.workers.model import Msg
@@ -69,7 +71,7 @@ class HostLink:
         """Answer a call, a large result by way of the memory that the daemon shares."""
         body = encode_body(result)
         if len(body) < PARCEL_BYTES:
-            self.send(Frame(Kind.RESULT, call_id, body=result))
+            self.send(Frame(Kind.RESULT, call_id, body=msgspec.Raw(body)))
             return
         self._memory_free.wait()  # the daemon has yet to read the parcel before this one
         self._memory_free.clear()

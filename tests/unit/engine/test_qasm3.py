@@ -62,6 +62,33 @@ def test_old_registers_and_the_plain_path_give_the_same() -> None:
     assert plain.circuit == spread.circuit == old.circuit
 
 
+def test_a_condition_without_a_block_governs_one_statement() -> None:
+    made = program(TWO + "c[0] = measure q[0]; if (c[0]) x q[0];\nx q[1]; h q[1];")
+    assert [row.length for row in made.circuit.conditions] == [1]
+    other = program(TWO + "c[0] = measure q[0]; if (c[0]) { x q[0]; x q[1]; } else x q[1]; h q[1]; h q[0];")
+    assert [row.length for row in other.circuit.conditions] == [2, 1]
+
+
+def test_a_constant_of_a_block_holds_in_that_block_alone() -> None:
+    inner = "{ const float a = 0.2; rx(a) q[0]; h q[1]; rx(a) q[0]; }"
+    body = f"const float a = 0.1; h q[1]; rx(a) q[0]; {inner} h q[1]; rx(a) q[0];"
+    assert [op[2] for op in ops(body) if op[0] == Gate.RX] == [(0.1,), (0.2,), (0.2,), (0.1,)]
+
+
+def test_an_alias_of_a_block_is_forgotten_after_it() -> None:
+    assert ops("{ let z = q[1]; x z; } { let z = q[0]; x z; }") == [(2, (1,), (), 0), (2, (0,), (), 0)]
+    assert refusal(TWO + "{ let z = q[1]; x z; } x z;").code == "circuit.undeclared_name"
+
+
+def test_physical_qubits_are_plain_too() -> None:
+    plain = program(HEAD + "bit[2] c; h $1; cp(pi/4) $1, $0; h $1; c[0] = measure $1;")
+    spread = program(HEAD + "bit[2] c; h /**/ $1; cp(pi/4) $1 /**/, $0; h $1 /**/; c[0] /**/ = measure $1;")
+    assert plain.circuit == spread.circuit
+    assert plain.circuit.num_qubits == 2
+    assert refusal(HEAD + "qubit q; h q; h $1;").code == "circuit.unsupported"
+    assert refusal(HEAD + "bit c; h $1; h $99999;").code == "circuit.too_many_qubits"
+
+
 def test_operands_are_parts_aliases_and_physical_qubits() -> None:
     assert [op[1] for op in ops("x q[1:2]; x q[{3, 0}]; x q[-1]; let a = q[0] ++ q[2:3]; x a[1];", FOUR)] == [
         (1,), (2,), (3,), (0,), (3,), (2,),

@@ -41,6 +41,8 @@ class _ByText(dict[str, int]):
         self._quantum = quantum
 
     def __missing__(self, text: str) -> int:
+        if text[0] == "$":
+            return -1
         name, _, index = text[:-1].partition("[")
         register = self._registers.get(name)
         if register is None or register.quantum != self._quantum or int(index) >= register.size:

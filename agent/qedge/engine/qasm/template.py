@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, cast
 
 from qedge.base.errors import QedgeError
 from qedge.engine.qasm.model import Program
@@ -41,6 +41,8 @@ class Template:
     @cached_property
     def _skeleton(self) -> tuple[list[Op], list[tuple[int, Deferred]]]:
         """All operations, deferred ones with made-up parameters, and where the deferred ones stand."""
+        if not self.parameters:
+            return cast("list[Op]", list(self.stream)), []
         ops: list[Op] = []
         places: list[tuple[int, Deferred]] = []
         made_up = [0.25] * len(self.parameters)

@@ -37,7 +37,15 @@ class _Parser:
         self._gates = Gates(limits, self._names)
         self._ops: list[Op] = []
         self._conditions: list[Condition] = []
-        self._plain = PlainRun(text, PLAIN_2, self._names, self._gates.native, self._ops.append, self._plain_params)
+        self._plain = PlainRun(
+            text,
+            PLAIN_2,
+            self._names,
+            self._names.qubit_by_text.__getitem__,
+            self._gates.native,
+            self._ops.append,
+            self._plain_params,
+        )
         self._charged = 0
         self._measures = False
         self._statements: Mapping[str, Callable[[Lexer, Token], None]] = {

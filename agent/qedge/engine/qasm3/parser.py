@@ -42,7 +42,9 @@ class _Parser:
             limits, self._lexer, self._names, self._scope, self._gates, self._items, self._spend
         )
         self._fast = dict(FAST)
-        self._plain = PlainRun(text, PLAIN_3, self._names, self._fast, self._items.append, self._plain_params)
+        self._plain = PlainRun(
+            text, PLAIN_3, self._names, self._scope.plain_qubit, self._fast, self._items.append, self._plain_params
+        )
         self._spent = 0
         self._depth = 0
         self._loops = 0
@@ -95,10 +97,17 @@ class _Parser:
 
     # statements
 
-    def _statement(self) -> None:
-        """Read one statement, and where plain ones follow, these too."""
+    def _statement(self, *, alone: bool = False) -> None:
+        """Read one statement; unless it stands `alone`, a run of plain ones at once."""
         lexer = self._lexer
         token = lexer.token
+        if token.kind == "name" and not self._loops and token.text not in self._statements:
+            room = self._limits.max_operations - self._spent
+            at, taken = self._plain.run(token.at, min(room, 1) if alone else room)
+            if taken:
+                self._spent += taken
+                lexer.move(at)
+                return
         self._spend(1, token.at)
         if token.kind == "symbol" and token.text in ("#", "@"):
             self._skip_line()
@@ -112,11 +121,6 @@ class _Parser:
             self._statements[token.text](lexer.next())
         elif token.text in MODIFIERS or not self._operations.assignment():
             self._operations.call()
-        if not self._loops and lexer.token.kind == "name":
-            at, taken = self._plain.run(lexer.token.at, self._limits.max_operations - self._spent)
-            if taken:
-                self._spent += taken
-                lexer.move(at)
 
     def _block(self) -> None:
         lexer = self._lexer
@@ -129,14 +133,15 @@ class _Parser:
             if lexer.token.kind == END:
                 raise lexer.unexpected("'}'")
             self._statement()
-        self._scope.leave()
+        if self._scope.leave():
+            self._plain.forget_values()
         self._depth -= 1
 
     def _body(self) -> None:
         if self._lexer.token.text == "{":
             self._block()
         else:
-            self._statement()
+            self._statement(alone=True)
 
     def _for(self) -> None:
         self._loops += 1
@@ -241,6 +246,7 @@ class _Parser:
         if kind.text in ("int", "uint") and isinstance(value, float):
             value = int(value)
         self._scope.set_constant(name.text, value)
+        self._plain.forget_values()
         lexer.expect(";")
 
     def _let(self, _: Token) -> None:

@@ -34,6 +34,7 @@ class Scope:
         self.names = names
         self._constants: list[dict[str, Number]] = [{}]
         self._aliases: dict[str, Alias] = {}
+        self._own_aliases: list[list[str]] = [[]]
         self.parameters: dict[str, int] = {}
         self.gates: set[str] = set()
         self._formals: Mapping[str, int] | None = None
@@ -63,14 +64,18 @@ class Scope:
     def set_alias(self, name: str, bits: tuple[int, ...]) -> None:
         """Give qubits a further name."""
         self._aliases[name] = Alias(bits)
+        self._own_aliases[-1].append(name)
 
     def enter(self) -> None:
         """Begin a block."""
         self._constants.append({})
+        self._own_aliases.append([])
 
-    def leave(self) -> None:
-        """End a block; its constants are forgotten."""
-        self._constants.pop()
+    def leave(self) -> bool:
+        """End a block; its constants and aliases are forgotten. Returns whether there were constants."""
+        for alias in self._own_aliases.pop():
+            del self._aliases[alias]
+        return bool(self._constants.pop())
 
     def enter_gate(self, formals: Mapping[str, int]) -> None:
         """Begin the definition of a gate: only constants and its own parameters have values there."""
@@ -170,6 +175,16 @@ class Scope:
                 name=name.text[:40],
             )
         return formals[name.text]
+
+    def plain_qubit(self, text: str) -> int:
+        """Return the qubit that `name[3]` or `$3` means, −1 where it takes more to tell."""
+        if text[0] != "$":
+            return self.names.qubit_by_text[text]
+        index = int(text[1:])
+        if index >= self._limits.max_qubits or self.names.num_qubits:
+            return -1
+        self._num_physical = max(self._num_physical, index + 1)
+        return index
 
     def _physical(self, lexer: Lexer, token: Token) -> Operand:
         most = self._limits.max_qubits
