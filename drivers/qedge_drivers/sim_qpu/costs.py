@@ -22,10 +22,11 @@ _BYTES_PER_SHOT: Final = 56
 _AMPLITUDE_BYTES: Final = 8
 
 # seconds on one core of a 2026 server; `calibrate` replaces what differs most between machines
-_PER_RUN_S: Final = 0.05e-3
+_PER_RUN_S: Final = 0.02e-3
 _PER_SEGMENT_S: Final = 0.04e-3
 _PER_OP_S: Final = 1.2e-6
-SHOT_S: Final = 0.15e-6
+_PER_SHOT_S: Final = 0.035e-6
+_PER_VALUE_S: Final = 0.09e-6
 _PER_PASS_AMPLITUDE_S: Final = ((8, 0.25e-9), (12, 0.25e-9), (16, 0.2e-9), (20, 0.2e-9), (22, 0.4e-9))
 _END_PASSES: Final = 2.0
 """Passes over the state that beginning and sampling take."""
@@ -33,8 +34,8 @@ MATRIX_PASSES: Final = 3.0
 """A superoperator costs this many passes of a two-qubit gate."""
 _PROBES: Final = ((12, 60), (16, 30), (20, 6), (22, 2))
 """Qubits and layers of the circuits that are timed."""
-_PLAN_SHARE: Final = 1.5
-"""Planning and counting take half as long again as handing operations to the kernel."""
+_PLAN_SHARE: Final = 1.2
+"""Planning takes a part of what handing operations to the kernel takes."""
 _LEARNING: Final = 0.3
 LEARN_FROM_S: Final = 1e-3
 
@@ -151,6 +152,11 @@ class CostModel:
         cut_s = sum(bond**3 for bond in bonds) * _MPS_CUT_S
         sample_s = len(bonds) * (4 * _MPS_SITE_S + shots * (2e-8 + 1e-9 * max(bonds) ** 2))
         return total + (0.2 + min(rounds, len(plan.ops) / 4)) * cut_s + sample_s
+
+
+def shots_s(shots: int, num_clbits: int) -> float:
+    """Seconds to draw shots and count them, most of it for different values."""
+    return shots * _PER_SHOT_S + min(shots, 1 << min(num_clbits, 40)) * _PER_VALUE_S
 
 
 def memory_bytes(

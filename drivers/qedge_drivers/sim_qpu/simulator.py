@@ -15,7 +15,7 @@ from qedge_driver_api.circuit import Op
 from qedge_drivers.sim_qpu import stabilizer, wide
 from qedge_drivers.sim_qpu.backends import Backend, open_backend
 from qedge_drivers.sim_qpu.branching import Brancher, Leaf
-from qedge_drivers.sim_qpu.costs import LEARN_FROM_S, MATRIX_PASSES, SHOT_S, CostModel, largest_bond, memory_bytes
+from qedge_drivers.sim_qpu.costs import LEARN_FROM_S, MATRIX_PASSES, CostModel, largest_bond, memory_bytes, shots_s
 from qedge_drivers.sim_qpu.counts import count, flip_bits
 from qedge_drivers.sim_qpu.memory import available_bytes
 from qedge_drivers.sim_qpu.methods import (
@@ -207,7 +207,7 @@ class Simulator:
         return 1 << n, 3 + min(len(prepared.plan.stops) + 1, shots.bit_length())
 
     def _seconds(self, prepared: Prepared, shots: int) -> float:
-        return shots * SHOT_S + self._kernel_seconds(prepared, shots)
+        return shots_s(shots, prepared.plan.num_clbits) + self._kernel_seconds(prepared, shots)
 
     def _kernel_seconds(self, prepared: Prepared, shots: int) -> float:
         reduced, costs = prepared.plan, self.costs

@@ -1,0 +1,96 @@
+"""Error correction: how long decoding takes, and whether a stream decodes as well as a block.
+
+Everything runs in this process on surface codes with the same strength of noise on gates, idling, resets and
+measurements. Times are those of the decoder alone, data transport not included. `qec.decode_d5_*`: single blocks of 5
+rounds at 0.1 %. `qec.stream_d*_p99_us`: one window of 2d rounds, d of them committed, at 0.3 %; every d rounds one such
+window is due. `qec.stream_growth`: median time of the last tenth of the windows of 100,000 rounds over that of the
+first tenth. `qec.window_vs_block_sigma`: difference of the logical errors in the same 20,000 shots, in standard errors
+of a difference. Baseline of the block times: the same decoder fed by the batch. `qec.ler_*`: logical error rates per
+shot of d rounds.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+import time
+
+import numpy as np
+
+from benchmarks.report import Figure, percentile
+from qedge.engine.qec.experiment import run_block, run_stream
+from qedge.engine.qec.model import Memory, block_decoder
+from qedge.engine.qec.window import Stream, memory_pieces
+
+SHOTS = 20_000
+ROUNDS = 100_000
+RATE = 0.003
+
+
+def never() -> bool:
+    """Say that the run is wanted."""
+    return False
+
+
+def block_times_us() -> tuple[list[float], float]:
+    """Return the microseconds of single decodings, and the mean of the same shots as a batch."""
+    memory = Memory("surface", 5, 5, "z", 0.001)
+    matcher = block_decoder(memory)
+    rows = memory.circuit().compile_detector_sampler(seed=1).sample(SHOTS).view(np.uint8)
+    times = []
+    for row in rows:
+        began = time.perf_counter_ns()
+        matcher.decode(row)
+        times.append((time.perf_counter_ns() - began) / 1e3)
+    began = time.perf_counter_ns()
+    matcher.decode_batch(rows)
+    return times, (time.perf_counter_ns() - began) / 1e3 / SHOTS
+
+
+def stream_times_us(distance: int, rounds: int) -> list[float]:
+    """Return the microseconds of the windows of one long stream."""
+    memory = Memory("surface", distance, rounds, "z", RATE)
+    pieces = memory_pieces(memory, 2 * distance, distance)
+    row = memory.circuit().compile_detector_sampler(seed=distance).sample(1).view(np.uint8)[0]
+    first, each = pieces.sizes(0, 1), pieces.sizes(1, 2)
+    stream, times = Stream(pieces), []
+    stream.push(row[:first])
+    for number in range(rounds - 1):
+        detectors = row[first + number * each : first + (number + 1) * each]
+        began = time.perf_counter_ns()
+        if stream.push(detectors):
+            times.append((time.perf_counter_ns() - began) / 1e3)
+    stream.close(row[first + (rounds - 1) * each :])
+    return times
+
+
+def run() -> list[Figure]:
+    """Measure all of it."""
+    gc.disable()
+    blocks, batch = block_times_us()
+    figures = [
+        Figure("qec.decode_d5_p50_us", statistics.median(blocks), "us", SHOTS, 5, batch),
+        Figure("qec.decode_d5_p99_us", percentile(blocks, 0.99), "us", SHOTS, 20, batch),
+        Figure("qec.decode_d5_p999_us", percentile(blocks, 0.999), "us", SHOTS),
+    ]
+    growth = 0.0
+    for distance in (3, 5, 7):
+        rounds = ROUNDS if distance == 5 else 20_000
+        times = stream_times_us(distance, rounds)
+        figures.append(Figure(f"qec.stream_d{distance}_p50_us", statistics.median(times), "us", len(times)))
+        figures.append(Figure(f"qec.stream_d{distance}_p99_us", percentile(times, 0.99), "us", len(times)))
+        if distance == 5:
+            tenth = len(times) // 10
+            growth = statistics.median(times[-tenth:]) / statistics.median(times[:tenth])
+    figures.append(Figure("qec.stream_growth", growth, "×", ROUNDS, 1.05))
+    memory = Memory("surface", 3, 30, "z", RATE)
+    block = run_block(memory, SHOTS, 9, never)
+    stream = run_stream(memory, 6, 3, SHOTS, 9, never)
+    sigma = abs(stream.errors - block.errors) / math.sqrt(2 * block.errors * (1 - block.errors / SHOTS))
+    figures.append(Figure("qec.window_vs_block_sigma", sigma, "σ", SHOTS, 2))
+    for distance in (3, 5, 7):
+        logical = run_block(Memory("surface", distance, distance, "z", RATE), 10 * SHOTS, 4, never)
+        figures.append(Figure(f"qec.ler_d{distance}_p003", logical.errors / logical.shots, "", logical.shots))
+    gc.enable()
+    return figures
