@@ -118,14 +118,14 @@ def parse_parameters(given: list[str]) -> dict[str, float]:
 async def _submit(node: NodeClient, submission: JobSubmission, *, wait: bool, quiet: bool) -> JobView:
     from qedge.client.node import ENDED
 
-    job = await node.submit(submission)
+    job = await node.submit(submission, wait_s=_QUIET_S if wait else 0.0)
     if not wait:
         return job
     progress = Progress(terminal_of(sys.stderr), shown=sys.stderr.isatty() and not quiet)
     try:
         while job.state not in ENDED:
-            job = await _look(node, job, _QUIET_S if progress.is_new else _POLL_S)
             progress.show(job)
+            job = await _look(node, job, _POLL_S)
     finally:
         progress.clear()
         if job.state not in ENDED:
@@ -153,11 +153,9 @@ class Progress:
         self._shown = shown
         self._started = time.monotonic()
         self._drawn = False
-        self.is_new = True
 
     def show(self, job: JobView) -> None:
         """Draw the line anew."""
-        self.is_new = False
         from qedge.client.node import ENDED
 
         if self._shown and job.state not in ENDED:

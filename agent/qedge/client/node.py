@@ -1,8 +1,7 @@
 """A node as a Python object: every route of its unix socket as a typed method.
 
 async with NodeClient() as node:
-    job = await node.submit(JobSubmission(program=text, shots=1000))
-    job = await node.wait(job.id, timeout_s=30)
+    job = await node.submit(JobSubmission(program=text, shots=1000), wait_s=30)
 """
 
 from __future__ import annotations
@@ -103,9 +102,16 @@ class NodeClient:
         """Return the node's metrics as Prometheus text."""
         return (await self._request("GET", "/metrics")).decode()
 
-    async def submit(self, submission: JobSubmission) -> JobView:
-        """Hand a job over; it is accepted when this returns."""
-        return await self._call("POST", "/v1/jobs", JobView, body=msgspec.structs.replace(submission, dry_run=False))
+    async def submit(self, submission: JobSubmission, *, wait_s: float = 0.0) -> JobView:
+        """Hand a job over; it is accepted when this returns. With `wait_s` (≤ 30) its end is waited for that long."""
+        wait_s = min(wait_s, MAX_WAIT_S)
+        return await self._call(
+            "POST",
+            f"/v1/jobs?wait_s={wait_s}" if wait_s > 0 else "/v1/jobs",
+            JobView,
+            body=msgspec.structs.replace(submission, dry_run=False),
+            timeout_s=max(self._timeout_s, wait_s + _SLACK_S),
+        )
 
     async def estimate(self, submission: JobSubmission) -> JobEstimate:
         """Have a job parsed and estimated, no more."""

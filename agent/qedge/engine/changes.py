@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 from typing import Final
+
+import msgspec
 
 from qedge.wire.jobs import JobView
 
 STREAM_LIMIT: Final = 256
+_KEPT: Final = 8
+_KEPT_BYTES: Final = 48 * 1024
+
+
+def keeps(view: JobView) -> bool:
+    """Tell whether the end of a job is small enough to be kept at hand."""
+    if view.result is None:
+        return True
+    size = view.estimate.result_bytes if view.estimate is not None else 32 * len(view.result.counts)
+    return size <= _KEPT_BYTES
 
 
 class Changes:
@@ -18,6 +30,7 @@ class Changes:
     def __init__(self) -> None:
         self._waiters: dict[str, asyncio.Event] = {}
         self._streams: set[_Stream] = set()
+        self._last: OrderedDict[str, JobView] = OrderedDict()
 
     def publish(self, view: JobView) -> None:
         """Tell every stream."""
@@ -25,9 +38,18 @@ class Changes:
             stream.entries.append(view)
             stream.arrived.set()
 
-    def ended(self, job_id: str) -> None:
-        """Wake those who wait for the end of a job."""
-        waiter = self._waiters.pop(job_id, None)
+    def last(self, job_id: str) -> JobView | None:
+        """Return a job that ended a moment ago, with its result; the last few are kept."""
+        return self._last.get(job_id)
+
+    def ended(self, view: JobView) -> None:
+        """Tell streams without the result, and wake those who wait for the end of the job."""
+        self.publish(msgspec.structs.replace(view, result=None))
+        if keeps(view):
+            self._last[view.id] = view
+            if len(self._last) > _KEPT:
+                self._last.popitem(last=False)
+        waiter = self._waiters.pop(view.id, None)
         if waiter is not None:
             waiter.set()
 

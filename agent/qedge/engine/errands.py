@@ -41,7 +41,7 @@ _WORTH_TELLING_S: Final = 0.05
 class Jobs(Protocol):
     """The job service of this node."""
 
-    async def submit(self, submission: JobSubmission, client: str) -> JobView:
+    async def submit(self, submission: JobSubmission, client: str, *, lent: bool = False) -> JobView:
         """Accept a job."""
         ...
 
@@ -51,6 +51,10 @@ class Jobs(Protocol):
 
     async def cancel(self, job_id: str) -> JobView:
         """End a job."""
+        ...
+
+    def lent(self, client: str, key: str) -> str:
+        """Return the id of a job that is not written down yet, or nothing."""
         ...
 
     def subscribe(self) -> AsyncIterator[JobView]:
@@ -90,10 +94,11 @@ class ErrandService:
     async def _take(self, peer: str, offer: JobOffer) -> JobNews:
         """Accept a job of a peer; the same offer again is the same job."""
         submission = msgspec.structs.replace(offer.submission, node="", client_key=offer.id, dry_run=False)
-        view = await self._jobs.submit(submission, _PREFIX + peer)
-        if view.state not in FINAL_STATES:
-            self._given[view.id] = (peer, offer.id)
-        return JobNews(offer.id, await self._jobs.job(view.id))
+        view = await self._jobs.submit(submission, _PREFIX + peer, lent=True)
+        if view.state in FINAL_STATES:
+            return JobNews(offer.id, await self._jobs.job(view.id))
+        self._given[view.id] = (peer, offer.id)
+        return JobNews(offer.id, view)
 
     async def _tell(self, peer: str, ask: JobAsk) -> JobTidings:
         news: list[JobNews] = []
@@ -119,7 +124,10 @@ class ErrandService:
         return JobHeard()
 
     async def _find(self, peer: str, origin_id: str) -> JobView | None:
-        job_id = await self._store.read(lambda connection: ledger.find_errand(connection, _PREFIX + peer, origin_id))
+        client = _PREFIX + peer
+        job_id = self._jobs.lent(client, origin_id) or await self._store.read(
+            lambda connection: ledger.find_errand(connection, client, origin_id)
+        )
         return await self._jobs.job(job_id) if job_id else None
 
     async def _report(self, job_id: str, peer: str, origin_id: str) -> None:

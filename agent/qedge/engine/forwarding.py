@@ -40,7 +40,7 @@ from qedge.wire.jobs import (
     JobTidings,
     JobView,
 )
-from qedge.wire.problem import error_of
+from qedge.wire.problem import error_of, problem_of
 
 _LOG: Final = get_logger("engine")
 _TICK_S: Final = 0.25
@@ -322,8 +322,9 @@ class ForwardService:
         self._ended[state] += 1
         self._metrics.add("qedge_jobs_ended_total", (state.value,))
         _LOG.debug("job.ended", job=errand.job.id, state=state.value, code=error.code if error else "")
-        self._changes.publish(msgspec.structs.replace(errand.view, ended_utc_ns=utc_ns))
-        self._changes.ended(errand.job.id)
+        problem = problem_of(error) if error is not None else None
+        ended = msgspec.structs.replace(errand.view, ended_utc_ns=utc_ns, result=result, error=problem)
+        self._changes.ended(ended)
 
     # News
 

@@ -17,6 +17,10 @@ class Later:
     def _start(self) -> None:
         self._task = asyncio.ensure_future(self._begin())
 
+    def drop(self) -> None:
+        """Do not begin any more."""
+        self._timer.cancel()
+
     async def settle(self) -> None:
         """Do not begin any more; wait where it has begun."""
         self._timer.cancel()

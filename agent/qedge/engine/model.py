@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+import msgspec
+
 from qedge.base.errors import QedgeError
 from qedge.base.machine import StateTable
-from qedge.wire.jobs import JobEstimate, JobState, JobSubmission, JobView
+from qedge.engine.later import Later
+from qedge.wire.jobs import JobEstimate, JobResult, JobState, JobSubmission, JobView
+from qedge.wire.problem import problem_of
 
 FINAL_STATES: Final = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
 
@@ -64,8 +68,20 @@ class Job:
     qpu: str = ""
     cancel_wanted: bool = False
     ending: bool = False
+    written: bool = True
+    """Whether it is in the database; a job that a peer lent is only written where it lasts."""
+    keep: Later | None = None
+    """Writes it down where it lasts."""
     admit_s: float = 0.0
     parse_s: float = 0.0
+
+
+def ended_view(
+    job: Job, state: JobState, ended_utc_ns: int, result: JobResult | None, error: QedgeError | None
+) -> JobView:
+    """Describe a job that has just ended."""
+    problem = problem_of(error) if error is not None else None
+    return msgspec.structs.replace(view_of(job), state=state, ended_utc_ns=ended_utc_ns, result=result, error=problem)
 
 
 def view_of(job: Job, *, node: str = "", estimated: bool = True) -> JobView:

@@ -18,12 +18,13 @@ from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
 from qedge.engine import ledger
-from qedge.engine.changes import Changes
+from qedge.engine.changes import Changes, keeps
 from qedge.engine.config import EngineConfig
 from qedge.engine.errand import Nowhere
+from qedge.engine.keeper import WORTH_NOTING_S, Keeper
 from qedge.engine.later import Later
 from qedge.engine.ledger_row import job_of, new_job
-from qedge.engine.model import JOB_STATES, Job, JobEvent, cancelled, expired, view_of
+from qedge.engine.model import JOB_STATES, Job, JobEvent, cancelled, ended_view, expired, view_of
 from qedge.engine.ports import ANY, Elsewhere, Memory, QpuPort
 from qedge.engine.queue import JobQueue
 from qedge.engine.roster import RUNNER_DIED, QpuRoster, program_args
@@ -34,9 +35,6 @@ from qedge.workers.model import Msg
 _LOG: Final = get_logger("engine")
 _TICK_S: Final = 0.25
 _PRUNE_S: Final = 300.0
-_WRITE_RETRY_S: Final = 0.5
-_WORTH_NOTING_S: Final = 0.02
-"""That a run began is written down only of runs that take longer: the end of others says it."""
 
 
 class EngineService:
@@ -72,6 +70,7 @@ class EngineService:
         self._active: dict[str, Job] = {}
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._totals: Counter[JobState] = Counter()
+        self._keeper = Keeper(store)
         self.changes = Changes()
         self._forward: Elsewhere = Nowhere()
         self._work = asyncio.Event()
@@ -91,10 +90,16 @@ class EngineService:
         """Parse, estimate and admit without accepting."""
         return (await self._roster.assess(submission))[0]
 
-    async def submit(self, submission: JobSubmission, client: str) -> JobView:
-        """Accept a job; the same `client_key` with the same request gives the same job again."""
+    async def submit(self, submission: JobSubmission, client: str, *, lent: bool = False) -> JobView:
+        """Accept a job; the same `client_key` with the same request gives the same job again.
+
+        A job that is `lent` by a peer, which has it in its own database and offers it again where this node forgets it,
+        is written down only when it has lasted for a while, and else with its end.
+        """
         try:
-            view = await self._accept_somewhere(submission, client)
+            view = await (
+                self._accept(submission, client, lent=True) if lent else self._accept_somewhere(submission, client)
+            )
         except QedgeError as error:
             self._metrics.add("qedge_jobs_submitted_total", (error.code,))
             _LOG.info("job.refused", code=error.code, client=client)
@@ -113,6 +118,9 @@ class EngineService:
 
     async def job(self, job_id: str) -> JobView:
         """Return a job as it is now; raises `job.not_found`."""
+        last = self.changes.last(job_id)
+        if last is not None:
+            return last
         away = self._forward.knows(job_id)
         if away is not None:
             return away
@@ -162,6 +170,10 @@ class EngineService:
         await self.changes.wait_end(job_id, 10.0)
         return await self.job(job_id)
 
+    def lent(self, client: str, key: str) -> str:
+        """Return the id of a job that a peer lent and that is not written down yet, or nothing."""
+        return self._keeper.lent(client, key)
+
     def subscribe(self) -> AsyncIterator[JobView]:
         """Follow every change of every job."""
         return self.changes.follow()
@@ -193,6 +205,9 @@ class EngineService:
                         continue
         finally:
             self._loaded.clear()
+            for job in self._active.values():
+                if job.keep is not None:
+                    job.keep.drop()
 
     async def _take_up(self) -> None:
         rows = await self._store.read(ledger.unended)
@@ -200,6 +215,7 @@ class EngineService:
         now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
         self._queue = JobQueue()
         self._active.clear()
+        self._keeper.clear()
         for row in rows:
             self._totals[row.state] -= 1
             job = job_of(row, now_ns, utc_ns)
@@ -208,13 +224,12 @@ class EngineService:
             _LOG.info("job.rerun", job=job.id, attempt=job.attempts + 1)
         self._gauge()
 
-    async def _accept(self, submission: JobSubmission, client: str) -> JobView:
+    async def _accept(self, submission: JobSubmission, client: str, *, lent: bool = False) -> JobView:
         if not self._loaded.is_set():
             raise QedgeError("internal.stopping", "The job service is starting or stopping.", fix="Try again soon.")
-        if submission.client_key:
-            known = await self._store.read(lambda connection: ledger.find_by_key(connection, client, submission))
-            if known:
-                return await self.job(known)
+        known = await self._keeper.find(client, submission)
+        if known:
+            return await self.job(known)
         if len(self._queue) >= self.config.queue_limit:
             raise QedgeError(
                 "job.queue_full",
@@ -228,7 +243,7 @@ class EngineService:
         seed = submission.seed if submission.seed is not None else int.from_bytes(self._random_bytes(4), "big")
         job = new_job(uuid7(utc_ns, self._random_bytes), submission, client, estimate, seed, now_ns, utc_ns)
         job.admit_s, job.parse_s = (now_ns - started_ns) / 1e9, parse_s
-        accepted = await self._store.write(lambda connection: ledger.insert(connection, job))
+        accepted = await self._keeper.accept(job, lent=lent)
         if accepted != job.id:
             return await self.job(accepted)
         self._active[job.id] = job
@@ -265,7 +280,7 @@ class EngineService:
         job.started_utc_ns = self._clock.utc_ns()
         job.state = JOB_STATES.next(job.state, JobEvent.STARTED)
         self.changes.publish(view_of(job))
-        noted = Later(_WORTH_NOTING_S, lambda: self._note_start(job))
+        noted = Later(WORTH_NOTING_S, lambda: self._keeper.note_start(job))
         try:
             answer = await qpu.call("run", self._run_args(job), deadline_s=self._time_left_s(job))
         except QedgeError as failure:
@@ -301,10 +316,6 @@ class EngineService:
             return JobEvent.RUNNER_DIED, failure
         return JobEvent.FAILED, failure
 
-    async def _note_start(self, job: Job) -> None:
-        with contextlib.suppress(QedgeError):  # the disk is full: the run goes on, and a restart would begin it anew
-            await self._store.write(lambda connection: ledger.start(connection, job), accepted=True)
-
     def _run_args(self, job: Job) -> dict[str, Msg]:
         return {
             **program_args(job.submission, self.config),
@@ -339,16 +350,22 @@ class EngineService:
         error: QedgeError | None = None,
         stages: Mapping[str, float] | None = None,
     ) -> None:
-        """Write the end down; where the disk is full, keep it in memory and try until it is written."""
-        while True:
+        """Tell and write down how a job ended."""
+        result = None
+        if event is JobEvent.SUCCEEDED:
             try:
-                state = await self._write_end(job, event, answer, error, stages or {})
-                break
+                result = ledger.unpack_result(job, answer, stages or {})
             except QedgeError as failure:
-                if failure.code == "driver.lied":
-                    event, error = JobEvent.FAILED, failure
-                    continue
-                await asyncio.sleep(_WRITE_RETRY_S)
+                event, error = JobEvent.FAILED, failure
+        state = JOB_STATES.next(job.state, event)
+        view = ended_view(job, state, self._clock.utc_ns(), result, error)
+        if job.keep is not None:
+            await job.keep.settle()
+        told = not job.written and keeps(view)
+        if told:
+            # nothing here says that it ran, so the peer that lent it may know the end before it is written
+            self.changes.ended(view)
+        await self._keeper.end(job, view, error)
         job.state = state
         self._active.pop(job.id, None)
         self._totals[state] += 1
@@ -357,26 +374,8 @@ class EngineService:
         for stage, value in (stages or {}).items():
             self._metrics.observe("qedge_job_seconds", value, (stage,))
         _LOG.debug("job.ended", job=job.id, state=state.value, code=error.code if error else "")
-        self.changes.publish(msgspec.structs.replace(view_of(job), ended_utc_ns=self._clock.utc_ns()))
-        self.changes.ended(job.id)
-
-    async def _write_end(
-        self, job: Job, event: JobEvent, answer: Msg, error: QedgeError | None, stages: Mapping[str, float]
-    ) -> JobState:
-        state = JOB_STATES.next(job.state, event)
-        utc_ns = self._clock.utc_ns()
-        await self._store.write(
-            lambda connection: ledger.end(
-                connection,
-                job,
-                state,
-                utc_ns,
-                ledger.unpack_result(job, answer, stages) if event is JobEvent.SUCCEEDED else None,
-                error,
-            ),
-            accepted=True,
-        )
-        return state
+        if not told:
+            self.changes.ended(view)
 
     async def _prune(self) -> None:
         while True:

@@ -11,20 +11,24 @@ from qedge.base.ids import is_uuid
 from qedge.web.answers import json_answer
 from qedge.web.requests import body_of, caller_of, number_of
 from qedge.web.state import state_of
-from qedge.wire.jobs import JobSubmission
+from qedge.wire.jobs import JobState, JobSubmission
 
 MAX_WAIT_S: Final = 30.0
 MAX_LISTED: Final = 1000
+ENDED: Final = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
 
 
 async def submit(request: web.Request) -> web.Response:
-    """Accept a job: 202 with its view; with `dry_run` only the estimate."""
+    """Accept a job: 202 with its view, with `wait_s` 200 once it has ended; with `dry_run` only the estimate."""
+    wait_s = number_of(request, "wait_s", 0, 0, MAX_WAIT_S)
     submission = await body_of(request, JobSubmission)
     node = state_of(request).node
     if submission.dry_run:
         return json_answer(await node.estimate(submission))
     job = await node.submit(submission, caller_of(request).label)
-    answer = json_answer(job, 202)
+    if wait_s:
+        job = await node.wait_job(job.id, wait_s)
+    answer = json_answer(job, 200 if job.state in ENDED else 202)
     answer.headers["Location"] = f"/v1/jobs/{job.id}"
     return answer
 

@@ -226,7 +226,7 @@ async def test_a_cancel_reaches_the_runner_and_a_waiting_job_ends_at_once(site: 
         await asyncio.sleep(0.01)
     assert (await a.engine.cancel(job.id)).state is JobState.CANCELLED
     async with asyncio.timeout(10):
-        while b.rows()[0][2] != "cancelled":
+        while [row[2] for row in b.rows()] != ["cancelled"]:
             await asyncio.sleep(0.05)
     site.network.cut.add(frozenset(("a", "c")))
     waiting = await a.submit(node="c")
@@ -307,3 +307,38 @@ async def test_random_histories_end_every_job_once(site: EngineSite, seed: int) 
         assert (await a.end(job.id, 60)).state is JobState.DONE
     keys = [key for node in (b, c) for _, key, state in node.rows() if state == "done"]
     assert sorted(keys) == sorted(job.id for job in jobs)
+
+
+async def test_a_lent_job_is_written_with_its_end_or_where_it_lasts(site: EngineSite) -> None:
+    a, b, _ = await three(site)
+    assert b.qpu is not None
+    b.qpu.held = True
+    first = await a.submit(node="b")
+    while not b.qpu.runs:
+        await asyncio.sleep(0.001)
+    async with asyncio.timeout(5):
+        while [row[2] for row in b.rows()] != ["running"]:
+            await asyncio.sleep(0.01)
+    b.qpu.held = False
+    b.qpu.release.set()
+    assert (await a.engine.wait(first.id, 5)).state is JobState.DONE
+    second = await a.submit(node="b")
+    assert (await a.engine.wait(second.id, 5)).state is JobState.DONE
+    async with asyncio.timeout(5):
+        while [row[2] for row in b.rows()] != ["done", "done"]:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_lent_job_that_its_runner_forgot_is_lent_again(site: EngineSite) -> None:
+    a, b, _ = await three(site)
+    assert b.qpu is not None
+    b.qpu.held = True
+    job = await a.submit(node="b")
+    while not b.qpu.runs:
+        await asyncio.sleep(0.001)
+    assert b.rows() == []
+    await b.kill()
+    await b.start()
+    b.qpu.held = False
+    b.qpu.release.set()
+    assert (await a.engine.wait(job.id, 15)).state is JobState.DONE

@@ -1,0 +1,90 @@
+"""Writes jobs down: what was accepted, that a run began, how it ended; and what need not be written yet."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from typing import Final
+
+from qedge.base.errors import QedgeError
+from qedge.engine import ledger
+from qedge.engine.later import Later
+from qedge.engine.model import Job
+from qedge.store.store import Store
+from qedge.wire.jobs import JobSubmission, JobView
+
+WORTH_NOTING_S: Final = 0.02
+"""That a run began, or that a peer lent a job, is written down where it lasts longer: the end says it otherwise."""
+_WRITE_RETRY_S: Final = 0.5
+
+
+class Keeper:
+    """The job service's hand in the database.
+
+    A job that is lent by a peer stands in that peer's database, which offers it again where this node forgets it; so it
+    is written here only when it has lasted for a while, and else with its end.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lent: dict[tuple[str, str], str] = {}
+
+    def clear(self) -> None:
+        """Forget what was lent."""
+        self._lent.clear()
+
+    def lent(self, client: str, key: str) -> str:
+        """Return the id of a job that is lent and not written down yet, or nothing."""
+        return self._lent.get((client, key), "")
+
+    async def find(self, client: str, submission: JobSubmission) -> str:
+        """Return the id of the job that the client's key stands for, or nothing; raises `job.conflict`."""
+        if not submission.client_key:
+            return ""
+        return self.lent(client, submission.client_key) or await self._store.read(
+            lambda connection: ledger.find_by_key(connection, client, submission)
+        )
+
+    async def accept(self, job: Job, *, lent: bool) -> str:
+        """Take a job over; returns its id, or that of the job that its key stands for already."""
+        if not lent:
+            return await self._store.write(lambda connection: ledger.insert(connection, job))
+        known = self._lent.setdefault((job.client, job.submission.client_key), job.id)
+        if known == job.id:
+            job.written = False
+            job.keep = Later(WORTH_NOTING_S, lambda: self._keep(job))
+        return known
+
+    async def note_start(self, job: Job) -> None:
+        """Write down that a run began, if the disk has room: a restart begins it anew in any case."""
+        await self._keep(job)
+        with contextlib.suppress(QedgeError):
+            await self._store.write(lambda connection: ledger.start(connection, job), accepted=True)
+
+    async def _keep(self, job: Job) -> None:
+        if not job.written:
+            # where the disk is full its end is written, or the peer lends it again
+            with contextlib.suppress(QedgeError):
+                await self._store.write(lambda connection: ledger.insert(connection, job), accepted=True)
+                self._mark(job)
+
+    async def end(self, job: Job, view: JobView, error: QedgeError | None) -> None:
+        """Write the end down; where the disk is full, try until it is written."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            if not job.written:
+                ledger.insert(connection, job)
+            ledger.end(connection, job, view.state, view.ended_utc_ns, view.result, error)
+
+        while True:
+            try:
+                await self._store.write(work, accepted=True)
+                break
+            except QedgeError:
+                await asyncio.sleep(_WRITE_RETRY_S)
+        self._mark(job)
+
+    def _mark(self, job: Job) -> None:
+        job.written = True
+        self._lent.pop((job.client, job.submission.client_key), None)
