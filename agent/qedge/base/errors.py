@@ -178,6 +178,8 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "job.result_too_large": _remote(422, "The result would be larger than the limit."),
     "job.deadline_infeasible": _remote(422, "The job cannot end before its deadline."),
     "job.deadline_exceeded": _remote(408, "The deadline of the job passed before it ended.", Exit.TEMPORARY),
+    "job.quota_exceeded": _remote(429, "The client asked for more than it may have at a time.", Exit.TEMPORARY),
+    "job.no_template": _remote(404, "No template has this hash on this node.", Exit.USAGE),
     "job.queue_full": _local(429, "The queue of this node is full; try again later.", Exit.TEMPORARY),
     "job.not_found": _remote(404, "No job has this id on this node.", Exit.USAGE),
     "job.conflict": _remote(409, "The idempotency key was used before with another request.", Exit.USAGE),

@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "status": "status",
     "submit": "submit",
     "jobs": "jobs",
+    "template": "template",
     "random": "draw",
     "drivers": "drivers",
     "link": "links",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from qedge.base.errors import QedgeError
 from qedge.cli.asking import ask, print_json
-from qedge.cli.terminal import Terminal, clean, histogram_lines, terminal_of
+from qedge.cli.terminal import Terminal, clean, terminal_of
 
 if TYPE_CHECKING:
     from qedge.client.node import NodeClient
@@ -30,7 +30,14 @@ _QUIET_S: Final = 0.4
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("file", metavar="FILE", help="OpenQASM 2 or 3 program; - reads standard input")
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        nargs="?",
+        default="",
+        help="OpenQASM 2 or 3 program; - reads standard input",
+    )
+    parser.add_argument("--template", default="", metavar="HASH", help="run an uploaded program instead of FILE")
     parser.add_argument("--shots", type=int, default=1000, metavar="N", help="how often it runs (default: 1000)")
     parser.add_argument("--seed", type=int, default=None, metavar="N", help="make a simulator repeat itself")
     parser.add_argument("--qpu", default="", metavar="NAME", help="run it on this driver (default: any)")
@@ -39,6 +46,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="NAME=NUMBER", help="value of an input of the program; repeatable"
     )
     parser.add_argument("--measure-all", action="store_true", help="measure all qubits of a program that measures none")
+    parser.add_argument(
+        "--sweep", action="append", default=[], metavar="NAME=FROM:TO:COUNT", help="run for many values; repeatable"
+    )
+    parser.add_argument(
+        "--expect", action="append", default=[], metavar="SUM", help="value of a Pauli sum, as in 'Z0 Z1 - 0.5 X0'"
+    )
+    parser.add_argument("--task", default="", metavar="FILE", help="JSON of any task: see docs/reference/job-kinds.md")
+    parser.add_argument("--method", default="", metavar="NAME", help="how a simulator runs it (default: as fits best)")
+    parser.add_argument("--max-bond", type=int, default=None, metavar="N", help="largest bond of the method mps")
+    parser.add_argument("--min-fidelity", type=float, default=None, metavar="F", help="least fidelity of mps")
+    parser.add_argument("--fresh", action="store_true", help="run it even where the node has the answer")
     parser.add_argument("--deadline", type=float, default=None, metavar="SECONDS", help="give up after this time")
     parser.add_argument("--dry-run", action="store_true", help="only parse and estimate")
     parser.add_argument("--no-wait", action="store_true", help="print the job's id and return at once")
@@ -47,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Submit; raises the job's own error where it does not end well."""
-    submission = make_submission(args, read_program(args.file))
+    submission = make_submission(args, read_program(args.file) if args.file else "")
     if args.dry_run:
         estimate = ask(args, lambda node: node.estimate(submission))
         _show_estimate(estimate, as_json=args.json)
@@ -87,9 +105,16 @@ def make_submission(args: argparse.Namespace, program: str) -> JobSubmission:
     """Check the arguments as the node will; raises `client.usage`."""
     import msgspec
 
+    from qedge.cli.task_of import task_of
     from qedge.wire.jobs import JobSubmission
+    from qedge.wire.tasks import QaoaTask, QecTask
 
+    task = task_of(args)
+    if not (program or args.template) and (task is None or not isinstance(task, (QaoaTask, QecTask))):
+        raise QedgeError("client.usage", "There is no program.", fix="Name a FILE or a --template.")
     fields = {"program": program, "shots": args.shots, "seed": args.seed, "qpu": args.qpu, "deadline_s": args.deadline}
+    fields |= {"task": task, "template": args.template, "method": args.method, "fresh": args.fresh}
+    fields |= {"max_bond": args.max_bond, "min_fidelity": args.min_fidelity}
     fields |= {"node": args.node, "measure_all": args.measure_all, "parameters": parse_parameters(args.set)}
     try:
         return msgspec.convert(fields, JobSubmission)
@@ -190,16 +215,19 @@ def raise_unless_done(job: JobView) -> None:
 def result_lines(job: JobView, terminal: Terminal) -> list[str]:
     """Draw the result of a job."""
     from qedge.base.units import format_duration
+    from qedge.cli.task_lines import task_lines
 
     if job.result is None:
         return [f"{job.id}: no result"]
     result = job.result
-    lines = histogram_lines(result.counts, terminal=terminal)
+    lines = task_lines(result, terminal)
     registers = " ".join(f"{clean(register.name)}[{register.size}]" for register in reversed(result.registers))
     times = ", ".join(f"{clean(stage)} {format_duration(value)}" for stage, value in result.timings_s.items())
     facts = [clean(str(result.metadata[key])) for key in ("driver", "method") if key in result.metadata]
     if result.metadata.get("simulated"):
         facts.append("simulated")
+    if result.metadata.get("cached"):
+        facts.append("an answer that was at hand")
     if job.node:
         facts.append(f"on node {clean(job.node)}")
     lines += ["", terminal.dim(f"{result.shots} shots, seed {result.seed}, bits {registers}, {result.bit_order}")]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, TypeVar
@@ -22,7 +22,18 @@ from qedge.client.fleet import FleetClient
 from qedge.client.paths import find_socket
 from qedge.client.sse import EventParser
 from qedge.wire.http import LinkList, Readiness
-from qedge.wire.jobs import JobEstimate, JobList, JobState, JobSubmission, JobView
+from qedge.wire.jobs import (
+    BatchEntry,
+    BatchView,
+    JobBatch,
+    JobEstimate,
+    JobList,
+    JobState,
+    JobSubmission,
+    JobView,
+    TemplateText,
+    TemplateView,
+)
 from qedge.wire.mesh import PeerList
 from qedge.wire.node import (
     DriverChange,
@@ -112,6 +123,19 @@ class NodeClient:
             body=msgspec.structs.replace(submission, dry_run=False),
             timeout_s=max(self._timeout_s, wait_s + _SLACK_S),
         )
+
+    async def submit_batch(self, submissions: Sequence[JobSubmission]) -> tuple[BatchEntry, ...]:
+        """Hand over up to 256 jobs at once; each is accepted or refused by itself."""
+        batch = JobBatch(tuple(submissions))
+        return (await self._call("POST", "/v1/batches", BatchView, body=batch)).entries
+
+    async def add_template(self, program: str) -> TemplateView:
+        """Have a program kept, to be run by its hash."""
+        return await self._call("POST", "/v1/templates", TemplateView, body=TemplateText(program))
+
+    async def template(self, name: str) -> TemplateView:
+        """Return a program that the node keeps."""
+        return await self._call("GET", f"/v1/templates/{quote(name, safe='')}", TemplateView)
 
     async def estimate(self, submission: JobSubmission) -> JobEstimate:
         """Have a job parsed and estimated, no more."""

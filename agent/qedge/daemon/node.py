@@ -18,7 +18,7 @@ from qedge.qkd.service import LinkService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor
 from qedge.web.ports import Pulse
-from qedge.wire.jobs import JobEstimate, JobList, JobState, JobSubmission, JobView
+from qedge.wire.jobs import JobEstimate, JobList, JobState, JobSubmission, JobView, TemplateView
 from qedge.wire.mesh import PeerList
 from qedge.wire.node import (
     DriverChange,
@@ -134,6 +134,14 @@ class Node:
     async def submit(self, submission: JobSubmission, client: str) -> JobView:
         """Accept a job; it is in the database when this returns."""
         return await self._engine.submit(submission, client)
+
+    async def add_template(self, program: str, client: str) -> TemplateView:
+        """Keep a program that the node can read."""
+        return await self._engine.reception.keep(program, client)
+
+    async def template(self, name: str) -> TemplateView:
+        """Return a program that the node keeps."""
+        return TemplateView(name, await self._engine.reception.templates.program(name))
 
     async def estimate(self, submission: JobSubmission) -> JobEstimate:
         """Parse and estimate only."""

@@ -32,10 +32,15 @@ def check_request(submission: JobSubmission, config: EngineConfig) -> None:
             limit=config.max_shots,
             asked=submission.shots,
         )
-    if len(submission.program) > config.limits.max_text_bytes:
+    check_length(submission.program, config)
+
+
+def check_length(program: str, config: EngineConfig) -> None:
+    """Refuse a program before any worker has to look at it; raises `circuit.too_large`."""
+    if len(program) > config.limits.max_text_bytes:
         raise QedgeError(
             "circuit.too_large",
-            f"The program has {len(submission.program)} characters, the limit is {config.limits.max_text_bytes}.",
+            f"The program has {len(program)} characters, the limit is {config.limits.max_text_bytes}.",
             fix="Use gate definitions for what repeats.",
             limit=config.limits.max_text_bytes,
         )

@@ -69,6 +69,7 @@ class CircuitHost(DriverHost):
       `result_bytes`, `method`, `registers` as [name, size, offset], `parse_s`.
     - `run {PROGRAM, "seed"}` → `counts` {"keys": little-endian, ceil(clbits/8) bytes each and at
       least one, "values": [int]} or none, `clbits`, `registers`, `timings_s`, `metadata`, `data` (a `TaskResult`).
+    - `inspect {"program", "limits"}` → `inputs`, `qubits`, `measured`, of a program that is read and no more.
     - `warm {}` loads what the first run would load. `qpu_properties {}` → the device.
 
     PROGRAM is `program`, `task` (a `Task`; none: count outcomes), `shots`, `limits`, `parameters` (numbers for the
@@ -83,6 +84,7 @@ class CircuitHost(DriverHost):
         self._parsed: OrderedDict[bytes, _Parsed] = OrderedDict()
         self.add_method("prepare", self._prepare)
         self.add_method("run", self._run)
+        self.add_method("inspect", self._inspect)
         self.add_method("warm", self._warm)
         self.add_method("qpu_properties", self._qpu_properties)
 
@@ -158,6 +160,10 @@ class CircuitHost(DriverHost):
             "registers": [[row.name, row.size, row.offset] for row in forecast.registers],
             "parse_s": parse_s,
         }
+
+    def _inspect(self, args: Mapping[str, object]) -> Msg:
+        template = self._program(args).template
+        return {"inputs": list(template.parameters), "qubits": template.num_qubits, "measured": template.measured}
 
     def _run(self, args: Mapping[str, object]) -> Msg:
         started = time.perf_counter()

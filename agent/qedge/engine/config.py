@@ -22,6 +22,27 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queue_limit: Annotated[
         int, msgspec.Meta(description="Jobs that may wait; any further one is refused.", ge=1, le=10**6)
     ] = 10_000
+    client_queue_limit: Annotated[
+        int,
+        msgspec.Meta(description="Jobs of one client that have not ended; any further one is refused.", ge=1, le=10**6),
+    ] = 5_000
+    client_run_s_per_minute: Annotated[
+        float,
+        msgspec.Meta(
+            description="Predicted run time that one client may ask for per minute; 0 is no limit.", ge=0, le=1e6
+        ),
+    ] = 0.0
+    keep_answers: Annotated[
+        int,
+        msgspec.Meta(
+            description="Results of simulators that are given again to identical jobs with the same seed; 0 is none.",
+            ge=0,
+            le=1000,
+        ),
+    ] = 32
+    keep_templates: Annotated[
+        int, msgspec.Meta(description="Uploaded programs that are kept, those used last.", ge=1, le=100_000)
+    ] = 1_000
     prepare_deadline_s: Annotated[
         float, msgspec.Meta(description="Time to parse and estimate a program.", ge=0.1, le=600)
     ] = 20.0

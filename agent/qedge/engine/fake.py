@@ -26,7 +26,7 @@ class FakeQpu:
 
     async def call(self, method: str, args: Mapping[str, Msg], *, deadline_s: float, light: bool = False) -> Msg:
         """Answer `prepare` and `run` as a circuit worker does."""
-        if method == "prepare":
+        if method in ("prepare", "inspect"):
             return self._estimate()
         self.runs.append(str(args["program"]))
         if self.held:

@@ -52,7 +52,16 @@ _SHUN_S: Final = 5.0
 _WRITE_RETRY_S: Final = 0.5
 _MAX_ASKED: Final = 256
 _AWAY: Final = ("peer.", "bus.", "session.")
-_BUSY: Final = frozenset({"job.queue_full", "job.no_qpu", "internal.stopping", "store.disk_full", "worker.unavailable"})
+_BUSY: Final = frozenset(
+    {
+        "job.queue_full",
+        "job.quota_exceeded",
+        "job.no_qpu",
+        "internal.stopping",
+        "store.disk_full",
+        "worker.unavailable",
+    }
+)
 
 
 class ForwardService:

@@ -14,6 +14,8 @@ from qedge.engine.later import Later
 from qedge.wire.jobs import JobEstimate, JobResult, JobState, JobSubmission, JobView
 from qedge.wire.problem import problem_of
 
+RUNNER_DIED: Final = frozenset({"worker.crashed", "worker.unavailable"})
+"""Errors after which the same call may well succeed on another worker."""
 FINAL_STATES: Final = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
 
 
@@ -110,3 +112,14 @@ def cancelled() -> QedgeError:
 def expired() -> QedgeError:
     """Say why a job that ran out of time has no result."""
     return QedgeError("job.deadline_exceeded", "The deadline passed before the job ended.", fix="Give it more time.")
+
+
+def judge(job: Job, failure: QedgeError, now_ns: int, max_attempts: int) -> tuple[JobEvent, QedgeError]:
+    """Say what a run that failed means for its job."""
+    if job.cancel_wanted:
+        return JobEvent.CANCELLED, cancelled()
+    if job.deadline_ns and now_ns >= job.deadline_ns:
+        return JobEvent.DEADLINE, expired()
+    if failure.code in RUNNER_DIED and job.attempts < max_attempts:
+        return JobEvent.RUNNER_DIED, failure
+    return JobEvent.FAILED, failure

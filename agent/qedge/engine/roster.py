@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
 import msgspec
 
 from qedge.base.errors import QedgeError
-from qedge.engine.admission import admit, budget, check_request
+from qedge.engine.admission import admit, budget, check_length, check_request
 from qedge.engine.config import EngineConfig
+from qedge.engine.model import RUNNER_DIED
 from qedge.engine.ports import Memory, QpuPort
 from qedge.wire.jobs import JobEstimate, JobSubmission
 from qedge.workers.model import Msg
-
-RUNNER_DIED: Final = frozenset({"worker.crashed", "worker.unavailable"})
-"""Errors after which the same call may well succeed on another worker."""
 
 
 class QpuRoster:
@@ -46,7 +43,7 @@ class QpuRoster:
         """Parse and estimate in a worker, admit here; returns the estimate and the seconds of the parse."""
         check_request(submission, self._config)
         qpu = await self.find(submission.qpu)
-        answer = await self._prepare(qpu, program_args(submission, self._config))
+        answer = await self._ask(qpu, "prepare", program_args(submission, self._config))
         try:
             found = msgspec.convert({**answer, "shots": submission.shots}, _Assessment)
         except (msgspec.ValidationError, TypeError) as error:
@@ -55,15 +52,21 @@ class QpuRoster:
         admit(estimate, budget(submission, self._config, self._memory.available_bytes()), self._config)
         return estimate, found.parse_s
 
-    async def _prepare(self, qpu: QpuPort, args: Mapping[str, Msg]) -> dict[str, Msg]:
+    async def inspect(self, program: str) -> None:
+        """Have a worker read a program; raises `circuit.*` where it cannot."""
+        check_length(program, self._config)
+        qpu = await self.find("")
+        await self._ask(qpu, "inspect", {"program": program, "limits": msgspec.to_builtins(self._config.limits)})
+
+    async def _ask(self, qpu: QpuPort, method: str, args: Mapping[str, Msg]) -> dict[str, Msg]:
         deadline_s = self._config.prepare_deadline_s
         try:
-            answer = await qpu.call("prepare", args, deadline_s=deadline_s, light=True)
+            answer = await qpu.call(method, args, deadline_s=deadline_s, light=True)
         except QedgeError as error:
             if error.code not in RUNNER_DIED:
                 raise
             # Parsing has no effect to repeat, and the worker may have died of something else.
-            answer = await qpu.call("prepare", args, deadline_s=deadline_s, light=True)
+            answer = await qpu.call(method, args, deadline_s=deadline_s, light=True)
         return answer if isinstance(answer, dict) else {}
 
     async def find(self, wanted: str) -> QpuPort:

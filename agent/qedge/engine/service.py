@@ -24,12 +24,13 @@ from qedge.engine.errand import Nowhere
 from qedge.engine.keeper import WORTH_NOTING_S, Keeper
 from qedge.engine.later import Later
 from qedge.engine.ledger_row import job_of, new_job
-from qedge.engine.model import JOB_STATES, Job, JobEvent, cancelled, ended_view, expired, view_of
+from qedge.engine.model import JOB_STATES, Job, JobEvent, cancelled, ended_view, expired, judge, view_of
 from qedge.engine.ports import ANY, Elsewhere, Memory, QpuPort
 from qedge.engine.queue import JobQueue
-from qedge.engine.roster import RUNNER_DIED, QpuRoster, program_args
+from qedge.engine.reception import Reception
+from qedge.engine.roster import QpuRoster, program_args
 from qedge.store.store import Store
-from qedge.wire.jobs import JobEstimate, JobState, JobSubmission, JobView
+from qedge.wire.jobs import JobEstimate, JobResult, JobState, JobSubmission, JobView
 from qedge.workers.model import Msg
 
 _LOG: Final = get_logger("engine")
@@ -65,6 +66,7 @@ class EngineService:
         self._roster = QpuRoster(config, qpus, memory)
         self._clock = clock
         self._metrics = metrics
+        self.reception = Reception(config, store, self._roster, clock)
         self._random_bytes = random_bytes
         self._queue = JobQueue()
         self._active: dict[str, Job] = {}
@@ -88,7 +90,7 @@ class EngineService:
 
     async def estimate(self, submission: JobSubmission) -> JobEstimate:
         """Parse, estimate and admit without accepting."""
-        return (await self._roster.assess(submission))[0]
+        return await self.reception.estimate(submission)
 
     async def submit(self, submission: JobSubmission, client: str, *, lent: bool = False) -> JobView:
         """Accept a job; the same `client_key` with the same request gives the same job again.
@@ -97,6 +99,7 @@ class EngineService:
         is written down only when it has lasted for a while, and else with its end.
         """
         try:
+            submission = await self.reception.templates.filled(submission)
             view = await (
                 self._accept(submission, client, lent=True) if lent else self._accept_somewhere(submission, client)
             )
@@ -180,6 +183,7 @@ class EngineService:
 
     def wake(self) -> None:
         """Look for work again: a QPU came up."""
+        self.reception.answers.clear()
         self._work.set()
         self._roster.changed()
 
@@ -220,6 +224,7 @@ class EngineService:
             self._totals[row.state] -= 1
             job = job_of(row, now_ns, utc_ns)
             self._active[job.id] = job
+            self.reception.quotas.took(job.client, 0.0, now_ns)
             self._queue.push(job)
             _LOG.info("job.rerun", job=job.id, attempt=job.attempts + 1)
         self._gauge()
@@ -230,23 +235,18 @@ class EngineService:
         known = await self._keeper.find(client, submission)
         if known:
             return await self.job(known)
-        if len(self._queue) >= self.config.queue_limit:
-            raise QedgeError(
-                "job.queue_full",
-                f"{len(self._queue)} jobs wait already.",
-                fix="Try again later, or use another node.",
-                limit=self.config.queue_limit,
-            )
-        started_ns = self._clock.now_ns()
-        estimate, parse_s = await self._roster.assess(submission)
+        admitted = await self.reception.admit(submission, client, len(self._queue))
         now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
         seed = submission.seed if submission.seed is not None else int.from_bytes(self._random_bytes(4), "big")
-        job = new_job(uuid7(utc_ns, self._random_bytes), submission, client, estimate, seed, now_ns, utc_ns)
-        job.admit_s, job.parse_s = (now_ns - started_ns) / 1e9, parse_s
+        job = new_job(uuid7(utc_ns, self._random_bytes), submission, client, admitted.estimate, seed, now_ns, utc_ns)
+        job.admit_s, job.parse_s = admitted.admit_s, admitted.parse_s
         accepted = await self._keeper.accept(job, lent=lent)
         if accepted != job.id:
             return await self.job(accepted)
+        self.reception.quotas.took(client, 0.0 if admitted.ready else admitted.estimate.time_s, now_ns)
         self._active[job.id] = job
+        if admitted.ready is not None:
+            return await self._end_with(job, admitted.ready)
         self._queue.push(job)
         self._gauge()
         self._work.set()
@@ -284,7 +284,7 @@ class EngineService:
         try:
             answer = await qpu.call("run", self._run_args(job), deadline_s=self._time_left_s(job))
         except QedgeError as failure:
-            event, error = self._judge(job, failure)
+            event, error = judge(job, failure, self._clock.now_ns(), self.config.max_attempts)
         except asyncio.CancelledError:
             if not job.cancel_wanted:
                 raise  # the daemon stops; the row says `running`, so the next daemon takes the job up
@@ -306,15 +306,6 @@ class EngineService:
             return
         stages = {"admit": job.admit_s, "queue": queue_s}
         await self._end(job, event, answer=answer, error=error, stages=stages)
-
-    def _judge(self, job: Job, failure: QedgeError) -> tuple[JobEvent, QedgeError]:
-        if job.cancel_wanted:
-            return JobEvent.CANCELLED, cancelled()
-        if job.deadline_ns and self._clock.now_ns() >= job.deadline_ns:
-            return JobEvent.DEADLINE, expired()
-        if failure.code in RUNNER_DIED and job.attempts < self.config.max_attempts:
-            return JobEvent.RUNNER_DIED, failure
-        return JobEvent.FAILED, failure
 
     def _run_args(self, job: Job) -> dict[str, Msg]:
         return {
@@ -355,6 +346,7 @@ class EngineService:
         if event is JobEvent.SUCCEEDED:
             try:
                 result = ledger.unpack_result(job, answer, stages or {})
+                self.reception.answers.learn(job.submission, job.estimate, result)
             except QedgeError as failure:
                 event, error = JobEvent.FAILED, failure
         state = JOB_STATES.next(job.state, event)
@@ -366,16 +358,29 @@ class EngineService:
             # nothing here says that it ran, so the peer that lent it may know the end before it is written
             self.changes.ended(view)
         await self._keeper.end(job, view, error)
-        job.state = state
-        self._active.pop(job.id, None)
-        self._totals[state] += 1
-        self._gauge()
-        self._metrics.add("qedge_jobs_ended_total", (state.value,))
+        self._close(job, view, error)
         for stage, value in (stages or {}).items():
             self._metrics.observe("qedge_job_seconds", value, (stage,))
-        _LOG.debug("job.ended", job=job.id, state=state.value, code=error.code if error else "")
         if not told:
             self.changes.ended(view)
+
+    async def _end_with(self, job: Job, result: JobResult) -> JobView:
+        """End a job with an answer that was at hand."""
+        job.started_utc_ns = self._clock.utc_ns()
+        view = ended_view(job, JobState.DONE, job.started_utc_ns, result, None)
+        await self._keeper.end(job, view, None)
+        self._close(job, view, None)
+        self.changes.ended(view)
+        return msgspec.structs.replace(view, result=None)
+
+    def _close(self, job: Job, view: JobView, error: QedgeError | None) -> None:
+        job.state = view.state
+        self._active.pop(job.id, None)
+        self.reception.quotas.ended(job.client)
+        self._totals[view.state] += 1
+        self._gauge()
+        self._metrics.add("qedge_jobs_ended_total", (view.state.value,))
+        _LOG.debug("job.ended", job=job.id, state=view.state.value, code=error.code if error else "")
 
     async def _prune(self) -> None:
         while True:

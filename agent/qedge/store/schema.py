@@ -49,6 +49,16 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE jobs ADD COLUMN wanted_node TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE jobs ADD COLUMN runner TEXT NOT NULL DEFAULT ''",
     ),
+    (
+        # Programs by the SHA-256 of their text.
+        """CREATE TABLE templates (
+            hash TEXT PRIMARY KEY,
+            program TEXT NOT NULL,
+            client TEXT NOT NULL,
+            used_utc_ns INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX templates_by_use ON templates (used_utc_ns)",
+    ),
 )
 
 VERSION: Final = len(MIGRATIONS)

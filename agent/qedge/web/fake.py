@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -12,7 +13,7 @@ from qedge.base.errors import QedgeError
 from qedge.base.ids import RandomBytes, uuid7
 from qedge.web.fake_fleet import FakeFleet
 from qedge.web.ports import Pulse
-from qedge.wire.jobs import JobEstimate, JobList, JobResult, JobState, JobSubmission, JobView, Register
+from qedge.wire.jobs import JobEstimate, JobList, JobResult, JobState, JobSubmission, JobView, Register, TemplateView
 from qedge.wire.mesh import Capability, PeerList, PeerState, PeerView, SessionView
 from qedge.wire.node import (
     BusView,
@@ -51,6 +52,7 @@ class FakeNode:
         self.pulse_age_s = 0.1
         self.entropy_healthy = True
         self.submissions: list[JobSubmission] = []
+        self._templates: dict[str, TemplateView] = {}
         self._drivers = {view.name: view for view in _DRIVERS}
         self._links = {view.name: view for view in _LINKS}
         self.eve = False
@@ -137,6 +139,18 @@ class FakeNode:
                 job, state=JobState.FAILED, error=problem_of(error), ended_utc_ns=self._clock.utc_ns(), attempts=2
             )
         )
+
+    async def add_template(self, program: str, _client: str) -> TemplateView:
+        """Keep any program."""
+        view = TemplateView(hashlib.sha256(program.encode()).hexdigest(), program)
+        self._templates[view.template] = view
+        return view
+
+    async def template(self, name: str) -> TemplateView:
+        """Return what was kept."""
+        if name not in self._templates:
+            raise QedgeError("job.no_template", "This node keeps no such template.")
+        return self._templates[name]
 
     async def estimate(self, submission: JobSubmission) -> JobEstimate:
         """Predict the same for every program."""

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from qedge.wire.jobs import JobEstimate, JobList, JobSubmission, JobView
+from qedge.wire.jobs import JobEstimate, JobList, JobSubmission, JobView, TemplateView
 from qedge.wire.mesh import PeerList
 from qedge.wire.node import (
     DriverChange,
@@ -103,6 +103,14 @@ class NodePort(Protocol):
 
     async def submit(self, submission: JobSubmission, client: str) -> JobView:
         """Accept a job (it is in the database when this returns); `client` says who asked."""
+        ...
+
+    async def add_template(self, program: str, client: str) -> TemplateView:
+        """Keep a program; raises what its parse raises."""
+        ...
+
+    async def template(self, name: str) -> TemplateView:
+        """Return a program that is kept; raises `job.no_template`."""
         ...
 
     async def estimate(self, submission: JobSubmission) -> JobEstimate:

@@ -11,7 +11,8 @@ from qedge.base.ids import is_uuid
 from qedge.web.answers import json_answer
 from qedge.web.requests import body_of, caller_of, number_of
 from qedge.web.state import state_of
-from qedge.wire.jobs import JobState, JobSubmission
+from qedge.wire.jobs import BatchEntry, BatchView, JobBatch, JobState, JobSubmission, TemplateText
+from qedge.wire.problem import problem_of
 
 MAX_WAIT_S: Final = 30.0
 MAX_LISTED: Final = 1000
@@ -31,6 +32,34 @@ async def submit(request: web.Request) -> web.Response:
     answer = json_answer(job, 200 if job.state in ENDED else 202)
     answer.headers["Location"] = f"/v1/jobs/{job.id}"
     return answer
+
+
+async def submit_batch(request: web.Request) -> web.Response:
+    """Accept or refuse each job of a batch: 200 with one entry per job."""
+    batch = await body_of(request, JobBatch)
+    node, client = state_of(request).node, caller_of(request).label
+
+    async def one_of(submission: JobSubmission) -> BatchEntry:
+        try:
+            return BatchEntry(job=await node.submit(submission, client))
+        except QedgeError as error:
+            return BatchEntry(error=problem_of(error))
+
+    return json_answer(BatchView(tuple([await one_of(submission) for submission in batch.jobs])))
+
+
+async def add_template(request: web.Request) -> web.Response:
+    """Keep a program and answer with its hash."""
+    text = await body_of(request, TemplateText)
+    view = await state_of(request).node.add_template(text.program, caller_of(request).label)
+    answer = json_answer(view, 201)
+    answer.headers["Location"] = f"/v1/templates/{view.template}"
+    return answer
+
+
+async def template(request: web.Request) -> web.Response:
+    """Give a program that the node keeps."""
+    return json_answer(await state_of(request).node.template(request.match_info["hash"]))
 
 
 async def listing(request: web.Request) -> web.Response:

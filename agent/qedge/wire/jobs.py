@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from qedge.wire.problem import Problem
-from qedge.wire.tasks import Task, TaskResult
+from qedge.wire.tasks import QaoaTask, QecTask, Task, TaskResult
 
 
 class JobState(StrEnum):
@@ -32,7 +32,7 @@ class JobSubmission(
 ):
     """A request to run one program.
 
-    `program` is OpenQASM text or cirq's JSON, or `template` the hash of a program that the node keeps; `task` is what
+    `program` is OpenQASM text, or `template` the hash of a program that the node keeps; `task` is what
     to do with it (none: count outcomes); `shots` how often it runs; `seed` makes a simulator repeat itself (chosen by
     the node where absent, and reported); `qpu` names a driver instance (empty: any); `deadline_s` is counted from
     acceptance; `parameters` are numbers for the inputs of the program; `measure_all` measures all qubits where a
@@ -62,6 +62,10 @@ class JobSubmission(
     max_bond: Annotated[int, msgspec.Meta(ge=1, le=4096)] | None = None
     min_fidelity: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     fresh: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.program or self.template or isinstance(self.task, (QaoaTask, QecTask))):
+            raise ValueError("a program or a template is missing")
 
 
 class Register(msgspec.Struct, frozen=True):
@@ -164,3 +168,35 @@ class JobList(msgspec.Struct, frozen=True, tag_field="type", tag="job-list/1"):
     """Jobs, newest first, without their results."""
 
     jobs: tuple[JobView, ...]
+
+
+class TemplateText(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="template-text/1"):
+    """A program to be kept."""
+
+    program: str
+
+
+class TemplateView(msgspec.Struct, frozen=True, tag_field="type", tag="template/1"):
+    """A program that the node keeps under the SHA-256 of its text."""
+
+    template: str
+    program: str
+
+
+class JobBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="job-batch/1"):
+    """Jobs that are submitted together; each is accepted or refused by itself."""
+
+    jobs: Annotated[tuple[JobSubmission, ...], msgspec.Meta(min_length=1, max_length=256)]
+
+
+class BatchEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one job of a batch: accepted as `job`, or refused with `error`."""
+
+    job: JobView | None = None
+    error: Problem | None = None
+
+
+class BatchView(msgspec.Struct, frozen=True, tag_field="type", tag="batch/1"):
+    """The entries of a batch in its order."""
+
+    entries: tuple[BatchEntry, ...]

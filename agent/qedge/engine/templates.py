@@ -1,0 +1,82 @@
+"""Programs that are uploaded once and run by the hash of their text."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections import OrderedDict
+from typing import Final
+
+import msgspec
+
+from qedge.base.errors import QedgeError
+from qedge.store.store import Store
+from qedge.wire.jobs import JobSubmission
+
+_AT_HAND: Final = 32
+_AT_HAND_CHARS: Final = 65_536
+
+
+def template_hash(program: str) -> str:
+    """Return the SHA-256 of a program's UTF-8 text, in hex: its name."""
+    return hashlib.sha256(program.encode()).hexdigest()
+
+
+class Templates:
+    """The node's shelf of programs, in its database: the `keep` used last."""
+
+    def __init__(self, store: Store, keep: int) -> None:
+        self._store = store
+        self._keep = keep
+        self._at_hand: OrderedDict[str, str] = OrderedDict()
+
+    async def put(self, program: str, client: str, utc_ns: int) -> str:
+        """Keep a program and return its hash; the same program again is the same template."""
+        name = template_hash(program)
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT INTO templates (hash, program, client, used_utc_ns) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (hash) DO UPDATE SET used_utc_ns = excluded.used_utc_ns",
+                (name, program, client, utc_ns),
+            )
+            connection.execute(
+                "DELETE FROM templates WHERE hash IN"
+                " (SELECT hash FROM templates ORDER BY used_utc_ns DESC LIMIT -1 OFFSET ?)",
+                (self._keep,),
+            )
+
+        await self._store.write(work)
+        return name
+
+    async def program(self, name: str) -> str:
+        """Return the program of a hash; raises `job.no_template`."""
+        known = self._at_hand.get(name)
+        if known is not None:
+            self._at_hand.move_to_end(name)
+            return known
+
+        def query(connection: sqlite3.Connection) -> str | None:
+            row = connection.execute("SELECT program FROM templates WHERE hash = ?", (name,)).fetchone()
+            return str(row[0]) if row else None
+
+        program = await self._store.read(query)
+        if program is None:
+            raise QedgeError(
+                "job.no_template",
+                f"This node keeps no template {name[:16]}….",
+                fix="Upload the program again; templates that are not used give way to others.",
+            )
+        if len(program) <= _AT_HAND_CHARS:
+            self._at_hand[name] = program
+            if len(self._at_hand) > _AT_HAND:
+                self._at_hand.popitem(last=False)
+        return program
+
+    async def filled(self, submission: JobSubmission) -> JobSubmission:
+        """Return a submission with its program in place of the hash; raises `job.bad_request`, `job.no_template`."""
+        if not submission.template:
+            return submission
+        if submission.program:
+            raise QedgeError("job.bad_request", "A job has a program or a template, not both.", fix="Leave one out.")
+        return msgspec.structs.replace(submission, program=await self.program(submission.template), template="")
