@@ -10,6 +10,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import json
 import re
 import sys
 import tomllib
@@ -27,6 +28,7 @@ from qedge.base.metrics import METRICS
 from qedge.base.settings import Row, document, dotted, toml_value
 from qedge.cli.main import make_parser
 from qedge.config import DEFAULT_DRIVERS, DEFAULT_LINKS, SECTIONS
+from qedge.wire import tasks
 from qedge.wire.topics import ROOT as TOPIC_ROOT
 from qedge.wire.topics import TOPICS
 from qedge_driver_api import DriverInfo
@@ -222,6 +224,58 @@ def topics_page() -> str:
     return page("Topics", *parts)
 
 
+def job_kinds_page() -> str:
+    """Write the reference of the kinds of tasks and of their results."""
+    parts = [
+        "A job is a program and a task; without a task its outcomes are counted. Tasks go into `qedge submit --task` "
+        "as a file of JSON, into the field `task` of a submission over HTTP, and into `JobSubmission.task` in "
+        "Python. The field `kind` tells which one it is. Results are `result.data` of the job; counts, where there are "
+        "any, are `result.counts`.\n",
+        inspect.cleandoc(tasks.__doc__ or "").partition("\n\n")[2] + "\n",
+    ]
+    results = {each.__struct_config__.tag: each for each in get_args(tasks.TaskResult)}
+    for task in get_args(tasks.Task):
+        tag = task.__struct_config__.tag
+        parts += [f"## `{tag}`\n", (inspect.getdoc(task) or "") + "\n", task_fields(task)]
+        parts += ["Result:\n", (inspect.getdoc(results[tag]) or "") + "\n", task_fields(results[tag])]
+    return page("Kinds of jobs", *parts)
+
+
+def task_fields(struct: type[msgspec.Struct]) -> str:
+    """Draw the fields of a task or a result."""
+    rows = (
+        (
+            code(field.name),
+            code(json_type(msgspec.inspect.type_info(field.type))),
+            "" if field.required else "none" if field.default is msgspec.NODEFAULT else code(default_of(field.default)),
+        )
+        for field in msgspec.structs.fields(struct)
+    )
+    return table(("field", "type", "default"), rows)
+
+
+def default_of(value: object) -> str:
+    """Write a default as it looks in JSON."""
+    return json.dumps("" if value == b"" else value)
+
+
+def json_type(info: msgspec.inspect.Type) -> str:
+    """Write a type as it looks in JSON."""
+    kinds = msgspec.inspect
+    if isinstance(info, kinds.Metadata):
+        return json_type(info.type)
+    if isinstance(info, kinds.VarTupleType):
+        return f"[{json_type(info.item_type)}, …]"
+    if isinstance(info, kinds.TupleType):
+        return f"[{', '.join(json_type(each) for each in info.item_types)}]"
+    if isinstance(info, kinds.DictType):
+        return f"{{name: {json_type(info.value_type)}}}"
+    if isinstance(info, kinds.LiteralType):
+        return " | ".join(map(str, info.values))
+    names = {kinds.IntType: "int", kinds.FloatType: "number", kinds.StrType: "text", kinds.BoolType: "bool"}
+    return names.get(type(info), "base64" if isinstance(info, kinds.BytesType) else "object")
+
+
 def type_name(annotation: object) -> str:
     """Write a type without the modules it comes from."""
     text = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
@@ -309,6 +363,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/reference/events.md": events_page,
     "docs/reference/metrics.md": metrics_page,
     "docs/reference/topics.md": topics_page,
+    "docs/reference/job-kinds.md": job_kinds_page,
     "docs/reference/states.md": states_page,
     "docs/reference/drivers.md": drivers_page,
     "docs/reference/commands.md": commands_page,

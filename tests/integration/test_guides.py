@@ -25,7 +25,7 @@ def commands() -> Iterator[tuple[dict[str, str], list[str]]]:
     """Yield the files so far and the next command."""
     files: dict[str, str] = {}
     for language, name, text in BLOCK.findall(GUIDE.read_text()):
-        if language == "qasm":
+        if language in ("qasm", "json"):
             files[name] = text
         elif language == "sh":
             yield dict(files), shlex.split(text.strip())
@@ -52,10 +52,14 @@ async def test_every_command_of_the_guide_to_circuits_works(
             outputs.append(capsys.readouterr().out)
     finally:
         daemon.stop()
-    bell, price, rotate, teleport = outputs
+    bell, price, rotate, teleport, values, ring, memory, chain = outputs
     assert re.search(r"^ *00 █.*\n *11 █", bell, re.MULTILINE)
     assert "2 qubits" in price
     assert sum(json.loads(rotate)["result"]["counts"].values()) == 1000
     outcomes = re.findall(r"^ *([01]{3}) ", teleport, re.MULTILINE)
     assert len(outcomes) == 4
     assert all(outcome[0] == "0" for outcome in outcomes)
+    assert len(re.findall(r"^\d +[01] +[+-][01]\.\d{6} +exact$", values, re.MULTILINE)) == 10
+    assert "optimum -6" in ring
+    assert "windows of 10 rounds, 5 committed" in memory
+    assert json.loads(chain)["result"]["metadata"]["fidelity_bound"] == 1

@@ -230,7 +230,8 @@ def result_lines(job: JobView, terminal: Terminal) -> list[str]:
         facts.append("an answer that was at hand")
     if job.node:
         facts.append(f"on node {clean(job.node)}")
-    lines += ["", terminal.dim(f"{result.shots} shots, seed {result.seed}, bits {registers}, {result.bit_order}")]
+    drawn = f"{result.shots} shots, seed {result.seed}, bits {registers}, {result.bit_order}"
+    lines += ["", *([terminal.dim(drawn)] if result.counts else [])]
     lines.append(terminal.dim(f"{', '.join(facts)}{': ' if facts else ''}{times}"))
     lines.append(terminal.dim(f"job {job.id}"))
     return lines

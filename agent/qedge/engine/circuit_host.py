@@ -182,7 +182,7 @@ class CircuitHost(DriverHost):
         if outcome.data is not None:
             answer["data"] = cast("Msg", msgspec.to_builtins(outcome.data, builtin_types=(bytes,)))
         timings |= {"parse": begun - started, "run": ended - begun, "encode": time.perf_counter() - ended}
-        metadata["driver"] = self._info.name if self._info else ""
+        metadata.setdefault("driver", self._info.name if self._info else "")
         # a driver that wraps others' devices knows only when it runs whether one is simulated
         metadata["simulated"] = bool(metadata.get("simulated") or (self._info and self._info.simulated))
         return answer

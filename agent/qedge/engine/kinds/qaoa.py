@@ -7,7 +7,7 @@ of an index is spin i, and 1 is z = −1. Gradients by the adjoint method (Jones
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +18,7 @@ from qedge.base.errors import QedgeError
 from qedge.engine.kinds.model import Bench, Forecast, Outcome
 from qedge.wire.jobs import Register
 from qedge.wire.tasks import QaoaResult, QaoaTask
+from qedge_driver_api import PropertyValue
 
 Energies = npt.NDArray[np.float64]
 State = npt.NDArray[np.complex128]
@@ -25,6 +26,12 @@ State = npt.NDArray[np.complex128]
 MAX_SPINS: Final = 22
 _PER_AMPLITUDE_S: Final = 6e-9
 _RAMP: Final = 0.75
+_METADATA: Final[Mapping[str, PropertyValue]] = {
+    "driver": "engine",
+    "method": "diagonal",
+    "exact": True,
+    "simulated": True,
+}
 
 
 class Ansatz:
@@ -174,7 +181,7 @@ class QaoaKind:
         )
         counts = dict(zip(values.tolist(), times.tolist(), strict=True))
         registers = (Register("z", task.spins, 0),)
-        return Outcome(counts, task.spins, registers, data, {"method": "diagonal", "exact": True})
+        return Outcome(counts, task.spins, registers, data, _METADATA)
 
     def _check(self, bench: Bench, task: QaoaTask) -> None:
         if bench.template is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,11 +11,18 @@ from qedge.engine.kinds.model import Bench, Forecast, Outcome
 from qedge.engine.qec.experiment import Logical, per_round, run_block, run_stream
 from qedge.engine.qec.model import Memory, matching_library, stim_library
 from qedge.wire.tasks import QecResult, QecTask
+from qedge_driver_api import PropertyValue
 
 _MAX_BLOCK_DETECTORS: Final = 500_000
 _BUILD_S: Final = 1.2e-4
 _BUILD_BYTES: Final = 4_000
 _RESULT_BYTES: Final = 512
+_METADATA: Final[Mapping[str, PropertyValue]] = {
+    "driver": "engine",
+    "method": "stabilizer",
+    "backend": "stim",
+    "simulated": True,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,7 @@ class QecKind:
         else:
             logical = run_block(memory, bench.shots, bench.seed, bench.cancelled)
             decoder = "matching, whole blocks"
-        return Outcome(None, 0, (), _result(memory, logical, decoder), {"method": "stabilizer", "backend": "stim"})
+        return Outcome(None, 0, (), _result(memory, logical, decoder), _METADATA)
 
 
 def _memory(bench: Bench, task: QecTask) -> Memory:
