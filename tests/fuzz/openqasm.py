@@ -1,0 +1,78 @@
+"""`python -m tests.fuzz.openqasm [SECONDS]`: a coverage-guided run of the OpenQASM parsers (needs `atheris`).
+
+Every input has to end as a program that keeps the rules of the flat form, or as an error `circuit.*` with a place in
+the text, within a second or so. Executions and covered edges are printed at the end; an input that breaks the promise
+is kept in the folder and named.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["qedge.engine"]):
+    from qedge.engine.front_end import parse
+    from qedge.engine.qasm.model import ParseLimits
+
+from qedge.base.errors import QedgeError
+from qedge_driver_api import check_circuit
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMITS = ParseLimits(max_text_bytes=1 << 14, max_operations=2_000, max_qubits=200, max_clbits=200)
+HEADS = ("", 'OPENQASM 2.0;\ninclude "qelib1.inc";\nqreg q[4]; creg c[4];\n', "OPENQASM 3.0;\nqubit[4] q; bit[4] c;\n")
+WORDS = (
+    'OPENQASM include "stdgates.inc" "qelib1.inc" qreg creg qubit bit input output const let float angle '
+    "int uint gate opaque barrier reset measure if else for in while box delay nop ctrl negctrl inv pow "
+    "gphase U CX h x cx rz cu3 ccx pi tau sin sqrt @ ** ++ && || == -> { } [ ] ( ) ; , : = $0 $1 q[0] "
+    "c[0] 1e400 0x1f 1_000 -1 true false // /* */ "
+)
+
+
+def check(data: bytes) -> None:
+    """Parse one input; whatever is neither a program nor a clear error gets out."""
+    if not data:
+        return
+    text = HEADS[data[0] % len(HEADS)] + data[1:].decode("utf-8", "surrogateescape")
+    try:
+        template = parse(text, LIMITS)
+        values = dict.fromkeys(template.parameters, 0.5)
+        check_circuit(template.bind(values, measure_all=True).circuit)
+    except QedgeError as error:
+        if not error.code.startswith("circuit."):
+            raise
+        if error.code not in ("circuit.no_measurement", "circuit.unbound_parameter") and "line" not in error.details:
+            raise AssertionError(f"no place in {error.message}") from error
+
+
+def seeds(folder: Path) -> None:
+    """Write what to begin with: the programs of the guides and of the parsers' own tests, and single words."""
+    texts = WORDS.split()
+    for guide in (ROOT / "docs" / "guides").glob("*.md"):
+        texts += re.findall(r"^```qasm[^\n]*\n(.*?)^```", guide.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    for test in (ROOT / "tests" / "unit" / "engine").glob("test_qasm*.py"):
+        texts += re.findall(r'"([^"\n]{8,400};[^"\n]*)"', test.read_text("utf-8"))
+    for number, text in enumerate(texts):
+        for head in range(len(HEADS)):
+            (folder / f"{number}-{head}").write_bytes(bytes([head]) + text.encode())
+
+
+def main() -> None:
+    """Fuzz for so many seconds."""
+    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 60
+    with tempfile.TemporaryDirectory(prefix="qedge-fuzz-") as name:
+        corpus = Path(name) / "corpus"
+        corpus.mkdir()
+        seeds(corpus)
+        words = Path(name) / "words"
+        words.write_text("".join(f'"{word}"\n' for word in WORDS.split() if '"' not in word), "utf-8")
+        options = [f"-max_total_time={seconds}", "-max_len=2048", "-timeout=5", "-rss_limit_mb=2048", f"-dict={words}"]
+        atheris.Setup([sys.argv[0], *options, "-print_final_stats=1", str(corpus)], check)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
