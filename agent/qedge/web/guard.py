@@ -14,7 +14,8 @@ from qedge.base.log import get_logger
 from qedge.web.access import Door, Right, check_right, check_site, granted
 from qedge.web.answers import problem_answer, set_headers
 from qedge.web.requests import caller_of
-from qedge.web.routes import Route, find_route
+from qedge.web.route import Route
+from qedge.web.routes import find_route
 from qedge.web.state import state_of
 
 _LOG: Final = get_logger("web")

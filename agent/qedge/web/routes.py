@@ -2,62 +2,119 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 
-from qedge.web import routes_events, routes_fleet, routes_jobs, routes_node, routes_page, routes_public
+from qedge.web import openapi, routes_events, routes_fleet, routes_jobs, routes_node, routes_page, routes_public
 from qedge.web.access import Right
+from qedge.web.route import Route
+from qedge.wire.http import LinkList, Live, PageLogin, PageSession, Readiness
+from qedge.wire.jobs import (
+    BatchView,
+    JobBatch,
+    JobEstimate,
+    JobList,
+    JobSubmission,
+    JobView,
+    TemplateText,
+    TemplateView,
+)
+from qedge.wire.mesh import PeerList
+from qedge.wire.node import (
+    DriverChange,
+    DriverList,
+    DriverView,
+    LinkMeasure,
+    LinkView,
+    NodeStatus,
+    PageLink,
+    PingRequest,
+    PingView,
+    RandomRequest,
+    RandomView,
+)
+from qedge.wire.trust import (
+    BrokerAddress,
+    IdentityView,
+    JoinAnswer,
+    JoinCommand,
+    Membership,
+    NewIdentity,
+    PendingJoins,
+    Renewals,
+    RevocationNotice,
+    SigningRequest,
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """`navigation`: another site may link to it; `endless`: it has no time limit because it streams."""
-
-    method: str
-    pattern: str
-    right: Right
-    handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    navigation: bool = False
-    endless: bool = False
+async def describe(_request: web.Request) -> web.Response:
+    """Describe this interface in OpenAPI 3.1."""
+    return web.Response(body=openapi.document(ROUTES), content_type="application/json", charset="utf-8")
 
 
 ROUTES: Final = (
-    Route("GET", "/health/live", Right.PUBLIC, routes_public.live),
-    Route("GET", "/health/ready", Right.PUBLIC, routes_public.ready),
+    Route("GET", "/health/live", Right.PUBLIC, routes_public.live, answer=Live),
+    Route("GET", "/health/ready", Right.PUBLIC, routes_public.ready, answer=Readiness),
     Route("GET", "/metrics", Right.PUBLIC, routes_public.metrics),
     Route("GET", "/", Right.PUBLIC, routes_page.index, navigation=True),
     Route("GET", "/page/{file}", Right.PUBLIC, routes_page.file),
-    Route("POST", "/v1/page-session", Right.PUBLIC, routes_page.login),
+    Route("POST", "/v1/page-session", Right.PUBLIC, routes_page.login, body=PageLogin, answer=PageSession),
     Route("DELETE", "/v1/page-session", Right.PUBLIC, routes_page.logout),
-    Route("POST", "/v1/page-link", Right.ADMIN, routes_page.link),
-    Route("GET", "/v1/status", Right.VIEW, routes_node.status),
-    Route("GET", "/v1/drivers", Right.VIEW, routes_node.drivers),
-    Route("PATCH", "/v1/drivers/{name}", Right.ADMIN, routes_node.change_driver),
-    Route("GET", "/v1/links", Right.VIEW, routes_node.links),
-    Route("POST", "/v1/links/{name}/measure", Right.MEASURE, routes_node.measure_link),
-    Route("POST", "/v1/random", Right.DRAW, routes_node.random),
-    Route("GET", "/v1/peers", Right.VIEW, routes_node.peers),
-    Route("POST", "/v1/ping", Right.ADMIN, routes_node.ping),
-    Route("GET", "/v1/identity", Right.VIEW, routes_fleet.identity),
-    Route("PUT", "/v1/identity", Right.ADMIN, routes_fleet.adopt),
-    Route("POST", "/v1/identity/requests", Right.ADMIN, routes_fleet.new_identity),
-    Route("GET", "/v1/identity/broker", Right.ADMIN, routes_fleet.broker),
-    Route("POST", "/v1/join", Right.ADMIN, routes_fleet.join),
-    Route("GET", "/v1/joins", Right.ADMIN, routes_fleet.pending_joins),
-    Route("POST", "/v1/joins/{id}", Right.ADMIN, routes_fleet.answer_join),
-    Route("POST", "/v1/revocations", Right.ADMIN, routes_fleet.revocations),
-    Route("GET", "/v1/renewals", Right.ADMIN, routes_fleet.renewals),
-    Route("POST", "/v1/renewals/{name}", Right.ADMIN, routes_fleet.renew),
-    Route("GET", "/v1/jobs", Right.VIEW, routes_jobs.listing),
-    Route("POST", "/v1/jobs", Right.SUBMIT, routes_jobs.submit),
-    Route("POST", "/v1/batches", Right.SUBMIT, routes_jobs.submit_batch),
-    Route("POST", "/v1/templates", Right.SUBMIT, routes_jobs.add_template),
-    Route("GET", "/v1/templates/{hash}", Right.VIEW, routes_jobs.template),
-    Route("GET", "/v1/jobs/{id}", Right.VIEW, routes_jobs.one),
-    Route("DELETE", "/v1/jobs/{id}", Right.SUBMIT, routes_jobs.cancel),
+    Route("POST", "/v1/page-link", Right.ADMIN, routes_page.link, answer=PageLink),
+    Route("GET", "/v1/status", Right.VIEW, routes_node.status, answer=NodeStatus),
+    Route("GET", "/v1/drivers", Right.VIEW, routes_node.drivers, answer=DriverList),
+    Route("PATCH", "/v1/drivers/{name}", Right.ADMIN, routes_node.change_driver, body=DriverChange, answer=DriverView),
+    Route("GET", "/v1/links", Right.VIEW, routes_node.links, answer=LinkList),
+    Route(
+        "POST", "/v1/links/{name}/measure", Right.MEASURE, routes_node.measure_link, body=LinkMeasure, answer=LinkView
+    ),
+    Route("POST", "/v1/random", Right.DRAW, routes_node.random, body=RandomRequest, answer=RandomView),
+    Route("GET", "/v1/peers", Right.VIEW, routes_node.peers, answer=PeerList),
+    Route("POST", "/v1/ping", Right.ADMIN, routes_node.ping, body=PingRequest, answer=PingView),
+    Route("GET", "/v1/identity", Right.VIEW, routes_fleet.identity, answer=IdentityView),
+    Route("PUT", "/v1/identity", Right.ADMIN, routes_fleet.adopt, body=Membership, answer=IdentityView),
+    Route(
+        "POST",
+        "/v1/identity/requests",
+        Right.ADMIN,
+        routes_fleet.new_identity,
+        body=NewIdentity,
+        answer=SigningRequest,
+        status=201,
+    ),
+    Route("GET", "/v1/identity/broker", Right.ADMIN, routes_fleet.broker, answer=BrokerAddress, query=("this_box",)),
+    Route("POST", "/v1/join", Right.ADMIN, routes_fleet.join, body=JoinCommand, answer=IdentityView),
+    Route("GET", "/v1/joins", Right.ADMIN, routes_fleet.pending_joins, answer=PendingJoins, query=("wait_s",)),
+    Route("POST", "/v1/joins/{id}", Right.ADMIN, routes_fleet.answer_join, body=JoinAnswer, status=204),
+    Route("POST", "/v1/revocations", Right.ADMIN, routes_fleet.revocations, body=RevocationNotice, status=204),
+    Route("GET", "/v1/renewals", Right.ADMIN, routes_fleet.renewals, answer=Renewals),
+    Route("POST", "/v1/renewals/{name}", Right.ADMIN, routes_fleet.renew, body=Membership, status=204),
+    Route("GET", "/v1/jobs", Right.VIEW, routes_jobs.listing, answer=JobList, query=("limit",)),
+    Route(
+        "POST",
+        "/v1/jobs",
+        Right.SUBMIT,
+        routes_jobs.submit,
+        body=JobSubmission,
+        answer=JobView | JobEstimate,
+        status=202,
+        query=("wait_s",),
+    ),
+    Route("POST", "/v1/batches", Right.SUBMIT, routes_jobs.submit_batch, body=JobBatch, answer=BatchView),
+    Route(
+        "POST",
+        "/v1/templates",
+        Right.SUBMIT,
+        routes_jobs.add_template,
+        body=TemplateText,
+        answer=TemplateView,
+        status=201,
+    ),
+    Route("GET", "/v1/templates/{hash}", Right.VIEW, routes_jobs.template, answer=TemplateView),
+    Route("GET", "/v1/jobs/{id}", Right.VIEW, routes_jobs.one, answer=JobView, query=("wait_s",)),
+    Route("DELETE", "/v1/jobs/{id}", Right.SUBMIT, routes_jobs.cancel, answer=JobView),
+    Route("GET", "/v1/openapi.json", Right.VIEW, describe),
     Route("GET", "/v1/events", Right.VIEW, routes_events.events, endless=True),
 )
 

@@ -17,6 +17,12 @@ class Readiness(msgspec.Struct, frozen=True, tag_field="type", tag="readiness/1"
     ages_s: dict[str, float] = {}
 
 
+class Live(msgspec.Struct, frozen=True):
+    """The event loop runs."""
+
+    live: bool
+
+
 class LinkList(msgspec.Struct, frozen=True, tag_field="type", tag="link-list/1"):
     """All configured QKD links."""
 

@@ -171,6 +171,14 @@ class EngineNode:
                 await self.engine.wait(job_id, 0.2)
         return view
 
+    async def written(self, number: int) -> None:
+        """Wait until so many jobs are in the database, and see that there are no more."""
+        async with asyncio.timeout(5):
+            while len(self.rows()) < number:
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(0.05)
+        assert len(self.rows()) == number
+
     def rows(self) -> list[tuple[str, str, str]]:
         """Return client, key and state of all jobs in the database."""
         import sqlite3
