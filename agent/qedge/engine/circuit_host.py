@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import hashlib
 import math
@@ -19,6 +20,7 @@ from qedge.engine.believing import check_result, pack_counts, sort_metadata
 from qedge.engine.front_end import parse
 from qedge.engine.kinds.model import Bench, program_errors
 from qedge.engine.kinds.table import kind_of
+from qedge.engine.mapping import Mapped, fits, map_to
 from qedge.engine.qasm.model import ParseLimits, Program
 from qedge.engine.qasm.template import Template
 from qedge.wire.tasks import AmplitudeTask, ExpectationTask, KernelTask, SampleTask, Task
@@ -30,6 +32,7 @@ from qedge_driver_api import (
     DriverInfo,
     DriverKind,
     FatalError,
+    FlatCircuit,
     JobStatus,
     ProgramError,
     PropertyValue,
@@ -41,6 +44,7 @@ from qedge_driver_api import (
 
 _CACHED_PROGRAMS: Final = 64
 _CACHED_OPERATIONS: Final = 200_000
+_MAPPED: Final = 8
 _WAIT_S: Final = 0.5
 _MAX_LISTED: Final = 4096
 _COUNT: Final = SampleTask()
@@ -81,12 +85,21 @@ class CircuitHost(DriverHost):
         super().__init__(init, link)
         self._stopped: Callable[[], bool] = link.cancelled
         self._info: DriverInfo | None = None
+        self._coupling: tuple[tuple[tuple[int, int], ...], int] | None = None
+        self._mapped: list[tuple[FlatCircuit, Mapped]] = []
         self._parsed: OrderedDict[bytes, _Parsed] = OrderedDict()
         self.add_method("prepare", self._prepare)
         self.add_method("run", self._run)
         self.add_method("inspect", self._inspect)
         self.add_method("warm", self._warm)
         self.add_method("qpu_properties", self._qpu_properties)
+
+    def handle(self, method: str, args: Mapping[str, object]) -> Msg:
+        """See `Target.handle`; a device that was opened or changed may be another one."""
+        if method in ("open", "reconfigure"):
+            self._coupling = None
+            self._mapped.clear()
+        return super().handle(method, args)
 
     def _qpu(self) -> QpuDriver:
         if self._info is None:
@@ -135,6 +148,7 @@ class CircuitHost(DriverHost):
         bench = Bench(
             qpu=self._qpu(),
             execute=self._execute,
+            fit=self._fitted,
             cancelled=self._stopped,
             template=parsed.template if parsed else None,
             fixed=parsed.fixed if parsed else None,
@@ -187,9 +201,29 @@ class CircuitHost(DriverHost):
         metadata["simulated"] = bool(metadata.get("simulated") or (self._info and self._info.simulated))
         return answer
 
-    def _execute(self, task: QpuTask) -> QpuResult:
+    def _mapping(self, circuit: FlatCircuit) -> Mapped | None:
+        """Return the circuit as the device can run it, None where it can as it stands; the last few are kept."""
+        if self._coupling is None:
+            found = self._qpu().qpu_properties()
+            self._coupling = (tuple(found.coupling), found.num_qubits)
+        if not self._coupling[0] or fits(circuit, *self._coupling):
+            return None
+        for known, mapped in self._mapped:
+            if known is circuit:
+                return mapped
+        mapped = map_to(circuit, *self._coupling)
+        self._mapped = [(circuit, mapped), *self._mapped[: _MAPPED - 1]]
+        return mapped
+
+    def _fitted(self, task: QpuTask) -> QpuTask:
+        """Return the task with a circuit that the device can run."""
+        mapped = self._mapping(task.circuit)
+        return task if mapped is None else dataclasses.replace(task, circuit=mapped.circuit)
+
+    def _execute(self, asked: QpuTask) -> QpuResult:
         """Drive a job to its end; a call that is no longer wanted cancels it."""
         qpu = self._qpu()
+        task = self._fitted(asked)
         job_id = qpu.submit(task)
         try:
             # a job that has ended by itself says so at once
@@ -209,7 +243,16 @@ class CircuitHost(DriverHost):
                 raise FatalError("the job failed, and the driver gave no reason")
         finally:
             qpu.free(job_id)
-        return check_result(result, task.circuit.num_clbits, task.shots)
+        check_result(result, task.circuit.num_clbits, task.shots)
+        if task is asked:
+            return result
+        mapped = self._mapping(asked.circuit)
+        facts = (
+            {}
+            if mapped is None
+            else {"mapped": True, "pairs_before": mapped.pairs_before, "pairs_after": mapped.pairs_after}
+        )
+        return dataclasses.replace(result, metadata={**result.metadata, **facts})
 
     def _warm(self, _args: Mapping[str, object]) -> Msg:
         started = time.perf_counter()

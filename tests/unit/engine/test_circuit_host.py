@@ -10,7 +10,7 @@ import pytest
 from qedge.base.errors import QedgeError
 from qedge.engine.believing import check_result
 from qedge.engine.circuit_host import CircuitHost
-from qedge_driver_api import JobStatus, QpuEstimate, QpuResult, QpuTask
+from qedge_driver_api import DeviceStatus, JobStatus, QpuEstimate, QpuProperties, QpuResult, QpuTask
 from qedge_drivers.sim_qpu import SimQpu
 
 BELL = 'OPENQASM 2.0; include "qelib1.inc"; qreg q[2]; creg c[2]; creg d[9]; h q[0]; cx q[0],q[1]; measure q -> c;'
@@ -112,7 +112,8 @@ def test_what_the_device_refuses_keeps_its_code() -> None:
     assert refused(host(preset="plan"), "prepare", {"program": wide, "shots": 1}).code == "circuit.too_many_qubits"
     line = host(qubits=5, connectivity="line")
     far = BELL.replace("q[2]", "q[5]").replace("cx q[0],q[1]", "cx q[0],q[4]").replace("measure q", "measure q[0]")
-    error = refused(line, "prepare", {"program": far.replace("-> c", "-> c[0]"), "shots": 1})
+    far = far.replace("-> c", "-> c[0]") + "if(c==1) x q[1];"
+    error = refused(line, "prepare", {"program": far, "shots": 1})
     assert error.code == "circuit.unsupported"
     assert "0 and 4" in error.message
 
@@ -160,6 +161,9 @@ class Liar(SimQpu):
     estimate_answer: object = QpuEstimate(1, 1.0, "x")
     result_answer: object = QpuResult({0: 1}, 1, {"method": "x"})
     status_answer: object = JobStatus.DONE
+
+    def qpu_properties(self) -> QpuProperties:
+        return QpuProperties("liar", 64, DeviceStatus.IDLE)
 
     def estimate(self, task: QpuTask) -> QpuEstimate:
         return self.estimate_answer  # type: ignore[return-value] # that is the point

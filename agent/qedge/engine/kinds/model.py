@@ -60,6 +60,7 @@ class Bench:
 
     qpu: QpuDriver
     execute: Callable[[QpuTask], QpuResult]
+    fit: Callable[[QpuTask], QpuTask]
     cancelled: Callable[[], bool]
     template: Template | None
     fixed: Program | None
@@ -91,7 +92,8 @@ class Bench:
 
     def estimate(self, task: QpuTask) -> QpuEstimate:
         """Ask the QPU what a task costs."""
-        return check_estimate(program_errors(lambda: self.qpu.estimate(task)))
+        fitted = self.fit(task)
+        return check_estimate(program_errors(lambda: self.qpu.estimate(fitted)))
 
 
 class Kind(Protocol[K]):
