@@ -18,7 +18,7 @@ import msgspec
 from qedge.base.errors import QedgeError
 from qedge.engine.believing import check_result, pack_counts, sort_metadata
 from qedge.engine.front_end import parse
-from qedge.engine.kinds.model import Bench, program_errors
+from qedge.engine.kinds.model import Bench, Forecast, program_errors
 from qedge.engine.kinds.table import kind_of
 from qedge.engine.mapping import Mapped, fits, map_to
 from qedge.engine.qasm.model import ParseLimits, Program
@@ -29,6 +29,7 @@ from qedge.workers.host import HostLink
 from qedge.workers.model import Msg
 from qedge_driver_api import (
     Calibrating,
+    DriverError,
     DriverInfo,
     DriverKind,
     FatalError,
@@ -70,7 +71,9 @@ class CircuitHost(DriverHost):
     """A driver host that also parses: adds `prepare`, `run`, `warm` and `qpu_properties`.
 
     - `prepare {PROGRAM}` → `qubits`, `clbits`, `operations`, `memory_bytes`, `time_s`,
-      `result_bytes`, `method`, `registers` as [name, size, offset], `parse_s`.
+      `result_bytes`, `method`, `registers` as [name, size, offset], `parse_s`. With `"at_once": {"time_s",
+      "memory_bytes", "result_bytes"}` and `"seed"`, a task that fits in them is run as well where the QPU is simulated:
+      `answer` is what `run` would give, `perform_s` what it took.
     - `run {PROGRAM, "seed"}` → `counts` {"keys": little-endian, ceil(clbits/8) bytes each and at
       least one, "values": [int]} or none, `clbits`, `registers`, `timings_s`, `metadata`, `data` (a `TaskResult`).
     - `inspect {"program", "limits"}` → `inputs`, `qubits`, `measured`, of a program that is read and no more.
@@ -161,9 +164,11 @@ class CircuitHost(DriverHost):
         return bench, task, parsed.parse_s if parsed else 0.0
 
     def _prepare(self, args: Mapping[str, object]) -> Msg:
-        bench, task, parse_s = self._bench(args, 0)
+        started = time.perf_counter()
+        at_once = args.get("at_once")
+        bench, task, parse_s = self._bench(args, _seed(args) if at_once else 0)
         forecast = kind_of(type(task)).forecast(bench, task)
-        return {
+        answer: dict[str, Msg] = {
             "qubits": forecast.qubits,
             "clbits": forecast.clbits,
             "operations": forecast.operations,
@@ -174,6 +179,14 @@ class CircuitHost(DriverHost):
             "registers": [[row.name, row.size, row.offset] for row in forecast.registers],
             "parse_s": parse_s,
         }
+        # of a real device nothing is asked that nobody has accepted
+        if isinstance(at_once, Mapping) and self._info and self._info.simulated and _within(forecast, at_once):
+            begun = time.perf_counter()
+            # one that fails is run again as a job, which then says so
+            with contextlib.suppress(QedgeError, DriverError):
+                answer["answer"] = self._perform(bench, task, begun - started)
+                answer["perform_s"] = time.perf_counter() - begun
+        return answer
 
     def _inspect(self, args: Mapping[str, object]) -> Msg:
         template = self._program(args).template
@@ -182,6 +195,9 @@ class CircuitHost(DriverHost):
     def _run(self, args: Mapping[str, object]) -> Msg:
         started = time.perf_counter()
         bench, task, _ = self._bench(args, _seed(args))
+        return self._perform(bench, task, time.perf_counter() - started)
+
+    def _perform(self, bench: Bench, task: Task, parse_s: float) -> Msg:
         begun = time.perf_counter()
         outcome = program_errors(lambda: kind_of(type(task)).perform(bench, task))
         ended = time.perf_counter()
@@ -195,7 +211,7 @@ class CircuitHost(DriverHost):
         }
         if outcome.data is not None:
             answer["data"] = cast("Msg", msgspec.to_builtins(outcome.data, builtin_types=(bytes,)))
-        timings |= {"parse": begun - started, "run": ended - begun, "encode": time.perf_counter() - ended}
+        timings |= {"parse": parse_s, "run": ended - begun, "encode": time.perf_counter() - ended}
         metadata.setdefault("driver", self._info.name if self._info else "")
         # a driver that wraps others' devices knows only when it runs whether one is simulated
         metadata["simulated"] = bool(metadata.get("simulated") or (self._info and self._info.simulated))
@@ -320,6 +336,12 @@ def _numbers(values: object) -> dict[str, float]:
         wrong = next(name for name, value in values.items() if not math.isfinite(value))
         raise QedgeError("circuit.nonfinite_parameter", f"The parameter {wrong[:40]} is not a finite number.")
     return dict(values)
+
+
+def _within(forecast: Forecast, bounds: Mapping[str, object]) -> bool:
+    wanted = {"time_s": forecast.time_s, "memory_bytes": forecast.memory_bytes, "result_bytes": forecast.result_bytes}
+    found = {name: bounds.get(name) for name in wanted}
+    return all(isinstance(limit, (int, float)) and wanted[name] <= limit for name, limit in found.items())
 
 
 def _shots(args: Mapping[str, object]) -> int:

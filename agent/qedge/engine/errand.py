@@ -19,13 +19,14 @@ NO_ESTIMATE: Final = JobEstimate(0, 0, 0, 0, 0, 0.0, 0, "")
 class Errand:
     """A job that is away. `silent_ns`: since when nothing was heard of its runner (0: it is there).
 
-    `taken`: the runner has it in its database; `busy`: something is being done for it now; `waits_since_ns`: when it
-    began to wait for a runner.
+    `offered`: the runner may have got it, whether it said so or not; `taken`: it said so; `busy`: something is being
+    done for it now; `waits_since_ns`: when it began to wait for a runner.
     """
 
     job: Job
     wanted: str
     runner: str = ""
+    offered: bool = False
     taken: bool = False
     silent_ns: int = 0
     busy: bool = False
@@ -40,7 +41,7 @@ class Errand:
 
     def forget_runner(self) -> None:
         """Let the job wait for another runner."""
-        self.runner, self.taken, self.silent_ns = "", False, 0
+        self.runner, self.offered, self.taken, self.silent_ns = "", False, False, 0
         self.job.state = JobState.QUEUED
 
 
@@ -67,4 +68,4 @@ def errand_of(row: Stored, now_ns: int, utc_ns: int) -> Errand:
     """Take up a job that an earlier daemon gave away, or was about to."""
     job = job_of(row, now_ns, utc_ns)
     job.estimate = NO_ESTIMATE
-    return Errand(job, row.wanted_node, row.runner, waits_since_ns=now_ns)
+    return Errand(job, row.wanted_node, row.runner, offered=bool(row.runner), waits_since_ns=now_ns)

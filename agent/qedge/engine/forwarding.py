@@ -230,6 +230,8 @@ class ForwardService:
         """Offer the job to its runner; the same offer twice is one job there."""
         bare = msgspec.structs.replace(errand.job.submission, node="", client_key=errand.job.id)
         runner = errand.runner
+        # an offer that is on its way when the network fails may still arrive after it
+        errand.offered = errand.offered or any(node.alive for node in self._peers.nodes() if node.name == runner)
         try:
             news = await self._peers.call(runner, JobOffer(errand.job.id, bare), JobNews, deadline_s=_OFFER_LIMIT_S)
         except QedgeError as error:
@@ -277,7 +279,7 @@ class ForwardService:
                     fix="Submit the job to another node, or to any.",
                 )
                 await self._end(errand, JobState.FAILED, error=lost)
-        elif away_s > (self._config.rerun_after_s if errand.taken else min(1.0, self._config.rerun_after_s)):
+        elif away_s > (self._config.rerun_after_s if errand.offered else min(1.0, self._config.rerun_after_s)):
             _LOG.warning("job.moved", job=errand.job.id, peer=errand.runner, away_s=round(away_s, 1))
             self._metrics.add("qedge_jobs_forwarded_total", ("moved",))
             self._orphans.append((errand.runner, errand.job.id))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import sqlite3
 from typing import Final
 
+from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.engine import ledger
+from qedge.engine.config import EngineConfig
 from qedge.engine.later import Later
 from qedge.engine.model import Job
 from qedge.store.store import Store
@@ -17,6 +20,7 @@ from qedge.wire.jobs import JobSubmission, JobView
 WORTH_NOTING_S: Final = 0.02
 """That a run began, or that a peer lent a job, is written down where it lasts longer: the end says it otherwise."""
 _WRITE_RETRY_S: Final = 0.5
+_PRUNE_S: Final = 300.0
 
 
 class Keeper:
@@ -46,8 +50,14 @@ class Keeper:
             lambda connection: ledger.find_by_key(connection, client, submission)
         )
 
-    async def accept(self, job: Job, *, lent: bool) -> str:
-        """Take a job over; returns its id, or that of the job that its key stands for already."""
+    async def accept(self, job: Job, *, lent: bool, with_end: bool = False) -> str:
+        """Take a job over; returns its id, or that of the job that its key stands for already.
+
+        One whose end is at hand is written `with_end`; until then it is not accepted.
+        """
+        if not lent and with_end and not job.submission.client_key:
+            job.written = False
+            return job.id
         if not lent:
             return await self._store.write(lambda connection: ledger.insert(connection, job))
         known = self._lent.setdefault((job.client, job.submission.client_key), job.id)
@@ -70,7 +80,11 @@ class Keeper:
                 self._mark(job)
 
     async def end(self, job: Job, view: JobView, error: QedgeError | None) -> None:
-        """Write the end down; where the disk is full, try until it is written."""
+        """Write the end down; where the disk is full, try until it is written.
+
+        Raises `store.*` for a job that was not accepted before.
+        """
+        accepted = job.written or job.keep is not None
 
         def work(connection: sqlite3.Connection) -> None:
             if not job.written:
@@ -79,11 +93,21 @@ class Keeper:
 
         while True:
             try:
-                await self._store.write(work, accepted=True)
+                await self._store.write(work, accepted=accepted)
                 break
             except QedgeError:
+                if not accepted:
+                    raise
                 await asyncio.sleep(_WRITE_RETRY_S)
         self._mark(job)
+
+    async def prune(self, config: EngineConfig, clock: Clock) -> None:
+        """Forget old jobs now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(_PRUNE_S)
+            before_ns, keep = clock.utc_ns() - round(config.keep_s * 1e9), config.keep_jobs
+            with contextlib.suppress(QedgeError):  # the store said so already, and there is always a next time
+                await self._store.write(functools.partial(ledger.prune, ended_before_utc_ns=before_ns, keep=keep))
 
     def _mark(self, job: Job) -> None:
         job.written = True

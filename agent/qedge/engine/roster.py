@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
@@ -15,6 +17,20 @@ from qedge.engine.model import RUNNER_DIED
 from qedge.engine.ports import Memory, QpuPort
 from qedge.wire.jobs import JobEstimate, JobSubmission
 from qedge.workers.model import Msg
+
+_AT_ONCE: Final[Mapping[str, Msg]] = {"time_s": 0.01, "memory_bytes": 32 * 2**20, "result_bytes": 48 * 1024}
+"""What is done while it is looked at: less than the way there and back again is worth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assessed:
+    """What the QPU `qpu` said of a request; `answer` is the worker's where it ran it in `perform_s` seconds at once."""
+
+    estimate: JobEstimate
+    parse_s: float
+    perform_s: float
+    qpu: str
+    answer: Msg
 
 
 class QpuRoster:
@@ -39,18 +55,21 @@ class QpuRoster:
         """Count a job that left a QPU."""
         self._loads[qpu.name] -= 1
 
-    async def assess(self, submission: JobSubmission) -> tuple[JobEstimate, float]:
-        """Parse and estimate in a worker, admit here; returns the estimate and the seconds of the parse."""
+    async def assess(self, submission: JobSubmission, seed: int | None = None) -> Assessed:
+        """Parse and estimate in a worker, admit here; a short job with a `seed` may be run in the same call."""
         check_request(submission, self._config)
         qpu = await self.find(submission.qpu)
-        answer = await self._ask(qpu, "prepare", program_args(submission, self._config))
+        args = program_args(submission, self._config)
+        if seed is not None:
+            args |= {"at_once": dict(_AT_ONCE), "seed": seed}
+        answer = await self._ask(qpu, "prepare", args)
         try:
             found = msgspec.convert({**answer, "shots": submission.shots}, _Assessment)
         except (msgspec.ValidationError, TypeError) as error:
             raise QedgeError("worker.bad_answer", f"The estimate cannot be read: {error}.") from error
         estimate = msgspec.convert(found, JobEstimate, from_attributes=True)
         admit(estimate, budget(submission, self._config, self._memory.available_bytes()), self._config)
-        return estimate, found.parse_s
+        return Assessed(estimate, found.parse_s, found.perform_s, qpu.name, answer.get("answer"))
 
     async def inspect(self, program: str) -> None:
         """Have a worker read a program; raises `circuit.*` where it cannot."""
@@ -111,6 +130,7 @@ class _Assessment(msgspec.Struct, frozen=True):
     result_bytes: int
     method: str
     parse_s: float
+    perform_s: float = 0.0
 
 
 def program_args(submission: JobSubmission, config: EngineConfig) -> dict[str, Msg]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
@@ -27,7 +25,7 @@ from qedge.engine.ledger_row import job_of, new_job
 from qedge.engine.model import JOB_STATES, Job, JobEvent, cancelled, ended_view, expired, judge, view_of
 from qedge.engine.ports import ANY, Elsewhere, Memory, QpuPort
 from qedge.engine.queue import JobQueue
-from qedge.engine.reception import Reception
+from qedge.engine.reception import Admitted, Reception
 from qedge.engine.roster import QpuRoster, program_args
 from qedge.store.store import Store
 from qedge.wire.jobs import JobEstimate, JobResult, JobState, JobSubmission, JobView
@@ -35,7 +33,6 @@ from qedge.workers.model import Msg
 
 _LOG: Final = get_logger("engine")
 _TICK_S: Final = 0.25
-_PRUNE_S: Final = 300.0
 
 
 class EngineService:
@@ -77,6 +74,7 @@ class EngineService:
         self._forward: Elsewhere = Nowhere()
         self._work = asyncio.Event()
         self._loaded = asyncio.Event()
+        self._group: asyncio.TaskGroup | None = None
 
     def attach(self, forward: Elsewhere) -> None:
         """Say who sees to jobs for other nodes."""
@@ -194,7 +192,8 @@ class EngineService:
         ready()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._prune())
+                self._group = group
+                group.create_task(self._keeper.prune(self.config, self._clock))
                 next_sweep_ns = 0
                 while True:
                     self._work.clear()
@@ -209,6 +208,7 @@ class EngineService:
                         continue
         finally:
             self._loaded.clear()
+            self._group = None
             for job in self._active.values():
                 if job.keep is not None:
                     job.keep.drop()
@@ -235,18 +235,19 @@ class EngineService:
         known = await self._keeper.find(client, submission)
         if known:
             return await self.job(known)
-        admitted = await self.reception.admit(submission, client, len(self._queue))
-        now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
         seed = submission.seed if submission.seed is not None else int.from_bytes(self._random_bytes(4), "big")
+        admitted = await self.reception.admit(submission, client, len(self._queue), seed)
+        now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
         job = new_job(uuid7(utc_ns, self._random_bytes), submission, client, admitted.estimate, seed, now_ns, utc_ns)
         job.admit_s, job.parse_s = admitted.admit_s, admitted.parse_s
-        accepted = await self._keeper.accept(job, lent=lent)
+        at_hand = admitted.ready is not None or admitted.answer is not None
+        accepted = await self._keeper.accept(job, lent=lent, with_end=at_hand)
         if accepted != job.id:
             return await self.job(accepted)
         self.reception.quotas.took(client, 0.0 if admitted.ready else admitted.estimate.time_s, now_ns)
         self._active[job.id] = job
-        if admitted.ready is not None:
-            return await self._end_with(job, admitted.ready)
+        if at_hand:
+            return await self._end_at_once(job, admitted)
         self._queue.push(job)
         self._gauge()
         self._work.set()
@@ -338,12 +339,12 @@ class EngineService:
         event: JobEvent,
         *,
         answer: Msg = None,
+        result: JobResult | None = None,
         error: QedgeError | None = None,
         stages: Mapping[str, float] | None = None,
     ) -> None:
         """Tell and write down how a job ended."""
-        result = None
-        if event is JobEvent.SUCCEEDED:
+        if event is JobEvent.SUCCEEDED and result is None:
             try:
                 result = ledger.unpack_result(job, answer, stages or {})
                 self.reception.answers.learn(job.submission, job.estimate, result)
@@ -353,7 +354,7 @@ class EngineService:
         view = ended_view(job, state, self._clock.utc_ns(), result, error)
         if job.keep is not None:
             await job.keep.settle()
-        told = not job.written and keeps(view)
+        told = job.keep is not None and not job.written and keeps(view)
         if told:
             # nothing here says that it ran, so the peer that lent it may know the end before it is written
             self.changes.ended(view)
@@ -364,14 +365,23 @@ class EngineService:
         if not told:
             self.changes.ended(view)
 
-    async def _end_with(self, job: Job, result: JobResult) -> JobView:
-        """End a job with an answer that was at hand."""
-        job.started_utc_ns = self._clock.utc_ns()
-        view = ended_view(job, JobState.DONE, job.started_utc_ns, result, None)
-        await self._keeper.end(job, view, None)
-        self._close(job, view, None)
-        self.changes.ended(view)
-        return msgspec.structs.replace(view, result=None)
+    async def _end_at_once(self, job: Job, admitted: Admitted) -> JobView:
+        """End a job with an answer that was there when it was admitted."""
+        job.ending, job.started_utc_ns, job.qpu = True, self._clock.utc_ns(), admitted.qpu
+        job.attempts = 1 if admitted.ready is None else 0
+        job.state = JOB_STATES.next(job.state, JobEvent.STARTED)
+        stages = {} if admitted.ready is not None else {"admit": job.admit_s, "queue": 0.0}
+        end = self._end(job, JobEvent.SUCCEEDED, answer=admitted.answer, result=admitted.ready, stages=stages)
+        if job.keep is not None and self._group is not None:
+            self._group.create_task(end, name=f"job:{job.id}")  # its peer is told before it is written
+            return view_of(job)
+        try:
+            await end
+        except QedgeError:
+            self._active.pop(job.id, None)
+            self.reception.quotas.ended(job.client)
+            raise
+        return msgspec.structs.replace(await self.job(job.id), result=None)
 
     def _close(self, job: Job, view: JobView, error: QedgeError | None) -> None:
         job.state = view.state
@@ -381,13 +391,6 @@ class EngineService:
         self._gauge()
         self._metrics.add("qedge_jobs_ended_total", (view.state.value,))
         _LOG.debug("job.ended", job=job.id, state=view.state.value, code=error.code if error else "")
-
-    async def _prune(self) -> None:
-        while True:
-            await asyncio.sleep(_PRUNE_S)
-            before_ns, keep = self._clock.utc_ns() - round(self.config.keep_s * 1e9), self.config.keep_jobs
-            with contextlib.suppress(QedgeError):  # the store said so already, and there is always a next time
-                await self._store.write(functools.partial(ledger.prune, ended_before_utc_ns=before_ns, keep=keep))
 
     def _gauge(self) -> None:
         self._metrics.set("qedge_jobs_queued", len(self._queue))

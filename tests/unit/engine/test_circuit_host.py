@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 
@@ -217,3 +218,32 @@ def test_a_simulator_behind_an_adapter_is_named_one() -> None:
         "simulated": True,
         "driver": "cirq_sampler",
     }
+
+
+SOON = {"time_s": 1.0, "memory_bytes": 2**26, "result_bytes": 2**20}
+
+
+def test_a_short_job_is_run_in_the_call_that_looks_at_it_as_if_it_had_been_asked_for() -> None:
+    made = host()
+    args = {"program": BELL, "shots": 100, "limits": {}, "seed": 7}
+    answer = made.handle("prepare", {**args, "at_once": SOON})
+    assert isinstance(answer, dict)
+    ran, asked = answer["answer"], made.handle("run", args)
+    assert isinstance(ran, dict)
+    assert isinstance(asked, dict)
+    assert ran["counts"] == asked["counts"]
+    assert isinstance(answer["perform_s"], float)
+
+
+@pytest.mark.parametrize("bound", list(SOON))
+def test_what_is_over_a_bound_or_would_fail_is_only_looked_at(bound: str) -> None:
+    args = {"program": BELL, "shots": 100, "limits": {}, "seed": 7}
+    assert "answer" not in host().handle("prepare", {**args, "at_once": {**SOON, bound: 0}})  # type: ignore[operator] # a dict
+    assert "answer" not in host().handle("prepare", args)  # type: ignore[operator] # a dict
+
+
+def test_nothing_runs_on_a_real_device_before_it_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = dataclasses.replace(SimQpu.describe(), simulated=False)
+    monkeypatch.setattr(SimQpu, "describe", classmethod(lambda _: real))
+    args = {"program": BELL, "shots": 100, "limits": {}, "seed": 7, "at_once": SOON}
+    assert "answer" not in host().handle("prepare", args)  # type: ignore[operator] # a dict

@@ -172,6 +172,31 @@ async def test_any_moves_on_from_a_dead_runner_whose_late_result_has_no_effect(s
     assert (await a.engine.job(job.id)).node == second.name
 
 
+async def test_an_offer_that_may_be_on_its_way_stays_with_its_runner_for_as_long_as_a_job_that_was_taken(
+    site: EngineSite,
+) -> None:
+    a, b, c = await three(site, rerun_after_s=10.0)
+    assert b.qpu is not None
+    assert c.qpu is not None
+    b.qpu.held = c.qpu.held = True
+    site.network.lose_answer = lambda _caller, _callee, what: what == "job-offer/1"
+    job = await a.submit(node="any")
+    while not b.qpu.runs and not c.qpu.runs:
+        await asyncio.sleep(0.01)
+    runner, other = (b, c) if b.qpu.runs else (c, b)
+    assert other.qpu is not None
+    site.network.cut.add(frozenset(("a", runner.name)))
+    await asyncio.sleep(2.5)
+    assert not other.qpu.runs
+    site.network.lose_answer = lambda *_: False
+    site.network.cut.clear()
+    site.network.tell_all()
+    b.qpu.release.set()
+    c.qpu.release.set()
+    assert (await a.end(job.id)).state is JobState.DONE
+    assert len(b.qpu.runs) + len(c.qpu.runs) == 1
+
+
 async def test_a_short_partition_means_exactly_one_run(site: EngineSite) -> None:
     a, _, _ = await three(site, rerun_after_s=10.0)
     jobs = []

@@ -271,3 +271,53 @@ async def test_without_a_qpu_a_job_is_refused_and_an_unknown_name_is_said_at_onc
         assert (await refusal(b.submit(qpu="nobody"))).code == "driver.not_found"
         waiting = asyncio.create_task(refusal(b.submit(qpu="fake")))
         assert (await waiting).code == "job.no_qpu"
+
+
+async def test_a_short_job_that_was_run_while_it_was_looked_at_has_ended_when_it_is_accepted(tmp_path: Path) -> None:
+    qpu = FakeQpu()
+    qpu.at_once = True
+    async with bench(tmp_path, qpu) as b:
+        for key in ("", "mine"):
+            job = await b.submit(seed=5, client_key=key, fresh=True)
+            assert (job.state, job.result) == (JobState.DONE, None)
+            done = await b.service.job(job.id)
+            assert done.result is not None
+            assert (done.result.seed, done.result.counts, done.attempts) == (5, {"00": 9, "11": 1}, 1)
+            assert {"admit", "queue", "run"} <= set(done.result.timings_s)
+            assert [view.id for view in await b.service.jobs(1)] == [job.id]
+        assert (await b.submit(seed=5, client_key="mine", fresh=True)).id == job.id
+        assert len(qpu.runs) == 2
+        assert b.service.totals()[JobState.DONE] == 2
+
+
+async def test_a_job_that_was_run_but_cannot_be_written_is_refused_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qpu = FakeQpu()
+    qpu.at_once = True
+    async with bench(tmp_path, qpu, client_queue_limit=1) as b:
+
+        async def full(_work: object, *, accepted: bool = False) -> object:
+            raise QedgeError("store.disk_full", "Full.", accepted=accepted)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(b.store, "write", full)
+            error = await refusal(b.submit())
+        assert (error.code, error.details["accepted"]) == ("store.disk_full", False)
+        assert await b.service.jobs(10) == []
+        assert (await b.submit()).state is JobState.DONE, "its place is free again"
+
+
+async def test_a_short_job_waits_its_turn_where_others_wait_or_the_qpu_is_taken(tmp_path: Path) -> None:
+    qpu = FakeQpu()
+    qpu.held = True
+    async with bench(tmp_path, qpu) as b:
+        jobs = [await b.submit()]
+        while not qpu.runs:
+            await asyncio.sleep(0)
+        qpu.at_once = True
+        jobs += [await b.submit(), await b.submit()]
+        assert [job.state for job in jobs[1:]] == [JobState.QUEUED] * 2
+        qpu.release.set()
+        for job in jobs:
+            assert (await b.end(job)).state is JobState.DONE

@@ -50,7 +50,7 @@ class PlainRun:
         read_params: ReadParams,
     ) -> None:
         self._text = text
-        self._match = pattern.match
+        self._pattern = pattern
         self._names = names
         self._qubit_of = qubit_of
         self._native = native
@@ -62,11 +62,14 @@ class PlainRun:
 
     def run(self, at: int, room: int) -> tuple[int, int]:
         """Take at most `room` statements from `at` on; return where the first other one begins, and how many."""
-        text, native, append = self._text, self._native, self._append
-        operands, values, match_plain = self._operands, self._values, self._match
+        native, append = self._native, self._append
+        operands, values = self._operands, self._values
+        # the scanner behind re.Scanner goes on where it stopped, which no documented way of matching does
+        scanner = self._pattern.scanner(self._text, at)  # type: ignore[attr-defined] # missing in the stubs
+        next_match: Callable[[], re.Match[str] | None] = scanner.match
         taken = 0
         while taken < room:
-            match = match_plain(text, at)
+            match = next_match()
             if match is None:
                 break
             name, number, given, operand, *assigned = match.groups()
