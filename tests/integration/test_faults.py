@@ -33,7 +33,7 @@ FAULTY = Path(__file__).parent / "faulty"
 IN_FLIGHT = 60
 GARBAGE = 10_000
 BAD_SHOTS = 101
-MEDIUM = heavy_program(16, 12)
+MEDIUM = heavy_program(19, 14)
 """A job of some ten milliseconds, so that sixty of them are really in flight."""
 
 Make = Callable[..., DaemonProcess]

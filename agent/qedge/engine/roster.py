@@ -18,8 +18,11 @@ from qedge.engine.ports import Memory, QpuPort
 from qedge.wire.jobs import JobEstimate, JobSubmission
 from qedge.workers.model import Msg
 
-_AT_ONCE: Final[Mapping[str, Msg]] = {"time_s": 0.01, "memory_bytes": 32 * 2**20, "result_bytes": 48 * 1024}
+_AT_ONCE: Final[Mapping[str, Msg]] = {"time_s": 0.005, "memory_bytes": 32 * 2**20, "result_bytes": 48 * 1024}
 """What is done while it is looked at: less than the way there and back again is worth."""
+_AT_ONCE_LIMIT_S: Final = 2.0
+_UNTRUE: Final = frozenset({"worker.deadline", "worker.bad_answer"})
+"""How a run ends whose QPU did not do what it foretold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class QpuRoster:
         self._qpus = qpus
         self._memory = memory
         self._loads: Counter[str] = Counter()
+        self._untrue: set[str] = set()
         self._change = asyncio.Event()
 
     def changed(self) -> None:
@@ -60,9 +64,8 @@ class QpuRoster:
         check_request(submission, self._config)
         qpu = await self.find(submission.qpu)
         args = program_args(submission, self._config)
-        if seed is not None:
-            args |= {"at_once": dict(_AT_ONCE), "seed": seed}
-        answer = await self._ask(qpu, "prepare", args)
+        answer = await self._try(qpu, args, seed) if seed is not None else {}
+        answer = answer or await self._ask(qpu, "prepare", args)
         try:
             found = msgspec.convert({**answer, "shots": submission.shots}, _Assessment)
         except (msgspec.ValidationError, TypeError) as error:
@@ -70,6 +73,22 @@ class QpuRoster:
         estimate = msgspec.convert(found, JobEstimate, from_attributes=True)
         admit(estimate, budget(submission, self._config, self._memory.available_bytes()), self._config)
         return Assessed(estimate, found.parse_s, found.perform_s, qpu.name, answer.get("answer"))
+
+    async def _try(self, qpu: QpuPort, args: Mapping[str, Msg], seed: int) -> dict[str, Msg]:
+        """Look at a job and run it if it is short; nothing where the QPU hangs or dies, which a run then shows."""
+        if qpu.name in self._untrue:
+            return {}
+        try:
+            answer = await qpu.call(
+                "prepare", {**args, "at_once": dict(_AT_ONCE), "seed": seed}, deadline_s=_AT_ONCE_LIMIT_S, light=True
+            )
+        except QedgeError as error:
+            if error.code in _UNTRUE:
+                self._untrue.add(qpu.name)
+            elif error.code not in RUNNER_DIED:
+                raise
+            return {}
+        return answer if isinstance(answer, dict) else {}
 
     async def inspect(self, program: str) -> None:
         """Have a worker read a program; raises `circuit.*` where it cannot."""

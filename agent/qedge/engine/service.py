@@ -320,7 +320,8 @@ class EngineService:
         return max(0.001, min(self.config.run_deadline_s, (job.deadline_ns - self._clock.now_ns()) / 1e9))
 
     async def _sweep(self) -> None:
-        """End waiting jobs whose time is over."""
+        """End waiting jobs whose time is over; see whether there is room on the disk again."""
+        self._store.look_again()
         now_ns = self._clock.now_ns()
         for job in self._queue.jobs():
             if job.deadline_ns and now_ns >= job.deadline_ns and self._queue.remove(job):

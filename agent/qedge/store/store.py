@@ -109,6 +109,11 @@ class Store:
         with contextlib.suppress(OSError):
             self._reserve.unlink()
 
+    def look_again(self) -> None:
+        """See whether a disk that was full has room again."""
+        if self._disk_full:
+            self._regain()
+
     def _regain(self) -> bool:
         """Take new work again where there is room for the reserve."""
         if self._keep_reserve():
