@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -83,3 +84,22 @@ async def test_templates_and_batches(client: NodeClient) -> None:
     done = await client.wait(entries[0].job.id, timeout_s=20)
     assert done.result is not None
     assert done.result.counts == {"00": 10}
+
+
+async def test_a_qpu_is_assessed_on_request_while_jobs_run_and_the_node_tells_what_it_found(client: NodeClient) -> None:
+    bell = 'OPENQASM 2.0; include "qelib1.inc"; qreg q[2]; creg c[2]; h q[0]; cx q[0],q[1]; measure q->c;'
+    assessing = asyncio.create_task(client.assess("qpu"))
+    views = [await client.submit(JobSubmission(program=bell, shots=100, fresh=True), wait_s=30) for _ in range(20)]
+    assert all(view.state is JobState.DONE for view in views)
+    assert not assessing.done(), "jobs do not wait for the end of an assessment"
+    found = await assessing
+    assert (found.qpu, found.simulated, found.log2_volume, found.notes) == ("qpu", True, 10, ())
+    assert found.clops > 0
+    assert found.decode_p99_us > 0
+    told = next(driver for driver in await client.drivers() if driver.name == "qpu").properties
+    assert told["assessed_log2_volume"] == 10
+    assert told["degraded"] == ""
+    assert 'qedge_qpu_assessed{qpu="qpu",figure="log2_volume"} 10' in await client.metrics()
+    with pytest.raises(QedgeError) as caught:
+        await client.assess("nobody")
+    assert caught.value.code == "driver.not_found"

@@ -52,6 +52,8 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_jobs_forwarded_total": MetricSpec(Kind.COUNTER, "Jobs given to other nodes.", ("outcome",)),
     "qedge_jobs_queued": MetricSpec(Kind.GAUGE, "Jobs that wait."),
     "qedge_jobs_running": MetricSpec(Kind.GAUGE, "Jobs that run."),
+    "qedge_qpu_assessed": MetricSpec(Kind.GAUGE, "Figures of the last assessment of a QPU.", ("qpu", "figure")),
+    "qedge_qpu_degraded": MetricSpec(Kind.GAUGE, "In how many ways a QPU is worse than at its best.", ("qpu",)),
     "qedge_job_seconds": MetricSpec(Kind.HISTOGRAM, "Time of a job by stage.", ("stage",), _LATENCY_S),
     "qedge_random_bytes_total": MetricSpec(Kind.COUNTER, "Random bytes given out.", ("source",)),
     "qedge_entropy_healthy": MetricSpec(Kind.GAUGE, "1 while the source passes its health tests.", ("source",)),

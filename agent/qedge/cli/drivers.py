@@ -16,6 +16,7 @@ from qedge.cli.terminal import Terminal, clean, paint_state, table_lines, termin
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from qedge.wire.assessment import Assessment
     from qedge.wire.node import DriverChange, DriverView, Fact
 
 NAME: Final = "drivers"
@@ -34,12 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     test = actions.add_parser("test", help="run the conformance kit against an installed driver")
     lock = actions.add_parser("lock", help="give a driver no more work, also after a restart")
     unlock = actions.add_parser("unlock", help="give a locked driver work again")
+    assess = actions.add_parser("assess", help="measure a QPU: how wide, how good, how fast")
     change = actions.add_parser("set", help="change settings until the next start of the daemon")
-    for action in (show, test, lock, unlock, change):
+    for action in (show, test, lock, unlock, assess, change):
         action.add_argument("name", metavar="NAME", help="name of the driver")
     change.add_argument("settings", metavar="KEY=VALUE", nargs="+", help="settings, written as in the configuration")
     test.add_argument("options", nargs=argparse.REMAINDER, metavar="OPTION", help="passed on to the conformance kit")
-    for action in (listing, show, lock, unlock, change):
+    for action in (listing, show, lock, unlock, assess, change):
         action.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -51,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
         return _list(args)
     if args.action == "show":
         return _show(args)
+    if args.action == "assess":
+        return _assess(args)
     from qedge.wire.node import DriverChange
 
     if args.action == "set":
@@ -80,6 +84,46 @@ def _list_of(value: object, text: str) -> Fact | list[Fact]:
     if isinstance(value, list) and all(isinstance(item, (str, int, float, bool)) for item in value):
         return value
     return text
+
+
+def _assess(args: argparse.Namespace) -> int:
+    if not args.json and sys.stderr.isatty():
+        print("measuring, which takes some seconds …", file=sys.stderr)
+    found = ask(args, lambda node: node.assess(args.name))
+    if args.json:
+        print_json(found)
+    else:
+        print("\n".join(assessment_lines(found)))
+    return 0
+
+
+def assessment_lines(found: Assessment) -> list[str]:
+    """Draw what a node found out about a QPU."""
+    terminal = terminal_of()
+    what = "simulated" if found.simulated else "hardware"
+    fidelity = f"{found.cycle_fidelity:.5f} ± {found.cycle_fidelity_error:.5f}" if found.cycle_fidelity else "-"
+    more = " or more" if found.log2_volume == found.volume_limit else ""
+    volume = f"2^{found.log2_volume}{more}" if found.log2_volume else "-"
+    rows = [
+        ("qubits with a full state" if found.simulated else "qubits", str(found.state_qubits or "-"), ""),
+        ("quantum volume", volume, f"{found.volume_circuits} circuits a width, heavy outputs {found.heavy_output:.3f}"),
+        ("layers a second", f"{found.clops:,.0f}" if found.clops else "-", "parametrised circuits, 100 shots each"),
+        ("fidelity of a cycle", fidelity, "two single-qubit gates and a CZ, by cross-entropy"),
+        (
+            "decoding a window",
+            f"{found.decode_p50_us:.1f} µs" if found.decode_p50_us else "-",
+            f"99 %: {found.decode_p99_us:.1f} µs; surface code, distance 5",
+        ),
+    ]
+    lines = [
+        f"{terminal.bold(clean(found.qpu))} ({what}), measured in {found.took_s:.1f} s",
+        terminal.dim(
+            f"{clean(found.cpu_model) or 'unknown processor'}, qedge {clean(found.version)}, load {found.load:.2f}"
+        ),
+        *table_lines(("FIGURE", "VALUE", "HOW"), rows, terminal=terminal),
+    ]
+    lines += [terminal.bad(f"worse than at its best: {clean(reason)}") for reason in found.degraded]
+    return lines + [terminal.dim(clean(note)) for note in found.notes]
 
 
 def _change(args: argparse.Namespace, change: DriverChange) -> int:

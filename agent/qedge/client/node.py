@@ -21,6 +21,7 @@ from qedge.base.errors import QedgeError
 from qedge.client.fleet import FleetClient
 from qedge.client.paths import find_socket
 from qedge.client.sse import EventParser
+from qedge.wire.assessment import Assessment
 from qedge.wire.http import LinkList, Readiness
 from qedge.wire.jobs import (
     BatchEntry,
@@ -58,6 +59,7 @@ MAX_WAIT_S: Final = 30.0
 ENDED: Final = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
 
 _SLACK_S: Final = 5.0
+_ASSESS_LIMIT_S: Final = 600.0
 _SILENCE_S: Final = 45.0
 """The node sends a heartbeat every 15 s, so an event stream silent for this long is dead."""
 
@@ -190,6 +192,11 @@ class NodeClient:
     async def change_driver(self, name: str, change: DriverChange) -> DriverView:
         """Lock, unlock or reconfigure a driver."""
         return await self._call("PATCH", f"/v1/drivers/{quote(name, safe='')}", DriverView, body=change)
+
+    async def assess(self, name: str) -> Assessment:
+        """Have the node measure one of its QPUs, which takes some seconds."""
+        path = f"/v1/drivers/{quote(name, safe='')}/assess"
+        return await self._call("POST", path, Assessment, timeout_s=_ASSESS_LIMIT_S)
 
     async def links(self) -> tuple[LinkView, ...]:
         """Return all QKD links."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -160,9 +163,25 @@ class KeptAdminStates:
         await self._store.set_meta(f"driver.{instance}.admin_state", state)
 
 
-class HostMemory:
-    """Fills `Memory` of the engine from the host."""
+class ThisHost:
+    """Fills `Memory` of the engine and `Host` of its assessments."""
 
     def available_bytes(self) -> int:
         """Bytes that jobs can find now."""
         return available_memory_bytes()
+
+    def cores(self) -> int:
+        """Processors that this process may use."""
+        return len(os.sched_getaffinity(0))
+
+    def load(self) -> float:
+        """Processes that ran or wanted to run, average of a minute."""
+        return os.getloadavg()[0]
+
+    def cpu_model(self) -> str:
+        """Name of the processor; empty where the host does not tell."""
+        with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()[:100]
+        return ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,10 +15,11 @@ from qedge.base.systemd import Notifier
 from qedge.bus.child_broker import ChildBroker
 from qedge.bus.service import Bus
 from qedge.config import AgentConfig
-from qedge.daemon.adapters import HostMemory, KeptAdminStates, MeshPeers, NamedDriver, QrngSource
+from qedge.daemon.adapters import KeptAdminStates, MeshPeers, NamedDriver, QrngSource, ThisHost
 from qedge.daemon.identity import LocalIdentity
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools, make_bus, make_fleet_desk, make_mesh
+from qedge.engine.assessment.service import AssessmentService
 from qedge.engine.errands import ErrandService
 from qedge.engine.forwarding import ForwardService
 from qedge.engine.service import EngineService
@@ -31,6 +32,7 @@ from qedge.store.store import Store
 from qedge.supervisor import Supervisor, Watchdog
 from qedge.web.config import socket_path
 from qedge.web.service import WebService
+from qedge.wire.node import Fact
 from qedge.workers.config import DriverConfig
 from qedge.workers.driver_service import DriverService
 
@@ -51,6 +53,7 @@ class Parts:
     entropy: EntropyService
     engine: EngineService
     across: tuple[ForwardService, ErrandService]
+    assessment: AssessmentService
     broker: ChildBroker | None
     bus: Bus
     identity: LocalIdentity
@@ -83,6 +86,7 @@ def compose(
     entropy = _make_entropy(config, drivers, clock, metrics, f"{boot_id} {epoch}")
     tools = Tools(config, identity, me, store, clock, metrics, entropy.random_bytes)
     engine = _make_engine(tools, drivers)
+    assessment = _make_assessment(tools, engine, drivers)
     broker, bus = make_bus(tools, broker_password)
     node = Node(
         me,
@@ -90,6 +94,7 @@ def compose(
         supervisor=supervisor,
         store=store,
         engine=engine,
+        assessment=assessment,
         entropy=entropy,
         bus=bus,
         drivers=drivers,
@@ -97,8 +102,6 @@ def compose(
     )
     sessions, mesh = make_mesh(tools, bus, node)
     node.attach(mesh, make_fleet_desk(tools, bus, broker, sessions, mesh, renew))
-    across = _make_across(tools, engine, MeshPeers(mesh, sessions))
-    web = _make_web(tools, node)
     parts = Parts(
         config,
         clock,
@@ -108,7 +111,8 @@ def compose(
         drivers,
         entropy,
         engine,
-        across,
+        _make_across(tools, engine, MeshPeers(mesh, sessions)),
+        assessment,
         broker,
         bus,
         identity,
@@ -116,7 +120,7 @@ def compose(
         mesh,
         links,
         node,
-        web,
+        _make_web(tools, node),
     )
     _enlist(parts, notifier)
     return parts
@@ -134,11 +138,29 @@ def _make_engine(tools: Tools, drivers: dict[str, DriverService]) -> EngineServi
         tools.config.engine,
         tools.store,
         qpus=lambda: [NamedDriver(name, drivers) for name in drivers],
-        memory=HostMemory(),
+        memory=ThisHost(),
         clock=tools.clock,
         metrics=tools.metrics,
         random_bytes=tools.random_bytes,
         node_name=tools.me.node,
+    )
+
+
+def _make_assessment(tools: Tools, engine: EngineService, drivers: Mapping[str, DriverService]) -> AssessmentService:
+    def note(name: str, facts: Mapping[str, Fact]) -> None:
+        if name in drivers:
+            drivers[name].note(facts)
+
+    return AssessmentService(
+        tools.config.engine,
+        tools.store,
+        qpus=lambda: [NamedDriver(name, drivers) for name in drivers],
+        host=ThisHost(),
+        busy=lambda: engine.is_busy,
+        note=note,
+        clock=tools.clock,
+        metrics=tools.metrics,
+        random_bytes=tools.random_bytes,
     )
 
 
@@ -189,6 +211,7 @@ def _enlist(parts: Parts, notifier: Notifier) -> None:
     supervisor.add(parts.engine, essential=True)
     for service in parts.across:
         supervisor.add(service, essential=True)
+    supervisor.add(parts.assessment)
     supervisor.add(parts.web, essential=True)
     pulses = {"message pump": lambda: parts.bus.progress_ns, "host samples": lambda: parts.mesh.host.sampled_ns}
     supervisor.add(

@@ -10,6 +10,7 @@ from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.bus.service import Bus
 from qedge.daemon.fleet_desk import FleetDesk
+from qedge.engine.assessment.service import AssessmentService
 from qedge.engine.service import EngineService
 from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
@@ -18,6 +19,7 @@ from qedge.qkd.service import LinkService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor
 from qedge.web.ports import Pulse
+from qedge.wire.assessment import Assessment
 from qedge.wire.jobs import JobEstimate, JobList, JobState, JobSubmission, JobView, TemplateView
 from qedge.wire.mesh import PeerList
 from qedge.wire.node import (
@@ -53,6 +55,7 @@ class Node:
         supervisor: Supervisor,
         store: Store,
         engine: EngineService,
+        assessment: AssessmentService,
         entropy: EntropyService,
         bus: Bus,
         drivers: Mapping[str, DriverService],
@@ -64,6 +67,7 @@ class Node:
         self._supervisor = supervisor
         self._store = store
         self._engine = engine
+        self._assessment = assessment
         self._entropy = entropy
         self._mesh: MeshService | None = None
         self._fleet: FleetDesk | None = None
@@ -195,6 +199,10 @@ class Node:
                 fix="`qedge drivers list` shows the configured ones.",
             )
         return await driver.change(change)
+
+    async def assess(self, name: str) -> Assessment:
+        """Measure a QPU now."""
+        return await self._assessment.assess(name)
 
     def links(self) -> tuple[LinkView, ...]:
         """Describe all configured QKD links."""

@@ -16,6 +16,7 @@ from typing import Final, cast
 import msgspec
 
 from qedge.base.errors import QedgeError
+from qedge.engine.assessment.measuring import Stand, measure
 from qedge.engine.believing import check_result, pack_counts, sort_metadata
 from qedge.engine.front_end import parse
 from qedge.engine.kinds.model import Bench, Forecast, program_errors
@@ -78,6 +79,7 @@ class CircuitHost(DriverHost):
       least one, "values": [int]} or none, `clbits`, `registers`, `timings_s`, `metadata`, `data` (a `TaskResult`).
     - `inspect {"program", "limits"}` → `inputs`, `qubits`, `measured`, of a program that is read and no more.
     - `warm {}` loads what the first run would load. `qpu_properties {}` → the device.
+    - `assess {"step", …}` → what a step of an assessment gave, see `measure`.
 
     PROGRAM is `program`, `task` (a `Task`; none: count outcomes), `shots`, `limits`, `parameters` (numbers for the
     inputs of the program), `measure_all` (measure all qubits of a program that measures none), `options` for the
@@ -95,6 +97,7 @@ class CircuitHost(DriverHost):
         self.add_method("run", self._run)
         self.add_method("inspect", self._inspect)
         self.add_method("warm", self._warm)
+        self.add_method("assess", self._assess)
         self.add_method("qpu_properties", self._qpu_properties)
 
     def handle(self, method: str, args: Mapping[str, object]) -> Msg:
@@ -288,6 +291,17 @@ class CircuitHost(DriverHost):
         gc.freeze()
         gc.set_threshold(_COLLECT_AFTER)
         return {"warm_s": time.perf_counter() - started}
+
+    def _assess(self, args: Mapping[str, object]) -> Msg:
+        qpu = self._qpu()
+        simulated = self._info is not None and self._info.simulated
+        stand = Stand(
+            execute=lambda task: program_errors(lambda: self._execute(task)),
+            estimate=lambda task: program_errors(lambda: qpu.estimate(self._fitted(task))),
+            num_qubits=qpu.qpu_properties().num_qubits,
+            simulated=simulated,
+        )
+        return cast("Msg", measure(stand, str(args.get("step", "")), args))
 
     def _qpu_properties(self, _args: Mapping[str, object]) -> Msg:
         found = self._qpu().qpu_properties()

@@ -43,6 +43,20 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep_templates: Annotated[
         int, msgspec.Meta(description="Uploaded programs that are kept, those used last.", ge=1, le=100_000)
     ] = 1_000
+    assess_after_s: Annotated[
+        float,
+        msgspec.Meta(description="A QPU that came up is assessed after this time, when no job waits.", ge=0, le=86_400),
+    ] = 30.0
+    assess_every_s: Annotated[
+        float, msgspec.Meta(description="And again after this time; 0: only on request.", ge=0, le=10**7)
+    ] = 3600.0
+    assess_devices: Annotated[
+        bool,
+        msgspec.Meta(
+            description="Whether real devices are assessed without being asked; it takes thousands of runs, which may "
+            "cost money."
+        ),
+    ] = False
     prepare_deadline_s: Annotated[
         float, msgspec.Meta(description="Time to parse and estimate a program.", ge=0.1, le=600)
     ] = 20.0

@@ -86,6 +86,11 @@ class EngineService:
         here.update(self._forward.totals())
         return here
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether jobs wait or run."""
+        return bool(self._runs) or len(self._queue) > 0
+
     async def estimate(self, submission: JobSubmission) -> JobEstimate:
         """Parse, estimate and admit without accepting."""
         return await self.reception.estimate(submission)
@@ -283,7 +288,8 @@ class EngineService:
         self.changes.publish(view_of(job))
         noted = Later(WORTH_NOTING_S, lambda: self._keeper.note_start(job))
         try:
-            answer = await qpu.call("run", self._run_args(job), deadline_s=self._time_left_s(job))
+            args = {**program_args(job.submission, self.config), "seed": job.seed}
+            answer = await qpu.call("run", args, deadline_s=self._time_left_s(job))
         except QedgeError as failure:
             event, error = judge(job, failure, self._clock.now_ns(), self.config.max_attempts)
         except asyncio.CancelledError:
@@ -307,12 +313,6 @@ class EngineService:
             return
         stages = {"admit": job.admit_s, "queue": queue_s}
         await self._end(job, event, answer=answer, error=error, stages=stages)
-
-    def _run_args(self, job: Job) -> dict[str, Msg]:
-        return {
-            **program_args(job.submission, self.config),
-            "seed": job.seed,
-        }
 
     def _time_left_s(self, job: Job) -> float:
         if not job.deadline_ns:

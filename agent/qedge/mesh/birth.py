@@ -64,6 +64,7 @@ def _facts(driver: DriverView) -> dict[str, str | int | float | bool]:
     told = {
         key[:MAX_TEXT]: value[:MAX_TEXT] if isinstance(value, str) else value
         for key, value in driver.properties.items()
-        if isinstance(value, (str, bool)) or (isinstance(value, int) and key.startswith(("num_", "max_", "qubits")))
+        if isinstance(value, (str, bool))
+        or (isinstance(value, (int, float)) and key.startswith(("num_", "max_", "qubits", "assessed_")))
     }
     return dict(list(told.items())[:MAX_FACTS])

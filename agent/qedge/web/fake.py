@@ -13,6 +13,7 @@ from qedge.base.errors import QedgeError
 from qedge.base.ids import RandomBytes, uuid7
 from qedge.web.fake_fleet import FakeFleet
 from qedge.web.ports import Pulse
+from qedge.wire.assessment import Assessment
 from qedge.wire.jobs import JobEstimate, JobList, JobResult, JobState, JobSubmission, JobView, Register, TemplateView
 from qedge.wire.mesh import Capability, PeerList, PeerState, PeerView, SessionView
 from qedge.wire.node import (
@@ -211,6 +212,12 @@ class FakeNode:
         )
         self._drivers[name] = changed
         return changed
+
+    async def assess(self, name: str) -> Assessment:
+        """Make up an assessment."""
+        if name not in self._drivers:
+            raise QedgeError("driver.not_found", f"No driver is called {name}.")
+        return Assessment(name, 1, 2.5, 7, "0", "fake", 0.1, simulated=True, log2_volume=5, volume_limit=10)
 
     def links(self) -> tuple[LinkView, ...]:
         """Return the links."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from qedge.wire.assessment import Assessment
 from qedge.wire.jobs import JobEstimate, JobList, JobSubmission, JobView, TemplateView
 from qedge.wire.mesh import PeerList
 from qedge.wire.node import (
@@ -143,6 +144,10 @@ class NodePort(Protocol):
 
     async def change_driver(self, name: str, change: DriverChange) -> DriverView:
         """Lock, unlock or reconfigure a driver."""
+        ...
+
+    async def assess(self, name: str) -> Assessment:
+        """Measure a QPU; raises `driver.not_found`, `job.no_qpu`."""
         ...
 
     def links(self) -> tuple[LinkView, ...]:

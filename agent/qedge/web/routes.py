@@ -9,6 +9,7 @@ from aiohttp import web
 from qedge.web import openapi, routes_events, routes_fleet, routes_jobs, routes_node, routes_page, routes_public
 from qedge.web.access import Right
 from qedge.web.route import Route
+from qedge.wire.assessment import Assessment
 from qedge.wire.http import LinkList, Live, PageLogin, PageSession, Readiness
 from qedge.wire.jobs import (
     BatchView,
@@ -65,6 +66,7 @@ ROUTES: Final = (
     Route("GET", "/v1/status", Right.VIEW, routes_node.status, answer=NodeStatus),
     Route("GET", "/v1/drivers", Right.VIEW, routes_node.drivers, answer=DriverList),
     Route("PATCH", "/v1/drivers/{name}", Right.ADMIN, routes_node.change_driver, body=DriverChange, answer=DriverView),
+    Route("POST", "/v1/drivers/{name}/assess", Right.MEASURE, routes_node.assess, answer=Assessment),
     Route("GET", "/v1/links", Right.VIEW, routes_node.links, answer=LinkList),
     Route(
         "POST", "/v1/links/{name}/measure", Right.MEASURE, routes_node.measure_link, body=LinkMeasure, answer=LinkView

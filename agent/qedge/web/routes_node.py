@@ -29,6 +29,11 @@ async def change_driver(request: web.Request) -> web.Response:
     return json_answer(await state_of(request).node.change_driver(_name(request), change))
 
 
+async def assess(request: web.Request) -> web.Response:
+    """Measure a QPU now: how wide, how good, how fast; takes some seconds."""
+    return json_answer(await state_of(request).node.assess(_name(request)))
+
+
 async def links(request: web.Request) -> web.Response:
     """List the QKD links."""
     return json_answer(LinkList(state_of(request).node.links()))

@@ -58,6 +58,7 @@ class DriverService:
         self._reason = "starting"
         self._description: dict[str, Msg] = {}
         self._properties: dict[str, Fact | list[Fact]] = {}
+        self._noted: dict[str, Fact] = {}
         self._opened = asyncio.Event()
         self._ignored = asyncio.Event()
         init: dict[str, Msg] = {
@@ -110,8 +111,13 @@ class DriverService:
 
     @property
     def properties(self) -> Mapping[str, Fact | list[Fact]]:
-        """What the driver said of itself when it was opened last."""
-        return self._properties
+        """What the driver said of itself when it was opened last, and what the node found out about it."""
+        return {**self._properties, **self._noted}
+
+    def note(self, facts: Mapping[str, Fact]) -> None:
+        """Tell with its properties what the node found out about the driver, in place of what it found before."""
+        self._noted = dict(facts)
+        self._on_change()
 
     async def call(self, method: str, args: Mapping[str, Msg], *, deadline_s: float, light: bool = False) -> Msg:
         """Call the driver; raises `driver.locked` and whatever the worker raises."""
@@ -140,7 +146,7 @@ class DriverService:
             operating_state=self._operating.value,
             reason=self._reason,
             workers=self._pool.views(),
-            properties=dict(self._properties),
+            properties=dict(self.properties),
         )
 
     async def change(self, change: DriverChange) -> DriverView:
