@@ -95,6 +95,11 @@ class Course:
         except msgspec.ValidationError as error:
             raise QedgeError("worker.bad_answer", f"A step of an assessment cannot be read: {error}.") from error
 
+    @staticmethod
+    def _advance(number: int) -> None:
+        if number < 1:
+            raise QedgeError("worker.bad_answer", "A step of an assessment measured nothing.")
+
     async def _state(self, memory_bytes: int, time_s: float) -> dict[str, float]:
         return {"state_qubits": (await self._step("state", memory_bytes=memory_bytes, time_s=time_s)).qubits}
 
@@ -106,7 +111,9 @@ class Course:
         for width in range(2, limit + 1):
             heavy: list[float] = []
             while len(heavy) < _CIRCUITS:
-                heavy += (await self._step("volume", width=width, circuits=_PART, shots=_SHOTS)).heavy
+                part = await self._step("volume", width=width, circuits=_PART, shots=_SHOTS)
+                self._advance(len(part.heavy))
+                heavy += part.heavy
             if not passes_volume(heavy):
                 failed += 1
                 if failed == _GIVEN_UP_AFTER:
@@ -124,10 +131,15 @@ class Course:
         return {"clops": layers / took_s if took_s > 0 else 0.0}
 
     async def _cycles(self) -> dict[str, float]:
-        parts = [
-            await self._step("cycles", depth=depth, circuits=_CYCLE_CIRCUITS, shots=_CYCLE_SHOTS) for depth in _DEPTHS
-        ]
-        decay = fit_decay(_DEPTHS, [part.seen for part in parts], [part.ideal for part in parts])
+        seen: list[list[float]] = [[] for _ in _DEPTHS]
+        ideal: list[list[float]] = [[] for _ in _DEPTHS]
+        for place, depth in enumerate(_DEPTHS):
+            while (left := _CYCLE_CIRCUITS - len(seen[place])) > 0:
+                part = await self._step("cycles", depth=depth, circuits=left, shots=_CYCLE_SHOTS)
+                self._advance(len(part.seen))
+                seen[place] += part.seen
+                ideal[place] += part.ideal
+        decay = fit_decay(_DEPTHS, seen, ideal)
         return {"cycle_fidelity": decay.fidelity, "cycle_fidelity_error": decay.error}
 
     async def _decoding(self) -> dict[str, float]:

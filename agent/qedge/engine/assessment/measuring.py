@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _DISTANCE: Final = 5
 _RATE: Final = 0.003
+_STEP_S: Final = 0.05
+"""No circuit is begun after this time, so that jobs pass between the steps."""
 _MOST_QUBITS: Final = 40
 _FULL_STATE: Final[Mapping[str, PropertyValue]] = {"method": "state_vector"}
 
@@ -38,7 +40,8 @@ def measure(stand: Stand, step: str, args: Mapping[str, object]) -> dict[str, Ms
 
     `state {memory_bytes, time_s}` → `qubits`; `volume {width, circuits, shots, seed}` → `heavy`, a share per circuit;
     `layers {width, templates, updates, shots, seed}` → `layers`, `took_s`; `cycles {depth, circuits, shots, seed}` →
-    `seen`, `ideal`, a number per circuit; `decode {windows, seed}` → `times_us`.
+    `seen`, `ideal`, a number per circuit; `decode {windows, seed}` → `times_us`. A slow device does fewer circuits, at
+    least one.
     """
     if step == "state":
         return {"qubits": _widest(stand, _number(args, "memory_bytes"), _number(args, "time_s"))}
@@ -47,7 +50,7 @@ def measure(stand: Stand, step: str, args: Mapping[str, object]) -> dict[str, Ms
         return {"times_us": list[Msg](_decode_times_us(_whole(args, "windows"), _whole(args, "seed")))}
     if step == "layers":
         return _layers(stand, args, rng)
-    shots, circuits = _whole(args, "shots"), range(_whole(args, "circuits"))
+    shots, circuits = _whole(args, "shots"), _while_short(_whole(args, "circuits"))
     if step == "volume":
         heavy: list[Msg] = []
         for _ in circuits:
@@ -63,6 +66,15 @@ def measure(stand: Stand, step: str, args: Mapping[str, object]) -> dict[str, Ms
             ideal.append(pair[1])
         return {"seen": seen, "ideal": ideal}
     raise QedgeError("worker.bad_answer", f"An assessment has no step {step!r}.")
+
+
+def _while_short(most: int) -> Iterator[int]:
+    """Count to `most` as long as the time of a step lasts, at least once."""
+    end_s = time.perf_counter() + _STEP_S
+    for number in range(most):
+        if number and time.perf_counter() > end_s:
+            return
+        yield number
 
 
 def _counts(stand: Stand, known: Known, shots: int, rng: np.random.Generator) -> dict[int, int]:
@@ -100,11 +112,11 @@ def _estimate(stand: Stand, width: int, options: Mapping[str, PropertyValue]) ->
 def _layers(stand: Stand, args: Mapping[str, object], rng: np.random.Generator) -> dict[str, Msg]:
     """Time templates with ever new angles: each update makes the circuit anew, runs it and takes its counts."""
     width, updates, shots = _whole(args, "width"), _whole(args, "updates"), _whole(args, "shots")
-    took_s = 0.0
+    took_s, runs = 0.0, 0
     for _ in range(_whole(args, "templates")):
         template = volume_circuit(width, rng).circuit
         shape = object()
-        for _ in range(updates):
+        for _ in _while_short(updates):
             angles = iter((rng.random(sum(len(op[2]) for op in template.ops)) * 6.28).tolist())
             started = time.perf_counter()
             ops = tuple(
@@ -113,7 +125,8 @@ def _layers(stand: Stand, args: Mapping[str, object], rng: np.random.Generator) 
             circuit = FlatCircuit(width, width, ops, shape=shape)
             stand.execute(QpuTask(circuit, shots, int(rng.integers(1 << 32))))
             took_s += time.perf_counter() - started
-    return {"layers": _whole(args, "templates") * updates * shots * width, "took_s": took_s}
+            runs += 1
+    return {"layers": runs * shots * width, "took_s": took_s}
 
 
 def _decode_times_us(windows: int, seed: int) -> list[float]:
