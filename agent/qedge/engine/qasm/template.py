@@ -20,10 +20,14 @@ _NOTHING: Final[Op] = (int(Gate.BARRIER), (), (), 0)
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """A statement that depends on parameters: `expand(values, into)` appends exactly `size` operations."""
+    """A statement that depends on parameters: `expand(values, into)` appends exactly `size` operations.
+
+    One operation whose one angle is the parameter number `place` (−1: anything else) needs no expansion.
+    """
 
     size: int
     expand: Callable[[Sequence[float], list[Op]], None]
+    place: int = -1
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,10 @@ class Template:
             return skeleton.copy(), True
         ops, same = skeleton.copy(), True
         for begin, item in places:
+            if item.place >= 0:
+                gate, qubits, _, controls = ops[begin]
+                ops[begin] = (gate, qubits, (own[item.place],), controls)
+                continue
             filled: list[Op] = []
             item.expand(own, filled)
             for at, op in enumerate(filled, begin):

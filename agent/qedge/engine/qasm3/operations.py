@@ -11,7 +11,7 @@ from qedge.engine.qasm.model import ParseLimits
 from qedge.engine.qasm.registers import Names, Operand
 from qedge.engine.qasm.template import Deferred
 from qedge.engine.qasm3.calls import Call, expand, read_anything, without_phases
-from qedge.engine.qasm3.expression import BadValueError, evaluate, is_constant
+from qedge.engine.qasm3.expression import BadValueError, Formal, evaluate, is_constant
 from qedge.engine.qasm3.gates import Gates
 from qedge.engine.qasm3.modifiers import NoPowerError
 from qedge.engine.qasm3.scope import Scope
@@ -90,6 +90,8 @@ class Operations:
                     message = f"in gate {token}: {error}"
                     raise lexer.fault(at, "circuit.nonfinite_parameter", message) from error
 
+            if isinstance(node, Formal) and not fixed and not trailing:
+                return Deferred(1, fill_one, node.place)
             return Deferred(1, fill_one)
 
         def fill(values: Sequence[float], into: list[Op]) -> None:
