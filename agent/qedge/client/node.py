@@ -6,6 +6,7 @@ async with NodeClient() as node:
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -59,6 +60,7 @@ MAX_WAIT_S: Final = 30.0
 ENDED: Final = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
 
 _SLACK_S: Final = 5.0
+_WHOLE_BYTES: Final = 1 << 19
 _ASSESS_LIMIT_S: Final = 600.0
 _SILENCE_S: Final = 45.0
 """The node sends a heartbeat every 15 s, so an event stream silent for this long is dead."""
@@ -268,8 +270,10 @@ class NodeClient:
     async def _exchange(
         self, method: str, path: str, body: msgspec.Struct | None, timeout_s: float
     ) -> tuple[int, bytes]:
-        data = msgspec.json.encode(body) if body is not None else None
-        headers = {"Content-Type": "application/json"} if data else {}
+        encoded = msgspec.json.encode(body) if body is not None else None
+        # aiohttp warns of large bodies in one piece, and reads streams in a thread
+        data = io.BytesIO(encoded) if encoded is not None and len(encoded) > _WHOLE_BYTES else encoded
+        headers = {"Content-Type": "application/json"} if encoded else {}
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         try:
             async with self._open_session().request(

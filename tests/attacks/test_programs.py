@@ -1,0 +1,178 @@
+"""Programs and requests made to hurt: a clear error each, the daemon and its workers live, nothing grows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+
+from qedge.base.errors import QedgeError
+from qedge.client.node import NodeClient
+from qedge.wire.jobs import JobState, JobSubmission
+from tests.integration.daemon_process import BELL, DaemonProcess
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+
+HEAD = 'OPENQASM 2.0; include "qelib1.inc"; '
+THREE = 'OPENQASM 3.0; include "stdgates.inc"; '
+MAX_GROWTH_BYTES = 96 * 2**20
+
+
+def entangled(qubits: int, depth: int = 40) -> str:
+    """Return a program whose state no known method holds."""
+    lines = [f"qreg q[{qubits}]; creg c[{qubits}];"]
+    for layer in range(depth):
+        lines += [f"u3(0.{layer + 1},0.{qubit + 1},1.1) q[{qubit}];" for qubit in range(qubits)]
+        lines += [
+            f"cx q[{at}],q[{(at * 7 + layer) % qubits}];" for at in range(qubits) if at != (at * 7 + layer) % qubits
+        ]
+    return HEAD + " ".join(lines) + " measure q -> c;"
+
+
+def doubling(levels: int) -> str:
+    """Return gate definitions of which each calls the one before twice."""
+    gates = ["gate g0 a { x a; }", *(f"gate g{n} a {{ g{n - 1} a; g{n - 1} a; }}" for n in range(1, levels))]
+    return HEAD + " ".join(gates) + f" qreg q[1]; creg c[1]; g{levels - 1} q[0]; measure q -> c;"
+
+
+def one(statement: str) -> str:
+    """Return a program of one qubit with a statement."""
+    return HEAD + f"qreg q[2]; creg c[2]; {statement} measure q -> c;"
+
+
+PROGRAMS: Mapping[str, tuple[str, str]] = {
+    "33 qubits": (entangled(33), "circuit.too_entangled"),
+    "45 qubits": (entangled(45), "circuit.too_entangled"),
+    "64 qubits": (entangled(64), "circuit.too_entangled"),
+    "a million qubits": (
+        HEAD + "qreg q[1000000]; creg c[1]; h q[0]; measure q[0] -> c[0];",
+        "circuit.too_many_qubits",
+    ),
+    "10^9 qubits": (HEAD + "qreg q[1000000000]; creg c[1]; measure q[0] -> c[0];", "circuit.too_many_qubits"),
+    "10^9 qubits in OpenQASM 3": (
+        THREE + "qubit[1000000000] q; bit c; c = measure q[0];",
+        "circuit.too_many_qubits",
+    ),
+    "a register of 10^30": (HEAD + f"qreg q[{10**30}];", "circuit.too_many_qubits"),
+    "30 doublings": (doubling(30), "circuit.too_many_ops"),
+    "200 doublings": (doubling(200), "circuit.too_many_ops"),
+    "a gate that calls itself": (
+        HEAD + "gate g a { g a; } qreg q[1];",
+        "circuit.recursive_gate",
+    ),
+    "a loop of 10^12": (
+        THREE + "qubit q; for int i in [0:1000000000000] { x q; } bit c = measure q;",
+        "circuit.too_many_ops",
+    ),
+    "more than a megabyte": (one("x q[0]; " * 160_000), "circuit.too_large"),
+    "nested loops": (
+        THREE + "qubit q; " + "for int i in [0:999] { " * 12 + "x q;" + " }" * 12 + " bit c = measure q;",
+        "circuit.too_many_ops",
+    ),
+    "a hundred thousand parentheses": (
+        one("rx(" + "(" * 100_000 + "1" + ")" * 100_000 + ") q[0];"),
+        "circuit.expression_too_deep",
+    ),
+    "a hundred thousand signs": (one("rx(" + "-" * 100_000 + "1) q[0];"), "circuit.expression_too_deep"),
+    "twenty thousand blocks": (
+        THREE + "qubit q; " + "if (true) { " * 20_000,
+        "circuit.too_large",
+    ),
+    "a literal of a million digits": (
+        one("rx(" + "9" * 1_000_000 + ") q[0];"),
+        "circuit.bad_number",
+    ),
+    "five megabytes": (one("x q[0]; " * 640_000), "http.too_large"),
+    "one over zero": (one("rx(1/0) q[0];"), "circuit.nonfinite_parameter"),
+    "an infinite literal": (one("rx(1e999) q[0];"), "circuit.nonfinite_parameter"),
+    "a power tower": (THREE + "qubit q; rx(9**9**9**9) q; bit c = measure q;", "circuit.nonfinite_parameter"),
+    "a logarithm of less than nothing": (one("rx(ln(-1)) q[0];"), "circuit.nonfinite_parameter"),
+    "the same qubit twice": (one("cx q[0],q[0];"), "circuit.duplicate_qubit"),
+    "an index out of range": (one("x q[2];"), "circuit.index_out_of_range"),
+    "a register declared twice": (one("qreg q[3];"), "circuit.duplicate_name"),
+    "an unknown gate": (one("frobnicate q[0];"), "circuit.undeclared_name"),
+    "a file of the node": (
+        HEAD.replace("qelib1.inc", "/etc/passwd") + "qreg q[1];",
+        "circuit.unsupported",
+    ),
+    "no measurement": (HEAD + "qreg q[1]; x q[0];", "circuit.no_measurement"),
+    "zeros": ("\0" * 1000, "circuit.syntax"),
+}
+
+
+REQUESTS: Mapping[str, bytes] = {
+    "shots as text": json.dumps({"program": BELL, "shots": "10"}).encode(),
+    "shots as a fraction": json.dumps({"program": BELL, "shots": 1.5}).encode(),
+    "shots as a truth": json.dumps({"program": BELL, "shots": True}).encode(),
+    "not a number": b'{"program": "", "shots": NaN}',
+    "an unknown field": json.dumps({"program": BELL, "shots": 1, "colour": "red"}).encode(),
+    "a hundred thousand arrays": b"[" * 100_000,
+    "broken text": b'{"program": "\xff\xfe", "shots": 1}',
+    "half a request": b'{"program": "qreg',
+    "a surrogate": b'{"program": "\\ud800", "shots": 1}',
+}
+SHOTS: Mapping[int, str] = {
+    0: "job.bad_shots",
+    -1: "job.bad_shots",
+    10**12: "job.too_many_shots",
+    10**18: "job.too_many_shots",
+}
+
+
+async def workers(client: NodeClient) -> set[int]:
+    """Return the process ids of the workers of a node."""
+    return {worker.pid for driver in await client.drivers() for worker in driver.workers}
+
+
+def resident_bytes(pids: set[int]) -> int:
+    """Return the resident memory of processes."""
+    return sum(psutil.Process(pid).memory_info().rss for pid in pids)
+
+
+async def refusal(client: NodeClient, submission: JobSubmission) -> str:
+    """Return the code with which a submission ends, or how its job did."""
+    try:
+        view = await client.submit(submission, wait_s=30)
+    except QedgeError as error:
+        assert error.message
+        return error.code
+    return view.error.code if view.error is not None else view.state.value
+
+
+async def test_hostile_programs_and_requests_get_an_error_each_and_cost_the_node_nothing(tmp_path: Path) -> None:
+    daemon = DaemonProcess(tmp_path / "node", '[drivers.qpu]\ndriver = "sim_qpu"\n')
+    daemon.start()
+    try:
+        await daemon.wait_up()
+        async with NodeClient(daemon.socket) as client:
+            assert await refusal(client, JobSubmission(program=BELL, shots=10)) == JobState.DONE.value
+            pids = await workers(client) | {daemon.pid}
+            before = resident_bytes(pids)
+            found = {
+                name: await refusal(client, JobSubmission(program=text, shots=10))
+                for name, (text, _) in PROGRAMS.items()
+            }
+            assert {name: code for name, code in found.items() if code != PROGRAMS[name][1]} == {}
+            for shots, code in SHOTS.items():
+                assert await refusal(client, JobSubmission(program=BELL, shots=shots)) == code
+            assert await statuses(daemon, REQUESTS) == dict.fromkeys(REQUESTS, (400, "job.bad_request"))
+            assert await workers(client) | {daemon.pid} == pids, "a worker died or was replaced"
+            assert resident_bytes(pids) - before < MAX_GROWTH_BYTES
+            assert await refusal(client, JobSubmission(program=BELL, shots=10)) == JobState.DONE.value
+    finally:
+        daemon.stop()
+
+
+async def statuses(daemon: DaemonProcess, bodies: Mapping[str, bytes]) -> dict[str, tuple[int, str]]:
+    """Send bodies as they are and return the status and the code of each answer."""
+    answers: dict[str, tuple[int, str]] = {}
+    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(daemon.socket))) as session:
+        for name, body in bodies.items():
+            headers = {"Content-Type": "application/json"}
+            async with session.post("http://node/v1/jobs", data=body, headers=headers) as answer:
+                answers[name] = (answer.status, (await answer.json(content_type=None)).get("code", ""))
+    return answers
