@@ -159,7 +159,7 @@ async def test_hostile_programs_and_requests_get_an_error_each_and_cost_the_node
             assert {name: code for name, code in found.items() if code != PROGRAMS[name][1]} == {}
             for shots, code in SHOTS.items():
                 assert await refusal(client, JobSubmission(program=BELL, shots=shots)) == code
-            assert await statuses(daemon, REQUESTS) == dict.fromkeys(REQUESTS, (400, "job.bad_request"))
+            assert await statuses(daemon, REQUESTS) == dict.fromkeys(REQUESTS, (400, "http.bad_request"))
             assert await workers(client) | {daemon.pid} == pids, "a worker died or was replaced"
             assert resident_bytes(pids) - before < MAX_GROWTH_BYTES
             assert await refusal(client, JobSubmission(program=BELL, shots=10)) == JobState.DONE.value
@@ -174,5 +174,5 @@ async def statuses(daemon: DaemonProcess, bodies: Mapping[str, bytes]) -> dict[s
         for name, body in bodies.items():
             headers = {"Content-Type": "application/json"}
             async with session.post("http://node/v1/jobs", data=body, headers=headers) as answer:
-                answers[name] = (answer.status, (await answer.json(content_type=None)).get("code", ""))
+                answers[name] = (answer.status, str((await answer.json(content_type=None))["type"]).rpartition(":")[2])
     return answers
