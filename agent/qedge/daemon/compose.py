@@ -19,6 +19,7 @@ from qedge.daemon.adapters import HostMemory, KeptAdminStates, MeshPeers, NamedD
 from qedge.daemon.identity import LocalIdentity
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools, make_bus, make_fleet_desk, make_mesh
+from qedge.engine.decoding.service import DecodeService
 from qedge.engine.errands import ErrandService
 from qedge.engine.forwarding import ForwardService
 from qedge.engine.service import EngineService
@@ -50,6 +51,7 @@ class Parts:
     drivers: dict[str, DriverService]
     entropy: EntropyService
     engine: EngineService
+    decoder: DecodeService
     across: tuple[ForwardService, ErrandService]
     broker: ChildBroker | None
     bus: Bus
@@ -83,6 +85,9 @@ def compose(
     entropy = _make_entropy(config, drivers, clock, metrics, f"{boot_id} {epoch}")
     tools = Tools(config, identity, me, store, clock, metrics, entropy.random_bytes)
     engine = _make_engine(tools, drivers)
+    decoder = DecodeService(
+        config.decode, config.workers, clock=clock, metrics=metrics, random_bytes=entropy.random_bytes
+    )
     broker, bus = make_bus(tools, broker_password)
     node = Node(
         me,
@@ -90,6 +95,7 @@ def compose(
         supervisor=supervisor,
         store=store,
         engine=engine,
+        decoder=decoder,
         entropy=entropy,
         bus=bus,
         drivers=drivers,
@@ -108,6 +114,7 @@ def compose(
         drivers,
         entropy,
         engine,
+        decoder,
         across,
         broker,
         bus,
@@ -189,6 +196,7 @@ def _enlist(parts: Parts, notifier: Notifier) -> None:
     supervisor.add(parts.engine, essential=True)
     for service in parts.across:
         supervisor.add(service, essential=True)
+    supervisor.add(parts.decoder)
     supervisor.add(parts.web, essential=True)
     pulses = {"message pump": lambda: parts.bus.progress_ns, "host samples": lambda: parts.mesh.host.sampled_ns}
     supervisor.add(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from qedge import __version__
@@ -10,6 +11,7 @@ from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.bus.service import Bus
 from qedge.daemon.fleet_desk import FleetDesk
+from qedge.engine.decoding.service import DecodeService
 from qedge.engine.service import EngineService
 from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
@@ -17,7 +19,7 @@ from qedge.mesh.service import MeshService
 from qedge.qkd.service import LinkService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor
-from qedge.web.ports import Pulse
+from qedge.web.ports import DecodeLink, Pulse
 from qedge.wire.jobs import JobEstimate, JobList, JobState, JobSubmission, JobView, TemplateView
 from qedge.wire.mesh import PeerList
 from qedge.wire.node import (
@@ -53,6 +55,7 @@ class Node:
         supervisor: Supervisor,
         store: Store,
         engine: EngineService,
+        decoder: DecodeService,
         entropy: EntropyService,
         bus: Bus,
         drivers: Mapping[str, DriverService],
@@ -64,6 +67,7 @@ class Node:
         self._supervisor = supervisor
         self._store = store
         self._engine = engine
+        self._decoder = decoder
         self._entropy = entropy
         self._mesh: MeshService | None = None
         self._fleet: FleetDesk | None = None
@@ -162,6 +166,10 @@ class Node:
     async def cancel(self, job_id: str) -> JobView:
         """Cancel a job."""
         return await self._engine.cancel(job_id)
+
+    def decode(self) -> AbstractAsyncContextManager[DecodeLink]:
+        """Take a place for one stream of syndromes."""
+        return self._decoder.stream()
 
     def job_events(self) -> AsyncIterator[JobView]:
         """Follow every job whose state changes."""
