@@ -79,15 +79,11 @@ def compose(
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     me = NodeIdentity(identity.fleet, identity.node, __version__, boot_id, epoch, identity.standalone)
     supervisor = Supervisor(clock=clock, metrics=metrics, uniform=random.SystemRandom().random)
-    drivers: dict[str, DriverService] = {}
-    links: dict[str, LinkService] = {}
-
+    drivers, links = dict[str, DriverService](), dict[str, LinkService]()
     entropy = _make_entropy(config, drivers, clock, metrics, f"{boot_id} {epoch}")
     tools = Tools(config, identity, me, store, clock, metrics, entropy.random_bytes)
     engine = _make_engine(tools, drivers)
-    decoder = DecodeService(
-        config.decode, config.workers, clock=clock, metrics=metrics, random_bytes=entropy.random_bytes
-    )
+    decoder = _make_decoder(tools)
     broker, bus = make_bus(tools, broker_password)
     node = Node(
         me,
@@ -146,6 +142,13 @@ def _make_engine(tools: Tools, drivers: dict[str, DriverService]) -> EngineServi
         metrics=tools.metrics,
         random_bytes=tools.random_bytes,
         node_name=tools.me.node,
+    )
+
+
+def _make_decoder(tools: Tools) -> DecodeService:
+    config = tools.config
+    return DecodeService(
+        config.decode, config.workers, clock=tools.clock, metrics=tools.metrics, random_bytes=tools.random_bytes
     )
 
 

@@ -21,7 +21,15 @@ from qedge.engine.decoding.model import Limits
 from qedge.engine.decoding.models import Compiled, Models
 from qedge.engine.decoding.session import Session
 from qedge.engine.qec.model import matching_library, stim_library
-from qedge.wire.decode import DecodeFailed, DecodeOpen, DecodeOpened, Request, pack_commit
+from qedge.wire.decode import (
+    DecodeFailed,
+    DecodeOpen,
+    DecodeOpened,
+    MemoryModel,
+    Request,
+    pack_commit,
+    pack_rounds,
+)
 from qedge.wire.problem import problem_of
 from qedge.workers.host import HostLink
 from qedge.workers.model import Msg
@@ -29,6 +37,8 @@ from qedge.workers.model import Msg
 _SWITCH_S: Final = 2e-4
 """How long the thread that compiles may hold the interpreter while the other one wants it."""
 _COLLECT_AFTER: Final = 50_000
+_SMALL: Final = DecodeOpen(MemoryModel("repetition"), window=2, commit=1)
+_WARM_ROUNDS: Final = 8
 _REQUEST: Final = msgspec.json.Decoder(Request)
 
 
@@ -44,13 +54,20 @@ class DecodeHost:
         self._wanted: queue.SimpleQueue[tuple[int, DecodeOpen]] = queue.SimpleQueue()
         stim_library()
         matching_library()
-        import scipy.sparse  # noqa: F401 - loaded now, so that no stream waits for it
-
+        self._warm()
         sys.setswitchinterval(_SWITCH_S)
         gc.collect()
         gc.freeze()
         gc.set_threshold(_COLLECT_AFTER)
         threading.Thread(target=self._compile, daemon=True).start()
+
+    def _warm(self) -> None:
+        """Decode a small stream, so that no other one waits for what that loads."""
+        compiled, _ = Models(self._limits).get(_SMALL)
+        session = Session(compiled, lambda _arrived_ns: 0)
+        for number in range(_WARM_ROUNDS):
+            closing = number == _WARM_ROUNDS - 1
+            list(session.take(pack_rounds(number, b"\0", compiled.round_bytes, closing=closing), 0))
 
     def handle(self, method: str, _args: Mapping[str, object]) -> Msg:
         """See `Target.handle`; everything here goes through streams."""
