@@ -42,6 +42,15 @@ async def refusal(stream: aiohttp.ClientWebSocketResponse) -> str:
     return answer.problem.code
 
 
+async def log_in(site: Site, session: aiohttp.ClientSession) -> str:
+    """Trade a page link for a session and return its proof."""
+    async with site.client() as node:
+        token = (await node.page_link()).url.partition("#link=")[2]
+    login = {"type": "page-login/1", "token": token}
+    async with session.post(f"{site.url}/v1/page-session", json=login) as answer:
+        return str((await answer.json())["proof"])
+
+
 async def test_messages_go_both_ways_until_the_stream_ends(tmp_path: Path) -> None:
     async with serving(tmp_path) as site, connected(site) as stream:
         await stream.send_str(OPEN)
@@ -76,14 +85,23 @@ async def test_loopback_without_a_session_and_other_sites_are_refused(tmp_path: 
 async def test_a_page_session_opens_a_stream_over_tcp(tmp_path: Path) -> None:
     jar = aiohttp.CookieJar(unsafe=True)
     async with serving(tmp_path) as site, aiohttp.ClientSession(cookie_jar=jar) as session:
-        async with site.client() as node:
-            token = (await node.page_link()).url.partition("#link=")[2]
-        login = {"type": "page-login/1", "token": token}
-        async with session.post(f"{site.url}/v1/page-session", json=login) as answer:
-            proof = (await answer.json())["proof"]
-        async with session.ws_connect(f"{site.url}/v1/decode", headers={"Qedge-Proof": proof}) as stream:
+        headers = {"Qedge-Proof": await log_in(site, session)}
+        async with session.ws_connect(f"{site.url}/v1/decode", headers=headers) as stream:
             await stream.send_str(OPEN)
             assert (await stream.receive()).data == OPEN
+
+
+async def test_a_session_that_ends_takes_its_stream_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qedge.web.routes_decode._ACCESS_CHECK_S", 0.05)
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with serving(tmp_path) as site, aiohttp.ClientSession(cookie_jar=jar) as session:
+        headers = {"Qedge-Proof": await log_in(site, session)}
+        async with session.ws_connect(f"{site.url}/v1/decode", headers=headers) as stream:
+            await stream.send_str(OPEN)
+            assert (await stream.receive()).data == OPEN
+            async with session.delete(f"{site.url}/v1/page-session", headers=headers) as answer:
+                assert answer.status < 300
+            assert await refusal(stream) == "access.no_session"
 
 
 async def test_too_many_streams_are_refused_before_the_upgrade_with_the_reason(tmp_path: Path) -> None:

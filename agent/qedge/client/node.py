@@ -62,6 +62,8 @@ MAX_WAIT_S: Final = 30.0
 ENDED: Final = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
 
 _SLACK_S: Final = 5.0
+_COMPILE_S: Final = 90.0
+"""The node compiles an error model within a minute unless it is configured otherwise."""
 _SILENCE_S: Final = 45.0
 """The node sends a heartbeat every 15 s, so an event stream silent for this long is dead."""
 
@@ -242,11 +244,17 @@ class NodeClient:
         wanted = DecodeOpen(model, window, commit, credit)
         socket = await self._connect("/v1/decode")
         try:
-            stream = await open_stream(socket, wanted)
+            try:
+                async with asyncio.timeout(max(self._timeout_s, _COMPILE_S)):
+                    stream = await open_stream(socket, wanted)
+            except TimeoutError as error:
+                raise _timed_out(max(self._timeout_s, _COMPILE_S)) from error
             reading = asyncio.create_task(stream.read())
             try:
                 yield stream
             finally:
+                # in this order: a reader that is cancelled leaves the node's own end of the stream unread
+                await socket.close()
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
         finally:
