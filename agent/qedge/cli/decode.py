@@ -21,7 +21,6 @@ NAME: Final = "decode"
 SUMMARY: Final = "Decode detection events while they come."
 _CHUNK_BYTES: Final = 1 << 14
 _MAX_MODEL_BYTES: Final = 64 * 2**20
-_OPEN_S: Final = 90.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise _unreadable(args.file, error) from error
     with source:
-        ask(args, lambda node: _decode_all(node, model, args, source), timeout_s=_OPEN_S)
+        ask(args, lambda node: _decode_all(node, model, args, source))
     return 0
 
 

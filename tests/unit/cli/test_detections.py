@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qedge.base.errors import QedgeError
+from qedge.cli import decode
 from qedge.cli.detections import Detections, Format
 from qedge.wire.decode import DecodeOpened
 
@@ -85,3 +88,23 @@ def test_records_of_bytes_need_the_number_of_their_rounds() -> None:
 def test_a_record_of_one_round_is_refused() -> None:
     with pytest.raises(QedgeError):
         Detections(opened(), "01", 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["none.01", "--model", "surface"], "client.file"),
+        (["none.01", "--model", "none.dem"], "client.file"),
+        (["none.01", "--model", "surface", "--distance", "99"], "client.usage"),
+        (["none.01", "--model", "surface", "--error-rate", "nan"], "client.usage"),
+    ],
+)
+def test_what_cannot_be_decoded_is_said_before_the_daemon_is_asked(
+    words: list[str], code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    parser = argparse.ArgumentParser()
+    decode.add_arguments(parser)
+    with pytest.raises(QedgeError) as caught:
+        decode.run(parser.parse_args(words))
+    assert caught.value.code == code
