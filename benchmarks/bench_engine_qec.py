@@ -7,25 +7,37 @@ window is due. `qec.stream_growth`: median time of the last tenth of the windows
 first tenth. `qec.window_vs_block_sigma`: difference of the logical errors in the same 20,000 shots, in standard errors
 of a difference. Baseline of the block times: the same decoder fed by the batch. `qec.ler_*`: logical error rates per
 shot of d rounds.
+
+`qec.service_d5_*`: from pushing the last round of a window of distance 5 over the unix socket of a daemon to having its
+commit, one round sent at a time at a pace of `PACE_S`, as a control system does that cannot look ahead; client, daemon
+and worker are three processes of this machine. Baseline: the same windows decoded in this process, in the same run.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import math
 import statistics
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 
+from benchmarks.node import Node
 from benchmarks.report import Figure, percentile
+from qedge.client.node import NodeClient
 from qedge.engine.qec.experiment import run_block, run_stream
 from qedge.engine.qec.model import Memory, block_decoder
 from qedge.engine.qec.window import Stream, memory_pieces
+from qedge.wire.decode import MemoryModel
 
 SHOTS = 20_000
 ROUNDS = 100_000
 RATE = 0.003
+SERVED = 10_000
+PACE_S = 0.0005
 
 
 def never() -> bool:
@@ -65,6 +77,46 @@ def stream_times_us(distance: int, rounds: int) -> list[float]:
     return times
 
 
+async def service_times_us(path: Path) -> list[float]:
+    """Return the microseconds from the push that completes a window to its commit, window by window."""
+    memory = Memory("surface", 5, SERVED, "z", RATE)
+    events = memory.circuit().compile_detector_sampler(seed=6).sample(1).view(np.uint8)[0]
+    times = []
+    async with (
+        NodeClient(path) as node,
+        node.decode(MemoryModel("surface", 5, "z", RATE), window=10, commit=5) as stream,
+    ):
+        first, each = stream.opened.detectors
+        begin, end = 0, first
+        commits = aiter(stream)
+        for number in range(SERVED):
+            packed = np.packbits(events[begin:end], bitorder="little").tobytes().ljust(stream.opened.round_bytes, b"\0")
+            begin, end = end, end + each
+            began = time.perf_counter_ns()
+            await stream.push(packed)
+            if number >= 10 and number % 5 == 0:
+                await anext(commits)
+                times.append((time.perf_counter_ns() - began) / 1e3)
+            await asyncio.sleep(PACE_S)
+    return times
+
+
+def service_figures() -> list[Figure]:
+    """Measure the decode service beside the decoder in this process."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Node(Path(folder) / "node", '[drivers.qrng]\ndriver = "sim_qrng"\n') as node,
+    ):
+        while not node.socket.exists():
+            time.sleep(0.05)
+        served = asyncio.run(service_times_us(node.socket))
+    alone = stream_times_us(5, SERVED)
+    return [
+        Figure("qec.service_d5_p50_us", statistics.median(served), "us", len(served), None, statistics.median(alone)),
+        Figure("qec.service_d5_p99_us", percentile(served, 0.99), "us", len(served), None, percentile(alone, 0.99)),
+    ]
+
+
 def run() -> list[Figure]:
     """Measure all of it."""
     gc.disable()
@@ -92,5 +144,6 @@ def run() -> list[Figure]:
     for distance in (3, 5, 7):
         logical = run_block(Memory("surface", distance, distance, "z", RATE), 10 * SHOTS, 4, never)
         figures.append(Figure(f"qec.ler_d{distance}_p003", logical.errors / logical.shots, "", logical.shots))
+    figures += service_figures()
     gc.enable()
     return figures

@@ -25,6 +25,7 @@ from qedge.bus.config import BusConfig
 from qedge.crypto.config import CryptoConfig
 from qedge.crypto.policy import check_policy
 from qedge.engine.config import EngineConfig
+from qedge.engine.decoding.config import DecodeConfig
 from qedge.entropy.config import EntropyConfig
 from qedge.mesh.config import HostConfig, MeshConfig
 from qedge.qkd.config import LinkConfig
@@ -99,6 +100,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     broker: BusConfig = BusConfig()
     crypto: CryptoConfig = CryptoConfig()
     engine: EngineConfig = EngineConfig()
+    decode: DecodeConfig = DecodeConfig()
     entropy: EntropyConfig = EntropyConfig()
     host: HostConfig = HostConfig()
     mesh: MeshConfig = MeshConfig()
@@ -114,6 +116,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "broker": BusConfig,
     "crypto": CryptoConfig,
     "engine": EngineConfig,
+    "decode": DecodeConfig,
     "entropy": EntropyConfig,
     "host": HostConfig,
     "mesh": MeshConfig,

@@ -82,9 +82,24 @@ def test_every_route_is_described_once() -> None:
     wanted = {
         (route.method, route.pattern)
         for route in ROUTES
-        if route.pattern.startswith(("/v1/", "/health/")) and not route.endless
+        if route.pattern.startswith(("/v1/", "/health/")) and (route.messages or not route.endless)
     }
     assert found == wanted
     ids = [each["operationId"] for methods in described["paths"].values() for each in methods.values()]
     assert len(ids) == len(set(ids))
     assert all(each["summary"] for methods in described["paths"].values() for each in methods.values())
+
+
+def test_the_messages_of_a_websocket_are_described() -> None:
+    described = json.loads(openapi.document(ROUTES))
+    operation = described["paths"]["/v1/decode"]["get"]
+    said = {
+        side: {each["$ref"].rpartition("/")[2] for each in operation["x-websocket"][side]["anyOf"]}
+        for side in ("caller", "node")
+    }
+    assert said == {
+        "caller": {"DecodeOpen", "DecodeClose"},
+        "node": {"DecodeOpened", "DecodeSummary", "DecodeFailed"},
+    }
+    assert {"101", "default"} == set(operation["responses"])
+    assert {"MemoryModel", "StimModel"} <= set(described["components"]["schemas"])

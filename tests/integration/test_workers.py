@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
@@ -18,6 +19,7 @@ from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
 from qedge.workers.model import WorkerSpec
 from qedge.workers.pool import WorkerPool
+from qedge.workers.process import WorkerProcess
 
 pytestmark = pytest.mark.integration
 
@@ -218,3 +220,76 @@ async def test_workers_end_with_their_parent_even_if_it_is_killed() -> None:
     parent.stdout.close()
     _gone, alive = await asyncio.to_thread(psutil.wait_procs, workers, 10)
     assert alive == []
+
+
+@asynccontextmanager
+async def streaming() -> AsyncIterator[WorkerProcess]:
+    path = os.pathsep.join([str(TARGETS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    spec = WorkerSpec("test", "worker_targets:Streams", env={"PYTHONPATH": path})
+    process = WorkerProcess(spec, clock=SystemClock(), random_bytes=os.urandom)
+    await process.start()
+    try:
+        yield process
+    finally:
+        await process.close()
+
+
+class Heard:
+    """What a stream heard."""
+
+    def __init__(self) -> None:
+        self.messages: asyncio.Queue[bytes | str | QedgeError] = asyncio.Queue()
+
+    def open(self, process: WorkerProcess) -> int:
+        return process.open_stream(self.messages.put_nowait, self.messages.put_nowait)
+
+    async def next(self) -> bytes | str | QedgeError:
+        async with asyncio.timeout(LONG_S):
+            return await self.messages.get()
+
+
+async def test_streams_carry_messages_in_order_beside_calls() -> None:
+    async with streaming() as process:
+        heard = [Heard(), Heard()]
+        ids = [each.open(process) for each in heard]
+        for number in range(200):
+            for stream_id in ids:
+                process.tell(stream_id, number.to_bytes(2, "big") * stream_id)
+        assert await process.call("echo", {"number": 7}, deadline_s=LONG_S) == {"number": 7}
+        process.tell(ids[0], "text")
+        for stream_id, each in zip(ids, heard, strict=True):
+            assert [await each.next() for _ in range(200)] == [
+                number.to_bytes(2, "big") * stream_id for number in range(200)
+            ]
+        assert await heard[0].next() == "TEXT"
+
+
+async def test_a_message_of_several_megabytes_comes_through_whole() -> None:
+    async with streaming() as process:
+        heard = Heard()
+        process.tell(heard.open(process), bytes(range(256)) * 20_000)
+        assert await heard.next() == bytes(range(256)) * 20_000
+
+
+async def test_a_worker_that_dies_breaks_its_streams_and_takes_no_more() -> None:
+    async with streaming() as process:
+        heard = Heard()
+        stream_id = heard.open(process)
+        process.tell(stream_id, "die")
+        broken = await heard.next()
+        assert isinstance(broken, QedgeError)
+        assert broken.code == "worker.crashed"
+        with pytest.raises(QedgeError):
+            process.tell(stream_id, b"more")
+
+
+async def test_a_stream_that_was_ended_hears_nothing_more_and_the_worker_is_told() -> None:
+    async with streaming() as process:
+        ended, other = Heard(), Heard()
+        stream_id = ended.open(process)
+        assert other.open(process) == stream_id + 1
+        process.tell(stream_id, "late")
+        process.end_stream(stream_id)
+        process.end_stream(stream_id)
+        assert await other.next() == "ended"
+        assert ended.messages.empty()

@@ -188,6 +188,19 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "job.no_node": _remote(404, "No node of the fleet has the name that the job asks for.", Exit.USAGE),
     "job.runner_lost": _local(504, "The node that had the job is gone and did not come back in time."),
     "job.no_qpu": _local(503, "No QPU driver is ready on this node.", Exit.TEMPORARY),
+    # decode streams
+    "decode.bad_open": _remote(400, "The first message of a decode stream cannot be read.", Exit.USAGE),
+    "decode.bad_model": _remote(422, "The error model cannot be decoded by matching, round by round."),
+    "decode.model_too_large": _remote(413, "The error model is larger than the limit."),
+    "decode.bad_frame": _remote(400, "A message of a decode stream is malformed.", Exit.PROTOCOL),
+    "decode.out_of_order": _remote(409, "A round came twice, or one before it did not come.", Exit.PROTOCOL),
+    "decode.overrun": _remote(429, "More rounds are under way than the credit of the stream.", Exit.TEMPORARY),
+    "decode.unexplained": _remote(422, "No errors of the model explain the detection events."),
+    "decode.closed": _remote(409, "The decode stream was closed, and takes nothing more.", Exit.USAGE),
+    "decode.idle": _remote(408, "Nothing was sent over the decode stream for too long.", Exit.TEMPORARY),
+    "decode.too_many_streams": _local(503, "The node has as many decode streams as it takes.", Exit.TEMPORARY),
+    "decode.worker_lost": _local(502, "The worker of the decode stream died; open another one.", Exit.TEMPORARY),
+    "decode.broken": _local(502, "The connection of a decode stream ended before the stream did.", Exit.TEMPORARY),
     # HTTP and access
     "http.bad_request": _remote(400, "The HTTP request cannot be read.", Exit.USAGE),
     "http.not_found": _remote(404, "No such resource.", Exit.USAGE),
@@ -202,6 +215,7 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "client.no_daemon": _local(503, "No daemon answers at the socket; start one with `qedge run`."),
     "client.timeout": _local(504, "The daemon did not answer in time.", Exit.TEMPORARY),
     "client.usage": _remote(400, "The command line is wrong.", Exit.USAGE),
+    "client.data": _remote(400, "What a file or standard input holds is not what the command reads."),
     "client.file": _remote(400, "A file named on the command line cannot be read.", Exit.NO_INPUT),
 }
 

@@ -37,6 +37,7 @@ EVENTS: Final[dict[str, str]] = {
     "job.forwarded": "Another node has taken a job of this one; fields: job, peer.",
     "job.moved": "A job for any node leaves a runner that is gone; fields: job, peer, away_s.",
     "job.news_lost": "The outcome of a peer's job could not be sent; the peer asks for it; fields: job, peer, code.",
+    "decode.ended": "A decode stream ended; fields: outcome, received, committed.",
     "entropy.source_healthy": "A source passed its start-up test; fields: source.",
     "entropy.source_failed": "A source failed its health tests; fields: source, test, failure.",
     "bus.connected": "Connected to the broker; fields: broker, session_present.",

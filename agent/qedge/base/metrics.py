@@ -31,6 +31,7 @@ class MetricSpec:
 
 
 _LATENCY_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_DECODE_S: Final = (5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 1.0)
 
 METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_build_info": MetricSpec(Kind.GAUGE, "1, labelled with version and Python.", ("version", "python")),
@@ -55,6 +56,12 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_qpu_assessed": MetricSpec(Kind.GAUGE, "Figures of the last assessment of a QPU.", ("qpu", "figure")),
     "qedge_qpu_degraded": MetricSpec(Kind.GAUGE, "In how many ways a QPU is worse than at its best.", ("qpu",)),
     "qedge_job_seconds": MetricSpec(Kind.HISTOGRAM, "Time of a job by stage.", ("stage",), _LATENCY_S),
+    "qedge_decode_streams": MetricSpec(Kind.GAUGE, "Decode streams that are open."),
+    "qedge_decode_streams_ended_total": MetricSpec(Kind.COUNTER, "Decode streams that ended.", ("outcome",)),
+    "qedge_decode_rounds_total": MetricSpec(Kind.COUNTER, "Rounds of detection events taken by decode streams."),
+    "qedge_decode_seconds": MetricSpec(
+        Kind.HISTOGRAM, "Time in the worker from the last round of a window to its commit.", (), _DECODE_S
+    ),
     "qedge_random_bytes_total": MetricSpec(Kind.COUNTER, "Random bytes given out.", ("source",)),
     "qedge_entropy_healthy": MetricSpec(Kind.GAUGE, "1 while the source passes its health tests.", ("source",)),
     "qedge_entropy_raw_bits_total": MetricSpec(Kind.COUNTER, "Raw bits read from the source.", ("source",)),

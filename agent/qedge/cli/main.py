@@ -22,6 +22,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "check": "check",
     "status": "status",
     "submit": "submit",
+    "decode": "decode",
     "jobs": "jobs",
     "template": "template",
     "random": "draw",

@@ -6,10 +6,12 @@ async with NodeClient() as node:
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, TypeVar
@@ -19,10 +21,12 @@ import aiohttp
 import msgspec
 
 from qedge.base.errors import QedgeError
+from qedge.client.decoding import DecodeStream, open_stream
 from qedge.client.fleet import FleetClient
 from qedge.client.paths import find_socket
 from qedge.client.sse import EventParser
 from qedge.wire.assessment import Assessment
+from qedge.wire.decode import DecodeOpen, MemoryModel, StimModel
 from qedge.wire.http import LinkList, Readiness
 from qedge.wire.jobs import (
     BatchEntry,
@@ -62,6 +66,8 @@ ENDED: Final = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED, Jo
 _SLACK_S: Final = 5.0
 _WHOLE_BYTES: Final = 1 << 19
 _ASSESS_LIMIT_S: Final = 600.0
+_COMPILE_S: Final = 90.0
+"""The node compiles an error model within a minute unless it is configured otherwise."""
 _SILENCE_S: Final = 45.0
 """The node sends a heartbeat every 15 s, so an event stream silent for this long is dead."""
 
@@ -238,6 +244,50 @@ class NodeClient:
             raise _timed_out(_SILENCE_S) from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._no_daemon(error) from error
+
+    @asynccontextmanager
+    async def decode(
+        self, model: MemoryModel | StimModel, *, window: int = 0, commit: int = 0, credit: int = 0
+    ) -> AsyncIterator[DecodeStream]:
+        """Open a decode stream; see `DecodeOpen` for the numbers and `DecodeStream` for what to do with it."""
+        wanted = DecodeOpen(model, window, commit, credit)
+        socket = await self._connect("/v1/decode")
+        try:
+            try:
+                async with asyncio.timeout(max(self._timeout_s, _COMPILE_S)):
+                    stream = await open_stream(socket, wanted)
+            except TimeoutError as error:
+                raise _timed_out(max(self._timeout_s, _COMPILE_S)) from error
+            reading = asyncio.create_task(stream.read())
+            try:
+                yield stream
+            finally:
+                # in this order: a reader that is cancelled leaves the node's own end of the stream unread
+                await socket.close()
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+        finally:
+            await socket.close()
+
+    async def _connect(self, path: str) -> aiohttp.ClientWebSocketResponse:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._open_session().ws_connect(path, max_msg_size=0)
+        except aiohttp.WSServerHandshakeError as refused:
+            raise await self._why_refused(path, refused.status) from None
+        except TimeoutError as error:
+            raise _timed_out(self._timeout_s) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._no_daemon(error) from error
+
+    async def _why_refused(self, path: str, status: int) -> QedgeError:
+        """Return why a handshake failed: its answer is hidden, so the same is asked without it."""
+        try:
+            await self._request("GET", path)
+        except QedgeError as error:
+            if error.code != "http.bad_request" or status != 503:
+                return error
+        return QedgeError("http.busy", f"The node answered with HTTP status {status}.", fix="Try again.")
 
     @property
     def fleet(self) -> FleetClient:

@@ -20,6 +20,7 @@ from qedge.daemon.identity import LocalIdentity
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools, make_bus, make_fleet_desk, make_mesh
 from qedge.engine.assessment.service import AssessmentService
+from qedge.engine.decoding.service import DecodeService
 from qedge.engine.errands import ErrandService
 from qedge.engine.forwarding import ForwardService
 from qedge.engine.service import EngineService
@@ -52,6 +53,7 @@ class Parts:
     drivers: dict[str, DriverService]
     entropy: EntropyService
     engine: EngineService
+    decoder: DecodeService
     across: tuple[ForwardService, ErrandService]
     assessment: AssessmentService
     broker: ChildBroker | None
@@ -77,16 +79,14 @@ def compose(
 ) -> Parts:
     """Make all parts and hand them to the supervisor; nothing runs yet. `renew` starts the services anew."""
     clock = SystemClock()
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    me = NodeIdentity(identity.fleet, identity.node, __version__, boot_id, epoch, identity.standalone)
+    me = _this_run(identity, epoch)
     supervisor = Supervisor(clock=clock, metrics=metrics, uniform=random.SystemRandom().random)
-    drivers: dict[str, DriverService] = {}
-    links: dict[str, LinkService] = {}
-
-    entropy = _make_entropy(config, drivers, clock, metrics, f"{boot_id} {epoch}")
+    drivers, links = dict[str, DriverService](), dict[str, LinkService]()
+    entropy = _make_entropy(config, drivers, clock, metrics, f"{me.boot_id} {epoch}")
     tools = Tools(config, identity, me, store, clock, metrics, entropy.random_bytes)
     engine = _make_engine(tools, drivers)
     assessment = _make_assessment(tools, engine, drivers)
+    decoder = _make_decoder(tools)
     broker, bus = make_bus(tools, broker_password)
     node = Node(
         me,
@@ -95,6 +95,7 @@ def compose(
         store=store,
         engine=engine,
         assessment=assessment,
+        decoder=decoder,
         entropy=entropy,
         bus=bus,
         drivers=drivers,
@@ -111,6 +112,7 @@ def compose(
         drivers,
         entropy,
         engine,
+        decoder,
         _make_across(tools, engine, MeshPeers(mesh, sessions)),
         assessment,
         broker,
@@ -124,6 +126,11 @@ def compose(
     )
     _enlist(parts, notifier)
     return parts
+
+
+def _this_run(identity: LocalIdentity, epoch: int) -> NodeIdentity:
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    return NodeIdentity(identity.fleet, identity.node, __version__, boot_id, epoch, identity.standalone)
 
 
 def _make_entropy(
@@ -161,6 +168,13 @@ def _make_assessment(tools: Tools, engine: EngineService, drivers: Mapping[str, 
         clock=tools.clock,
         metrics=tools.metrics,
         random_bytes=tools.random_bytes,
+    )
+
+
+def _make_decoder(tools: Tools) -> DecodeService:
+    config = tools.config
+    return DecodeService(
+        config.decode, config.workers, clock=tools.clock, metrics=tools.metrics, random_bytes=tools.random_bytes
     )
 
 
@@ -212,6 +226,7 @@ def _enlist(parts: Parts, notifier: Notifier) -> None:
     for service in parts.across:
         supervisor.add(service, essential=True)
     supervisor.add(parts.assessment)
+    supervisor.add(parts.decoder)
     supervisor.add(parts.web, essential=True)
     pulses = {"message pump": lambda: parts.bus.progress_ns, "host samples": lambda: parts.mesh.host.sampled_ns}
     supervisor.add(

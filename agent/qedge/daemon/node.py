@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from qedge import __version__
@@ -11,6 +12,7 @@ from qedge.base.errors import QedgeError
 from qedge.bus.service import Bus
 from qedge.daemon.fleet_desk import FleetDesk
 from qedge.engine.assessment.service import AssessmentService
+from qedge.engine.decoding.service import DecodeService
 from qedge.engine.service import EngineService
 from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
@@ -18,7 +20,7 @@ from qedge.mesh.service import MeshService
 from qedge.qkd.service import LinkService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor
-from qedge.web.ports import Pulse
+from qedge.web.ports import DecodeLink, Pulse
 from qedge.wire.assessment import Assessment
 from qedge.wire.jobs import JobEstimate, JobList, JobState, JobSubmission, JobView, TemplateView
 from qedge.wire.mesh import PeerList
@@ -56,6 +58,7 @@ class Node:
         store: Store,
         engine: EngineService,
         assessment: AssessmentService,
+        decoder: DecodeService,
         entropy: EntropyService,
         bus: Bus,
         drivers: Mapping[str, DriverService],
@@ -68,6 +71,7 @@ class Node:
         self._store = store
         self._engine = engine
         self._assessment = assessment
+        self._decoder = decoder
         self._entropy = entropy
         self._mesh: MeshService | None = None
         self._fleet: FleetDesk | None = None
@@ -166,6 +170,10 @@ class Node:
     async def cancel(self, job_id: str) -> JobView:
         """Cancel a job."""
         return await self._engine.cancel(job_id)
+
+    def decode(self) -> AbstractAsyncContextManager[DecodeLink]:
+        """Take a place for one stream of syndromes."""
+        return self._decoder.stream()
 
     def job_events(self) -> AsyncIterator[JobView]:
         """Follow every job whose state changes."""

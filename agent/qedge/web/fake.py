@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 
 import msgspec
 
 from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.base.ids import RandomBytes, uuid7
+from qedge.web.fake_decoder import FakeDecoder
 from qedge.web.fake_fleet import FakeFleet
-from qedge.web.ports import Pulse
+from qedge.web.ports import DecodeLink, Pulse
 from qedge.wire.assessment import Assessment
 from qedge.wire.jobs import JobEstimate, JobList, JobResult, JobState, JobSubmission, JobView, Register, TemplateView
 from qedge.wire.mesh import Capability, PeerList, PeerState, PeerView, SessionView
@@ -45,6 +47,7 @@ class FakeNode:
         self._random_bytes = random_bytes
         self._instant = instant
         self.fleet = FakeFleet()
+        self.decoder = FakeDecoder()
         self._booted_ns = clock.now_ns()
         self._jobs: dict[str, JobView] = {}
         self._changed = asyncio.Event()
@@ -246,6 +249,10 @@ class FakeNode:
     async def ping(self, request: PingRequest) -> PingView:
         """Report one millisecond each time."""
         return PingView(request.node, (1.0,) * request.count)
+
+    def decode(self) -> AbstractAsyncContextManager[DecodeLink]:
+        """Offer streams that commit every message as a round."""
+        return self.decoder.stream()
 
     async def job_events(self) -> AsyncIterator[JobView]:
         """Follow job changes."""

@@ -28,12 +28,12 @@ def document(routes: Sequence[Route]) -> bytes:
 def _document(routes: tuple[Route, ...]) -> bytes:
     types: list[type[msgspec.Struct]] = [Problem]
     for route in routes:
-        types += [kind for kind in (route.body, *_answers(route)) if kind is not None]
+        types += [kind for kind in (route.body, *_answers(route), *_said(route)) if kind is not None]
     schemas, components = msgspec.json.schema_components(types, ref_template=_PREFIX)
     by_type = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        if route.pattern.startswith(("/v1/", "/health/")) and not route.endless:
+        if route.pattern.startswith(("/v1/", "/health/")) and (route.messages or not route.endless):
             paths.setdefault(route.pattern, {})[route.method.lower()] = _operation(route, by_type)
     whole = {
         "openapi": "3.1.0",
@@ -52,6 +52,10 @@ def _answers(route: Route) -> tuple[type[msgspec.Struct], ...]:
     if route.answer is None:
         return ()
     return get_args(route.answer) or (route.answer,)
+
+
+def _said(route: Route) -> tuple[type[msgspec.Struct], ...]:
+    return tuple(kind for side in route.messages for kind in get_args(side))
 
 
 def _operation(route: Route, by_type: dict[type[msgspec.Struct], dict[str, Any]]) -> dict[str, Any]:
@@ -81,6 +85,11 @@ def _operation(route: Route, by_type: dict[type[msgspec.Struct], dict[str, Any]]
             },
         },
     }
+    if route.messages:
+        asked, answered = ([by_type[kind] for kind in get_args(side)] for side in route.messages)
+        del operation["responses"][str(route.status)]
+        operation["responses"]["101"] = {"description": "The connection is a WebSocket now."}
+        operation["x-websocket"] = {"caller": {"anyOf": asked}, "node": {"anyOf": answered}}
     if route.status == 202:
         operation["responses"]["200"] = good
     if route.pattern == "/health/ready":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -86,6 +87,22 @@ class FleetPort(Protocol):
         ...
 
 
+class DecodeLink(Protocol):
+    """One decode stream. Messages are those of `qedge.wire.decode`, as they stand on the WebSocket."""
+
+    async def open(self, message: str) -> str:
+        """Hand on the first message and return the answer; raises `decode.*` and what a worker raises."""
+        ...
+
+    def take(self, message: bytes | str) -> None:
+        """Hand on a message of the control system; raises `decode.*`."""
+        ...
+
+    async def next(self) -> bytes | str | None:
+        """Return the next message for the control system, None after the last; raises why the stream broke."""
+        ...
+
+
 class NodePort(Protocol):
     """One node. Every method raises `QedgeError` where it refuses; the web room gives each call a deadline."""
 
@@ -164,6 +181,10 @@ class NodePort(Protocol):
 
     def peers(self) -> PeerList:
         """Describe all members of the fleet that this node knows, itself included."""
+        ...
+
+    def decode(self) -> AbstractAsyncContextManager[DecodeLink]:
+        """Take a place for one decode stream; entering raises `decode.too_many_streams`."""
         ...
 
     def job_events(self) -> AsyncIterator[JobView]:

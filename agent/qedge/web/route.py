@@ -16,6 +16,7 @@ from qedge.web.access import Right
 class Route:
     """`navigation`: another site may link to it; `endless`: it has no time limit because it streams.
 
+    `messages` are the text messages of a WebSocket, those of the caller and those of the node.
     `body` and `answer` are the structs that are taken and given as JSON, `status` that of a good answer, `query` names
     the numbers that may stand in the query. The description of the interface is made from them.
     """
@@ -30,3 +31,4 @@ class Route:
     answer: type[msgspec.Struct] | UnionType | None = None
     status: int = 200
     query: tuple[str, ...] = ()
+    messages: tuple[UnionType, ...] = ()

@@ -6,10 +6,20 @@ from typing import Final
 
 from aiohttp import web
 
-from qedge.web import openapi, routes_events, routes_fleet, routes_jobs, routes_node, routes_page, routes_public
+from qedge.web import (
+    openapi,
+    routes_decode,
+    routes_events,
+    routes_fleet,
+    routes_jobs,
+    routes_node,
+    routes_page,
+    routes_public,
+)
 from qedge.web.access import Right
 from qedge.web.route import Route
 from qedge.wire.assessment import Assessment
+from qedge.wire.decode import Answer, Request
 from qedge.wire.http import LinkList, Live, PageLogin, PageSession, Readiness
 from qedge.wire.jobs import (
     BatchView,
@@ -118,6 +128,7 @@ ROUTES: Final = (
     Route("DELETE", "/v1/jobs/{id}", Right.SUBMIT, routes_jobs.cancel, answer=JobView),
     Route("GET", "/v1/openapi.json", Right.VIEW, describe),
     Route("GET", "/v1/events", Right.VIEW, routes_events.events, endless=True),
+    Route("GET", "/v1/decode", Right.SUBMIT, routes_decode.decode, endless=True, messages=(Request, Answer)),
 )
 
 _BY_PATTERN: Final = {(route.method, route.pattern): route for route in ROUTES}

@@ -34,6 +34,7 @@ class Kind(IntEnum):
     HEARTBEAT = 7  # worker: body = resident bytes
     PARCEL = 8  # worker: like RESULT, but the body stands in the shared memory; body = its length
     TAKEN = 9  # daemon: the parcel was read, its memory may be used again
+    STREAM = 10  # both: one message of the stream of this id; body = bytes or text, from the daemon also none: its end
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -89,7 +90,7 @@ def decode_body(data: bytes) -> Msg:
         raise QedgeError("worker.bad_answer", f"An answer cannot be read: {error}.") from None
 
 
-def check_length(header: bytes) -> int:
+def check_length(header: bytes | bytearray) -> int:
     """Return the length that stands in the 4 header bytes; raises `worker.bad_answer` where it is out of bounds."""
     length: int = LENGTH.unpack(header)[0]
     if length > MAX_FRAME_BYTES:
@@ -97,7 +98,7 @@ def check_length(header: bytes) -> int:
     return length
 
 
-def decode(body: bytes) -> Frame:
+def decode(body: bytes | bytearray) -> Frame:
     """Read the body of a frame; raises `worker.bad_answer` where it is none."""
     try:
         return _DECODER.decode(body)

@@ -1,7 +1,8 @@
 """The child process: `python -m qedge.workers.host SOCKET MEMORY TARGET` hosts one target for the daemon.
 
 The main thread runs the target's calls one after the other; a reader thread takes frames, so that a cancel or the end
-of the daemon is seen during a call; a third thread sends heartbeats.
+of the daemon is seen during a call; a third thread sends heartbeats. Messages of streams are short work: the reader
+thread hands them to the target itself, since waking another thread takes longer.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, Protocol, cast
 
 import msgspec
@@ -29,6 +31,7 @@ from qedge.workers.model import Msg
 HEARTBEAT_S: Final = 1.0
 _PR_SET_PDEATHSIG: Final = 1
 _RANDOM_WAIT_S: Final = 10.0
+_READ_BYTES: Final = 1 << 18
 
 
 class Target(Protocol):
@@ -36,6 +39,17 @@ class Target(Protocol):
 
     def handle(self, method: str, args: Mapping[str, object]) -> Msg:
         """Answer one call; a `QedgeError` crosses to the caller as itself."""
+        ...
+
+
+class StreamTarget(Target, Protocol):
+    """A target that also takes part in streams of messages."""
+
+    def take(self, stream_id: int, message: object, arrived_ns: int) -> None:
+        """Take one message of a stream, none at its end; `arrived_ns` is when it came, on the performance counter.
+
+        Runs beside `handle`, in the thread that reads; what takes long belongs elsewhere.
+        """
         ...
 
 
@@ -81,6 +95,10 @@ class HostLink:
             place += os.pwrite(self._memory, view[place:], place)
         self.send(Frame(Kind.PARCEL, call_id, body=len(body)))
 
+    def send_stream(self, stream_id: int, message: bytes | str) -> None:
+        """Send one message of a stream; any thread may."""
+        self.send(Frame(Kind.STREAM, stream_id, body=message))
+
     def free_memory(self) -> None:
         """Note that the daemon read the parcel (the reader thread does)."""
         self._memory_free.set()
@@ -110,11 +128,29 @@ def _read_exactly(channel: socket.socket, number: int) -> bytes:
     return bytes(data)
 
 
-def _read_frames(channel: socket.socket, link: HostLink, calls: queue.SimpleQueue[Frame]) -> None:
-    try:
-        while True:
-            frame = _receive(channel)
-            if frame.kind is Kind.CANCEL:
+def _frames(channel: socket.socket) -> Iterator[tuple[Frame, int]]:
+    """Give frames with the time of their arrival, until the other side closes."""
+    waiting = bytearray()
+    while data := channel.recv(_READ_BYTES):
+        arrived_ns = time.perf_counter_ns()
+        waiting += data
+        place = 0
+        while len(waiting) - place >= LENGTH.size:
+            begin = place + LENGTH.size
+            end = begin + check_length(waiting[place:begin])
+            if len(waiting) < end:
+                break
+            yield decode(waiting[begin:end]), arrived_ns
+            place = end
+        del waiting[:place]
+
+
+def _read_frames(target: Target, channel: socket.socket, link: HostLink, calls: queue.SimpleQueue[Frame]) -> None:
+    with contextlib.suppress(OSError, QedgeError):
+        for frame, arrived_ns in _frames(channel):
+            if frame.kind is Kind.STREAM:
+                cast("StreamTarget", target).take(frame.id, frame.body, arrived_ns)
+            elif frame.kind is Kind.CANCEL:
                 link.cancelled_id = frame.id
             elif frame.kind is Kind.TAKEN:
                 link.free_memory()
@@ -122,8 +158,7 @@ def _read_frames(channel: socket.socket, link: HostLink, calls: queue.SimpleQueu
                 link.give_random(frame.body)
             else:
                 calls.put(frame)
-    except (EOFError, OSError, QedgeError):
-        os._exit(0)  # the daemon is gone; nobody waits for what the main thread computes
+    os._exit(0)  # the daemon is gone; nobody waits for what the main thread computes
 
 
 def _beat(link: HostLink) -> None:
@@ -211,7 +246,7 @@ def main(argv: list[str]) -> None:
     if isinstance(cpu, int) and cpu > 0:
         _limit(resource.RLIMIT_CPU, cpu)
     calls: queue.SimpleQueue[Frame] = queue.SimpleQueue()
-    threading.Thread(target=_read_frames, args=(channel, link, calls), daemon=True).start()
+    threading.Thread(target=_read_frames, args=(target, channel, link, calls), daemon=True).start()
     threading.Thread(target=_beat, args=(link,), daemon=True).start()
     link.send(Frame(Kind.READY, body=resident_bytes()))
     while True:

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from qedge.base.clock import Clock
@@ -19,6 +19,11 @@ from qedge.base.ids import RandomBytes
 from qedge.base.log import get_logger
 from qedge.workers.frames import LENGTH, MAX_FRAME_BYTES, Frame, Kind, check_length, decode, decode_body, encode
 from qedge.workers.model import Msg, WorkerSpec
+
+Taken = Callable[[bytes | str], None]
+"""Takes one message of a stream."""
+Broken = Callable[[QedgeError], None]
+"""Hears that the worker of a stream died."""
 
 _LOG: Final = get_logger("workers")
 _CANCEL_GRACE_S: Final = 0.25
@@ -43,6 +48,7 @@ class WorkerProcess:
         self._random_bytes = random_bytes
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Msg]] = {}
+        self._streams: dict[int, tuple[Taken, Broken]] = {}
         self._dead = asyncio.Event()
         self._ready: asyncio.Future[None] | None = None
         self._process: Process | None = None
@@ -126,6 +132,24 @@ class WorkerProcess:
         finally:
             self._waiting.pop(call_id, None)
 
+    def open_stream(self, taken: Taken, broken: Broken) -> int:
+        """Begin a stream of messages and return its id; `taken` gets what the worker says, `broken` the end of it."""
+        stream_id = next(self._ids)
+        self._streams[stream_id] = (taken, broken)
+        return stream_id
+
+    def tell(self, stream_id: int, message: bytes | str | None) -> None:
+        """Send a message of a stream and do not wait: whoever sends bounds what is under way."""
+        if self._writer is None or self._dead.is_set() or self._writer.is_closing():
+            raise self._crashed()
+        self._writer.write(encode(Frame(Kind.STREAM, stream_id, body=message)))
+
+    def end_stream(self, stream_id: int) -> None:
+        """End a stream; the worker forgets it."""
+        if self._streams.pop(stream_id, None) is not None:
+            with contextlib.suppress(QedgeError):
+                self.tell(stream_id, None)
+
     async def wait_dead(self) -> str:
         """Wait for the end of the process and return why: a reason of ours, `signal N` or `exit N`."""
         await self._dead.wait()
@@ -195,6 +219,9 @@ class WorkerProcess:
             await self._send(Frame(Kind.RANDOM, body=self._random_bytes(frame.body)))
         elif frame.kind is Kind.READY and self._ready is not None and not self._ready.done():
             self._ready.set_result(None)
+        elif frame.kind is Kind.STREAM and isinstance(frame.body, (bytes, str)):
+            if frame.id in self._streams:
+                self._streams[frame.id][0](frame.body)
         elif frame.kind is Kind.RESULT:
             self._deliver(frame.id, frame.msg)
         elif frame.kind is Kind.PARCEL and isinstance(frame.body, int) and 0 < frame.body <= MAX_FRAME_BYTES:
@@ -244,6 +271,9 @@ class WorkerProcess:
             if not future.done():
                 future.set_exception(error)
                 future.exception()  # retrieved here in case its waiter is already gone
+        streams, self._streams = self._streams, {}
+        for _, broken in streams.values():
+            broken(error)
 
     def _crashed(self) -> QedgeError:
         return QedgeError(

@@ -47,6 +47,21 @@ class Target:
         return None
 
 
+class Streams(Target):
+    """Says back what streams say, text in capitals."""
+
+    def take(self, stream_id: int, message: object, arrived_ns: int) -> None:
+        if message == "die":
+            os._exit(3)
+        if isinstance(message, str):
+            self.link.send_stream(stream_id, message.upper())
+        elif isinstance(message, bytes):
+            assert 0 < arrived_ns <= time.perf_counter_ns()
+            self.link.send_stream(stream_id, message)
+        else:
+            self.link.send_stream(stream_id + 1, "ended")
+
+
 class Broken:
     """Cannot be made."""
 

@@ -9,9 +9,24 @@ from pathlib import Path
 import pytest
 
 from qedge.base.errors import QedgeError
-from qedge.cli import crypto, draw, drivers, enrol, fleet, jobs, join, links, open_page, peers, ping, status, submit
+from qedge.cli import (
+    crypto,
+    decode,
+    draw,
+    drivers,
+    enrol,
+    fleet,
+    jobs,
+    join,
+    links,
+    open_page,
+    peers,
+    ping,
+    status,
+    submit,
+)
 
-COMMANDS = [status, submit, jobs, draw, open_page, ping, drivers, links, fleet, join, enrol, peers, crypto]
+COMMANDS = [status, submit, decode, jobs, draw, open_page, ping, drivers, links, fleet, join, enrol, peers, crypto]
 
 
 def parse(module: object, *argv: str) -> argparse.Namespace:
