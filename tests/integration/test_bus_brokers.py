@@ -334,3 +334,13 @@ async def test_two_nodes_of_one_name_end_their_fight_for_the_session_with_an_err
         await other.ping("a", 5, timeout_s=10)
         await asyncio.sleep(0.02)
     assert holder.bus.view().reconnects == before
+
+
+async def test_a_broker_has_no_way_to_speak_to_the_service_manager(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "1000000")
+    async with running_site(kind, tmp_path) as made:
+        given = psutil.Process(made.broker.pid).environ()
+    assert not [name for name in given if name.startswith(("NOTIFY_", "WATCHDOG_"))]

@@ -117,8 +117,10 @@ class ChildBroker:
         command = await asyncio.to_thread(
             write, self._folder, program, places, self.password, self._random_bytes(_SALT_BYTES)
         )
+        # mosquitto would tell the service manager that the node is ready
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("NOTIFY_", "WATCHDOG_"))}
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "qedge.bus.with_parent", *command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
+            sys.executable, "-m", "qedge.bus.with_parent", *command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, env=env
         )
         complaints = _Complaints(process)
         try:
