@@ -37,7 +37,7 @@ def commands(guide: str) -> Iterator[tuple[dict[str, str], list[str]]]:
 
 
 async def test_every_command_of_the_guide_to_circuits_works(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     outputs = []
@@ -48,13 +48,7 @@ async def test_every_command_of_the_guide_to_circuits_works(
         for files, command in commands("run-circuits.md"):
             for name, text in files.items():
                 (tmp_path / name).write_text(text)
-            assert command[:2] == ["qedge", "submit"]
-            parser = argparse.ArgumentParser()
-            submit.add_arguments(parser)
-            args = parser.parse_args(command[2:])
-            args.socket = str(daemon.socket)
-            assert await asyncio.to_thread(submit.run, args) == 0
-            outputs.append(capsys.readouterr().out)
+            outputs.append(await asyncio.to_thread(_run, command, daemon))
     finally:
         daemon.stop()
     bell, price, rotate, teleport, values, ring, memory, chain = outputs
