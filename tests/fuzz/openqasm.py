@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz.openqasm [SECONDS]`: a coverage-guided run of the OpenQASM parsers (needs `atheris`).
+"""`python -m tests.fuzz.openqasm [SECONDS]`: a coverage-guided run of the parsers of programs (needs `atheris`).
 
 Every input has to end as a program that keeps the rules of the flat form, or as an error `circuit.*` with a place in
 the text, within a second or so. Executions and covered edges are printed at the end; an input that breaks the promise
@@ -23,6 +23,15 @@ from qedge_driver_api import check_circuit
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMITS = ParseLimits(max_text_bytes=1 << 14, max_operations=2_000, max_qubits=200, max_clbits=200)
+MOMENT = '{"cirq_type": "Circuit", "moments": [{"cirq_type": "Moment", "operations": [{"cirq_type": "GateOperation",'
+QUBITS = '"qubits": [{"cirq_type": "LineQubit", "x": 0}, {"cirq_type": "LineQubit", "x": 1}]}]}]}'
+CXPOW = '"CXPowGate", "exponent": {"cirq_type": "sympy.Symbol", "name": "t"}, "global_shift": 0.5'
+MATRIX = '"MatrixGate", "matrix": [[1, 0], [0, {"cirq_type": "complex", "real": 0, "imag": 1}]]'
+CIRCUITS = tuple(
+    f'{MOMENT} "gate": {{"cirq_type": {gate}}}, {QUBITS}'
+    for gate in (CXPOW, MATRIX, '"MeasurementGate", "num_qubits": 2, "key": "m", "invert_mask": [true]')
+)
+"""Circuits of cirq, as far as its own form goes."""
 HEADS = ("", 'OPENQASM 2.0;\ninclude "qelib1.inc";\nqreg q[4]; creg c[4];\n', "OPENQASM 3.0;\nqubit[4] q; bit[4] c;\n")
 WORDS = (
     'OPENQASM include "stdgates.inc" "qelib1.inc" qreg creg qubit bit input output const let float angle '
@@ -44,7 +53,8 @@ def check(data: bytes) -> None:
     except QedgeError as error:
         if not error.code.startswith("circuit."):
             raise
-        if error.code not in ("circuit.no_measurement", "circuit.unbound_parameter") and "line" not in error.details:
+        placed = "line" in error.details or "moment" in error.details or error.message.startswith("In the circuit")
+        if error.code not in ("circuit.no_measurement", "circuit.unbound_parameter") and not placed:
             raise AssertionError(f"no place in {error.message}") from error
 
 
@@ -55,6 +65,8 @@ def seeds(folder: Path) -> None:
         texts += re.findall(r"^```qasm[^\n]*\n(.*?)^```", guide.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     for test in (ROOT / "tests" / "unit" / "engine").glob("test_qasm*.py"):
         texts += re.findall(r'"([^"\n]{8,400};[^"\n]*)"', test.read_text("utf-8"))
+    for number, text in enumerate(CIRCUITS):
+        (folder / f"cirq-{number}").write_bytes(b"\0" + text.encode())
     for number, text in enumerate(texts):
         for head in range(len(HEADS)):
             (folder / f"{number}-{head}").write_bytes(bytes([head]) + text.encode())

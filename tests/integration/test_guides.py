@@ -36,9 +36,7 @@ def commands(guide: str) -> Iterator[tuple[dict[str, str], list[str]]]:
             yield dict(files), shlex.split(text.strip())
 
 
-async def test_every_command_of_the_guide_to_circuits_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_every_command_of_the_guide_to_circuits_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     outputs = []
     daemon = DaemonProcess(tmp_path / "home", '[drivers.qpu]\ndriver = "sim_qpu"\n')
@@ -51,17 +49,21 @@ async def test_every_command_of_the_guide_to_circuits_works(
             outputs.append(await asyncio.to_thread(_run, command, daemon))
     finally:
         daemon.stop()
-    bell, price, rotate, teleport, values, ring, memory, chain = outputs
+    bell, price, rotate, teleport, _made, phase, values, ring, memory, chain, assessed = outputs
     assert re.search(r"^ *00 █.*\n *11 █", bell, re.MULTILINE)
     assert "2 qubits" in price
     assert sum(json.loads(rotate)["result"]["counts"].values()) == 1000
     outcomes = re.findall(r"^ *([01]{3}) ", teleport, re.MULTILINE)
     assert len(outcomes) == 4
     assert all(outcome[0] == "0" for outcome in outcomes)
+    outcomes = json.loads(phase)["result"]["counts"]
+    # the first qubit is measured twice, and then decides what the second one is
+    assert {outcome.replace(" ", "") for outcome in outcomes} == {"000", "111"}
     assert len(re.findall(r"^\d +[01] +[+-][01]\.\d{6} +exact$", values, re.MULTILINE)) == 10
     assert "optimum -6" in ring
     assert "windows of 10 rounds, 5 committed" in memory
     assert json.loads(chain)["result"]["metadata"]["fidelity_bound"] == 1
+    assert "quantum volume" in assessed
 
 
 async def test_every_command_of_the_guide_to_decoding_works(

@@ -148,7 +148,7 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "entropy.bad_length": _remote(422, "The number of bytes asked for is out of range.", Exit.USAGE),
     # circuits
     "circuit.too_large": _remote(413, "The program text is longer than the limit."),
-    "circuit.syntax": _remote(422, "The program text is not valid OpenQASM."),
+    "circuit.syntax": _remote(422, "The program text is neither valid OpenQASM nor a circuit of cirq in JSON."),
     "circuit.unsupported": _remote(422, "The program uses a construct that this node does not run."),
     "circuit.undeclared_name": _remote(422, "The program uses a name that it did not declare."),
     "circuit.duplicate_name": _remote(422, "The program declares a name twice."),
@@ -156,6 +156,7 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "circuit.duplicate_qubit": _remote(422, "A gate is given the same qubit twice."),
     "circuit.bad_arity": _remote(422, "A gate has the wrong number of qubits or parameters."),
     "circuit.bad_measurement": _remote(422, "A measurement does not fit its registers."),
+    "circuit.not_unitary": _remote(422, "A matrix or a phase is not unitary."),
     "circuit.recursive_gate": _remote(422, "A gate definition uses itself."),
     "circuit.expression_too_deep": _remote(422, "An expression is nested too deeply."),
     "circuit.bad_number": _remote(422, "A number cannot be read."),

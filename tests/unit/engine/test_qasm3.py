@@ -349,3 +349,11 @@ def test_any_words_of_the_language_are_answered(words: list[str]) -> None:
         assert isinstance(error.details["line"], int)
     else:
         check_circuit(made.circuit)
+
+
+def test_a_loop_that_is_too_long_is_refused_before_its_body_is_read() -> None:
+    for values in ("[0:10 ** 12]", f"[0:{2**100}]", f"[{2**100}:-3:0]"):
+        error = refusal(HEAD + f"qubit q; for int i in {values} {{ no such statement }}", max_operations=1000)
+        assert error.code == "circuit.too_many_ops"
+    body = "for int i in [5:-2:-1] { x q[0]; } for int i in [3:0] { x q[0]; } for int i in {1, 7} { y q[1]; }"
+    assert len(ops(body)) == 6

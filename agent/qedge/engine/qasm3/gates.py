@@ -196,7 +196,10 @@ class Gates:
 
 
 def loop(lexer: Lexer3, scope: Scope, charge: Callable[[int, int], None], body: Callable[[], None]) -> None:
-    """Read a `for` statement: `body` reads, and thereby does, its body once for every value, which is charged."""
+    """Read a `for` statement: `body` reads, and thereby does, its body once for every value.
+
+    All values are charged before the first: a loop that is too long is refused at once.
+    """
     lexer.next()
     lexer.expect_kind("name", "the type of the loop's variable")
     if lexer.accept("["):
@@ -211,12 +214,19 @@ def loop(lexer: Lexer3, scope: Scope, charge: Callable[[int, int], None], body: 
     start = lexer.token.at
     if not values:
         _skip(lexer)
+    charge(_number_of(values), start)
     for value in values:
-        charge(1, start)
         lexer.move(start)
         scope.set_constant(name.text, value)
         body()
     scope.leave()
+
+
+def _number_of(values: range | list[int]) -> int:
+    """Return how many values there are, also where they are more than `len` can say."""
+    if isinstance(values, list):
+        return len(values)
+    return max(0, -((values.start - values.stop) // values.step))
 
 
 def _values(lexer: Lexer3, scope: Scope) -> range | list[int]:

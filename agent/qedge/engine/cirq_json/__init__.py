@@ -1,0 +1,1 @@
+"""Circuits as cirq writes them in JSON, read without cirq: nothing in a text can make a program of ours run."""
