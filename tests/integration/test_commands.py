@@ -49,9 +49,12 @@ async def test_status_shows_the_node_and_says_by_its_exit_code_whether_it_is_rea
 async def test_submit_prints_the_histogram_or_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     program = tmp_path / "bell.qasm"
     program.write_text(BELL)
-    async with serving(tmp_path):
+    async with serving(tmp_path) as site:
         path = tmp_path / "qedge.sock"
-        assert await invoke(path, submit, str(program), "--shots", "200") == 0
+        told = ("--tag", "lab", "--tag", "x", "--priority", "7", "--key", "once")
+        assert await invoke(path, submit, str(program), "--shots", "200", *told) == 0
+        sent = site.node.submissions[-1]
+        assert (sent.tags, sent.priority, sent.client_key) == (("lab", "x"), 7, "once")
         shown = capsys.readouterr().out
         assert "00 █" in shown
         assert "50.00%" in shown
@@ -65,6 +68,21 @@ async def test_submit_prints_the_histogram_or_json(tmp_path: Path, capsys: pytes
         assert "00 █" in capsys.readouterr().out
         assert await invoke(path, jobs, "list") == 0
         assert job_id in capsys.readouterr().out
+
+
+async def test_watch_tells_each_change_of_a_job_until_it_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with serving(tmp_path, instant=False) as site:
+        path = tmp_path / "qedge.sock"
+        view = await site.node.submit(JobSubmission(program=BELL, priority=7, tags=("lab",)), client="test")
+        watching = asyncio.create_task(invoke(path, jobs, "watch", view.id, "--json"))
+        while '"queued"' not in (told := capsys.readouterr().out):
+            await asyncio.sleep(0.01)
+        site.node.fail(view.id, QedgeError("worker.crashed", "The worker died."))
+        assert await watching == 0
+        states = [json.loads(line)["state"] for line in (told + capsys.readouterr().out).splitlines()]
+        assert (states[0], states[-1]) == ("queued", "failed")
 
 
 async def test_a_job_that_fails_ends_the_command_with_its_error(tmp_path: Path) -> None:

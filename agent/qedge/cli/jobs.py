@@ -1,20 +1,22 @@
-"""`qedge jobs`: list, show and cancel jobs."""
+"""`qedge jobs`: list, show, watch and cancel jobs."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from qedge.cli.asking import ask, print_json
 from qedge.cli.submit import result_lines
-from qedge.cli.terminal import clean, paint_state, table_lines, terminal_of
+from qedge.cli.terminal import Terminal, clean, paint_state, table_lines, terminal_of
 
 if TYPE_CHECKING:
+    from qedge.client.node import NodeClient
     from qedge.wire.jobs import JobView
 
 NAME: Final = "jobs"
-SUMMARY: Final = "List, show and cancel jobs."
+SUMMARY: Final = "List, show, watch and cancel jobs."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("id", metavar="ID", help="id of the job")
     cancel = actions.add_parser("cancel", help="cancel a job")
     cancel.add_argument("id", metavar="ID", help="id of the job")
-    for action in (listing, show, cancel):
+    watch = actions.add_parser("watch", help="show each change of state as it comes")
+    watch.add_argument("id", metavar="ID", nargs="?", default="", help="only this job, until it ends")
+    for action in (listing, show, watch, cancel):
         action.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -34,6 +38,9 @@ def run(args: argparse.Namespace) -> int:
     """Do what `action` says."""
     if args.action == "list":
         return _list(args)
+    if args.action == "watch":
+        ask(args, lambda node: _watch(node, args.id, as_json=args.json))
+        return 0
     job = ask(args, lambda node: node.job(args.id) if args.action == "show" else node.cancel(args.id))
     if args.json:
         print_json(job)
@@ -65,6 +72,38 @@ def _list(args: argparse.Namespace) -> int:
     header = ("ID", "STATE", "SHOTS", "QPU", "SUBMITTED", "ERROR")
     print("\n".join(table_lines(header, rows, terminal=terminal_of()) if rows else ["no jobs yet"]))
     return 0
+
+
+async def _watch(node: NodeClient, job_id: str, *, as_json: bool) -> None:
+    """Print changes as they come; those of one job until it ends."""
+    from qedge.client.node import ENDED
+    from qedge.wire.jobs import JobView
+
+    terminal = terminal_of()
+    async with contextlib.aclosing(node.events()) as events:
+        opened = False
+        async for event in events:
+            job = event if isinstance(event, JobView) and event.id == (job_id or event.id) else None
+            if job_id and not opened:
+                # what changes from now on is told: nothing can fall between this look and the stream
+                job = await node.job(job_id)
+            opened = True
+            if job is not None:
+                _tell(job, terminal, as_json=as_json)
+                if job_id and job.state in ENDED:
+                    return
+
+
+def _tell(job: JobView, terminal: Terminal, *, as_json: bool) -> None:
+    if as_json:
+        import msgspec
+
+        # one line for each change, for programs that read them as they come
+        print(msgspec.json.encode(job).decode(), flush=True)
+        return
+    place = f"  {job.queue_position} before it" if job.queue_position else ""
+    why = f"  {clean(job.error.title)}" if job.error else ""
+    print(f"{job.id}  {paint_state(str(job.state), terminal)}{place}{why}", flush=True)
 
 
 def _show(job: JobView) -> None:

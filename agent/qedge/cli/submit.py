@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from qedge.wire.jobs import JobEstimate, JobSubmission, JobView
 
 NAME: Final = "submit"
-SUMMARY: Final = "Run an OpenQASM program and show its counts."
+SUMMARY: Final = "Run a program and show its counts."
 MAX_FILE_BYTES: Final = 16 * 2**20
 _POLL_S: Final = 1.0
 _RESTART_LIMIT_S: Final = 30.0
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         nargs="?",
         default="",
-        help="OpenQASM 2 or 3 program; - reads standard input",
+        help="program in OpenQASM 2 or 3, or a circuit of cirq in JSON; - reads standard input",
     )
     parser.add_argument("--template", default="", metavar="HASH", help="run an uploaded program instead of FILE")
     parser.add_argument("--shots", type=int, default=1000, metavar="N", help="how often it runs (default: 1000)")
@@ -57,6 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-bond", type=int, default=None, metavar="N", help="largest bond of the method mps")
     parser.add_argument("--min-fidelity", type=float, default=None, metavar="F", help="least fidelity of mps")
     parser.add_argument("--fresh", action="store_true", help="run it even where the node has the answer")
+    parser.add_argument("--priority", type=int, default=4, metavar="N", help="0 to 9, higher runs first (default: 4)")
+    parser.add_argument("--tag", action="append", default=[], metavar="TEXT", help="word to find it by; repeatable")
+    parser.add_argument(
+        "--key", default="", metavar="TEXT", help="submitted again with the same key, it is the same job"
+    )
     parser.add_argument("--deadline", type=float, default=None, metavar="SECONDS", help="give up after this time")
     parser.add_argument("--dry-run", action="store_true", help="only parse and estimate")
     parser.add_argument("--no-wait", action="store_true", help="print the job's id and return at once")
@@ -98,7 +103,7 @@ def read_program(file: str) -> str:
             "client.file", f"{file} cannot be read: {error.strerror or error}.", fix="Name a readable file."
         ) from error
     except UnicodeDecodeError as error:
-        raise QedgeError("circuit.syntax", f"{file} is not UTF-8 text.", fix="Name an OpenQASM file.") from error
+        raise QedgeError("circuit.syntax", f"{file} is not UTF-8 text.", fix="Name a file with a program.") from error
 
 
 def make_submission(args: argparse.Namespace, program: str) -> JobSubmission:
@@ -114,6 +119,7 @@ def make_submission(args: argparse.Namespace, program: str) -> JobSubmission:
         raise QedgeError("client.usage", "There is no program.", fix="Name a FILE or a --template.")
     fields = {"program": program, "shots": args.shots, "seed": args.seed, "qpu": args.qpu, "deadline_s": args.deadline}
     fields |= {"task": task, "template": args.template, "method": args.method, "fresh": args.fresh}
+    fields |= {"priority": args.priority, "tags": args.tag, "client_key": args.key}
     fields |= {"max_bond": args.max_bond, "min_fidelity": args.min_fidelity}
     fields |= {"node": args.node, "measure_all": args.measure_all, "parameters": parse_parameters(args.set)}
     try:

@@ -10,7 +10,7 @@ import asyncio
 import io
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -223,7 +223,7 @@ class NodeClient:
         """Make a link that opens the live page once."""
         return await self._call("POST", "/v1/page-link", PageLink)
 
-    async def events(self) -> AsyncIterator[NodeStatus | JobView]:
+    async def events(self) -> AsyncGenerator[NodeStatus | JobView, None]:
         """Follow the node: its status about once a second, each job when it changes (without its result).
 
         Ends when the daemon stops; raises `client.no_daemon` where it is gone, `client.timeout` where it falls silent.
