@@ -12,7 +12,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python
 	$$name -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test test-long fuzz check docs lock build clean
+.PHONY: help setup demo run test test-long bench fuzz check docs lock build clean
 
 help: ## show what can be made
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -46,6 +46,10 @@ test: $(DEV_STAMP) ## all tests but the long ones
 
 test-long: $(DEV_STAMP) ## the same claims with larger numbers
 	@$(BIN)/python -m pytest -m long $(ARGS)
+
+bench: $(DEV_STAMP) ## measure; NAMES="engine-latency …" for some
+	@$(BIN)/python -c 'import ply, qiskit_aer' 2>/dev/null || $(PIP) install -e '.[bench]'
+	@$(BIN)/python -m benchmarks $(NAMES)
 
 fuzz: $(DEV_STAMP) ## look for programs that break the parsers, led by coverage; SECONDS=300
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP) install atheris
