@@ -17,8 +17,9 @@ from qedge.qkd.finite_key.model import BasisCounts, Counts, DecoyProtocol, Estim
 class DecoyBounds:
     """Bounds of numbers of detections, none below 0, none but the last above the detections of its basis.
 
-    `vacuum` and `single`: at least so many of the key basis came from pulses of no and of one photon. `test_single`: the
-    same of one photon in the test basis. `test_single_errors`: at most so many errors of the test basis came from them.
+    `vacuum` and `single`: at least so many of the key basis came from pulses of no and of one photon.
+    `test_single`: the same of one photon in the test basis. `test_single_errors`: at most so many errors of the
+    test basis came from them.
     """
 
     vacuum: float

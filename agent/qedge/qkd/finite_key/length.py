@@ -1,14 +1,17 @@
 """The key length of one block: two decoys by Lim et al. 2014, one decoy by Rusca et al. 2018.
 
-ℓ = ⌊s_0 + s_1 [1 − h(φ)] − leaked − 6 log2(parts/ε_sec) − log2(2/ε_cor)⌋, parts = 21 with two decoys and 19 with one: the
-number of equal parts in which the proof spends ε_sec. All bounds of a block hold together but with probability ε_sec.
+ℓ = ⌊s_0 + s_1 [1 − h(φ)] − leaked − 6 log2(parts/ε_sec) − log2(2/ε_cor)⌋, parts = 21 with two decoys and 19 with
+one: the number of equal parts in which the proof spends ε_sec. All bounds of a block hold together but with
+probability ε_sec.
 
-Frames that were given up stay in the counts, and their bits count as disclosed. To leave them out of the counts would judge
-a selection that errors made by a proof for random samples; as disclosed bits they need no further argument.
+Frames that were given up stay in the counts, and their bits count as disclosed. To leave them out of the counts
+would judge a selection that errors made by a proof for random samples; as disclosed bits they need no further
+argument.
 
-Numbers are rounded down with a margin: each operation errs by at most some 2^−52 of its largest operand, conditions of the
-formulas are below 2^10, and the margin is 2^−36 of the largest operand. Both ends compute the same integers' length; where
-the last digit of a library's logarithm differs, the end that did not choose the length checks it with `KeyLength.allows`.
+Numbers are rounded down with a margin: each operation errs by at most some 2^−52 of its largest operand, conditions
+of the formulas are below 2^10, and the margin is 2^−36 of the largest operand. Both ends compute the same integers'
+length; where the last digit of a library's logarithm differs, the end that did not choose the length checks it with
+`KeyLength.allows`.
 """
 
 from __future__ import annotations
@@ -38,19 +41,17 @@ def key_length(
 ) -> KeyLength:
     """Compute how many bits privacy amplification may keep of a block.
 
-    `counts` are integers and cover the whole block. `leaked_bits` is what was really disclosed: every syndrome, those of
-    frames that failed among them, verification tags, and ⌈log2(n+1)⌉ for each number that Bob's corrections made known (one
-    decoy needs the errors of the key basis by intensity). `dropped_bits` are bits of frames that were given up: they stay
-    in the counts, are put to 0 or left out in the hash, and are paid in full. Raises `ValueError` where counts and protocol do not
-    fit together.
+    `counts` are integers and cover the whole block. `leaked_bits` is what was really disclosed: every syndrome,
+    those of frames that failed among them, verification tags, and ⌈log2(n+1)⌉ for each number that Bob's
+    corrections made known (one decoy needs the errors of the key basis by intensity). `dropped_bits` are bits of
+    frames that were given up: they stay in the counts, are put to 0 or left out in the hash, and are paid in full.
+    Raises `ValueError` where counts and protocol do not fit together.
     """
     for basis in (counts.key, counts.test):
         _check(protocol, basis)
     if leaked_bits < 0 or not 0 <= dropped_bits <= counts.key.total:
         raise ValueError("leaked bits are not negative, and no more are dropped than were sifted")
-    return expected_key_length(
-        protocol, counts, leaked_bits, budget, dropped_bits=dropped_bits, estimate=estimate
-    )
+    return expected_key_length(protocol, counts, leaked_bits, budget, dropped_bits=dropped_bits, estimate=estimate)
 
 
 def expected_key_length(
@@ -127,7 +128,8 @@ def _check(protocol: DecoyProtocol, basis: BasisCounts) -> None:
     if not len(basis.detections) == len(basis.errors) == len(protocol.mean_photon_numbers):
         raise ValueError("counts have one number for each intensity")
     for detections, errors in zip(basis.detections, basis.errors, strict=True):
-        if not (isinstance(detections, int) and isinstance(errors, int)):
-            raise ValueError("counts of a block are whole numbers")  # noqa: TRY004  # the value of a valid type is wrong
+        whole = isinstance(detections, int) and isinstance(errors, int)
+        if not whole:
+            raise ValueError("counts of a block are whole numbers")
         if not 0 <= errors <= detections:
             raise ValueError("errors are not negative, and no more than the detections")

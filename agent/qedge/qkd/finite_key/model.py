@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import Final
 
 DEFAULT_EPSILON: Final = 1e-10
@@ -17,9 +18,9 @@ _SUM_TOLERANCE: Final = 1e-9
 class DecoyProtocol:
     """Decoy-state BB84 with two or three intensities and biased bases; Z is the key basis, X the test basis.
 
-    `mean_photon_numbers` μ_k, largest first: two (one decoy) or three (two decoys, μ1 > μ2 + μ3). `intensity_probabilities`
-    p_k, none of them 0, sum to 1. The intensity of a pulse does not depend on its basis. Raises `ValueError` where the
-    numbers are no protocol that the proofs cover.
+    `mean_photon_numbers` μ_k, largest first: two (one decoy) or three (two decoys, μ1 > μ2 + μ3).
+    `intensity_probabilities` p_k, none of them 0, sum to 1. The intensity of a pulse does not depend on its basis.
+    Raises `ValueError` where the numbers are no protocol that the proofs cover.
     """
 
     mean_photon_numbers: tuple[float, ...]
@@ -35,7 +36,7 @@ class DecoyProtocol:
             raise ValueError("two or three intensities, and a probability for each, are what the proofs cover")
         if min(chances) <= 0 or abs(math.fsum(chances) - 1) > _SUM_TOLERANCE:
             raise ValueError("the probabilities of the intensities are above 0 and sum to 1")
-        if means[-1] < 0 or not all(more > less for more, less in zip(means, means[1:], strict=False)):
+        if means[-1] < 0 or not all(more > less for more, less in pairwise(means)):
             raise ValueError("mean photon numbers fall from one intensity to the next and are not negative")
         if len(means) == 3 and means[0] <= means[1] + means[2]:
             raise ValueError("the largest mean photon number is above the sum of the two decoys")
@@ -114,8 +115,8 @@ class EpsilonBudget:
     """What may go wrong with one block, as probabilities (composable: they add up, also over blocks).
 
     `secrecy`: distance of the key from one that nobody else knows anything of, with the failure of every estimate.
-    `correctness`: the ends hold different keys. `authentication`: a message of the block was not the peer's, all messages
-    of the block in both directions together.
+    `correctness`: the ends hold different keys. `authentication`: a message of the block was not the peer's, all
+    messages of the block in both directions together.
     """
 
     secrecy: float = 0.98 * DEFAULT_EPSILON
@@ -142,7 +143,7 @@ class EpsilonBudget:
 
 
 class Estimate(StrEnum):
-    """How errors of single photons in the test basis become a bound for the key basis; decoy bounds are the same in both.
+    """How errors of the test basis become a bound for the key basis; the decoy bounds are the same in both.
 
     `STRICT`: errors of single photons are no more than all errors of the test basis, and the sampling bound has no
     expansion in it. `PUBLISHED`: as the papers print it, for comparison with their figures.
@@ -167,8 +168,8 @@ class WhyZero(StrEnum):
 class KeyLength:
     """Length of the key of one block, and every term of it.
 
-    `bits` is what is distilled: a whole number, never below 0. `exact` is the formula's value before it is rounded down,
-    negative where there is no key; `rounding` is an upper bound of the error that floating point put into it.
+    `bits` is what is distilled: a whole number, never below 0. `exact` is the formula's value before it is rounded
+    down, negative where there is no key; `rounding` is an upper bound of the error that floating point put into it.
     """
 
     bits: int

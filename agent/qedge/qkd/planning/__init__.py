@@ -1,1 +1,1 @@
-"""What a link can give before it is built: channel in closed form, expected blocks, best settings, rate against distance."""
+"""What a link will give: channel in closed form, expected blocks, best settings, rate against distance."""

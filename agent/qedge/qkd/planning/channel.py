@@ -13,9 +13,10 @@ from typing import Final
 class Receiver:
     """Bob's end: two detectors behind a basis choice.
 
-    `efficiency` of a detector, `dark_counts` per slot and detector, `misalignment`: chance that a photon goes to the wrong
-    detector, `afterpulses` per detection, `loss_db` between fibre and detector. Detections are thinned to what is left of
-    the time after each (`dead_time_s`, non-paralysable) and to `max_counts_per_s`, equally for all intensities.
+    `efficiency` of a detector, `dark_counts` per slot and detector, `misalignment`: chance that a photon goes to
+    the wrong detector, `afterpulses` per detection, `loss_db` between fibre and detector. Detections are thinned to
+    what is left of the time after each (`dead_time_s`, non-paralysable) and to `max_counts_per_s`, equally for all
+    intensities.
     """
 
     efficiency: float

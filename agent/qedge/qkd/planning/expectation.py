@@ -18,8 +18,8 @@ FRAME_BITS: Final = 131_072
 class PostProcessing:
     """What reconciliation and authentication take: `efficiency` f = disclosed bits / (n h(QBER)), at least 1.
 
-    `tag_bits` verify each frame of `frame_bits`. `authentication_bits` of key are used up by the messages of a block, and
-    are taken from the key before it is delivered.
+    `tag_bits` verify each frame of `frame_bits`. `authentication_bits` of key are used up by the messages of a
+    block, and are taken from the key before it is delivered.
     """
 
     efficiency: float = 1.15

@@ -1,10 +1,10 @@
-"""Secret rate against distance: for each distance the settings of the source that give most key of blocks of one size."""
+"""Secret rate against distance, with the settings of the source that give most key of blocks of one size."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from qedge.qkd.finite_key.entropy import binary_entropy
@@ -30,8 +30,8 @@ class LinkDesign:
     clock_hz: float = 1e9
     loss_db_per_km: float = 0.2
     weakest: float = WEAKEST
-    budget: EpsilonBudget = EpsilonBudget()
-    processing: PostProcessing = PostProcessing()
+    budget: EpsilonBudget = field(default_factory=EpsilonBudget)
+    processing: PostProcessing = field(default_factory=PostProcessing)
     estimate: Estimate = Estimate.STRICT
 
     def channel(self, distance_km: float) -> Channel:
@@ -90,7 +90,7 @@ def plan(design: LinkDesign, distances_km: Iterable[float]) -> list[PlanPoint]:
 def best_protocol(design: LinkDesign, channel: Channel, near: DecoyProtocol | None = None) -> DecoyProtocol:
     """Find the protocol of most secret bits per second for blocks of the design's size."""
     two = design.decoys == 2
-    starts = _TWO_STARTS if two else _ONE_STARTS
+    starts: tuple[Point, ...] = _TWO_STARTS if two else _ONE_STARTS
     if near is not None:
         starts = (_variables(near), starts[0])
 
@@ -106,7 +106,7 @@ def best_protocol(design: LinkDesign, channel: Channel, near: DecoyProtocol | No
 
 
 def asymptotic_rate(channel: Channel, protocol: DecoyProtocol, efficiency: float) -> float:
-    """Bits per second of infinitely long blocks, all signal, all key basis, with yields known exactly (Lo, Ma, Chen 2005)."""
+    """Bits per second of endless blocks, all signal, all key basis, yields known exactly (Lo, Ma, Chen 2005)."""
     mean = protocol.mean_photon_numbers[0]
     gain = channel.gain(mean)
     duty = channel.duty(gain)
@@ -128,8 +128,8 @@ def asymptotic_bits_per_pulse(channel: Channel, mean: float, efficiency: float) 
     return max(0.0, secret - efficiency * gain * binary_entropy(error))
 
 
-# Variables of the search: μ1, μ2 as a share of μ1, p1, share of the decoy in what is left of the pulses, p_Z; with one decoy
-# there is no share to choose.
+# Variables of the search: μ1, μ2 as a share of μ1, p1, share of the decoy in what is left of the pulses, p_Z; with
+# one decoy there is no share to choose.
 _TWO_BOUNDS: Final = ((0.05, 1.2), (0.02, 0.9), (0.02, 0.995), (0.02, 0.98), (0.3, 0.995))
 _TWO_STARTS: Final = ((0.45, 0.35, 0.6, 0.7, 0.9), (0.5, 0.5, 0.3, 0.6, 0.7))
 _ONE_BOUNDS: Final = ((0.05, 1.2), (0.05, 0.95), (0.02, 0.995), (0.3, 0.995))

@@ -24,8 +24,8 @@ def maximise(
 ) -> tuple[Point, float]:
     """Climb from `start` to a local maximum within `bounds`; returns the place and the value there.
 
-    `step` is the size of the first simplex as a share of each bound's width. Ends when the values of the simplex differ by
-    less than `tolerance` of the best, or after about `max_evaluations`. Deterministic.
+    `step` is the size of the first simplex as a share of each bound's width. Ends when the values of the simplex
+    differ by less than `tolerance` of the best, or after about `max_evaluations`. Deterministic.
     """
     simplex = [(function(corner), corner) for corner in _corners(start, bounds, step)]
     evaluations = len(simplex)
