@@ -41,11 +41,12 @@ def key_length(
 ) -> KeyLength:
     """Compute how many bits privacy amplification may keep of a block.
 
-    `counts` are integers and cover the whole block. `leaked_bits` is what was really disclosed: every syndrome,
-    those of frames that failed among them, verification tags, and ⌈log2(n+1)⌉ for each number that Bob's
+    `counts` are integers and cover the whole block. `leaked_bits` is what was really disclosed of the frames that
+    are kept: every syndrome, extra rows among them, verification tags, and ⌈log2(n+1)⌉ for each number that Bob's
     corrections made known (one decoy needs the errors of the key basis by intensity). `dropped_bits` are bits of
-    frames that were given up: they stay in the counts, are put to 0 or left out in the hash, and are paid in full.
-    Raises `ValueError` where counts and protocol do not fit together.
+    frames that were given up: they stay in the counts, are put to 0 or left out in the hash, and are paid in full,
+    which pays for their syndromes too. Their errors, if they are not disclosed, count as one for each bit. Raises
+    `ValueError` where counts and protocol do not fit together.
     """
     for basis in (counts.key, counts.test):
         _check(protocol, basis)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import operator
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
 from typing import Final
@@ -27,6 +28,12 @@ class DecoyProtocol:
     intensity_probabilities: tuple[float, ...]
     z_probability_alice: float
     z_probability_bob: float
+    weights: tuple[float, ...] = field(init=False, repr=False, compare=False)
+    """e^μ_k / p_k: what a count is multiplied with to compare it with counts of other intensities."""
+    vacuum_share: float = field(init=False, repr=False, compare=False)
+    """τ_0 = Σ p_k e^(−μ_k): the share of pulses without a photon."""
+    single_share: float = field(init=False, repr=False, compare=False)
+    """τ_1 = Σ p_k e^(−μ_k) μ_k: the share of pulses with one photon."""
 
     def __post_init__(self) -> None:
         means, chances = self.mean_photon_numbers, self.intensity_probabilities
@@ -45,34 +52,16 @@ class DecoyProtocol:
         if not (0 < self.z_probability_alice < 1 and 0 < self.z_probability_bob < 1):
             raise ValueError("both bases are chosen with some probability at both ends")
 
+        # A search evaluates thousands of protocols, each of them in several formulas.
+        vacuum = [chance * math.exp(-mean) for mean, chance in zip(means, chances, strict=True)]
+        object.__setattr__(self, "weights", tuple(1 / share for share in vacuum))
+        object.__setattr__(self, "vacuum_share", sum(vacuum))
+        object.__setattr__(self, "single_share", sum(map(operator.mul, vacuum, means)))
+
     @property
     def decoys(self) -> int:
         """How many intensities are decoys: 1 or 2."""
         return len(self.mean_photon_numbers) - 1
-
-    @property
-    def weights(self) -> tuple[float, ...]:
-        """Return e^μ_k / p_k, what a count is multiplied with to compare it with counts of other intensities."""
-        return tuple(
-            math.exp(mean) / chance
-            for mean, chance in zip(self.mean_photon_numbers, self.intensity_probabilities, strict=True)
-        )
-
-    @property
-    def vacuum_share(self) -> float:
-        """Return τ_0 = Σ p_k e^(−μ_k): the share of pulses without a photon."""
-        return math.fsum(
-            chance * math.exp(-mean)
-            for mean, chance in zip(self.mean_photon_numbers, self.intensity_probabilities, strict=True)
-        )
-
-    @property
-    def single_share(self) -> float:
-        """Return τ_1 = Σ p_k e^(−μ_k) μ_k: the share of pulses with one photon."""
-        return math.fsum(
-            chance * math.exp(-mean) * mean
-            for mean, chance in zip(self.mean_photon_numbers, self.intensity_probabilities, strict=True)
-        )
 
 
 @dataclass(frozen=True, slots=True)

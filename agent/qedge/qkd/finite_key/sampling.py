@@ -14,7 +14,8 @@ from typing import Final
 
 from qedge.qkd.finite_key.entropy import divergence
 
-_STEPS: Final = 50
+_STEPS: Final = 100
+_PRECISE: Final = 1e-10
 
 
 def published_term(failure: float, rate: float, tested: float, kept: float) -> float:
@@ -40,12 +41,30 @@ def strict_term(failure: float, rate: float, tested: float, kept: float) -> floa
     by bisection and rounded up.
     """
     nats = -math.log(failure)
-    low, high = rate, 1.0
-    for _ in range(_STEPS):
-        other = (low + high) / 2
+
+    def excess(other: float) -> float:
         together = (tested * rate + kept * other) / (tested + kept)
-        if tested * divergence(rate, together) >= nats or kept * divergence(other, together) >= nats:
-            high = other
+        return max(tested * divergence(rate, together), kept * divergence(other, together)) - nats
+
+    # D(x‖y) ≥ 2 (x − y)² gives a place above; from there on false position, which keeps the improbable side.
+    both = tested + kept
+    high = min(1.0, rate + min(math.sqrt(nats / 2 / tested) * both / kept, math.sqrt(nats / 2 / kept) * both / tested))
+    low, below, above = rate, -nats, excess(high)
+    if above < 0:
+        return 1 - rate
+    kept_high = False
+    for _ in range(_STEPS):
+        if high - low <= _PRECISE * high:
+            break
+        middle = high - (high - low) * above / (above - below)
+        middle = min(max(middle, low + _PRECISE * high / 2), high - _PRECISE * high / 2)
+        value = excess(middle)
+        if value >= 0:
+            high, above = middle, value
+            below = below / 2 if kept_high else below
+            kept_high = True
         else:
-            low = other
+            low, below = middle, value
+            above = above if kept_high else above / 2
+            kept_high = False
     return high - rate
