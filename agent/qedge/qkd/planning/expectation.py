@@ -52,8 +52,8 @@ class ExpectedBlock:
 
     @property
     def merit(self) -> float:
-        """The rate as if key could be negative: what an optimiser climbs where there is none yet."""
-        return self.key.exact / self.seconds
+        """What an optimiser climbs: bits per second, or, where there are none yet, the bits that are missing."""
+        return self.key.exact / self.seconds if self.key.exact > 0 else self.key.exact
 
 
 def expected_counts(channel: Channel, protocol: DecoyProtocol, block: float) -> tuple[Counts, float, float]:

@@ -88,7 +88,10 @@ def plan(design: LinkDesign, distances_km: Iterable[float]) -> list[PlanPoint]:
 
 
 def best_protocol(design: LinkDesign, channel: Channel, near: DecoyProtocol | None = None) -> DecoyProtocol:
-    """Find the protocol of most secret bits per second for blocks of the design's size."""
+    """Find the protocol of most secret bits per second for blocks of the design's size.
+
+    Where none gives any it is the one of near by, or an ordinary one.
+    """
     two = design.decoys == 2
     starts: tuple[Point, ...] = _TWO_STARTS if two else _ONE_STARTS
     if near is not None:
@@ -101,8 +104,8 @@ def best_protocol(design: LinkDesign, channel: Channel, near: DecoyProtocol | No
     bounds = _TWO_BOUNDS if two else _ONE_BOUNDS
     found = max((maximise(merit, start, bounds) for start in starts), key=lambda each: each[1])
     # A simplex may have gone flat on its way: a second one from the same place does not.
-    place, _ = maximise(merit, found[0], bounds, step=0.03)
-    return _protocol(place, design)
+    place, value = maximise(merit, found[0], bounds, step=0.03)
+    return _protocol(place if value > 0 else starts[0], design)
 
 
 def asymptotic_rate(channel: Channel, protocol: DecoyProtocol, efficiency: float) -> float:
