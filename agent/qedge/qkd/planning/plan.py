@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from qedge.qkd.finite_key.entropy import binary_entropy
@@ -17,6 +17,7 @@ WEAKEST: Final = 2e-4
 """Mean photons of the weakest of three intensities: what a modulator leaves when it is shut."""
 
 _LEAST_CHANCE: Final = 1e-3
+_LONG_BLOCK: Final = 10**8
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,26 @@ class PlanPoint:
 
 def plan_point(design: LinkDesign, distance_km: float, near: DecoyProtocol | None = None) -> PlanPoint:
     """Find the best settings at one distance; `near` are those of a distance close to it, if known."""
+    return _point(design, distance_km, best_protocol(design, design.channel(distance_km), near))
+
+
+def plan(design: LinkDesign, distances_km: Iterable[float]) -> list[PlanPoint]:
+    """Plan distances, given in rising order, each search beginning where that of the one before ended.
+
+    Beyond the first distance without a key nothing is searched: more loss gives no block more key.
+    """
+    points: list[PlanPoint] = []
+    for distance in distances_km:
+        before = points[-1] if points else None
+        if before is None or before.secret_bits_per_s > 0:
+            points.append(plan_point(design, distance, before.protocol if before else None))
+        else:
+            points.append(_point(design, distance, before.protocol))
+    return points
+
+
+def _point(design: LinkDesign, distance_km: float, protocol: DecoyProtocol) -> PlanPoint:
     channel = design.channel(distance_km)
-    protocol = best_protocol(design, channel, near)
     block = design.expected(channel, protocol)
     return PlanPoint(
         distance_km,
@@ -79,14 +98,6 @@ def plan_point(design: LinkDesign, distance_km: float, near: DecoyProtocol | Non
     )
 
 
-def plan(design: LinkDesign, distances_km: Iterable[float]) -> list[PlanPoint]:
-    """Plan every distance, each search beginning where that of the one before ended."""
-    points: list[PlanPoint] = []
-    for distance in distances_km:
-        points.append(plan_point(design, distance, points[-1].protocol if points else None))
-    return points
-
-
 def best_protocol(design: LinkDesign, channel: Channel, near: DecoyProtocol | None = None) -> DecoyProtocol:
     """Find the protocol of most secret bits per second for blocks of the design's size.
 
@@ -98,13 +109,16 @@ def best_protocol(design: LinkDesign, channel: Channel, near: DecoyProtocol | No
         starts = (_variables(near), starts[0])
 
     def merit(point: Point) -> float:
-        protocol = _protocol(point, design)
-        return design.expected(channel, protocol).merit
+        return design.expected(channel, _protocol(point, design)).merit
 
     bounds = _TWO_BOUNDS if two else _ONE_BOUNDS
-    found = max((maximise(merit, start, bounds) for start in starts), key=lambda each: each[1])
+    place, value = max((maximise(merit, start, bounds) for start in starts), key=lambda each: each[1])
+    if value <= 0 and design.block < _LONG_BLOCK:
+        # Short blocks give key in a small part of the box only; longer ones lead there.
+        longer = best_protocol(replace(design, block=design.block * 4), channel, near)
+        place, value = maximise(merit, _variables(longer), bounds, step=0.03)
     # A simplex may have gone flat on its way: a second one from the same place does not.
-    place, value = maximise(merit, found[0], bounds, step=0.03)
+    place, value = maximise(merit, place, bounds, step=0.03)
     return _protocol(place if value > 0 else starts[0], design)
 
 
