@@ -18,6 +18,7 @@ def divergence(x: float, y: float) -> float:
         return 0.0 if x <= 0 else math.inf
     if y >= 1:
         return 0.0 if x >= 1 else math.inf
-    heads = x * math.log(x / y) if x > 0 else 0.0
-    tails = (1 - x) * (math.log1p(-x) - math.log1p(-y)) if x < 1 else 0.0
+    # By the difference of x and y, so that digits are left where they are close.
+    heads = -x * math.log1p((y - x) / x) if x > 0 else 0.0
+    tails = -(1 - x) * math.log1p((x - y) / (1 - x)) if x < 1 else 0.0
     return max(0.0, heads + tails)

@@ -50,8 +50,11 @@ def strict_term(failure: float, rate: float, tested: float, kept: float) -> floa
     both = tested + kept
     high = min(1.0, rate + min(math.sqrt(nats / 2 / tested) * both / kept, math.sqrt(nats / 2 / kept) * both / tested))
     low, below, above = rate, -nats, excess(high)
-    if above < 0:
-        return 1 - rate
+    while above < 0:  # by the last digit, or because the place is beyond 1
+        if high >= 1:
+            return 1 - rate
+        high = min(1.0, rate + 2 * (high - rate))
+        above = excess(high)
     kept_high = False
     for _ in range(_STEPS):
         if high - low <= _PRECISE * high:
