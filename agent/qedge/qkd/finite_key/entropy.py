@@ -18,11 +18,11 @@ def divergence(x: float, y: float) -> float:
         return 0.0 if x <= 0 else math.inf
     if y >= 1:
         return 0.0 if x >= 1 else math.inf
-    heads = x * _log_ratio(x, y) if x > 0 else 0.0
-    tails = (1 - x) * _log_ratio(1 - x, 1 - y) if x < 1 else 0.0
+    heads = x * _log_ratio(x, y, x - y) if x > 0 else 0.0
+    tails = (1 - x) * _log_ratio(1 - x, 1 - y, y - x) if x < 1 else 0.0
     return max(0.0, heads + tails)
 
 
-def _log_ratio(x: float, y: float) -> float:
-    """Return ln(x/y), by the difference where they are close, so that its digits are kept."""
-    return -math.log1p((y - x) / x) if y < 2 * x else math.log(x) - math.log(y)
+def _log_ratio(x: float, y: float, difference: float) -> float:
+    """Return ln(x/y); by x − y where they are close, so that its digits are kept."""
+    return -math.log1p(-difference / x) if y < 2 * x else math.log(x) - math.log(y)
