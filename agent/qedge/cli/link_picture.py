@@ -32,7 +32,7 @@ def draw(file: str, points: Sequence[PlanPoint], title: str) -> None:
         raise QedgeError(
             "client.usage",
             "Pictures are drawn by matplotlib, which is not installed here.",
-            fix="Install it (`pip install matplotlib`), or leave --plot away: the terminal shows the same.",
+            fix="Install qedge[plot], or leave --plot away: the terminal shows the same.",
         ) from error
     # Text stays text, and the same plan gives the same file.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "qedge", "font.family": "sans-serif"}):

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from qedge.qkd.planning.plan import LinkDesign, PlanPoint
 
 SUMMARY: Final = "predict secret rate against distance"
+DESCRIPTION: Final = (
+    "Predict the secret rate of a decoy-state BB84 link against distance, with the settings of the source that give "
+    "most, beside the PLOB bound. Needs no daemon."
+)
 MAX_POINTS: Final = 1000
 PICTURES: Final = (".png", ".svg", ".pdf")
 
@@ -28,23 +32,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--distance",
         default="0:150:5",
         metavar="KM",
-        help="FROM:TO:STEP, or some with commas (%(default)s)",
+        help="FROM:TO:STEP, or some with commas (default: %(default)s)",
     )
-    parser.add_argument("--detector", default="snspd", choices=_DETECTORS, help="receiver to begin with (%(default)s)")
+    parser.add_argument(
+        "--detector",
+        default="snspd",
+        choices=_DETECTORS,
+        metavar="NAME",
+        help=f"receiver: {', '.join(_DETECTORS)} (default: %(default)s)",
+    )
     parser.add_argument(
         "--block",
         default="2^22",
         metavar="BITS",
-        help="sifted key bits in one block, 2^22 or 4e6 (%(default)s)",
-    )
-    parser.add_argument("--decoys", type=int, default=2, choices=(1, 2), help="decoy intensities (%(default)s)")
-    parser.add_argument("--clock", type=float, default=1e9, metavar="HZ", help="pulses per second (%(default)g)")
-    parser.add_argument("--fibre-loss", type=float, default=0.2, metavar="DB", help="per kilometre (%(default)s)")
-    parser.add_argument(
-        "--epsilon", type=float, default=1e-10, metavar="E", help="total epsilon of one block (%(default)s)"
+        help="sifted key bits in one block, 2^22 or 4e6 (default: %(default)s)",
     )
     parser.add_argument(
-        "--reconciliation", type=float, default=1.15, metavar="F", help="disclosed bits / Shannon limit (%(default)s)"
+        "--decoys",
+        type=int,
+        default=2,
+        choices=(1, 2),
+        metavar="N",
+        help="decoy intensities, 1 or 2 (default: %(default)s)",
+    )
+    parser.add_argument("--clock", type=float, default=1e9, metavar="HZ", help="pulses per second (default: 1e9)")
+    parser.add_argument(
+        "--fibre-loss", type=float, default=0.2, metavar="DB", help="per kilometre (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--epsilon", type=float, default=1e-10, metavar="E", help="total epsilon of one block (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--reconciliation",
+        type=float,
+        default=1.15,
+        metavar="F",
+        help="disclosed bits / Shannon limit (default: %(default)s)",
     )
     of = parser.add_argument_group("receiver, in place of what --detector says")
     of.add_argument("--efficiency", type=float, metavar="P", help="chance that a photon is detected")

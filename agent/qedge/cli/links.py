@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for action in (listing, measure):
         action.add_argument("--json", action="store_true", help="print JSON")
-    link_plan.add_arguments(actions.add_parser("plan", help=link_plan.SUMMARY))
+    link_plan.add_arguments(actions.add_parser("plan", help=link_plan.SUMMARY, description=link_plan.DESCRIPTION))
 
 
 def run(args: argparse.Namespace) -> int:

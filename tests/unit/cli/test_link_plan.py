@@ -123,7 +123,7 @@ def test_without_matplotlib_a_picture_names_the_way_out(monkeypatch: pytest.Monk
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(QedgeError, match="matplotlib") as wrong:
         run("--distance", "10", "--plot", str(tmp_path / "rates.svg"))
-    assert "pip install" in wrong.value.fix
+    assert "qedge[plot]" in wrong.value.fix
 
 
 @pytest.mark.parametrize("unicode", [True, False])
