@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import argparse
 import builtins
+import functools
 import json
+import re
+import shlex
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +18,12 @@ from qedge.cli.link_plan import block_of, distances_of, of_bits
 from qedge.cli.link_plot import plot_lines
 from qedge.cli.terminal import Terminal
 from qedge.qkd.planning.channel import RECEIVERS
-from qedge.qkd.planning.plan import LinkDesign, plan
+from qedge.qkd.planning.plan import LinkDesign, PlanPoint, plan
+
+
+@functools.cache
+def some_plan() -> list[PlanPoint]:
+    return plan(LinkDesign(RECEIVERS["ingaas"], 1 << 22), [0.0, 75.0, 150.0])
 
 
 def run(*argv: str) -> int:
@@ -89,14 +97,33 @@ def test_numbers_that_cannot_be_are_refused_by_name(argv: list[str], names: str)
 
 def test_pictures_show_both_curves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
-    svg, png = tmp_path / "rates.svg", tmp_path / "rates.png"
-    for file in (svg, png):
-        assert run("--distance", "0:150:50", "--detector", "ingaas", "--plot", str(file)) == 0
+    svg = tmp_path / "rates.svg"
+    assert run("--distance", "0:150:50", "--detector", "ingaas", "--plot", str(svg)) == 0
     capsys.readouterr()
-    assert png.read_bytes().startswith(b"\x89PNG\r\n")
     words = " ".join(ET.parse(svg).getroot().itertext())  # noqa: S314 - our own file
     for label in ("secret key, finite blocks", "PLOB bound", "never delivered", "bit per second", "fibre, km", "2^22"):
         assert label in words
+
+
+def test_every_plan_of_the_guide_works_as_it_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    guide = (Path(__file__).parents[3] / "docs" / "guides" / "run-a-qkd-link.md").read_text("utf-8")
+    answers = []
+    for command in re.findall(r"^```sh\n(qedge link plan [^\n]*)\n```$", guide, re.MULTILINE):
+        assert run(*shlex.split(command)[3:]) == 0
+        answers.append(capsys.readouterr().out)
+    table, given, short, long, _, said = answers
+    assert len(re.findall(r"^\d+ +\d+\.0 .* 0\.\d\d$", table, re.MULTILINE)) == 16
+    assert "50  10.0" in given
+    shares = [re.search(r"^50 .* (\d\.\d\d) Mbit .* Mbit ", each, re.MULTILINE) for each in (short, long)]
+    assert shares[0] is not None
+    assert shares[1] is not None
+    assert float(shares[0][1]) < float(shares[1][1])
+    assert (tmp_path / "rates.png").read_bytes().startswith(b"\x89PNG\r\n")
+    assert json.loads(said)["points"][0]["key_bits"] > 1_000_000
 
 
 def test_a_picture_that_cannot_be_written_says_so(tmp_path: Path) -> None:
@@ -128,7 +155,7 @@ def test_without_matplotlib_a_picture_names_the_way_out(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("unicode", [True, False])
 def test_the_plot_of_the_terminal_keeps_key_below_the_bound(unicode: bool) -> None:
-    points = plan(LinkDesign(RECEIVERS["ingaas"], 1 << 22), [0.0, 50.0, 100.0, 150.0])
+    points = some_plan()
     lines = plot_lines(points, Terminal(unicode=unicode, width=80))
     assert all(len(line) <= 80 for line in lines)
     if not unicode:

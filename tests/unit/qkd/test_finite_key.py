@@ -12,7 +12,7 @@ import pytest
 from qedge.qkd.finite_key.decoy import two_decoys
 from qedge.qkd.finite_key.entropy import binary_entropy, divergence
 from qedge.qkd.finite_key.length import expected_key_length, key_length
-from qedge.qkd.finite_key.model import BasisCounts, Counts, DecoyProtocol, EpsilonBudget, Estimate, WhyZero
+from qedge.qkd.finite_key.model import BasisCounts, Counts, DecoyProtocol, EpsilonBudget, Estimate, KeyLength, WhyZero
 from qedge.qkd.finite_key.sampling import published_term, strict_term
 from qedge.qkd.planning.channel import RECEIVERS, Channel
 from qedge.qkd.planning.expectation import IDEAL_MESSAGES, ExpectedBlock, expected_block
@@ -175,7 +175,13 @@ def test_ordinary_blocks_get_more_key_by_the_strict_estimate() -> None:
     printed = key_length(PROTOCOL, counts, 100_000, EpsilonBudget(), estimate=Estimate.PUBLISHED)
     assert (strict.vacuum, strict.single, strict.test_single) == (printed.vacuum, printed.single, printed.test_single)
     assert strict.test_single_errors <= counts.test.wrong < printed.test_single_errors
+    assert strict.sampling > published_rate(strict)
     assert 1.1 * printed.bits < strict.bits < 1.4 * printed.bits
+
+
+def published_rate(found: KeyLength) -> float:
+    rate = found.test_single_errors / found.test_single
+    return published_term(EpsilonBudget().secrecy / 21, rate, found.test_single, found.single)
 
 
 def test_the_epsilons_add_up() -> None:

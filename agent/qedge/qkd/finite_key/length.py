@@ -99,8 +99,12 @@ def _phase_error(bounds: DecoyBounds, failure: float, estimate: Estimate) -> tup
     if bounds.test_single <= 0 or bounds.single <= 0 or bounds.test_single_errors >= bounds.test_single / 2:
         return 0.0, 0.5
     rate = bounds.test_single_errors / bounds.test_single
-    term = strict_term if estimate is Estimate.STRICT else published_term
-    sampling = term(failure, rate, bounds.test_single, bounds.single)
+    if estimate is Estimate.STRICT:
+        # Phase errors of the key cannot be counted beside its bits: what may go wrong with them is a smoothing of the
+        # state, and smoothing by α covers a probability of α².
+        sampling = strict_term(failure**2, rate, bounds.test_single, bounds.single)
+    else:
+        sampling = published_term(failure, rate, bounds.test_single, bounds.single)
     return sampling, min(0.5, rate + sampling)
 
 

@@ -1,10 +1,9 @@
 """From the error rate of a tested sample to that of the bits that were not tested.
 
 Single photons of the test basis are a random sample, without replacement, of the single photons of both bases. The
-published term γ (Fung, Ma, Chau 2010; used by Lim et al. 2014 and Rusca et al. 2018) comes from the exact
-probability by an expansion to second order. That errs in the insecure direction where errors are rare: without a
-single error γ is 0, however small the sample. Elsewhere γ is generous, because it divides by ln 2 where the
-expansion multiplies by it. The strict term is a bound of the same probability without an expansion.
+published term γ (Fung, Ma, Chau 2010; used by Lim et al. 2014 and Rusca et al. 2018) comes from the exact probability
+by an expansion to second order, which errs in the insecure direction: most where errors are rare, and without a single
+error γ is 0 however small the sample. The strict term is a bound without an expansion.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def strict_term(failure: float, rate: float, tested: float, kept: float) -> floa
     where all bits together have errors at rate λ, the tested ones have rate b < λ or less with at most exp(−c
     D(b‖λ)), the kept ones θ > λ or more with at most exp(−d D(θ‖λ)). For a given λ, b and θ fix each other, so that
     these are bounds of one event and the better one counts; θ is the smallest that either makes improbable, found
-    by bisection and rounded up.
+    by false position from above.
     """
     nats = -math.log(failure)
 

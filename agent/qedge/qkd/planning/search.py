@@ -19,7 +19,7 @@ def maximise(
     bounds: Sequence[tuple[float, float]],
     *,
     step: float = 0.1,
-    tolerance: float = 1e-7,
+    tolerance: float = 1e-6,
     max_evaluations: int = 600,
 ) -> tuple[Point, float]:
     """Climb from `start` to a local maximum within `bounds`; returns the place and the value there.
