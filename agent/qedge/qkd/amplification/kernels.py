@@ -11,23 +11,33 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit, types
 
 from qedge.qkd.simd.words import broadcast, load, multiply_even, multiply_odd, store, xor, zero
 
-SMALLEST: Final = 16
-"""Words of the smallest tile."""
+Words = npt.NDArray[np.uint64]
 BASE: Final = 64
 """Words of the largest tile that is multiplied as it stands."""
 SPILL: Final = 8
 """Words that a kernel may touch beyond its output."""
 
+
+def scratch_words(size: int) -> int:
+    """Return the words of scratch that `add_tile` takes: five halves and a spill at each level."""
+    return 5 * size + SPILL * size.bit_length()
+
+
 _words: Final = types.uint64[::1]
 _tile: Final = types.void(_words, types.intp, _words, types.intp, _words, types.intp, types.intp)
+_tiles: Final = types.void(*_tile.args, _words, types.intp)
+_dot: Final = types.uint64(_words, types.intp, _words, types.intp)
 
 
-@njit(_tile, boundscheck=False, nogil=True, cache=True)  # type: ignore[misc] # numba ships no types
-def multiply(seed, first_seed, key, first_key, output, first_output, size):  # type: ignore[no-untyped-def] # compiled
+@njit(_tile, boundscheck=False, nogil=True, cache=True)
+def multiply(
+    seed: Words, first_seed: int, key: Words, first_key: int, output: Words, first_output: int, size: int
+) -> None:
     """Add the tile whose window of the seed begins at `first_seed` (2·size words), by size² products of words."""
     for row in range(0, size, 16):
         even0, odd0, even1, odd1 = zero(), zero(), zero(), zero()
@@ -47,14 +57,11 @@ def multiply(seed, first_seed, key, first_key, output, first_output, size):  # t
         store(output, to + 9, xor(load(output, to + 9), odd1))
 
 
-@njit(  # type: ignore[misc] # numba ships no types
-    types.void(_words, types.intp, _words, types.intp, _words, types.intp, types.intp, _words, types.intp),
-    boundscheck=False,
-    nogil=True,
-    cache=True,
-)
-def add_tile(seed, at, key, first_key, output, to, size, scratch, free):  # type: ignore[no-untyped-def] # compiled
-    """Add a tile of any size (16·2^k words); `scratch` is used from word `free` on, less than `scratch_words` of it.
+@njit(_tiles, boundscheck=False, nogil=True, cache=True)
+def add_tile(
+    seed: Words, at: int, key: Words, first_key: int, output: Words, to: int, size: int, scratch: Words, free: int
+) -> None:
+    """Add a tile of any size (16·2^k words); `scratch` is used from word `free` on, see `scratch_words`.
 
     With windows A, B, C of the seed, each `half` words on: P = B(X0 + X1), low += P + (A + B) X1,
     high += P + (B + C) X0.
@@ -86,24 +93,12 @@ def add_tile(seed, at, key, first_key, output, to, size, scratch, free):  # type
     output[to + size] ^= spill
 
 
-@njit(  # type: ignore[misc] # numba ships no types
-    types.void(_words, types.intp, _words, types.intp, _words, _words, types.int64[:, ::1]),
-    boundscheck=False,
-    nogil=True,
-    cache=True,
-)
-def add_tiles(seed, origin, key, words, output, scratch, tiles):  # type: ignore[no-untyped-def] # compiled
-    """Add all tiles (rows of first output word, first key word, size) and the high half of Z_(-1).
-
-    `seed[origin]` is the word that key word 0 and output word 0 have between them; `words` of the key are not padding.
-    """
-    for index in range(len(tiles)):
-        to, first_key, size = tiles[index]
-        add_tile(seed, origin + to - first_key - size, key, first_key, output, to, size, scratch, 0)
-    high = np.uint64(0)
-    pair = np.zeros(8, np.uint64)
+@njit(_dot, boundscheck=False, nogil=True, cache=True)
+def high_half(seed: Words, at: int, key: Words, words: int) -> int:
+    """Return the high half of Z_(-1) = XOR_j seed[at - j] key[j], j < `words`: it belongs to output word 0."""
+    total = zero()
+    pair = np.empty(8, np.uint64)
     for column in range(words):
-        window, word = broadcast(seed[origin - 1 - column]), broadcast(key[column])
-        store(pair, 0, multiply_even(window, word))
-        high ^= pair[1]
-    output[0] ^= high
+        total = xor(total, multiply_even(broadcast(seed[at - column]), broadcast(key[column])))
+    store(pair, 0, total)
+    return pair[1]

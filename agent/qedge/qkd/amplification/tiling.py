@@ -7,15 +7,14 @@ from typing import Final
 
 SMALLEST: Final = 16
 """Words of the smallest square."""
-_GROWTH: Final = 1.5
-"""A strip of twice the height costs so many times more (Karatsuba: three squares of half the side instead of four)."""
+_PLAIN: Final = 64
+"""Squares up to this side are multiplied as they stand: the kernels' `BASE`."""
 
 
 @functools.cache
 def _price(size: int) -> float:
-    """Return the relative cost of a strip of this height; squares below 64 words gain nothing by being small."""
-    doublings = (size // SMALLEST).bit_length() - 1
-    return _GROWTH ** max(0, doublings - 2) * 4 ** min(2, doublings) / 4 ** min(2, doublings) * 2 ** min(2, doublings)
+    """Return the relative cost of a strip of this height: with Karatsuba's method twice the height costs 3/2."""
+    return float(size) if size <= _PLAIN else 1.5 * _price(size >> 1)
 
 
 @functools.cache
@@ -35,18 +34,17 @@ def strips(extent: int) -> tuple[int, ...]:
 
 
 def _cover(tiles: list[tuple[int, int, int]], row: int, rows: int, column: int, columns: int) -> None:
-    flat = rows <= columns
-    for size in strips(min(rows, columns)):
-        length = columns if flat else rows
-        whole = length // size * size
-        for at in range(0, whole, size):
-            tiles.append((row, column + at, size) if flat else (row + at, column, size))
-        if whole < length:
-            if flat:
-                _cover(tiles, row, size, column + whole, length - whole)
-            else:
-                _cover(tiles, row + whole, length - whole, column, size)
-        row, column = (row + size, column) if flat else (row, column + size)
+    if rows > columns:
+        mirrored: list[tuple[int, int, int]] = []
+        _cover(mirrored, column, columns, row, rows)
+        tiles += [(first, other, size) for other, first, size in mirrored]
+        return
+    for size in strips(rows):
+        whole = columns // size * size
+        tiles += [(row, column + at, size) for at in range(0, whole, size)]
+        if whole < columns:
+            _cover(tiles, row, size, column + whole, columns - whole)
+        row += size
 
 
 @functools.lru_cache(maxsize=64)

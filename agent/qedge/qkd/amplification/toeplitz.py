@@ -12,7 +12,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from qedge.qkd.amplification.spectrum import hash_by_spectrum
 from qedge.qkd.amplification.tiling import cover
 from qedge.qkd.simd.cpu import selected_path
 
@@ -56,7 +55,7 @@ def hash_key(key: Words, seed: Words, output_bits: int) -> Words:
     if output_bits == 0:
         return np.zeros(0, np.uint64)
     if selected_path() == "none":
-        return _cut(hash_by_spectrum(key, seed), output_bits)
+        return hash_key_reference(key, seed, output_bits)
     return _cut(_hash_by_products(key, seed), output_bits)
 
 
@@ -65,17 +64,19 @@ def hash_key_reference(key: Words, seed: Words, output_bits: int) -> Words:
     key, seed = _checked(key, seed, output_bits)
     if output_bits == 0:
         return np.zeros(0, np.uint64)
+    from qedge.qkd.amplification.spectrum import hash_by_spectrum  # brings scipy
+
     return _cut(hash_by_spectrum(key, seed), output_bits)
 
 
 def _hash_by_products(key: Words, seed: Words) -> Words:
-    from qedge.qkd.amplification.kernels import SPILL, add_tiles
+    from qedge.qkd.amplification.kernels import SPILL, add_tile, high_half, scratch_words
 
     columns, rows = key.size, seed.size - key.size
-    tiles = np.array(cover(rows, columns), np.int64)
-    padded_rows = int((tiles[:, 0] + tiles[:, 2]).max())
-    padded_columns = int((tiles[:, 1] + tiles[:, 2]).max())
-    largest = int(tiles[:, 2].max())
+    tiles = cover(rows, columns)
+    padded_rows = max(row + size for row, _, size in tiles)
+    padded_columns = max(column + size for _, column, size in tiles)
+    largest = max(size for _, _, size in tiles)
     before = padded_columns - columns
     window = np.zeros(before + seed.size + padded_rows - rows + SPILL, np.uint64)
     window[before : before + seed.size] = seed
@@ -84,8 +85,10 @@ def _hash_by_products(key: Words, seed: Words) -> Words:
         padded_key = np.zeros(padded_columns, np.uint64)
         padded_key[:columns] = key
     output = np.zeros(padded_rows + SPILL + 8, np.uint64)
-    scratch = np.empty(5 * largest + 16 * largest.bit_length() + 64, np.uint64)
-    add_tiles(window, padded_columns, padded_key, columns, output, scratch, tiles)
+    scratch = np.empty(scratch_words(largest), np.uint64)
+    for row, column, size in tiles:
+        add_tile(window, padded_columns + row - column - size, padded_key, column, output, row, size, scratch, 0)
+    output[0] ^= np.uint64(high_half(window, padded_columns - 1, padded_key, columns))
     return output[:rows].copy()
 
 

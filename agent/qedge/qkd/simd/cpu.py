@@ -78,19 +78,20 @@ def restricted_features(host: Mapping[str, bool], path: str) -> str:
     return ",".join(f"{'+' if there and not name.startswith(taken) else '-'}{name}" for name, there in host.items())
 
 
-def _host_features() -> dict[str, bool]:
+def host_features() -> dict[str, bool]:
+    """Return LLVM's names of the features of this CPU, and which of them it has; empty where LLVM cannot tell."""
     from llvmlite import binding
 
     try:
         return dict(binding.get_host_cpu_features())
-    except RuntimeError:  # LLVM does not know this architecture's features
+    except RuntimeError:
         return {}
 
 
 @functools.cache
 def selection() -> Selection:
     """Return what this process uses, the same for its whole life."""
-    return choose(compiled_features(_host_features(), os.environ), os.environ.get(OVERRIDE, ""))
+    return choose(compiled_features(host_features(), os.environ), os.environ.get(OVERRIDE, ""))
 
 
 def selected_path() -> str:
@@ -137,7 +138,7 @@ def prepare_numba(cache_root: Path) -> Path:
             shutil.rmtree(other, ignore_errors=True)
     os.environ["NUMBA_CACHE_DIR"] = str(folder)
     if os.environ.get(OVERRIDE) and "NUMBA_CPU_FEATURES" not in os.environ:
-        host = _host_features()
+        host = host_features()
         if chosen != choose(frozenset(name for name, there in host.items() if there)):
             os.environ["NUMBA_CPU_FEATURES"] = restricted_features(host, chosen.path)
     return folder

@@ -25,7 +25,7 @@ _ALIGN: Final = 8
 """Bytes: vectors are loaded from any word."""
 
 
-class Words8(types.Type):  # type: ignore[misc] # numba ships no types
+class Words8(types.Type):
     """Eight 64-bit words."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ words8: Final = Words8()
 
 
 @register_model(Words8)
-class Words8Model(models.PrimitiveModel):  # type: ignore[misc] # numba ships no types
+class Words8Model(models.PrimitiveModel):
     """Held as one vector of LLVM."""
 
     def __init__(self, manager: Any, kind: Any) -> None:  # objects of numba
@@ -113,14 +113,14 @@ def _product(selector: int, bits: int) -> Callable[..., Any]:
             parts.append(builder.call(function, [*pair, ir.Constant(_I8, selector)]))
         while len(parts) > 1:
             width = 2 * parts[0].type.count
-            parts = [_lanes(builder, *parts[at : at + 2], range(width)) for at in range(0, len(parts), 2)]
+            parts = [_lanes(builder, parts[at], parts[at + 1], range(width)) for at in range(0, len(parts), 2)]
         return parts[0]
 
     @intrinsic
     def product(_typing: Any, _one: Any, _other: Any) -> Any:
         return words8(words8, words8), code
 
-    return product  # type: ignore[no-any-return] # an object of numba
+    return product
 
 
 def products(bits: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
