@@ -32,27 +32,43 @@ LOWEST: Final = np.uint64(1 << 31)
 """The state of the coder lies in [2^31, 2^63) between symbols."""
 
 
-@njit(_i64(_u64, types.uint64, _i64), boundscheck=False, nogil=True, cache=True)
-def unary_bits(slots: Words, first_slot: int, parameter: int) -> int:
-    """Return the bits of all quotients, one and gap >> `parameter` each; -1 if slots do not rise from `first_slot`."""
-    expected, total, shift = np.uint64(first_slot), 0, np.uint64(parameter)
-    for slot in slots:
-        if slot < expected:
+@njit(_i64(_u64), boundscheck=False, nogil=True, cache=True)
+def least_gap(slots: Words) -> int:
+    """Return the fewest empty slots between two of `slots`, at most 2^62; -1 if they do not rise."""
+    least = 1 << 62
+    for index in range(1, len(slots)):
+        step = slots[index] - slots[index - 1]
+        if slots[index] <= slots[index - 1]:
             return -1
-        total += int((slot - expected) >> shift) + 1
-        expected = slot + _ONE
-    return total
+        least = min(least, int(step) - 1)
+    return least
 
 
-@njit(types.void(_u64, types.uint64, _i64, _u64, _u64), boundscheck=False, nogil=True, cache=True)
-def encode_gaps(slots: Words, first_slot: int, parameter: int, low: Words, unary: Words) -> None:
-    """Write the `parameter` lowest bits of each gap to `low`, the rest as zeros and a one to `unary` (all zero)."""
+@njit(types.UniTuple(_i64, 3)(_u64, types.uint64, types.uint64, _i64), boundscheck=False, nogil=True, cache=True)
+def sum_quotients(slots: Words, first_slot: int, least: int, parameter: int) -> tuple[int, int, int]:
+    """Return the sums of all quotients by 2^k for k = `parameter`, the next and the one after it."""
+    expected, shift, one, two, four = np.uint64(first_slot), np.uint64(parameter), 0, 0, 0
+    for slot in slots:
+        quotient = int((slot - expected) >> shift)
+        one += quotient
+        two += quotient >> 1
+        four += quotient >> 2
+        expected = slot + _ONE + np.uint64(least)
+    return one, two, four
+
+
+@njit(types.void(_u64, types.uint64, types.uint64, _i64, _u64, _u64), boundscheck=False, nogil=True, cache=True)
+def encode_gaps(slots: Words, first_slot: int, least: int, parameter: int, low: Words, unary: Words) -> None:
+    """Write the `parameter` lowest bits of each gap to `low`, the rest as zeros and a one to `unary` (all zero).
+
+    From every gap but the first `least` is taken off.
+    """
     expected, shift = np.uint64(first_slot), np.uint64(parameter)
     mask = (_ONE << shift) - _ONE
     word, filled, to, at = np.uint64(0), np.uint64(0), 0, np.uint64(0)
     for slot in slots:
         gap = slot - expected
-        expected = slot + _ONE
+        expected = slot + _ONE + np.uint64(least)
         rest = gap & mask
         word |= rest << filled
         filled += shift
@@ -68,16 +84,19 @@ def encode_gaps(slots: Words, first_slot: int, parameter: int, low: Words, unary
 
 
 @njit(
-    _i64(_u64, _u64, _i64, types.uint64, types.uint64, _i64, _u64),
+    _i64(_u64, _u64, _i64, types.uint64, types.uint64, types.uint64, _i64, _u64),
     boundscheck=False,
     nogil=True,
     cache=True,
 )
 def decode_gaps(
-    low: Words, unary: Words, unary_words: int, first_slot: int, end_slot: int, parameter: int, slots: Words
+    low: Words, unary: Words, unary_words: int, first_slot: int, end_slot: int, least: int, parameter: int, slots: Words
 ) -> int:
-    """Fill `slots`; return the bits of `unary` that were read, -1 where it ends early, -2 for a slot ≥ `end_slot`."""
-    slot, end, shift = np.uint64(first_slot), np.uint64(end_slot), np.uint64(parameter)
+    """Fill `slots`; return the bits of `unary` that were read, -1 where it ends early, -2 for a slot ≥ `end_slot`.
+
+    `end_slot` < 2^63 and `least` < 2^32: no sum overflows.
+    """
+    expected, end, shift = np.uint64(first_slot), np.uint64(end_slot), np.uint64(parameter)
     mask = (_ONE << shift) - _ONE
     at, place, previous = np.uint64(0), 0, -1
     word = unary[0]
@@ -94,12 +113,13 @@ def decode_gaps(
         offset = at & _ALL
         rest = low[at >> _SIX] >> offset | (low[(at >> _SIX) + _ONE] << (_ALL - offset)) << _ONE
         at += shift
-        room = end - slot
-        gap = quotient << shift | rest & mask
-        if quotient > room >> shift or gap >= room:
+        if expected >= end or quotient > (end - expected) >> shift:
             return -2
-        slots[index] = slot + gap
-        slot += gap + _ONE
+        slot = expected + (quotient << shift | rest & mask)
+        if slot >= end:
+            return -2
+        slots[index] = slot
+        expected = slot + _ONE + np.uint64(least)
     return previous + 1
 
 

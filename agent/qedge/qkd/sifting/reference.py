@@ -6,7 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from qedge.qkd.sifting.model import LEVELS, MAX_PARAMETER, Bytes, Counts, Sifted, Slots
+from qedge.qkd.sifting.gaps import HEAD, first_guess
+from qedge.qkd.sifting.model import LEVELS, Bytes, Counts, Sifted, Slots
 from qedge.qkd.sifting.symbols import SCALE, byte_widths, shares_of
 
 _LOWEST: Final = 1 << 31
@@ -20,28 +21,32 @@ def encode_gaps(slots: Slots, first_slot: int) -> bytes:
     """Do as `gaps.encode_gaps` for sound slots."""
     if slots.size == 0:
         return b""
-    before = np.concatenate([np.array([first_slot - 1]), slots[:-1].astype(np.int64)])
-    gaps = slots.astype(np.int64) - before - 1
-    guess = min(max(int(0.69 * (int(gaps.sum()) / slots.size)).bit_length() - 1, 0), MAX_PARAMETER)
-    near = range(max(0, guess - 1), min(MAX_PARAMETER, guess + 1) + 1)
-    parameter = min(near, key=lambda k: (k * slots.size + int((gaps >> k).sum()) + slots.size, k))
+    gaps = slots.astype(np.int64) - 1
+    gaps[1:] -= slots[:-1].astype(np.int64)
+    gaps[0] += 1 - first_slot
+    least = min(int(gaps[1:].min()), (1 << 32) - 1) if slots.size > 1 else 0
+    gaps[1:] -= least
+    guess = first_guess(slots, first_slot, least)
+    parameter = min(range(guess, guess + 3), key=lambda k: (k * slots.size + int((gaps >> k).sum()), k))
     low = (gaps[:, None] >> np.arange(parameter)) & 1
     ends = np.cumsum((gaps >> parameter) + 1) - 1
     unary = np.zeros(int(ends[-1]) + 1, np.uint8)
     unary[ends] = 1
-    return bytes([parameter]) + _packed(low.ravel().astype(np.uint8)).tobytes() + _packed(unary).tobytes()
+    head = bytes([parameter]) + least.to_bytes(4, "little")
+    return head + _packed(low.ravel().astype(np.uint8)).tobytes() + _packed(unary).tobytes()
 
 
 def decode_gaps(data: bytes, first_slot: int, count: int) -> Slots:
     """Do as `gaps.decode_gaps` for sound bytes."""
     if count == 0:
         return np.zeros(0, np.uint64)
-    parameter = data[0]
+    parameter, least = data[0], int.from_bytes(data[1:HEAD], "little")
     low_bytes = -(-parameter * count // 8)
-    bits = np.unpackbits(np.frombuffer(data, np.uint8, -1, 1), bitorder="little").astype(np.int64)
+    bits = np.unpackbits(np.frombuffer(data, np.uint8, -1, HEAD), bitorder="little").astype(np.int64)
     low = (bits[: parameter * count].reshape(count, parameter) << np.arange(parameter)).sum(axis=1)
     rest = np.diff(np.flatnonzero(bits[8 * low_bytes :]), prepend=-1) - 1
-    return (first_slot + np.cumsum((rest << parameter | low) + 1) - 1).astype(np.uint64)
+    steps = (rest << parameter | low) + 1 + least
+    return (first_slot - 1 - least + np.cumsum(steps)).astype(np.uint64)
 
 
 def _encode(packed: Bytes, counts: list[int]) -> bytes:

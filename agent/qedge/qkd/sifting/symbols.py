@@ -109,8 +109,8 @@ def decode_bits(data: bytes, count: int) -> Bytes:
 def encode_symbols(symbols: Bytes) -> bytes:
     """Encode u8[n] of values 0 … 3 near their entropy, at most n / 4 + 2 bytes; ValueError for other values."""
     count = checked_count(symbols.size)
-    counts = np.bincount(symbols, minlength=LEVELS).tolist()
-    if len(counts) > LEVELS:
+    counts = [int(np.count_nonzero(symbols == each)) for each in range(LEVELS)]
+    if sum(counts) != count:
         raise ValueError(f"symbols are at most {LEVELS - 1}")
     padded = np.zeros(-(-count // 4) * 4, np.uint8)
     padded[:count] = symbols
