@@ -18,7 +18,14 @@ from hypothesis import strategies as st
 
 from qedge.qkd.amplification.spectrum import hash_by_spectrum
 from qedge.qkd.amplification.tiling import SMALLEST, cover, strips
-from qedge.qkd.amplification.toeplitz import Words, hash_key, hash_key_reference, seed_words
+from qedge.qkd.amplification.toeplitz import (
+    Words,
+    hash_key,
+    hash_key_reference,
+    hash_key_short,
+    seed_words,
+    short_seed_words,
+)
 from qedge.qkd.simd import cpu
 
 Shape = tuple[int, int]
@@ -86,6 +93,22 @@ def test_any_length_of_key_and_output_gives_the_same_on_both_ways(words: int, da
     bits = data.draw(st.integers(0, 64 * words))
     key, seed = inputs(words, bits)
     assert np.array_equal(hash_key(key, seed, bits), hash_key_reference(key, seed, bits))
+
+
+@given(st.integers(1, 40), st.data())
+def test_the_short_hash_is_the_first_words_plus_the_hash_of_the_others(words: int, data: st.DataObject) -> None:
+    bits = data.draw(st.integers(0, 64 * words))
+    chance = np.random.default_rng(words)
+    key, seed = (chance.integers(0, 1 << 64, size, dtype=np.uint64) for size in (words, short_seed_words(words, bits)))
+    kept = bits // 64
+    wanted = integer(key[:kept]) ^ (by_product(key[kept:], seed, bits) if kept < words else 0)
+    assert integer(hash_key_short(key, seed, bits)) == wanted
+
+
+def test_the_short_hash_tells_apart_keys_that_differ_in_a_single_bit_anywhere() -> None:
+    seed = np.random.default_rng(2).integers(0, 1 << 64, short_seed_words(4, 100), dtype=np.uint64)
+    keys = [np.array([(1 << bit) >> 64 * word & (1 << 64) - 1 for word in range(4)], np.uint64) for bit in range(256)]
+    assert len({hash_key_short(key, seed, 100).tobytes() for key in keys}) == 256
 
 
 @pytest.mark.parametrize("shape", FULL)
@@ -196,6 +219,10 @@ def test_wrong_shapes_are_refused() -> None:
         hash_key(key, np.zeros(5, np.uint64), 65)
     with pytest.raises(ValueError, match="arrays of 64-bit words"):
         hash_key(key.view(np.uint8)[:4], np.zeros(6, np.uint64), 65)
+    with pytest.raises(ValueError, match="cannot be hashed to 257"):
+        hash_key_short(key, np.zeros(9, np.uint64), 257)
+    with pytest.raises(ValueError, match="the seed has 4 words, not 0"):
+        hash_key_short(key, key, 256)
     assert hash_key(key, np.zeros(4, np.uint64), 0).size == 0
 
 

@@ -1,7 +1,9 @@
 """The hash: output bit i = XOR_j T_(n+i-j) x_j for a seed T of n + m random bits and a key x of n (Krawczyk 1994).
 
 As polynomials over GF(2): words [nw, nw + mw) of the product of seed and key, nw and mw their lengths in words. Two
-different keys collide with probability 2^-m over the seed (2-universal), as the leftover hash lemma asks for.
+different keys collide with probability 2^-m over the seed (2-universal), as the leftover hash lemma asks for. `hash_key_short`
+is 2-universal too, with a seed of about n bits and n - m instead of n columns to multiply.
+
 Little-endian bits everywhere: bit i of an array of words is bit i & 63 of word i >> 6.
 """
 
@@ -33,7 +35,7 @@ def seed_words(key_words: int, output_bits: int) -> int:
 def _checked(key: Words, seed: Words, output_bits: int) -> tuple[Words, Words]:
     if key.dtype != np.uint64 or seed.dtype != np.uint64 or key.ndim != 1 or seed.ndim != 1:
         raise ValueError("key and seed are arrays of 64-bit words")
-    if not 0 < 64 * key.size <= MAX_KEY_BITS or not 0 <= output_bits <= 64 * key.size:
+    if not 0 < 64 * key.size <= MAX_KEY_BITS or not 0 <= output_bits <= MAX_KEY_BITS:
         raise ValueError(f"{64 * key.size} bits of key cannot be hashed to {output_bits}")
     if seed.size != seed_words(key.size, output_bits):
         raise ValueError(f"the seed has {seed.size} words, not {seed_words(key.size, output_bits)}")
@@ -51,6 +53,12 @@ def hash_key(key: Words, seed: Words, output_bits: int) -> Words:
 
     mw = ⌈output_bits / 64⌉; the unused high bits of the last word are zero. Raises ValueError for other shapes.
     """
+    if output_bits > 64 * key.size:
+        raise ValueError(f"{64 * key.size} bits of key cannot be hashed to {output_bits}")
+    return _hash(key, seed, output_bits)
+
+
+def _hash(key: Words, seed: Words, output_bits: int) -> Words:
     key, seed = _checked(key, seed, output_bits)
     if output_bits == 0:
         return np.zeros(0, np.uint64)
@@ -67,6 +75,33 @@ def hash_key_reference(key: Words, seed: Words, output_bits: int) -> Words:
     from qedge.qkd.amplification.spectrum import hash_by_spectrum  # brings scipy
 
     return _cut(hash_by_spectrum(key, seed), output_bits)
+
+
+def short_seed_words(key_words: int, output_bits: int) -> int:
+    """Return the words of seed that a short hash takes: those of the key, and one more where m is no multiple of 64.
+
+    None for an output of the whole key.
+    """
+    return 0 if output_bits == 64 * key_words else seed_words(key_words - output_bits // 64, output_bits)
+
+
+def hash_key_short(key: Words, seed: Words, output_bits: int) -> Words:
+    """Hash `key` (u64[nw]) with the matrix (I | T), as `hash_key` otherwise; `seed` has `short_seed_words`.
+
+    The first w = ⌊output_bits / 64⌋ words of the key go to the output as they are, plus the Toeplitz hash of the
+    others. 2-universal: if those others differ, their hashes differ by a uniform value; else the first words do.
+    (Hayashi and Tsurumaru, arXiv 1311.5322: modified Toeplitz hashing.)
+    """
+    kept = output_bits // 64
+    if key.ndim != 1 or not 0 <= output_bits <= 64 * key.size:
+        raise ValueError(f"{64 * key.size} bits of key cannot be hashed to {output_bits}")
+    if kept == key.size:
+        if seed.size:
+            raise ValueError(f"the seed has {seed.size} words, not 0")
+        return key.astype(np.uint64)
+    output = _hash(key[kept:], seed, output_bits)
+    output[:kept] ^= key[:kept]
+    return output
 
 
 def _hash_by_products(key: Words, seed: Words) -> Words:
