@@ -1,8 +1,8 @@
 """The hash: output bit i = XOR_j T_(n+i-j) x_j for a seed T of n + m random bits and a key x of n (Krawczyk 1994).
 
 As polynomials over GF(2): words [nw, nw + mw) of the product of seed and key, nw and mw their lengths in words. Two
-different keys collide with probability 2^-m over the seed (2-universal), as the leftover hash lemma asks for. `hash_key_short`
-is 2-universal too, with a seed of about n bits and n - m instead of n columns to multiply.
+different keys collide with probability 2^-m over the seed (2-universal), as the leftover hash lemma asks for.
+`hash_key_short` is 2-universal too, with a seed of about n bits and n - m instead of n columns to multiply.
 
 Little-endian bits everywhere: bit i of an array of words is bit i & 63 of word i >> 6.
 """
