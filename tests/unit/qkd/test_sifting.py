@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qedge.qkd.sifting import gaps, reference, selection, symbols
-from qedge.qkd.sifting.model import MAX_COUNT, Bytes, Slots
+from qedge.qkd.sifting.model import MAX_COUNT, Bytes, Slots, packed
 
 COUNT = 1 << 16
 
@@ -204,3 +204,23 @@ def test_arrays_of_different_blocks_are_refused() -> None:
         selection.count_errors(two, two[:0], three)
     with pytest.raises(ValueError, match="one length"):
         selection.count_errors(two, two, three + np.uint8(4))
+
+
+def test_arrays_that_cannot_be_written_are_taken_as_they_come_from_messages() -> None:
+    bits = np.frombuffer(bytes([0, 1, 1, 0, 1]), np.uint8)
+    slots = np.frombuffer(b"?" + np.arange(3, 9, dtype=np.uint64).tobytes(), np.uint64, 6, 1)
+    assert symbols.decode_bits(symbols.encode_bits(bits), 5).tolist() == bits.tolist()
+    assert symbols.decode_symbols(symbols.encode_symbols(bits), 5).tolist() == bits.tolist()
+    assert gaps.decode_gaps(gaps.encode_gaps(slots, 0), 0, 6, 9).tolist() == slots.tolist()
+    sifted = selection.sift(bits, bits, bits, bits)
+    assert (sifted.num_key, sifted.num_test) == (2, 3)
+    key = np.frombuffer(sifted.test.tobytes(), np.uint8)
+    assert selection.count_errors(key, key, bits[:3])[0].tolist() == [1, 2, 0, 0]
+
+
+def test_packed_bits_of_another_length_or_with_bits_beyond_the_last_are_refused() -> None:
+    assert packed(b"\xff\x03", 10).tolist() == [255, 3]
+    assert packed(b"", 0).size == 0
+    for data, count in ((b"\xff\x07", 10), (b"\xff", 10), (b"\xff\0\0", 10), (b"\0", 0)):
+        with pytest.raises(ValueError, match="packed bits"):
+            packed(data, count)

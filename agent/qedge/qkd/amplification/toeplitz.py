@@ -39,7 +39,8 @@ def _checked(key: Words, seed: Words, output_bits: int) -> tuple[Words, Words]:
         raise ValueError(f"{64 * key.size} bits of key cannot be hashed to {output_bits}")
     if seed.size != seed_words(key.size, output_bits):
         raise ValueError(f"the seed has {seed.size} words, not {seed_words(key.size, output_bits)}")
-    return np.ascontiguousarray(key), np.ascontiguousarray(seed)
+    # compiled code takes arrays that are contiguous, aligned and writable; only others are copied
+    return np.require(key, np.uint64, ["C", "A", "W"]), np.require(seed, np.uint64, ["C", "A", "W"])
 
 
 def _cut(words: Words, output_bits: int) -> Words:

@@ -32,7 +32,7 @@ def encode_gaps(slots: Slots, first_slot: int) -> bytes:
     """Encode u64 slots that rise strictly and begin at `first_slot` or later; ValueError for others."""
     from qedge.qkd.sifting import kernels
 
-    slots = np.ascontiguousarray(slots, np.uint64)
+    slots = np.require(slots, np.uint64, ["C", "A", "W"])
     if checked_count(slots.size) == 0:
         return b""
     least = min(int(kernels.least_gap(slots)), _LARGEST) if slots.size > 1 else 0

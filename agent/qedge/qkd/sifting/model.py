@@ -45,3 +45,10 @@ def checked_count(count: int) -> int:
     if not 0 <= count <= MAX_COUNT:
         raise ValueError(f"{count} entries; a message has at most {MAX_COUNT}")
     return count
+
+
+def packed(data: bytes, count: int) -> Bytes:
+    """Return the bytes of `count` packed bits as u8[⌈count / 8⌉]; ValueError for another length or padding."""
+    if len(data) != -(-checked_count(count) // 8) or (count % 8 and data[-1] >> count % 8):
+        raise ValueError(f"{len(data)} bytes are not {count} packed bits")
+    return np.frombuffer(data, np.uint8).copy()

@@ -20,7 +20,7 @@ def sift(here: Bytes, there: Bytes, bits: Bytes, intensities: Bytes | None = Non
         raise ValueError("bases, bits and intensities of one block have one length")
     key, test = np.zeros(count // 64 + 1, np.uint64), np.zeros(count // 64 + 1, np.uint64)
     key_levels, test_levels = np.empty(count + 1, np.uint8), np.empty(count + 1, np.uint8)
-    arrays = [np.ascontiguousarray(each, np.uint8) for each in (here, there, bits, levels)]
+    arrays = [np.require(each, np.uint8, ["C", "W"]) for each in (here, there, bits, levels)]
     num_key, num_test = pick(*arrays, key, test, key_levels, test_levels)
     return Sifted(
         key.view(np.uint8)[: -(-num_key // 8)],
@@ -43,7 +43,7 @@ def count_errors(one: Bytes, other: Bytes, intensities: Bytes) -> tuple[Counts, 
     if min(one.size, other.size) < needed or (intensities.size and int(intensities.max()) >= LEVELS):
         raise ValueError("packed bits and intensities of one stream have one length")
     counts = np.zeros(8 * LEVELS, np.int64)
-    tally(*(np.ascontiguousarray(each, np.uint8) for each in (one, other, intensities)), counts)
+    tally(*(np.require(each, np.uint8, ["C", "W"]) for each in (one, other, intensities)), counts)
     right, wrong = counts.reshape(4, 2, LEVELS).sum(axis=0)
     return right + wrong, wrong
 
