@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +11,8 @@ from qedge.qkd.simd.cpu import prepare_numba, selection
 
 
 def prepare() -> str:
-    """Have numba keep its code in the temporary folder; return the path of this process. Before numba is imported."""
-    prepare_numba(Path(tempfile.gettempdir()) / "qedge-benchmark-kernels")
+    """Have numba keep its code in the folder `build`; return the path of this process. Before numba is imported."""
+    prepare_numba(Path(__file__).parent.parent / "build" / "kernels")
     chosen = selection()
     return f"{chosen.path}, products of {chosen.product_bits} bits"
 

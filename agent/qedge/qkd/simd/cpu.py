@@ -118,17 +118,19 @@ def cache_directory(cache_root: Path, digest: str, chosen: Selection) -> Path:
 def prepare_numba(cache_root: Path) -> Path:
     """Have numba compile for the path of this process and keep the code below `cache_root`; return the folder.
 
-    To be called before numba is imported. Folders of other sources are removed. Raises `start.no_permission` where
-    the folder cannot be written, RuntimeError where numba was imported before.
+    To be called before numba is imported. A folder of the same name that `NUMBA_CACHE_DIR` names already, from a
+    parent process, is used where it is. Folders of other sources are removed. Raises `start.no_permission` where the
+    folder cannot be written, RuntimeError where numba was imported before.
     """
     chosen, digest = selection(), source_digest()
     folder = cache_directory(cache_root, digest, chosen)
-    if os.environ.get("NUMBA_CACHE_DIR") == str(folder) and folder.is_dir():
-        return folder
+    inherited = Path(os.environ.get("NUMBA_CACHE_DIR", ""))
+    if inherited.name == folder.name and inherited.is_dir():
+        return inherited
     if "numba" in sys.modules:
         raise RuntimeError("numba was imported before its cache was chosen")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # its files are code
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
