@@ -17,7 +17,7 @@ import msgspec
 
 from qedge.base.errors import QedgeError
 from qedge.engine.assessment.measuring import Stand, measure
-from qedge.engine.believing import check_result, pack_counts, sort_metadata
+from qedge.engine.believing import check_result, pack_counts, pack_device, sort_metadata
 from qedge.engine.front_end import parse
 from qedge.engine.kinds.model import Bench, Forecast, program_errors
 from qedge.engine.kinds.table import kind_of
@@ -39,7 +39,6 @@ from qedge_driver_api import (
     ProgramError,
     PropertyValue,
     QpuDriver,
-    QpuProperties,
     QpuResult,
     QpuTask,
 )
@@ -48,7 +47,6 @@ _CACHED_PROGRAMS: Final = 64
 _CACHED_OPERATIONS: Final = 200_000
 _MAPPED: Final = 8
 _WAIT_S: Final = 0.5
-_MAX_LISTED: Final = 4096
 _COUNT: Final = SampleTask()
 _NEED_PROGRAM: Final = (SampleTask, ExpectationTask, AmplitudeTask, KernelTask)
 _COLLECT_AFTER: Final = 20_000
@@ -304,41 +302,7 @@ class CircuitHost(DriverHost):
         return cast("Msg", measure(stand, str(args.get("step", "")), args))
 
     def _qpu_properties(self, _args: Mapping[str, object]) -> Msg:
-        found = self._qpu().qpu_properties()
-        if not isinstance(found, QpuProperties) or not isinstance(found.num_qubits, int) or found.num_qubits < 1:
-            raise lied("qpu_properties gave no QpuProperties")
-        numbers = [value for site in found.sites for value in (site.t1_us, site.t2_us, site.readout_error)]
-        numbers += [value for each in found.operations for value in (each.duration_us, each.fidelity)]
-        if not all(isinstance(value, (int, float)) and math.isfinite(value) and value >= 0 for value in numbers):
-            raise lied("a property of a site or operation is not a finite number from 0 on")
-        if not all(0 <= qubit < found.num_qubits for pair in found.coupling for qubit in pair):
-            raise lied("the coupling names a qubit that is not there")
-        return {
-            "name": str(found.name),
-            "num_qubits": found.num_qubits,
-            "status": str(found.status),
-            "queue_length": int(found.queue_length),
-            "max_shots": int(found.max_shots),
-            "coupling": [list(pair) for pair in found.coupling[:_MAX_LISTED]],
-            "operations": [
-                {
-                    "name": each.name,
-                    "num_qubits": each.num_qubits,
-                    "duration_us": float(each.duration_us),
-                    "fidelity": float(each.fidelity),
-                }
-                for each in found.operations[:_MAX_LISTED]
-            ],
-            "sites": [
-                {
-                    "index": site.index,
-                    "t1_us": float(site.t1_us),
-                    "t2_us": float(site.t2_us),
-                    "readout_error": float(site.readout_error),
-                }
-                for site in found.sites[:_MAX_LISTED]
-            ],
-        }
+        return pack_device(self._qpu().qpu_properties())
 
 
 def _numbers(values: object) -> dict[str, float]:

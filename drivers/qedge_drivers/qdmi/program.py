@@ -121,7 +121,8 @@ def read_counts(histogram: object, written: Written, shots: int) -> dict[int, in
         if not isinstance(number, int) or number < 0:
             raise FatalError(f"the device returned {str(number)[:40]!r} as a count")
         value = sum(1 << clbit for clbit, bit in zip(written.clbits, reversed(key), strict=True) if bit == "1")
-        counts[value] = counts.get(value, 0) + number
+        if number:
+            counts[value] = counts.get(value, 0) + number
     if sum(counts.values()) != shots:
         raise FatalError(f"the device returned {sum(counts.values())} outcomes of {shots} shots")
     return counts
