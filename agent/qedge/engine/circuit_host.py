@@ -21,7 +21,7 @@ from qedge.engine.believing import check_result, pack_counts, pack_device, sort_
 from qedge.engine.front_end import parse
 from qedge.engine.kinds.model import Bench, Forecast, program_errors
 from qedge.engine.kinds.table import kind_of
-from qedge.engine.mapping import Mapped, fits, map_to
+from qedge.engine.mapping import Mapped, errors_of, fits, map_to
 from qedge.engine.qasm.model import ParseLimits, Program
 from qedge.engine.qasm.template import Template
 from qedge.wire.tasks import AmplitudeTask, ExpectationTask, KernelTask, SampleTask, Task
@@ -39,6 +39,7 @@ from qedge_driver_api import (
     ProgramError,
     PropertyValue,
     QpuDriver,
+    QpuProperties,
     QpuResult,
     QpuTask,
 )
@@ -88,7 +89,7 @@ class CircuitHost(DriverHost):
         super().__init__(init, link)
         self._stopped: Callable[[], bool] = link.cancelled
         self._info: DriverInfo | None = None
-        self._coupling: tuple[tuple[tuple[int, int], ...], int] | None = None
+        self._device: QpuProperties | None = None
         self._mapped: list[tuple[FlatCircuit, Mapped]] = []
         self._parsed: OrderedDict[bytes, _Parsed] = OrderedDict()
         self.add_method("prepare", self._prepare)
@@ -101,7 +102,7 @@ class CircuitHost(DriverHost):
     def handle(self, method: str, args: Mapping[str, object]) -> Msg:
         """See `Target.handle`; a device that was opened or changed may be another one."""
         if method in ("open", "reconfigure"):
-            self._coupling = None
+            self._device = None
             self._mapped.clear()
         return super().handle(method, args)
 
@@ -220,15 +221,15 @@ class CircuitHost(DriverHost):
 
     def _mapping(self, circuit: FlatCircuit) -> Mapped | None:
         """Return the circuit as the device can run it, None where it can as it stands; the last few are kept."""
-        if self._coupling is None:
-            found = self._qpu().qpu_properties()
-            self._coupling = (tuple(found.coupling), found.num_qubits)
-        if not self._coupling[0] or fits(circuit, *self._coupling):
+        if self._device is None:
+            self._device = self._qpu().qpu_properties()
+        coupling, num_qubits = self._device.coupling, self._device.num_qubits
+        if not coupling or fits(circuit, coupling, num_qubits):
             return None
         for known, mapped in self._mapped:
             if known is circuit:
                 return mapped
-        mapped = map_to(circuit, *self._coupling)
+        mapped = map_to(circuit, coupling, num_qubits, errors_of(self._device))
         self._mapped = [(circuit, mapped), *self._mapped[: _MAPPED - 1]]
         return mapped
 
