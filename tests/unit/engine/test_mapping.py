@@ -67,8 +67,8 @@ DEVICES = {"line": LINE[:6], "grid": tuple(pair for pair in GRID if max(pair) < 
 
 
 @pytest.mark.parametrize("coupling", DEVICES.values(), ids=DEVICES)
-@settings(max_examples=6, deadline=None)
-@given(qubits=st.integers(2, 6), number=st.integers(1, 18), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=5, deadline=None)
+@given(qubits=st.integers(2, 6), number=st.integers(1, 12), seed=st.integers(0, 2**32 - 1))
 def test_a_mapped_circuit_is_the_same_unitary(
     coupling: tuple[tuple[int, int], ...], qubits: int, number: int, seed: int
 ) -> None:
