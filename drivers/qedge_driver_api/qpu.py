@@ -73,10 +73,11 @@ class OperationAt:
 
 @dataclass(frozen=True, slots=True)
 class OperationProperties:
-    """One kind of operation: `fidelity` is the average gate fidelity (1.0: ideal, 0.0: unknown).
+    """One kind of operation, on `num_qubits` (0: any number).
 
-    `duration_us` is in microseconds (0: unknown). `at` holds the values of single places where they differ; it need not
-    name every place, and what it does not name has the general values.
+    `fidelity` is the average gate fidelity (1.0: ideal, 0.0: unknown), `duration_us` is in microseconds (0: unknown).
+    `at` holds the values of single places where they differ; it need not name every place, and what it does not name
+    has the general values.
     """
 
     name: str

@@ -94,7 +94,7 @@ def _properties(stand: Stand) -> None:
 
 
 def _operation_can_be(operation: OperationProperties, number: int) -> None:
-    expect(operation.num_qubits >= 1 and operation.num_parameters >= 0, f"operation {operation.name}: a negative size")
+    expect(operation.num_qubits >= 0 and operation.num_parameters >= 0, f"operation {operation.name}: a negative size")
     values = [
         (operation.fidelity, operation.duration_us),
         *((each.fidelity, each.duration_us) for each in operation.at),
@@ -102,7 +102,8 @@ def _operation_can_be(operation: OperationProperties, number: int) -> None:
     good = all(0 <= fidelity <= 1 and 0 <= duration_us < math.inf for fidelity, duration_us in values)
     expect(good, f"operation {operation.name}: a value is out of range")
     for each in operation.at:
-        there = len(set(each.qubits)) == operation.num_qubits and all(0 <= qubit < number for qubit in each.qubits)
+        there = all(0 <= qubit < number for qubit in each.qubits) and len(set(each.qubits)) == len(each.qubits)
+        there = there and operation.num_qubits in (0, len(each.qubits))
         expect(there, f"operation {operation.name} on {each.qubits}: these are not {operation.num_qubits} qubits")
     places = [each.qubits for each in operation.at]
     expect(len(set(places)) == len(places), f"operation {operation.name}: a place is listed twice")

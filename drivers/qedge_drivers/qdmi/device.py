@@ -152,7 +152,7 @@ def _operation(
     fidelity = general[1] or sum(row.fidelity for row in rows) / max(1, len(rows))
     return OperationProperties(
         name,
-        max(1, int(arity or 1)),
+        int(arity or 0),
         duration_us,
         fidelity,
         int(asked(operation.parameters_num) or 0),

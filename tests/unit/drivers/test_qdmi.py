@@ -93,7 +93,7 @@ def native(device: str, pairs: frozenset[tuple[int, int]] | None = None) -> Nati
 def test_every_gate_is_broken_down_to_what_the_device_has(device: str) -> None:
     rng = np.random.default_rng(5)
     for gate, (width, params) in UNITARY_SHAPE.items():
-        for controls in (0, 1, 3) if device != "tunable" else (2,):
+        for controls in (0, 1, 3):
             n = width + controls
             if n == 0:
                 continue
@@ -543,3 +543,5 @@ def test_the_simulators_estimate_follows_what_a_program_superposes() -> None:
     assert cheap.memory_bytes < 100 << 20
     assert dear.memory_bytes > 1 << 30
     assert not math.isclose(cheap.time_s, dear.time_s)
+    sizes = {each.name: each.num_qubits for each in driver.qpu_properties().operations}
+    assert (sizes["mcx"], sizes["ccx"]) == (0, 3)
