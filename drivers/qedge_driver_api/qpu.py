@@ -35,34 +35,65 @@ class JobStatus(StrEnum):
 
 
 class ProgramFormat(StrEnum):
-    """Forms a QPU takes. Every QPU driver takes `FLAT`."""
+    """Forms of programs: every QPU driver takes `FLAT`, and tasks hold nothing else.
+
+    The others say what the device behind a driver reads itself (QDMI program formats, text and binary forms of QIR as
+    one).
+    """
 
     FLAT = "flat"
+    QASM2 = "qasm2"
+    QASM3 = "qasm3"
+    QIR_BASE = "qir_base"
+    QIR_ADAPTIVE = "qir_adaptive"
 
 
 @dataclass(frozen=True, slots=True)
 class SiteProperties:
-    """One qubit: `t1_us`, `t2_us` in microseconds (0: unknown or none), `readout_error` as a probability."""
+    """One qubit: `t1_us`, `t2_us` in microseconds (0: unknown or none), `readout_error` as a probability.
+
+    `name` is the maker's own, where there is one.
+    """
 
     index: int
     t1_us: float = 0.0
     t2_us: float = 0.0
     readout_error: float = 0.0
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class OperationProperties:
-    """One kind of operation: `fidelity` is the average gate fidelity (1.0: ideal), `duration_us` in microseconds."""
+class OperationAt:
+    """What an operation is like on certain qubits, in the order in which it takes them; units as for the operation."""
 
-    name: str
-    num_qubits: int
+    qubits: tuple[int, ...]
     duration_us: float = 0.0
     fidelity: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
+class OperationProperties:
+    """One kind of operation, on `num_qubits` (0: any number).
+
+    `fidelity` is the average gate fidelity (1.0: ideal, 0.0: unknown), `duration_us` is in microseconds (0: unknown).
+    `at` holds the values of single places where they differ; it need not name every place, and what it does not name
+    has the general values.
+    """
+
+    name: str
+    num_qubits: int
+    duration_us: float = 0.0
+    fidelity: float = 1.0
+    num_parameters: int = 0
+    at: tuple[OperationAt, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class QpuProperties:
-    """The device. `coupling` lists allowed pairs; empty means all-to-all. `queue_length` counts waiting jobs."""
+    """The device. `coupling` lists allowed pairs; empty means all-to-all. `queue_length` counts waiting jobs.
+
+    `calibrated_at_s`: when the values of sites and operations were measured, seconds since 1970 UTC (0: unknown).
+    """
 
     name: str
     num_qubits: int
@@ -73,6 +104,7 @@ class QpuProperties:
     coupling: tuple[tuple[int, int], ...] = ()
     queue_length: int = 0
     max_shots: int = 1_000_000
+    calibrated_at_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

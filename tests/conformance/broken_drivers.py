@@ -22,6 +22,8 @@ from qedge_driver_api import (
     FlatCircuit,
     Health,
     OperatingState,
+    OperationAt,
+    OperationProperties,
     Preparations,
     Property,
     QpuEstimate,
@@ -359,6 +361,19 @@ class ClaimsTooMuch(SoundQrng):
 class CouplesQubitsItLacks(SoundQpu):
     def qpu_properties(self) -> QpuProperties:
         return replace(super().qpu_properties(), coupling=((0, 99),))
+
+
+@fails("qpu-properties")
+class TellsOfPlacesItLacks(SoundQpu):
+    def qpu_properties(self) -> QpuProperties:
+        there = OperationProperties("cx", 2, at=(OperationAt((0, 1)), OperationAt((3, 99))))
+        return replace(super().qpu_properties(), operations=(there,))
+
+
+@fails("qpu-properties")
+class WasCalibratedNever(SoundQpu):
+    def qpu_properties(self) -> QpuProperties:
+        return replace(super().qpu_properties(), calibrated_at_s=float("nan"))
 
 
 @fails("counts")

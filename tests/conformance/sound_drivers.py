@@ -24,6 +24,8 @@ from qedge_driver_api import (
     Health,
     JobStatus,
     OperatingState,
+    OperationAt,
+    OperationProperties,
     Preparations,
     ProgramError,
     Property,
@@ -116,7 +118,16 @@ class SoundQpu(Sound):
 
     def qpu_properties(self) -> QpuProperties:
         self.opened()
-        return QpuProperties("t", self.num_qubits, DeviceStatus.IDLE, max_shots=self.max_shots)
+        pair = OperationProperties("cx", 2, 0.2, 0.99, at=(OperationAt((1, 0), 0.3, 0.98),))
+        turn = OperationProperties("r", 1, 0.02, 0.0, num_parameters=2)
+        return QpuProperties(
+            "t",
+            self.num_qubits,
+            DeviceStatus.IDLE,
+            operations=(turn, pair),
+            max_shots=self.max_shots,
+            calibrated_at_s=1.7e9,
+        )
 
     def check(self, task: QpuTask) -> None:
         if task.circuit.num_qubits > self.num_qubits:

@@ -18,12 +18,16 @@ SETTINGS: dict[str, list[dict[str, object]]] = {
     "sim_qrng": [{}, {"bias": 0.1, "correlation": 0.1, "min_entropy": 0.5}],
     "sim_qkd": [{"role": "alice"}, {"role": "bob", "dead_time_ns": 0.0, "eve_fraction": 0.2}],
     "sim_qpu": [{}, {"preset": "plan"}],
+    "qdmi": [{}, {"format": "qasm3"}],
 }
+EXTRAS = {"qdmi": ("mqt.core.qdmi", "qdmi")}
 CASES = [(name, values) for name in INSTALLED for values in SETTINGS.get(name, [{}])]
 
 
 @pytest.mark.parametrize(("name", "values"), CASES, ids=lambda value: value if isinstance(value, str) else str(value))
 def test_an_installed_driver_passes_the_kit(name: str, values: dict[str, object]) -> None:
+    if name in EXTRAS:
+        pytest.importorskip(EXTRAS[name][0], reason=f"the extra qedge[{EXTRAS[name][1]}] is not installed")
     (entry,) = metadata.entry_points(group=ENTRY_POINT_GROUP, name=name)
     report = run(entry.load(), values, limit_s=60.0, cycles=5)
     assert report.failed == (), report.text()

@@ -9,9 +9,10 @@ from typing import Final
 
 from qedge.workers.driver_host import lied
 from qedge.workers.model import Msg
-from qedge_driver_api import PropertyValue, QpuEstimate, QpuResult
+from qedge_driver_api import OperationProperties, PropertyValue, QpuEstimate, QpuProperties, QpuResult
 
 _MAX_METADATA: Final = 64
+_MAX_LISTED: Final = 4096
 _WIDTHS: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
@@ -44,6 +45,56 @@ def check_estimate(estimate: QpuEstimate) -> QpuEstimate:
         if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
             raise lied(f"an estimate of {value!r}"[:100])
     return estimate
+
+
+def pack_device(found: object) -> Msg:
+    """Pack what a driver tells of its device for the way to the daemon; raises `driver.lied`. Long lists are cut."""
+    if not isinstance(found, QpuProperties) or not isinstance(found.num_qubits, int) or found.num_qubits < 1:
+        raise lied("qpu_properties gave no QpuProperties")
+    numbers = [value for site in found.sites for value in (site.t1_us, site.t2_us, site.readout_error)]
+    numbers += [value for each in found.operations for value in (each.duration_us, each.fidelity)]
+    numbers += [value for each in found.operations for row in each.at for value in (row.duration_us, row.fidelity)]
+    numbers.append(found.calibrated_at_s)
+    if not all(isinstance(value, (int, float)) and math.isfinite(value) and value >= 0 for value in numbers):
+        raise lied("a property of a site or operation is not a finite number from 0 on")
+    places = [*found.coupling, *(row.qubits for each in found.operations for row in each.at)]
+    if not all(0 <= qubit < found.num_qubits for place in places for qubit in place):
+        raise lied("the coupling or an operation names a qubit that is not there")
+    return {
+        "name": str(found.name),
+        "num_qubits": found.num_qubits,
+        "status": str(found.status),
+        "formats": [str(each) for each in found.formats[:_MAX_LISTED]],
+        "queue_length": int(found.queue_length),
+        "max_shots": int(found.max_shots),
+        "calibrated_at_s": float(found.calibrated_at_s),
+        "coupling": [list(pair) for pair in found.coupling[:_MAX_LISTED]],
+        "operations": [_packed_operation(each) for each in found.operations[:_MAX_LISTED]],
+        "sites": [
+            {
+                "index": site.index,
+                "name": str(site.name)[:100],
+                "t1_us": float(site.t1_us),
+                "t2_us": float(site.t2_us),
+                "readout_error": float(site.readout_error),
+            }
+            for site in found.sites[:_MAX_LISTED]
+        ],
+    }
+
+
+def _packed_operation(operation: OperationProperties) -> dict[str, Msg]:
+    return {
+        "name": str(operation.name)[:100],
+        "num_qubits": int(operation.num_qubits),
+        "num_parameters": int(operation.num_parameters),
+        "duration_us": float(operation.duration_us),
+        "fidelity": float(operation.fidelity),
+        "at": [
+            {"qubits": list(row.qubits), "duration_us": float(row.duration_us), "fidelity": float(row.fidelity)}
+            for row in operation.at[:_MAX_LISTED]
+        ],
+    }
 
 
 def pack_counts(counts: Mapping[int, int], num_clbits: int) -> Msg:

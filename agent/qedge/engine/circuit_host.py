@@ -17,11 +17,11 @@ import msgspec
 
 from qedge.base.errors import QedgeError
 from qedge.engine.assessment.measuring import Stand, measure
-from qedge.engine.believing import check_result, pack_counts, sort_metadata
+from qedge.engine.believing import check_result, pack_counts, pack_device, sort_metadata
 from qedge.engine.front_end import parse
 from qedge.engine.kinds.model import Bench, Forecast, program_errors
 from qedge.engine.kinds.table import kind_of
-from qedge.engine.mapping import Mapped, fits, map_to
+from qedge.engine.mapping import Mapped, errors_of, fits, map_to
 from qedge.engine.qasm.model import ParseLimits, Program
 from qedge.engine.qasm.template import Template
 from qedge.wire.tasks import AmplitudeTask, ExpectationTask, KernelTask, SampleTask, Task
@@ -48,7 +48,6 @@ _CACHED_PROGRAMS: Final = 64
 _CACHED_OPERATIONS: Final = 200_000
 _MAPPED: Final = 8
 _WAIT_S: Final = 0.5
-_MAX_LISTED: Final = 4096
 _COUNT: Final = SampleTask()
 _NEED_PROGRAM: Final = (SampleTask, ExpectationTask, AmplitudeTask, KernelTask)
 _COLLECT_AFTER: Final = 20_000
@@ -90,7 +89,7 @@ class CircuitHost(DriverHost):
         super().__init__(init, link)
         self._stopped: Callable[[], bool] = link.cancelled
         self._info: DriverInfo | None = None
-        self._coupling: tuple[tuple[tuple[int, int], ...], int] | None = None
+        self._device: QpuProperties | None = None
         self._mapped: list[tuple[FlatCircuit, Mapped]] = []
         self._parsed: OrderedDict[bytes, _Parsed] = OrderedDict()
         self.add_method("prepare", self._prepare)
@@ -103,7 +102,7 @@ class CircuitHost(DriverHost):
     def handle(self, method: str, args: Mapping[str, object]) -> Msg:
         """See `Target.handle`; a device that was opened or changed may be another one."""
         if method in ("open", "reconfigure"):
-            self._coupling = None
+            self._device = None
             self._mapped.clear()
         return super().handle(method, args)
 
@@ -222,15 +221,15 @@ class CircuitHost(DriverHost):
 
     def _mapping(self, circuit: FlatCircuit) -> Mapped | None:
         """Return the circuit as the device can run it, None where it can as it stands; the last few are kept."""
-        if self._coupling is None:
-            found = self._qpu().qpu_properties()
-            self._coupling = (tuple(found.coupling), found.num_qubits)
-        if not self._coupling[0] or fits(circuit, *self._coupling):
+        if self._device is None:
+            self._device = self._qpu().qpu_properties()
+        coupling, num_qubits = self._device.coupling, self._device.num_qubits
+        if not coupling or fits(circuit, coupling, num_qubits):
             return None
         for known, mapped in self._mapped:
             if known is circuit:
                 return mapped
-        mapped = map_to(circuit, *self._coupling)
+        mapped = map_to(circuit, coupling, num_qubits, errors_of(self._device))
         self._mapped = [(circuit, mapped), *self._mapped[: _MAPPED - 1]]
         return mapped
 
@@ -304,41 +303,7 @@ class CircuitHost(DriverHost):
         return cast("Msg", measure(stand, str(args.get("step", "")), args))
 
     def _qpu_properties(self, _args: Mapping[str, object]) -> Msg:
-        found = self._qpu().qpu_properties()
-        if not isinstance(found, QpuProperties) or not isinstance(found.num_qubits, int) or found.num_qubits < 1:
-            raise lied("qpu_properties gave no QpuProperties")
-        numbers = [value for site in found.sites for value in (site.t1_us, site.t2_us, site.readout_error)]
-        numbers += [value for each in found.operations for value in (each.duration_us, each.fidelity)]
-        if not all(isinstance(value, (int, float)) and math.isfinite(value) and value >= 0 for value in numbers):
-            raise lied("a property of a site or operation is not a finite number from 0 on")
-        if not all(0 <= qubit < found.num_qubits for pair in found.coupling for qubit in pair):
-            raise lied("the coupling names a qubit that is not there")
-        return {
-            "name": str(found.name),
-            "num_qubits": found.num_qubits,
-            "status": str(found.status),
-            "queue_length": int(found.queue_length),
-            "max_shots": int(found.max_shots),
-            "coupling": [list(pair) for pair in found.coupling[:_MAX_LISTED]],
-            "operations": [
-                {
-                    "name": each.name,
-                    "num_qubits": each.num_qubits,
-                    "duration_us": float(each.duration_us),
-                    "fidelity": float(each.fidelity),
-                }
-                for each in found.operations[:_MAX_LISTED]
-            ],
-            "sites": [
-                {
-                    "index": site.index,
-                    "t1_us": float(site.t1_us),
-                    "t2_us": float(site.t2_us),
-                    "readout_error": float(site.readout_error),
-                }
-                for site in found.sites[:_MAX_LISTED]
-            ],
-        }
+        return pack_device(self._qpu().qpu_properties())
 
 
 def _numbers(values: object) -> dict[str, float]:

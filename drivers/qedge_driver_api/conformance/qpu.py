@@ -12,6 +12,7 @@ from qedge_driver_api.errors import DriverError, ProgramError
 from qedge_driver_api.qpu import (
     DeviceStatus,
     JobStatus,
+    OperationProperties,
     ProgramFormat,
     QpuEstimate,
     QpuProperties,
@@ -83,10 +84,29 @@ def _properties(stand: Stand) -> None:
         expect(times_good, f"site {site.index}: T1 {site.t1_us} us and T2 {site.t2_us} us cannot be")
         expect(0 <= site.readout_error <= 1, f"site {site.index}: readout_error {site.readout_error}")
     for operation in told.operations:
-        good = 0 <= operation.fidelity <= 1 and operation.num_qubits >= 1 and operation.duration_us >= 0
-        expect(good, f"operation {operation.name}: a value is out of range")
+        _operation_can_be(operation, number)
+    names = [operation.name for operation in told.operations]
+    expect(len(set(names)) == len(names), "an operation is listed twice")
+    sane = math.isfinite(told.calibrated_at_s) and told.calibrated_at_s >= 0
+    expect(sane, f"calibrated_at_s is {told.calibrated_at_s!r}; expected seconds since 1970, or 0")
     pairs = all(0 <= one < number and 0 <= other < number and one != other for one, other in told.coupling)
     expect(pairs, "a coupled pair names a qubit that is not there, or one twice")
+
+
+def _operation_can_be(operation: OperationProperties, number: int) -> None:
+    expect(operation.num_qubits >= 0 and operation.num_parameters >= 0, f"operation {operation.name}: a negative size")
+    values = [
+        (operation.fidelity, operation.duration_us),
+        *((each.fidelity, each.duration_us) for each in operation.at),
+    ]
+    good = all(0 <= fidelity <= 1 and 0 <= duration_us < math.inf for fidelity, duration_us in values)
+    expect(good, f"operation {operation.name}: a value is out of range")
+    for each in operation.at:
+        there = all(0 <= qubit < number for qubit in each.qubits) and len(set(each.qubits)) == len(each.qubits)
+        there = there and operation.num_qubits in (0, len(each.qubits))
+        expect(there, f"operation {operation.name} on {each.qubits}: these are not {operation.num_qubits} qubits")
+    places = [each.qubits for each in operation.at]
+    expect(len(set(places)) == len(places), f"operation {operation.name}: a place is listed twice")
 
 
 def _runs(stand: Stand) -> None:

@@ -9,9 +9,18 @@ from collections.abc import Mapping
 import pytest
 
 from qedge.base.errors import QedgeError
-from qedge.engine.believing import check_result
+from qedge.engine.believing import check_result, pack_device
 from qedge.engine.circuit_host import CircuitHost
-from qedge_driver_api import DeviceStatus, JobStatus, QpuEstimate, QpuProperties, QpuResult, QpuTask
+from qedge_driver_api import (
+    DeviceStatus,
+    JobStatus,
+    OperationAt,
+    OperationProperties,
+    QpuEstimate,
+    QpuProperties,
+    QpuResult,
+    QpuTask,
+)
 from qedge_drivers.sim_qpu import SimQpu
 
 BELL = 'OPENQASM 2.0; include "qelib1.inc"; qreg q[2]; creg c[2]; creg d[9]; h q[0]; cx q[0],q[1]; measure q -> c;'
@@ -129,7 +138,28 @@ def test_warming_works_on_any_device(settings: dict[str, object]) -> None:
 def test_the_device_describes_itself() -> None:
     answer = host(preset="plan").handle("qpu_properties", {})
     assert isinstance(answer, dict)
-    assert (answer["num_qubits"], answer["status"]) == (64, "idle")
+    assert (answer["num_qubits"], answer["status"], answer["formats"]) == (64, "idle", ["flat"])
+
+
+def test_what_a_driver_tells_of_places_is_passed_on_and_not_believed() -> None:
+    there = OperationProperties("cz", 2, 0.2, 0.99, at=(OperationAt((1, 0), 0.3, 0.98),))
+    told = QpuProperties("lab", 2, DeviceStatus.CALIBRATION, operations=(there,), calibrated_at_s=1.7e9)
+    answer = pack_device(told)
+    assert isinstance(answer, dict)
+    assert answer["operations"] == [
+        {
+            "name": "cz",
+            "num_qubits": 2,
+            "num_parameters": 0,
+            "duration_us": 0.2,
+            "fidelity": 0.99,
+            "at": [{"qubits": [1, 0], "duration_us": 0.3, "fidelity": 0.98}],
+        }
+    ]
+    assert (answer["status"], answer["calibrated_at_s"]) == ("calibration", 1.7e9)
+    for lie in (OperationAt((0, 2)), OperationAt((0, 1), -1.0), OperationAt((0, 1), 0.1, float("nan"))):
+        with pytest.raises(QedgeError):
+            pack_device(dataclasses.replace(told, operations=(dataclasses.replace(there, at=(lie,)),)))
 
 
 @pytest.mark.parametrize(
