@@ -70,6 +70,17 @@ async def test_submit_prints_the_histogram_or_json(tmp_path: Path, capsys: pytes
         assert job_id in capsys.readouterr().out
 
 
+async def test_device_shows_what_a_qpu_is_like(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with serving(tmp_path):
+        path = tmp_path / "qedge.sock"
+        assert await invoke(path, drivers, "device", "qpu") == 0
+        shown = capsys.readouterr().out
+        for word in ("2 qubits", "1 couplings", "cz", "0.995", "QB2", "40 µs", "2.00%", "3 jobs wait"):
+            assert word in shown
+        assert await invoke(path, drivers, "device", "qpu", "--json") == 0
+        assert json.loads(capsys.readouterr().out)["sites"][0]["t1_us"] == 42.0
+
+
 async def test_watch_tells_each_change_of_a_job_until_it_ends(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

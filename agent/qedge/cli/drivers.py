@@ -36,12 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     lock = actions.add_parser("lock", help="give a driver no more work, also after a restart")
     unlock = actions.add_parser("unlock", help="give a locked driver work again")
     assess = actions.add_parser("assess", help="measure a QPU: how wide, how good, how fast")
+    device = actions.add_parser("device", help="show a QPU: its qubits, operations, couplings and queue")
     change = actions.add_parser("set", help="change settings until the next start of the daemon")
-    for action in (show, test, lock, unlock, assess, change):
+    for action in (show, test, lock, unlock, assess, device, change):
         action.add_argument("name", metavar="NAME", help="name of the driver")
     change.add_argument("settings", metavar="KEY=VALUE", nargs="+", help="settings, written as in the configuration")
     test.add_argument("options", nargs=argparse.REMAINDER, metavar="OPTION", help="passed on to the conformance kit")
-    for action in (listing, show, lock, unlock, assess, change):
+    for action in (listing, show, lock, unlock, assess, device, change):
         action.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -55,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
         return _show(args)
     if args.action == "assess":
         return _assess(args)
+    if args.action == "device":
+        return _device(args)
     from qedge.wire.node import DriverChange
 
     if args.action == "set":
@@ -94,6 +97,17 @@ def _assess(args: argparse.Namespace) -> int:
         print_json(found)
     else:
         print("\n".join(assessment_lines(found)))
+    return 0
+
+
+def _device(args: argparse.Namespace) -> int:
+    from qedge.cli.device_lines import device_lines
+
+    found = ask(args, lambda node: node.device(args.name))
+    if args.json:
+        print_json(found)
+    else:
+        print("\n".join(device_lines(found, terminal_of())))
     return 0
 
 

@@ -27,6 +27,7 @@ from qedge.client.paths import find_socket
 from qedge.client.sse import EventParser
 from qedge.wire.assessment import Assessment
 from qedge.wire.decode import DecodeOpen, MemoryModel, StimModel
+from qedge.wire.device import DeviceView
 from qedge.wire.http import LinkList, Readiness
 from qedge.wire.jobs import (
     BatchEntry,
@@ -205,6 +206,10 @@ class NodeClient:
         """Have the node measure one of its QPUs, which takes some seconds."""
         path = f"/v1/drivers/{quote(name, safe='')}/assess"
         return await self._call("POST", path, Assessment, timeout_s=_ASSESS_LIMIT_S)
+
+    async def device(self, name: str) -> DeviceView:
+        """Return what a QPU is like now."""
+        return await self._call("GET", f"/v1/drivers/{quote(name, safe='')}/device", DeviceView)
 
     async def links(self) -> tuple[LinkView, ...]:
         """Return all QKD links."""

@@ -22,6 +22,7 @@ from qedge.store.store import Store
 from qedge.supervisor import Supervisor
 from qedge.web.ports import DecodeLink, Pulse
 from qedge.wire.assessment import Assessment
+from qedge.wire.device import DeviceView
 from qedge.wire.jobs import JobEstimate, JobList, JobState, JobSubmission, JobView, TemplateView
 from qedge.wire.mesh import PeerList
 from qedge.wire.node import (
@@ -211,6 +212,10 @@ class Node:
     async def assess(self, name: str) -> Assessment:
         """Measure a QPU now."""
         return await self._assessment.assess(name)
+
+    async def device(self, name: str) -> DeviceView:
+        """Ask a QPU what it is like now."""
+        return await self._assessment.device(name)
 
     def links(self) -> tuple[LinkView, ...]:
         """Describe all configured QKD links."""

@@ -16,6 +16,7 @@ from qedge.web.fake_decoder import FakeDecoder
 from qedge.web.fake_fleet import FakeFleet
 from qedge.web.ports import DecodeLink, Pulse
 from qedge.wire.assessment import Assessment
+from qedge.wire.device import DeviceOperation, DeviceSite, DeviceView
 from qedge.wire.jobs import JobEstimate, JobList, JobResult, JobState, JobSubmission, JobView, Register, TemplateView
 from qedge.wire.mesh import Capability, PeerList, PeerState, PeerView, SessionView
 from qedge.wire.node import (
@@ -221,6 +222,14 @@ class FakeNode:
         if name not in self._drivers:
             raise QedgeError("driver.not_found", f"No driver is called {name}.")
         return Assessment(name, 1, 2.5, 7, "0", "fake", 0.1, simulated=True, log2_volume=5, volume_limit=10)
+
+    async def device(self, name: str) -> DeviceView:
+        """Make up a device of two qubits."""
+        if name not in self._drivers:
+            raise QedgeError("driver.not_found", f"No driver is called {name}.")
+        operations = (DeviceOperation("cz", 2, fidelity=0.995), DeviceOperation("rz", 1, 1, fidelity=1.0))
+        sites = (DeviceSite(0, "QB1", 42.0, 21.0, 0.01), DeviceSite(1, "QB2", 40.0, 20.0, 0.02))
+        return DeviceView(name, 2, "idle", ("flat",), 3, 1000, 0.0, ((0, 1),), operations, sites)
 
     def links(self) -> tuple[LinkView, ...]:
         """Return the links."""

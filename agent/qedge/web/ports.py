@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from qedge.wire.assessment import Assessment
+from qedge.wire.device import DeviceView
 from qedge.wire.jobs import JobEstimate, JobList, JobSubmission, JobView, TemplateView
 from qedge.wire.mesh import PeerList
 from qedge.wire.node import (
@@ -165,6 +166,10 @@ class NodePort(Protocol):
 
     async def assess(self, name: str) -> Assessment:
         """Measure a QPU; raises `driver.not_found`, `job.no_qpu`."""
+        ...
+
+    async def device(self, name: str) -> DeviceView:
+        """Ask a QPU what it is like; raises `driver.not_found`, `job.no_qpu`."""
         ...
 
     def links(self) -> tuple[LinkView, ...]:

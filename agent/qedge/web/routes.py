@@ -20,6 +20,7 @@ from qedge.web.access import Right
 from qedge.web.route import Route
 from qedge.wire.assessment import Assessment
 from qedge.wire.decode import Answer, Request
+from qedge.wire.device import DeviceView
 from qedge.wire.http import LinkList, Live, PageLogin, PageSession, Readiness
 from qedge.wire.jobs import (
     BatchView,
@@ -77,6 +78,7 @@ ROUTES: Final = (
     Route("GET", "/v1/drivers", Right.VIEW, routes_node.drivers, answer=DriverList),
     Route("PATCH", "/v1/drivers/{name}", Right.ADMIN, routes_node.change_driver, body=DriverChange, answer=DriverView),
     Route("POST", "/v1/drivers/{name}/assess", Right.MEASURE, routes_node.assess, answer=Assessment),
+    Route("GET", "/v1/drivers/{name}/device", Right.VIEW, routes_node.device, answer=DeviceView),
     Route("GET", "/v1/links", Right.VIEW, routes_node.links, answer=LinkList),
     Route(
         "POST", "/v1/links/{name}/measure", Right.MEASURE, routes_node.measure_link, body=LinkMeasure, answer=LinkView

@@ -34,6 +34,11 @@ async def assess(request: web.Request) -> web.Response:
     return json_answer(await state_of(request).node.assess(_name(request)))
 
 
+async def device(request: web.Request) -> web.Response:
+    """Describe a QPU as it is now: places, operations, couplings, queue."""
+    return json_answer(await state_of(request).node.device(_name(request)))
+
+
 async def links(request: web.Request) -> web.Response:
     """List the QKD links."""
     return json_answer(LinkList(state_of(request).node.links()))

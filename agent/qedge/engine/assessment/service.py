@@ -20,11 +20,13 @@ from qedge.engine.assessment.verdict import best_of, worse_in
 from qedge.engine.config import EngineConfig
 from qedge.store.store import Store
 from qedge.wire.assessment import Assessment
+from qedge.wire.device import DeviceView
 from qedge.wire.node import Fact
 
 _LOG: Final = get_logger("engine")
 _LOOK_S: Final = 5.0
 _PAUSE_S: Final = 0.02
+_DEVICE_LIMIT_S: Final = 10.0
 _LOADED: Final = 1.5
 
 Note = Callable[[str, Mapping[str, Fact]], None]
@@ -80,8 +82,19 @@ class AssessmentService:
                     except QedgeError as error:
                         _LOG.warning("qpu.not_assessed", qpu=qpu.name, code=error.code, error=str(error))
 
+    async def device(self, name: str) -> DeviceView:
+        """Ask a QPU what it is like now; raises `driver.not_found`, `job.no_qpu`, `worker.bad_answer`."""
+        answer = await self._find(name).call("qpu_properties", {}, deadline_s=_DEVICE_LIMIT_S, light=True)
+        try:
+            return msgspec.convert(answer, DeviceView, strict=False)
+        except msgspec.ValidationError as error:
+            raise QedgeError("worker.bad_answer", f"The device cannot be read: {error}.") from error
+
     async def assess(self, name: str) -> Assessment:
         """Assess a QPU now; raises `driver.not_found`, `job.no_qpu`."""
+        return await self._assess(self._find(name), patient=False)
+
+    def _find(self, name: str) -> MeasurableQpu:
         qpu = next((qpu for qpu in self._qpus() if qpu.name == name), None)
         if qpu is None:
             raise QedgeError(
@@ -89,7 +102,7 @@ class AssessmentService:
             )
         if not qpu.is_ready:
             raise QedgeError("job.no_qpu", f"{name} is no QPU that is up.", fix="`qedge drivers list` shows why.")
-        return await self._assess(qpu, patient=False)
+        return qpu
 
     async def _assess(self, qpu: MeasurableQpu, *, patient: bool) -> Assessment:
         async with self._turn:
