@@ -36,11 +36,22 @@ class Dice:
         self.drift = Wander(np.random.Generator(np.random.Philox(drift)))
 
 
+def warm_up() -> None:
+    """Have the inner loops of Alice's end compiled, or loaded, before light is asked for: seconds once, then 0.1 s."""
+    nothing = CtrDrbg(bytes)
+    odds = Odds(Source((1.0,), (1.0,), 0.5, 1.0), Receiving())
+    _, offsets, choices = Emitter(Philox((0, 0), 0), nothing).emit(odds, 8)
+    ledger = Ledger(nothing)
+    ledger.add(0, 8, odds.dark_borders, offsets, choices)
+    ledger.choices(np.arange(8, dtype=np.uint64))
+
+
 class AliceEnd:
     """The open device; `settings` may be replaced at any time."""
 
     def __init__(self, settings: SimQkdSettings, context: DriverContext) -> None:
         self.settings = settings
+        warm_up()
         dice = Dice(settings, context)
         # One generator for the thread that sends and one for the thread that is asked.
         self._emitter = Emitter(dice.philox, CtrDrbg(context.random_bytes))

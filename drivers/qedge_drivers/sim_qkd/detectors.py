@@ -21,6 +21,8 @@ _SPARE: Final = 1 << 8
 _HALF: Final = 1 << 31
 _WORD: Final = 1 << 32
 
+Rows = tuple[NDArray[np.int64], NDArray[np.int64]]
+
 # Places in the state of `kernels.detect`.
 _SLOT, _INDEX, _DARK, _LIVE, _WAITING, _USED, _FOUND = range(7)
 
@@ -74,7 +76,7 @@ class Detectors:
         self._philox = philox
         self._dark_dice = darks
         self._secret = secret
-        self._pending = np.zeros((2, kernels.MAX_PENDING), np.int64)
+        self._pending = np.zeros(kernels.MAX_PENDING, np.int64), np.zeros(kernels.MAX_PENDING, np.int64)
         self._waiting = self._live = 0
         self._next_slot = -1
         self._random = [np.zeros(0, np.int32)] * 4
@@ -98,7 +100,7 @@ class Detectors:
             begin = end
         self._next_slot = light.first_slot + light.num_slots
         self._waiting = int(state[_WAITING])
-        self._pending[0, : self._waiting] -= light.num_slots
+        self._pending[0][: self._waiting] -= light.num_slots
         self._live = max(int(state[_LIVE]) - light.num_slots, 0)
         return parts
 
@@ -130,23 +132,23 @@ class Detectors:
         else:
             self._philox.fill_one(physics[0].view(np.uint32))
 
-    def _darks(self, receiver: Receiver, light: Incoming) -> NDArray[np.int64]:
-        """Draw dark counts: slots and detectors in two rows, in order, with an end behind the block."""
+    def _darks(self, receiver: Receiver, light: Incoming) -> Rows:
+        """Draw dark counts: slots and detectors, in order, with an end behind the block."""
         chance = 0.0 if light.blinds else receiver.dark_count_probability * light.duty
         drawn = [happenings(self._dark_dice, chance, light.num_slots) for _ in range(2)]
         slots = np.concatenate([*drawn, [light.num_slots]])
         detectors = np.repeat([0, 1, 0], [len(drawn[0]), len(drawn[1]), 1])
         order = np.argsort(slots, kind="stable")
-        return np.stack((slots[order], detectors[order]))
+        return slots[order], detectors[order]
 
 
 class _Run:
     """One block under measurement, in the form that the inner loop takes."""
 
-    def __init__(self, receiver: Receiver, light: Incoming, darks: NDArray[np.int64]) -> None:
+    def __init__(self, receiver: Receiver, light: Incoming, darks: Rows) -> None:
         self.receiver = receiver
         self._words = light.words
-        self._darks = darks if COMPILED else darks.tolist()
+        self._darks = darks if COMPILED else [row.tolist() for row in darks]
         after = 0.0 if light.blinds else receiver.after_pulse_probability
         self._figures = [
             light.num_slots,
@@ -167,7 +169,7 @@ class _Run:
 
     def detect(
         self,
-        pending: NDArray[np.int64],
+        pending: Rows,
         random: tuple[NDArray[np.int32], ...],
         spare: tuple[NDArray[np.int32], ...],
         state: NDArray[np.int64],

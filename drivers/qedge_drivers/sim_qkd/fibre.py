@@ -196,8 +196,10 @@ class FibreEnd:
         try:
             got = end.recv(_REQUEST.size - len(self._requests[end]))
             self._requests[end] += got
-            if not got or len(self._requests[end]) < _REQUEST.size:
-                return bool(got)
+            if not got or self._requests[end][:4] != _MAGIC[: len(self._requests[end])]:
+                return False
+            if len(self._requests[end]) < _REQUEST.size:
+                return True
             magic, version, *asked = _REQUEST.unpack(self._requests[end])
             question = Question(*asked)
             self._requests[end] = b""
