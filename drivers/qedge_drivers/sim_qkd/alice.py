@@ -144,4 +144,4 @@ def prepared(ledger: Ledger, slots: bytes) -> Preparations:
     if len(slots) % 8 or len(slots) > _MAX_ASKED_BYTES:
         raise FatalError("Slots are 8 bytes each, at most 4,194,304 at once.")
     choices = ledger.choices(np.frombuffer(slots, "<u8"))
-    return Preparations((choices >> 1 & 1).tobytes(), (choices & 1).tobytes(), (choices >> 2).tobytes())
+    return Preparations(choices.bases.tobytes(), choices.bits.tobytes(), choices.intensities.tobytes())

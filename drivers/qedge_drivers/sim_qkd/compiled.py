@@ -10,7 +10,10 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Callable
-from typing import Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,6 +30,11 @@ COMPILED: Final = importlib.util.find_spec("numba") is not None and os.environ.g
     "",
     "0",
 )
+
+
+def seen(array: NDArray[Any]) -> Any:  # what inner loops index; numba and the interpreter each infer the rest
+    """Give an array in the form that inner loops take; interpreted ones do far better with Python's own numbers."""
+    return array if COMPILED else array.data
 
 
 def jit(function: Callable[P, R]) -> Callable[P, R]:

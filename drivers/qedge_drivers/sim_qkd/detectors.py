@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qedge_drivers.sim_qkd import kernels
-from qedge_drivers.sim_qkd.compiled import COMPILED
+from qedge_drivers.sim_qkd.compiled import seen
 from qedge_drivers.sim_qkd.drbg import CtrDrbg
 from qedge_drivers.sim_qkd.philox import Philox
 from qedge_drivers.sim_qkd.physics import Bytes
@@ -79,24 +79,30 @@ class Detectors:
         self._pending = np.zeros(kernels.MAX_PENDING, np.int64), np.zeros(kernels.MAX_PENDING, np.int64)
         self._waiting = self._live = 0
         self._next_slot = -1
+        self._rooms: list[tuple[NDArray[np.int64], Bytes]] = []
         self._random = [np.zeros(0, np.int32)] * 4
         self._unused = np.zeros(0, np.uint32)
 
     def measure(self, receiver: Receiver, light: Incoming, most: int) -> list[Clicks]:
-        """Measure a block, in stretches of at most `most` clicks; raises `NoLightError`."""
+        """Measure a block, in stretches of at most `most` clicks; raises `NoLightError`.
+
+        What it returns is valid until it is called again.
+        """
         if light.first_slot != self._next_slot:
             self._waiting = self._live = 0
         run = _Run(receiver, light, self._darks(receiver, light))
         state = np.array([-1, 0, 0, self._live, self._waiting, 0, 0], np.int64)
         parts: list[Clicks] = []
-        begin = light.first_slot
-        while True:
-            slots, marks, full = self._stretch(run, state, min(most, len(light.words) + _CHUNK))
-            end = int(slots[-1]) + 1 if full else light.first_slot + light.num_slots
-            doubles = int(np.count_nonzero(marks & 2))
-            parts.append(Clicks(begin, end - begin, slots, marks >> np.uint8(2), marks & np.uint8(1), doubles))
-            if not full:
-                break
+        begin, ended = light.first_slot, False
+        while not ended:
+            room = self._room(len(parts), most)
+            ended = self._stretch(run, state, *room)
+            found = int(state[_FOUND])
+            slots, marks = room[0][:found], room[1][:found]
+            end = light.first_slot + light.num_slots if ended else int(slots[-1]) + 1
+            doubles = int(np.count_nonzero(marks & np.uint8(2)))
+            bases, bits = np.right_shift(marks, 2, dtype=np.uint8), np.bitwise_and(marks, 1, dtype=np.uint8)
+            parts.append(Clicks(begin, end - begin, slots, bases, bits, doubles))
             begin = end
         self._next_slot = light.first_slot + light.num_slots
         self._waiting = int(state[_WAITING])
@@ -104,9 +110,16 @@ class Detectors:
         self._live = max(int(state[_LIVE]) - light.num_slots, 0)
         return parts
 
-    def _stretch(self, run: _Run, state: NDArray[np.int64], most: int) -> tuple[NDArray[np.int64], Bytes, bool]:
-        """Find up to `most` clicks; say whether there may be more."""
-        slots, marks = np.empty(most, np.int64), np.empty(most, np.uint8)
+    def _room(self, place: int, most: int) -> tuple[NDArray[np.int64], Bytes]:
+        """Return arrays for one stretch, the same for each block: fresh memory costs as much as its use."""
+        if place == len(self._rooms):
+            self._rooms.append((np.empty(0, np.int64), np.empty(0, np.uint8)))
+        if len(self._rooms[place][0]) != most:
+            self._rooms[place] = np.empty(most, np.int64), np.empty(most, np.uint8)
+        return self._rooms[place]
+
+    def _stretch(self, run: _Run, state: NDArray[np.int64], slots: NDArray[np.int64], marks: Bytes) -> bool:
+        """Find clicks until there is no more room for them, or the block has ended; say whether it has."""
         state[_FOUND] = 0
         while True:
             number = min(_CHUNK, run.left)
@@ -115,9 +128,8 @@ class Detectors:
             random = tuple(row[:number] for row in self._random)
             others = tuple(row[number : number + spare] for row in self._random)
             ended = run.detect(self._pending, random, others, state, slots, marks)
-            found = int(state[_FOUND])
-            if found == most or ended:
-                return slots[:found], marks[:found], not ended
+            if ended or int(state[_FOUND]) == len(slots):
+                return ended
 
     def _draw(self, receiver: Receiver, number: int) -> None:
         """Draw secret choices and physics for so many events, the latter only as far as they are needed."""
@@ -143,12 +155,12 @@ class Detectors:
 
 
 class _Run:
-    """One block under measurement, in the form that the inner loop takes."""
+    """One block under measurement."""
 
     def __init__(self, receiver: Receiver, light: Incoming, darks: Rows) -> None:
         self.receiver = receiver
         self._words = light.words
-        self._darks = darks if COMPILED else [row.tolist() for row in darks]
+        self._darks = darks
         after = 0.0 if light.blinds else receiver.after_pulse_probability
         self._figures = [
             light.num_slots,
@@ -178,22 +190,25 @@ class _Run:
     ) -> bool:
         """Go on measuring as far as random words reach; say whether the block is at its end. Raises `NoLightError`."""
         number = len(random[0])
-        words = self._words[self._place : self._place + number]
+        words = seen(self._words[self._place : self._place + number])
         is_last = self._place + number == len(self._words)
-        seen = np.empty(number, np.uint8)
-        figures = np.array([*self._figures, is_last], np.int64)
-        if COMPILED:
-            kernels.measure(words, random, figures, self._thresholds, seen)
-            fixed = words, seen, random, spare, self._darks, pending, figures
-            sane = kernels.detect(*fixed, self.receiver.after_pulse_slots, state, slots, marks)
-        else:
-            lists = [each.tolist() for each in (words, figures, self._thresholds, seen)]
-            dice, other_dice = ([row.tolist() for row in rows] for rows in (random, spare))
-            kernels.measure(lists[0], dice, *lists[1:])
-            listed = state.tolist()
-            args = lists[0], lists[3], dice, other_dice, self._darks, pending, lists[1]
-            sane = kernels.detect(*args, self.receiver.after_pulse_slots, listed, slots, marks)
-            state[:] = listed
+        figures = seen(np.array([*self._figures, is_last], np.int64))
+        single = seen(np.empty(number, np.uint8))
+        dice, other_dice = (tuple(map(seen, rows)) for rows in (random, spare))
+        kernels.measure(words, dice, figures, seen(self._thresholds), single)
+        sane = kernels.detect(
+            words,
+            single,
+            dice,
+            other_dice,
+            tuple(map(seen, self._darks)),
+            tuple(map(seen, pending)),
+            figures,
+            self.receiver.after_pulse_slots,
+            seen(state),
+            seen(slots),
+            seen(marks),
+        )
         if not sane:
             raise NoLightError
         self._place += int(state[_INDEX])

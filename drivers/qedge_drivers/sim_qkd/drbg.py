@@ -23,7 +23,8 @@ REQUEST_BYTES: Final = 1 << 16
 """The longest request that the standard allows for AES: 2¹⁹ bits."""
 RESEED_REQUESTS: Final = 256
 """A new seed comes from the pool after so many requests, 16 MiB; the standard asks for one after 2⁴⁸."""
-_ZEROS: Final = bytes(REQUEST_BYTES + _SEED_BYTES)
+_BLOCK_BYTES: Final = 16
+_ZEROS: Final = memoryview(bytes(REQUEST_BYTES + _SEED_BYTES))
 
 
 class CtrDrbg:
@@ -32,8 +33,9 @@ class CtrDrbg:
     def __init__(self, pool: RandomBytes) -> None:
         self._pool = pool
         self._key = bytes(_KEY_BYTES)
-        self._counter = bytes(_SEED_BYTES - _KEY_BYTES)
+        self._counter = bytes(_BLOCK_BYTES)
         self._requests_left = 0
+        self._buffer = memoryview(bytearray(len(_ZEROS) + _BLOCK_BYTES))
 
     def fill(self, out: NDArray[np.int32]) -> None:
         """Fill a contiguous array with secret random words; raises what the pool raises."""
@@ -43,14 +45,15 @@ class CtrDrbg:
             part[:] = self.generate(len(part))
 
     def generate(self, number: int) -> memoryview:
-        """Return `number` bytes, at most `REQUEST_BYTES`."""
+        """Return `number` bytes, at most `REQUEST_BYTES`; they are overwritten by the next call."""
         if self._requests_left <= 0:
             self._reseed()
         self._requests_left -= 1
-        blocks = -number % 16 + number
+        blocks = -number % _BLOCK_BYTES + number
         stream = self._stream(blocks + _SEED_BYTES)
-        self._key, self._counter = stream[blocks : blocks + _KEY_BYTES], stream[blocks + _KEY_BYTES :]
-        return memoryview(stream)[:number]
+        self._key = bytes(stream[blocks : blocks + _KEY_BYTES])
+        self._counter = bytes(stream[blocks + _KEY_BYTES :])
+        return stream[:number]
 
     def _reseed(self) -> None:
         """Mix a new seed into the state; the first one into the state of zeros that the standard begins with."""
@@ -59,7 +62,8 @@ class CtrDrbg:
         self._key, self._counter = mixed[:_KEY_BYTES], mixed[_KEY_BYTES:]
         self._requests_left = RESEED_REQUESTS
 
-    def _stream(self, number: int) -> bytes:
+    def _stream(self, number: int) -> memoryview:
         start = (int.from_bytes(self._counter, "big") + 1) % (1 << 128)
-        encryptor = Cipher(algorithms.AES(self._key), modes.CTR(start.to_bytes(16, "big"))).encryptor()
-        return encryptor.update(memoryview(_ZEROS)[:number])
+        encryptor = Cipher(algorithms.AES(self._key), modes.CTR(start.to_bytes(_BLOCK_BYTES, "big"))).encryptor()
+        encryptor.update_into(_ZEROS[:number], self._buffer)
+        return self._buffer[:number]

@@ -1,8 +1,8 @@
 """Inner loops of the simulation, in the part of Python that numba compiles; see `compiled`.
 
-Each function works on numpy arrays when compiled and on lists when interpreted, so both ways give the same detections
-from the same random words. Random words are 32 bits seen as signed (int32), since numba turns sums of signed and
-unsigned numbers into floating point; a threshold for a chance p of 32 bits is therefore p·2³² − 2³¹.
+Each function works on numpy arrays when compiled and on memory views when interpreted, so both ways give the same
+detections from the same random words. Random words are 32 bits seen as signed (int32), since numba turns sums of signed
+and unsigned numbers into floating point; a threshold for a chance p of 32 bits is therefore p·2³² − 2³¹.
 
 A choice of Alice is intensity·4 + basis·2 + bit, a state of light is basis·2 + bit. A word of light (int32) is
 gap·256 + photons·4 + state: `gap` slots after the word before it (the first counts from slot −1), so many photons
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from qedge_drivers.sim_qkd.compiled import jit
 
-Numbers = Any  # a numpy array when compiled, a list when interpreted: numba infers the type itself
+Numbers = Any  # a numpy array when compiled, a memory view when interpreted: numba infers the type itself
 
 MAX_GAP: Final = (1 << 23) - 1
 PHOTON_CELLS: Final = 64
@@ -25,6 +25,7 @@ BRIGHT: Final = 63
 MAX_PENDING: Final = 4096
 """After-pulses that may be under way at once; any beyond are lost, which takes a rate that no detector survives."""
 NO_CLICK: Final = 255
+NO_LIGHT: Final = 255
 _LOW_31: Final = 0x7FFF_FFFF
 _LOW_30: Final = 0x3FFF_FFFF
 
@@ -88,7 +89,8 @@ def thin(
     tables[k·64 + m] where intensity k leaves 1 … m photons; `random[1]` is Eve's: 30 bits say whether she intercepts,
     two what she sees. `secret` are Alice's choices: 31 bits, against `borders`, for intensity and basis together, one
     for the bit. `figures`: number of slots, share of Eve (2⁻³⁰), whether pulses are bright. `state`: slots of the last
-    candidate and of the last light, numbers of words and of pulses written. `scratch`: three rows.
+    candidate and of the last light, numbers of words and of pulses written. `scratch` are three
+    arrays: places of those kept (unsigned, since such an index need not be checked for being negative), slots, cells.
     """
     numbers, eve, cells = random[0], random[1], scratch[2]
     eve_share, bright = figures[1], figures[2]
@@ -96,6 +98,7 @@ def thin(
     _fill_cells(secret, borders, cells)
     used, number, state[0] = _keep(gaps, numbers, cells, tables, figures[0], state[0], scratch)
     places, slots = scratch[0], scratch[1]
+    choices, offsets = choices[pulse : pulse + number], offsets[pulse : pulse + number]
     for k in range(number):
         i, slot = places[k], slots[k]
         intensity = cells[i] >> 1
@@ -103,8 +106,7 @@ def thin(
         photons = BRIGHT
         if not bright:
             photons = _photons(numbers[i], tables, intensity * PHOTON_CELLS)
-        choices[pulse], offsets[pulse] = intensity << 2 | light, slot
-        pulse += 1
+        choices[k], offsets[k] = intensity << 2 | light, slot
         if eve_share > 0 and eve[i] & _LOW_30 < eve_share and (eve[i] >> 30 & 2) != (light & 2):
             light = eve[i] >> 30 & 3
         while slot - last > MAX_GAP:
@@ -112,7 +114,7 @@ def thin(
             word, last = word + 1, last + MAX_GAP
         words[word] = (slot - last) << 8 | photons << 2 | light
         word, last = word + 1, slot
-    state[1], state[2], state[3] = last, word, pulse
+    state[1], state[2], state[3] = last, word, pulse + number
     return used
 
 
@@ -214,18 +216,20 @@ def _run_of_light(
     """Take light in slots before `bound` until something else is to be done; say whether it caused an after-pulse."""
     first_slot, dead_slots, after = figures[1], figures[3], figures[4]
     slot, index, live, found = state[0], state[1], state[3], state[6]
-    caused = False
-    while index < len(words) and found < len(slots) and not caused:
-        at = slot + (words[index] >> 8)
-        if at <= slot or at >= bound:
+    words, marks, afters, slots, kept = words[index:], marks[index:], afters[index:], slots[found:], kept[found:]
+    caused, taken, new = False, 0, 0
+    for i in range(len(words)):
+        at = slot + (words[i] >> 8)
+        if at <= slot or at >= bound or new >= len(slots):
             break
-        slot, mark = at, marks[index]
+        slot, mark, taken = at, marks[i], i + 1
         if mark != NO_CLICK and at >= live:
-            slots[found], kept[found] = first_slot + at, mark
-            found, live = found + 1, at + 1 + dead_slots
-            caused = afters[index] < after
-        index += 1
-    state[0], state[1], state[3], state[6] = slot, index, live, found
+            slots[new], kept[new] = first_slot + at, mark
+            new, live = new + 1, at + 1 + dead_slots
+            caused = afters[i] < after
+            if caused:
+                break
+    state[0], state[1], state[3], state[6] = slot, index + taken, live, found + new
     return caused
 
 
@@ -293,15 +297,25 @@ def detect(
 
 
 @jit
-def look_up(offsets: Numbers, choices: Numbers, asked: Numbers, answer: Numbers) -> int:
-    """Write Alice's choice for each increasing slot `asked`, 255 where no light left; return how many those are."""
-    place, missing = 0, 0
+def look_up(
+    offsets: Numbers, choices: Numbers, asked: Numbers, first: int, bases: Numbers, bits: Numbers, intensities: Numbers
+) -> int:
+    """Write down what Alice chose for each slot of `asked`, which increase from `first` on.
+
+    The intensity is `NO_LIGHT` where no light left. Returns how many those are; −1 where slots do not increase.
+    """
+    place, missing, last = 0, 0, -1
     for i in range(len(asked)):
-        while place < len(offsets) and offsets[place] < asked[i]:
+        slot = asked[i] - first
+        if slot <= last:
+            return -1
+        last = slot
+        while place < len(offsets) and offsets[place] < slot:
             place += 1
-        if place < len(offsets) and offsets[place] == asked[i]:
-            answer[i] = choices[place]
+        if place < len(offsets) and offsets[place] == slot:
+            choice = choices[place]
+            bases[i], bits[i], intensities[i] = choice >> 1 & 1, choice & 1, choice >> 2
         else:
-            answer[i] = 255
+            intensities[i] = NO_LIGHT
             missing += 1
     return missing

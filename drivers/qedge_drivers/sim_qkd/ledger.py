@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from qedge_driver_api import FatalError, RetriableError
 from qedge_drivers.sim_qkd import kernels
-from qedge_drivers.sim_qkd.compiled import COMPILED
+from qedge_drivers.sim_qkd.compiled import seen
 from qedge_drivers.sim_qkd.drbg import CtrDrbg
 from qedge_drivers.sim_qkd.physics import Bytes
 from qedge_drivers.sim_qkd.source import choices_in_the_dark
@@ -23,7 +23,18 @@ MAX_PULSES: Final = 1 << 24
 MAX_DARK_SLOTS: Final = 1 << 22
 """Slots without light for which choices were asked, remembered in all."""
 
-_NO_LIGHT: Final = 255
+
+@dataclass(frozen=True)
+class Choices:
+    """What Alice chose, one entry a slot."""
+
+    bases: Bytes
+    bits: Bytes
+    intensities: Bytes
+
+    def part(self, begin: int, end: int) -> Choices:
+        """A view of some of them."""
+        return Choices(self.bases[begin:end], self.bits[begin:end], self.intensities[begin:end])
 
 
 @dataclass
@@ -69,23 +80,21 @@ class Ledger:
             while self._pulses > MAX_PULSES and len(self._blocks) > 1:
                 self._pulses -= len(self._blocks.popleft().choices)
 
-    def choices(self, slots: NDArray[np.uint64]) -> Bytes:
-        """Return the choices (see `kernels`) for increasing slots.
+    def choices(self, slots: NDArray[np.uint64]) -> Choices:
+        """Return Alice's choices for increasing slots.
 
         A slot that left Bob's detectors dark has a choice too: it is drawn when it is first asked for, with the chance
         each intensity has given that no light came, and remembered.
         """
-        if np.any(slots[1:] <= slots[:-1]):
-            raise FatalError("Slots are asked for in increasing order, each once.")
-        answer = np.empty(len(slots), np.uint8)
+        answer = Choices(*(np.empty(len(slots), np.uint8) for _ in range(3)))
+        asked = slots.view(np.int64)
         done = 0
         with self._lock:
             for block in self._blocks:
-                edges = np.array([0, block.num_slots], np.uint64) + np.uint64(block.first_slot)
-                begin, end = np.searchsorted(slots, edges).tolist()
+                edges = np.array([0, block.num_slots]) + block.first_slot
+                begin, end = np.searchsorted(asked, edges).tolist()
                 if end > begin:
-                    asked = (slots[begin:end] - edges[0]).astype(np.int64)
-                    self._of_block(block, asked, answer[begin:end])
+                    self._of_block(block, asked[begin:end], answer.part(begin, end))
                     done += end - begin
         if done != len(slots):
             raise RetriableError(
@@ -112,17 +121,15 @@ class Ledger:
         block.dark_offsets, block.dark_choices = block.dark_offsets[late] - shift, block.dark_choices[late]
         block.first_slot, block.num_slots = before_slot, block.num_slots - shift
 
-    def _of_block(self, block: _Block, asked: NDArray[np.int64], answer: Bytes) -> None:
-        if COMPILED:
-            missing = kernels.look_up(block.offsets, block.choices, asked, answer)
-        else:
-            places = np.minimum(np.searchsorted(block.offsets, asked), max(len(block.offsets) - 1, 0))
-            lit = block.offsets[places] == asked if len(block.offsets) else np.zeros(len(asked), np.bool_)
-            answer[:] = np.where(lit, block.choices[places] if len(block.choices) else 0, _NO_LIGHT)
-            missing = len(asked) - int(lit.sum())
+    def _of_block(self, block: _Block, asked: NDArray[np.int64], answer: Choices) -> None:
+        known = seen(block.offsets), seen(block.choices), seen(asked), block.first_slot
+        missing = kernels.look_up(*known, seen(answer.bases), seen(answer.bits), seen(answer.intensities))
+        if missing < 0:
+            raise FatalError("Slots are asked for in increasing order, each once.")
         if missing:
-            dark = answer == _NO_LIGHT
-            answer[dark] = self._of_the_dark(block, asked[dark])
+            dark = answer.intensities == kernels.NO_LIGHT
+            chosen = self._of_the_dark(block, asked[dark] - block.first_slot)
+            answer.bases[dark], answer.bits[dark], answer.intensities[dark] = chosen >> 1 & 1, chosen & 1, chosen >> 2
 
     def _of_the_dark(self, block: _Block, asked: NDArray[np.int64]) -> Bytes:
         if block.dark_borders is None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qedge_drivers.sim_qkd import kernels
-from qedge_drivers.sim_qkd.compiled import COMPILED
+from qedge_drivers.sim_qkd.compiled import seen
 from qedge_drivers.sim_qkd.drbg import CtrDrbg
 from qedge_drivers.sim_qkd.gaps import fill_gaps
 from qedge_drivers.sim_qkd.philox import Philox
@@ -80,9 +80,9 @@ class Source:
         passed = split(self.mean_photon_numbers[0], self.transmittance, efficiency)
         left = np.maximum(np.arange(PHOTON_CELLS) - 1, 0)
         left[1] = 1
-        seen = survivors(efficiency)[left] * passed[:, np.newaxis]
-        seen[:, 0] += 1.0 - passed
-        attacked = np.stack([poisson(mean) for mean in self.mean_photon_numbers]) @ seen
+        arriving = survivors(efficiency)[left] * passed[:, np.newaxis]
+        arriving[:, 0] += 1.0 - passed
+        attacked = np.stack([poisson(mean) for mean in self.mean_photon_numbers]) @ arriving
         return np.asarray((1.0 - self.eve_fraction) * honest + self.eve_fraction * attacked, np.float64)
 
 
@@ -129,7 +129,11 @@ class Emitter:
         self._random = np.empty((4, _CHUNK), np.uint32)
         self._secrets = np.empty(_CHUNK, np.int32)
         self._reals = np.empty((2, _CHUNK), np.float64)
-        self._scratch = np.empty((3, _CHUNK), np.int32)
+        self._scratch = (
+            seen(np.empty(_CHUNK, np.uint32)),
+            seen(np.empty(_CHUNK, np.int32)),
+            seen(np.empty(_CHUNK, np.int32)),
+        )
         self._words = np.empty(0, np.int32)
         self._offsets = np.empty(0, np.uint32)
         self._choices = np.empty(0, np.uint8)
@@ -153,7 +157,8 @@ class Emitter:
             new[:held] = old[:held]
             setattr(self, name, new)
 
-    def _chunk(self, odds: Odds, num_slots: int, number: int, state: NDArray[np.int64]) -> int:
+    def _chunk(self, odds: Odds, num_slots: int, number: int, state: NDArray[np.int64]) -> None:
+        """Draw so many candidates, an even number, and write down those that are light."""
         gaps, real = (row[:number] for row in self._reals)
         numbers, eve, high, low = (row[:number] for row in self._random)
         if odds.eve_share or odds.candidate < _COARSE:
@@ -166,14 +171,16 @@ class Emitter:
         fill_gaps(high, low, odds.candidate, gaps, real)
         secret = self._secrets[:number]
         self._secret.fill(secret)
-        figures = np.array([num_slots, odds.eve_share, odds.blinds], np.int64)
-        out = self._words, self._offsets, self._choices, self._scratch
-        random = numbers.view(np.int32), eve.view(np.int32)
-        if COMPILED:
-            return kernels.thin(gaps, random, secret, odds.borders, odds.tables, figures, state, *out)
-        rows = [row.tolist() for row in random]
-        fixed = [each.tolist() for each in (secret, odds.borders, odds.tables, figures)]
-        listed = state.tolist()
-        used = kernels.thin(gaps.tolist(), rows, fixed[0], fixed[1], fixed[2], fixed[3], listed, *out)
-        state[:] = listed
-        return used
+        kernels.thin(
+            seen(gaps),
+            (seen(numbers.view(np.int32)), seen(eve.view(np.int32))),
+            seen(secret),
+            seen(odds.borders),
+            seen(odds.tables),
+            seen(np.array([num_slots, odds.eve_share, odds.blinds], np.int64)),
+            seen(state),
+            seen(self._words),
+            seen(self._offsets),
+            seen(self._choices),
+            self._scratch,
+        )
