@@ -56,8 +56,8 @@ class Recording:
     def read(cls, path: str, role: QkdRole) -> Recording:
         """Read and check a file; raises `FatalError`."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                held = {name: file[name] for name in file.files}
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                held = {name: archive[name] for name in archive.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise FatalError(f"{path} {_NOT_ONE}: {error}") from error
         try:
