@@ -91,7 +91,7 @@ class AliceEnd:
         num_slots = min(question.num_slots, int(MAX_BLOCK_WORDS / 2 / max(odds.light, 1e-12)))
         words, offsets, choices = self._emitter.emit(odds, num_slots)
         first_slot, self._next_slot = self._next_slot, self._next_slot + num_slots
-        self._ledger.add(first_slot, num_slots, odds.dark_borders, offsets.copy(), choices.copy())
+        self._ledger.add(first_slot, num_slots, odds.dark_borders, offsets, choices)
         self._last_light = time.monotonic()
         sent = words.astype("<i4", copy=False).data.cast("B")
         return Light(first_slot, num_slots, now.clock_hz, sent, odds.blinds)

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qedge_drivers.sim_qkd import kernels
 from qedge_drivers.sim_qkd.compiled import seen
-from qedge_drivers.sim_qkd.drbg import CtrDrbg
+from qedge_drivers.sim_qkd.drbg import REQUEST_BYTES, CtrDrbg
 from qedge_drivers.sim_qkd.philox import Philox
 from qedge_drivers.sim_qkd.physics import Bytes
+from qedge_drivers.sim_qkd.source import FINE
 
-_CHUNK: Final = 1 << 15
 _SPARE: Final = 1 << 8
 """Clicks without light that one chunk of light has random words for; where there are more, it takes more chunks."""
+_CHUNK: Final = REQUEST_BYTES // 2 - FINE - 2 * _SPARE
+"""Words of light done at a time: one request of secret choices, 2 bytes each, 4 for what has no light."""
 
 _HALF: Final = 1 << 31
 _WORD: Final = 1 << 32
 
 Rows = tuple[NDArray[np.int64], NDArray[np.int64]]
+Dice = tuple[NDArray[np.signedinteger[Any]], ...]
 
 # Places in the state of `kernels.detect`.
 _SLOT, _INDEX, _DARK, _LIVE, _WAITING, _USED, _FOUND = range(7)
@@ -80,7 +83,8 @@ class Detectors:
         self._waiting = self._live = 0
         self._next_slot = -1
         self._rooms: list[tuple[NDArray[np.int64], Bytes]] = []
-        self._random = [np.zeros(0, np.int32)] * 4
+        self._secrets = np.zeros(0, np.int16), np.zeros(0, np.int32)
+        self._physics = [np.zeros(0, np.int32)] * 3
         self._unused = np.zeros(0, np.uint32)
 
     def measure(self, receiver: Receiver, light: Incoming, most: int) -> list[Clicks]:
@@ -124,25 +128,29 @@ class Detectors:
         while True:
             number = min(_CHUNK, run.left)
             spare = _SPARE + int(2 * number * run.receiver.after_pulse_probability)
-            self._draw(run.receiver, number + spare)
-            random = tuple(row[:number] for row in self._random)
-            others = tuple(row[number : number + spare] for row in self._random)
-            ended = run.detect(self._pending, random, others, state, slots, marks)
+            self._draw(run.receiver, number, spare)
+            light: Dice = (self._secrets[0][:number], *(row[:number] for row in self._physics))
+            later = [row[number : number + spare] for row in self._physics]
+            other: Dice = (self._secrets[1][:spare], *later)
+            ended = run.detect(self._pending, light, other, self._secrets[0][number:], state, slots, marks)
             if ended or int(state[_FOUND]) == len(slots):
                 return ended
 
-    def _draw(self, receiver: Receiver, number: int) -> None:
+    def _draw(self, receiver: Receiver, number: int, spare: int) -> None:
         """Draw secret choices and physics for so many events, the latter only as far as they are needed."""
-        number += -number % 4
-        if len(self._random[0]) < number:
-            self._random = [np.zeros(number, np.int32) for _ in range(4)]
-            self._unused = np.zeros(number, np.uint32)
-        secret, *physics = (row[:number] for row in self._random)
-        self._secret.fill(secret)
+        total = number + spare
+        total += -total % 4
+        if len(self._unused) < total:
+            self._physics = [np.zeros(total, np.int32) for _ in range(3)]
+            self._unused = np.zeros(total, np.uint32)
+        secrets = np.empty(2 * spare + number + FINE, np.int16)
+        self._secret.fill(secrets)
+        self._secrets = secrets[2 * spare :], secrets[: 2 * spare].view(np.int32)
+        rows = [row[:total].view(np.uint32) for row in self._physics]
         if receiver.after_pulse_probability > 0.0:
-            self._philox.fill(self._unused[:number], *(row.view(np.uint32) for row in physics))
+            self._philox.fill(self._unused[:total], *rows)
         else:
-            self._philox.fill_one(physics[0].view(np.uint32))
+            self._philox.fill_one(rows[0])
 
     def _darks(self, receiver: Receiver, light: Incoming) -> Rows:
         """Draw dark counts: slots and detectors, in order, with an end behind the block."""
@@ -182,8 +190,9 @@ class _Run:
     def detect(
         self,
         pending: Rows,
-        random: tuple[NDArray[np.int32], ...],
-        spare: tuple[NDArray[np.int32], ...],
+        random: Dice,
+        spare: Dice,
+        fine: NDArray[np.int16],
         state: NDArray[np.int64],
         slots: NDArray[np.int64],
         marks: Bytes,
@@ -195,7 +204,7 @@ class _Run:
         figures = seen(np.array([*self._figures, is_last], np.int64))
         single = seen(np.empty(number, np.uint8))
         dice, other_dice = (tuple(map(seen, rows)) for rows in (random, spare))
-        kernels.measure(words, dice, figures, seen(self._thresholds), single)
+        kernels.measure(words, dice, seen(fine), figures, seen(self._thresholds), single)
         sane = kernels.detect(
             words,
             single,

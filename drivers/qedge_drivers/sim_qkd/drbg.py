@@ -9,7 +9,7 @@ AES-256 and the pool, computationally so.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -37,7 +37,7 @@ class CtrDrbg:
         self._requests_left = 0
         self._buffer = memoryview(bytearray(len(_ZEROS) + _BLOCK_BYTES))
 
-    def fill(self, out: NDArray[np.int32]) -> None:
+    def fill(self, out: NDArray[np.signedinteger[Any]]) -> None:
         """Fill a contiguous array with secret random words; raises what the pool raises."""
         view = out.data.cast("B")
         for begin in range(0, len(view), REQUEST_BYTES):

@@ -26,19 +26,29 @@ MAX_PENDING: Final = 4096
 """After-pulses that may be under way at once; any beyond are lost, which takes a rate that no detector survives."""
 NO_CLICK: Final = 255
 NO_LIGHT: Final = 255
+UNDECIDED: Final = 255
 _LOW_31: Final = 0x7FFF_FFFF
+_LOW_16: Final = 0xFFFF
+_LOW_15: Final = 0x7FFF
 _LOW_30: Final = 0x3FFF_FFFF
 
 
 @jit
-def _fill_cells(secret: Numbers, borders: Numbers, cells: Numbers) -> None:
-    """Say into which cell between `borders` the low 31 bits of each secret word fall."""
+def _fill_cells(secret: Numbers, fine: Numbers, borders: Numbers, table: Numbers, cells: Numbers) -> None:
+    """Say into which cell between `borders` the 31 bits fall of which each secret word holds the upper 15.
+
+    `table` knows the cell for all upper parts but those with a border inside, `UNDECIDED`; then `fine` gives the rest.
+    """
+    extra = 0
     for i in range(len(secret)):
-        cells[i] = 0
-    for j in range(len(borders)):
-        border = borders[j]
-        for i in range(len(secret)):
-            cells[i] += secret[i] & _LOW_31 >= border
+        upper = secret[i] & _LOW_15
+        cell = table[upper]
+        if cell == UNDECIDED:
+            cell = 0
+            for j in range(len(borders)):
+                cell += (upper << 16 | fine[extra] & _LOW_16) >= borders[j]
+            extra = min(extra + 1, len(fine) - 1)
+        cells[i] = cell
 
 
 @jit
@@ -52,21 +62,20 @@ def _photons(number: int, tables: Numbers, row: int) -> int:
 @jit
 def _keep(
     gaps: Numbers, numbers: Numbers, cells: Numbers, tables: Numbers, num_slots: int, slot: int, kept: Numbers
-) -> tuple[int, int, int]:
-    """Write down which candidates are kept and their slots; return how many were used, are kept, and the last slot.
+) -> tuple[int, int]:
+    """Write down which candidates are kept and their slots; return how many are, and the last slot.
 
     A dropped one is written too, and written over by the next: cheaper than a branch that nobody can foresee.
     """
     places, slots = kept[0], kept[1]
-    used = found = 0
+    found = 0
     for i in range(len(gaps)):
-        used += 1
         slot += 1 + int(gaps[i])
         if slot >= num_slots:
             break
         places[found], slots[found] = i, slot
         found += 1 if numbers[i] < tables[(cells[i] >> 1) * PHOTON_CELLS + PHOTON_CELLS - 1] else 0
-    return used, found, slot
+    return found, slot
 
 
 @jit
@@ -74,7 +83,9 @@ def thin(
     gaps: Numbers,
     random: Numbers,
     secret: Numbers,
+    fine: Numbers,
     borders: Numbers,
+    table: Numbers,
     tables: Numbers,
     figures: Numbers,
     state: Numbers,
@@ -82,12 +93,12 @@ def thin(
     offsets: Numbers,
     choices: Numbers,
     scratch: Numbers,
-) -> int:
-    """Turn candidate slots into light; return how many candidates were used up (all of them: the block goes on).
+) -> None:
+    """Turn candidate slots into light, until the block or the candidates are at their end.
 
     `gaps`: empty slots before each candidate. `random[0]` decides on thinning and photon number together: it is below
     tables[k·64 + m] where intensity k leaves 1 … m photons; `random[1]` is Eve's: 30 bits say whether she intercepts,
-    two what she sees. `secret` are Alice's choices: 31 bits, against `borders`, for intensity and basis together, one
+    two what she sees. `secret` are Alice's choices: 15 bits for intensity and basis together (see `_fill_cells`), one
     for the bit. `figures`: number of slots, share of Eve (2⁻³⁰), whether pulses are bright. `state`: slots of the last
     candidate and of the last light, numbers of words and of pulses written. `scratch` are three
     arrays: places of those kept (unsigned, since such an index need not be checked for being negative), slots, cells.
@@ -95,14 +106,14 @@ def thin(
     numbers, eve, cells = random[0], random[1], scratch[2]
     eve_share, bright = figures[1], figures[2]
     last, word, pulse = state[1], state[2], state[3]
-    _fill_cells(secret, borders, cells)
-    used, number, state[0] = _keep(gaps, numbers, cells, tables, figures[0], state[0], scratch)
+    _fill_cells(secret, fine, borders, table, cells)
+    number, state[0] = _keep(gaps, numbers, cells, tables, figures[0], state[0], scratch)
     places, slots = scratch[0], scratch[1]
     choices, offsets = choices[pulse : pulse + number], offsets[pulse : pulse + number]
     for k in range(number):
         i, slot = places[k], slots[k]
         intensity = cells[i] >> 1
-        light = (cells[i] & 1) << 1 | (secret[i] >> 31 & 1)
+        light = (cells[i] & 1) << 1 | (secret[i] >> 15 & 1)
         photons = BRIGHT
         if not bright:
             photons = _photons(numbers[i], tables, intensity * PHOTON_CELLS)
@@ -115,7 +126,6 @@ def thin(
         words[word] = (slot - last) << 8 | photons << 2 | light
         word, last = word + 1, slot
     state[1], state[2], state[3] = last, word, pulse + number
-    return used
 
 
 @jit
@@ -126,39 +136,47 @@ def _seen(photons: int, chance: float, drawn: float) -> int:
 
 
 @jit
-def _marked(clicks: int, basis: int, secret: int) -> int:
-    """Write clicks down as basis·4 + double·2 + bit; a double click gets a random bit."""
-    return basis << 2 | (2 | (secret >> 31 & 1) if clicks == 3 else clicks >> 1)
+def _marked(clicks: int, basis: int, bit: int) -> int:
+    """Write clicks down as basis·4 + double·2 + bit; a double click gets a random `bit`."""
+    return basis << 2 | (2 | bit if clicks == 3 else clicks >> 1)
 
 
 @jit
-def measure(words: Numbers, random: Numbers, figures: Numbers, thresholds: Numbers, marks: Numbers) -> None:
+def measure(
+    words: Numbers, random: Numbers, fine: Numbers, figures: Numbers, thresholds: Numbers, marks: Numbers
+) -> None:
     """Measure each word of light by itself, by Born's rule in Bob's basis, for `detect` to see which clicks count.
 
-    `random[0]` are Bob's secret choices: 31 bits for his basis, one for a double click; `random[1]` decides outcomes.
-    `thresholds` for a one: in another basis, and for the states of 0 and 1 in the same. Blinded detectors click for
-    bright pulses in their own basis alone; `NO_CLICK` says that none did.
+    `random[0]` are Bob's secret choices: 15 bits of 31 for his basis, of which `fine` gives the rest where they do not
+    decide, and one for a double click; `random[1]` decides outcomes. `thresholds` for a one: in another basis, and for
+    the states of 0 and 1 in the same. Blinded detectors click for bright pulses in their own basis alone; `NO_CLICK`
+    says that none did.
     """
     secrets, outcomes = random[0], random[1]
-    z_basis, blinded = figures[2], figures[5]
+    upper, lower, blinded = figures[2] >> 16, figures[2] & _LOW_16, figures[5]
     half, zero, one = thresholds[0], thresholds[1], thresholds[2]
     for i in range(len(words)):  # as if each were a single photon: no branch, so that whole vectors are done at once
-        basis = 1 if secrets[i] & _LOW_31 >= z_basis else 0
+        basis = 1 if secrets[i] & _LOW_15 >= upper else 0
         straight = one if words[i] & 1 else zero
         threshold = straight if basis == words[i] >> 1 & 1 else half
         marks[i] = basis << 2 | (1 if outcomes[i] < threshold else 0)
+    extra = 0
     for i in range(len(words)):
-        photons = words[i] >> 2 & 63
-        if photons == 1 and not blinded:
+        photons, decided = words[i] >> 2 & 63, secrets[i] & _LOW_15 != upper
+        if photons == 1 and decided and not blinded:
             continue
-        basis, bit = marks[i] >> 2, words[i] & 1
+        basis, bit = 1 if marks[i] & 4 else 0, words[i] & 1
+        if not decided:
+            basis = 1 if fine[extra] & _LOW_16 >= lower else 0
+            extra = min(extra + 1, len(fine) - 1)
         same = basis == words[i] >> 1 & 1
         if photons == 0 or blinded:
             marks[i] = basis << 2 | bit if same and photons == BRIGHT else NO_CLICK
             continue
         threshold = (one if bit else zero) if same else half
-        chance = (threshold + 2147483648.0) / 4294967296.0
-        marks[i] = _marked(_seen(photons, chance, (outcomes[i] + 2147483648.5) / 4294967296.0), basis, secrets[i])
+        drawn, chance = (outcomes[i] + 2147483648.5) / 4294967296.0, (threshold + 2147483648.0) / 4294967296.0
+        clicks = _seen(photons, chance, drawn)
+        marks[i] = _marked(clicks, basis, secrets[i] >> 15 & 1)
 
 
 @jit
@@ -289,7 +307,7 @@ def detect(
             clicks, basis = clicks | (3 if mark & 2 else 1 << (mark & 1)), mark >> 2
         state[5] += 1
         if other >= state[3]:
-            slots[state[6]], kept[state[6]] = figures[1] + other, _marked(clicks, basis, secret)
+            slots[state[6]], kept[state[6]] = figures[1] + other, _marked(clicks, basis, secret >> 31 & 1)
             state[3], state[6] = other + 1 + figures[3], state[6] + 1
             if chance < figures[4]:
                 _after(spare[3][used], kept[state[6] - 1], after_slots, state, pending)

@@ -17,15 +17,20 @@ from numpy.typing import NDArray
 
 from qedge_drivers.sim_qkd import kernels
 from qedge_drivers.sim_qkd.compiled import seen
-from qedge_drivers.sim_qkd.drbg import CtrDrbg
+from qedge_drivers.sim_qkd.drbg import REQUEST_BYTES, CtrDrbg
 from qedge_drivers.sim_qkd.gaps import fill_gaps
 from qedge_drivers.sim_qkd.philox import Philox
 from qedge_drivers.sim_qkd.physics import PHOTON_CELLS, Bytes, Floats, poisson, split, survivors
 
-_CHUNK: Final = 1 << 15
+FINE: Final = 128
+"""Choices of one chunk that may need more than 15 bits; with a few borders among 2¹⁵ cells it is about one a border."""
+_CHUNK: Final = REQUEST_BYTES // 2 - FINE
+"""Candidates done at a time, which stay in the processor's cache: one request of secret choices, 2 bytes each."""
 _HALF: Final = 1 << 31
 _COARSE: Final = 1e-3
 """Chance of a candidate from which 32 random bits give gaps true to 2⁻³² / p, which no count can tell from exact."""
+
+Columns = tuple[NDArray[np.uint32], Bytes]
 
 INTERCEPT: Final = "intercept"
 SPLIT: Final = "split"
@@ -97,6 +102,7 @@ class Odds:
         self.candidate = min(1.0, brightest * receiving.duty)
         self.light = float(np.dot(shares, light)) * receiving.duty
         self.borders = _borders(shares, source.z_basis_probability)
+        self.cells = _cells(self.borders)
         weights = shares * chances[:, 0]
         total = float(weights.sum())
         self.dark_borders = _borders(weights / total if total > 0 else shares, source.z_basis_probability)
@@ -112,6 +118,14 @@ def _borders(shares: Floats, z_basis_probability: float) -> NDArray[np.int64]:
     return np.asarray(np.rint(np.minimum(np.cumsum(joint)[:-1], 1.0) * _HALF), np.int64)
 
 
+def _cells(borders: NDArray[np.int64]) -> Bytes:
+    """Cell of each number of 31 bits by its upper 15; `UNDECIDED` where the lower ones matter."""
+    edges = np.arange(1 << 15, dtype=np.int64) << 16
+    first = np.searchsorted(borders, edges, side="right")
+    last = np.searchsorted(borders, edges | 0xFFFF, side="right")
+    return np.where(first == last, first, kernels.UNDECIDED).astype(np.uint8)
+
+
 def choices_in_the_dark(secret: CtrDrbg, borders: NDArray[np.int64], number: int) -> Bytes:
     """Draw Alice's choices for slots known to have been dark; `borders` are `Odds.dark_borders`."""
     words = np.empty(number, np.int32)
@@ -120,14 +134,18 @@ def choices_in_the_dark(secret: CtrDrbg, borders: NDArray[np.int64], number: int
     return np.asarray(cells >> 1 << 2 | (cells & 1) << 1 | (words >> 31 & 1), np.uint8)
 
 
+def _columns(number: int) -> Columns:
+    return np.empty(number, np.uint32), np.empty(number, np.uint8)
+
+
 class Emitter:
-    """Draws block after block of light. For one thread; what `emit` returns is valid until it is called again."""
+    """Draws block after block of light. For one thread."""
 
     def __init__(self, philox: Philox, secret: CtrDrbg) -> None:
         self._philox = philox
         self._secret = secret
         self._random = np.empty((4, _CHUNK), np.uint32)
-        self._secrets = np.empty(_CHUNK, np.int32)
+        self._secrets = np.empty(_CHUNK + FINE, np.int16)
         self._reals = np.empty((2, _CHUNK), np.float64)
         self._scratch = (
             seen(np.empty(_CHUNK, np.uint32)),
@@ -135,29 +153,30 @@ class Emitter:
             seen(np.empty(_CHUNK, np.int32)),
         )
         self._words = np.empty(0, np.int32)
-        self._offsets = np.empty(0, np.uint32)
-        self._choices = np.empty(0, np.uint8)
 
     def emit(self, odds: Odds, num_slots: int) -> tuple[NDArray[np.int32], NDArray[np.uint32], Bytes]:
-        """Return words of light (see `kernels`), and slots counted from the block's first with Alice's choices."""
+        """Return words of light (see `kernels`), and slots counted from the block's first with Alice's choices.
+
+        The words are valid until it is called again; the other arrays are the caller's.
+        """
         state = np.array([-1, -1, 0, 0], np.int64)
+        likely = num_slots * odds.light
+        ledger = _columns(int(likely + 6.0 * likely**0.5) + _CHUNK)
         while odds.candidate > 0.0 and int(state[0]) < num_slots:
             expected = (num_slots - int(state[0])) * odds.candidate
             number = min(_CHUNK, int(expected + 5.0 * expected**0.5) + 8 & ~1)
-            self._reserve(int(state[2]) + number + num_slots // kernels.MAX_GAP + 1, int(state[2]))
-            self._chunk(odds, num_slots, number, state)
-        return self._words[: int(state[2])], self._offsets[: int(state[3])], self._choices[: int(state[3])]
+            words, pulses = int(state[2]), int(state[3])
+            if len(self._words) < words + number + num_slots // kernels.MAX_GAP + 1:
+                grown = np.empty(2 * (words + number) + num_slots // kernels.MAX_GAP + 1, np.int32)
+                grown[:words], self._words = self._words[:words], grown
+            if len(ledger[0]) < pulses + number:
+                held, ledger = ledger, _columns(2 * (pulses + number))
+                ledger[0][:pulses], ledger[1][:pulses] = held[0][:pulses], held[1][:pulses]
+            self._chunk(odds, num_slots, number, state, ledger)
+        pulses = int(state[3])
+        return self._words[: int(state[2])], ledger[0][:pulses], ledger[1][:pulses]
 
-    def _reserve(self, number: int, held: int) -> None:
-        if len(self._words) >= number:
-            return
-        for name in ("_words", "_offsets", "_choices"):
-            old = getattr(self, name)
-            new = np.empty(2 * number, old.dtype)
-            new[:held] = old[:held]
-            setattr(self, name, new)
-
-    def _chunk(self, odds: Odds, num_slots: int, number: int, state: NDArray[np.int64]) -> None:
+    def _chunk(self, odds: Odds, num_slots: int, number: int, state: NDArray[np.int64], ledger: Columns) -> None:
         """Draw so many candidates, an even number, and write down those that are light."""
         gaps, real = (row[:number] for row in self._reals)
         numbers, eve, high, low = (row[:number] for row in self._random)
@@ -169,18 +188,20 @@ class Emitter:
             self._philox.fill(numbers[:half], numbers[half:], high[:half], high[half:])
             low[:] = _HALF
         fill_gaps(high, low, odds.candidate, gaps, real)
-        secret = self._secrets[:number]
+        secret = self._secrets[: number + FINE]
         self._secret.fill(secret)
         kernels.thin(
             seen(gaps),
             (seen(numbers.view(np.int32)), seen(eve.view(np.int32))),
-            seen(secret),
+            seen(secret[:number]),
+            seen(secret[number:]),
             seen(odds.borders),
+            seen(odds.cells),
             seen(odds.tables),
             seen(np.array([num_slots, odds.eve_share, odds.blinds], np.int64)),
             seen(state),
             seen(self._words),
-            seen(self._offsets),
-            seen(self._choices),
+            seen(ledger[0]),
+            seen(ledger[1]),
             self._scratch,
         )

@@ -75,7 +75,7 @@ def run(
     for block in range(blocks):
         first = block * slots
         words, offsets, choices = emitter.emit(odds, slots)
-        ledger.add(first, slots, odds.dark_borders, offsets.copy(), choices.copy())
+        ledger.add(first, slots, odds.dark_borders, offsets, choices)
         for part in detectors.measure(receiver, Incoming(first, slots, words, odds.blinds, receiving.duty), most):
             made = ledger.choices(part.slots.astype(np.uint64))
             for column, values in zip(
