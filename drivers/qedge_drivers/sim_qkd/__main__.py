@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -13,8 +14,9 @@ from qedge_driver_api import DriverContext, DriverError, settings_from_mapping
 from qedge_drivers.sim_qkd import SimQkd, SimQkdSettings
 
 
-def _opened(role: str, values: dict[str, object], folder: str) -> SimQkd:
+def _opened(role: str, values: dict[str, object], folder: str, stack: contextlib.ExitStack) -> SimQkd:
     driver = SimQkd(settings_from_mapping(SimQkdSettings, {**values, "role": role}))
+    stack.callback(driver.close)
     state_dir = Path(folder) / role
     state_dir.mkdir()
     driver.open(DriverContext(role, str(state_dir), os.urandom, lambda: False))
@@ -34,26 +36,21 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("folder", type=Path, help="where alice.npz and bob.npz go; it must be there")
     parser.add_argument("--blocks", type=int, default=4, help="blocks of detections to record")
     parser.add_argument("settings", nargs="*", help="KEY=VALUE, such as preset=plan")
-    chosen = parser.parse_args(arguments)
+    chosen = parser.parse_intermixed_args(arguments)
     values: dict[str, object] = {
         key: _value(text) for key, _, text in (each.partition("=") for each in chosen.settings)
     }
     from qedge_drivers.sim_qkd.recording import record
 
-    with tempfile.TemporaryDirectory() as folder:
-        ends: list[SimQkd] = []
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         try:
-            for role in ("alice", "bob"):
-                ends.append(_opened(role, values, folder))
-            clock_hz = float(str(ends[0].properties()["clock_hz"]))
-            for path in record(ends[0], ends[1], chosen.blocks, chosen.folder, clock_hz=clock_hz):
+            alice, bob = (_opened(role, values, folder, stack) for role in ("alice", "bob"))
+            clock_hz = float(str(alice.properties()["clock_hz"]))
+            for path in record(alice, bob, chosen.blocks, chosen.folder, clock_hz=clock_hz):
                 sys.stdout.write(f"{path}\n")
-        except DriverError as error:
+        except (DriverError, OSError) as error:
             sys.stderr.write(f"{error}\n")
             return 1
-        finally:
-            for end in ends:
-                end.close()
     return 0
 
 

@@ -20,6 +20,7 @@ from qedge_driver_api import (
     settings_from_mapping,
 )
 from qedge_drivers.sim_qkd import SimQkd
+from qedge_drivers.sim_qkd.__main__ import main
 from qedge_drivers.sim_qkd.pacing import Pacer
 from qedge_drivers.sim_qkd.recording import Recording, record
 from qedge_drivers.sim_qkd.settings import SimQkdSettings
@@ -173,3 +174,12 @@ def test_the_longest_blocks_are_fetched_ahead_and_kept_below_the_limit_of_the_re
     with pytest.raises(RetriableError):
         list(iter(lambda: bob.read_block(5.0), ()))
     bob.close()
+
+
+def test_a_link_is_recorded_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), "preset=plan", "--blocks", "1", "block_detections=500", "realtime=false"]) == 0
+    paths = capsys.readouterr().out.split()
+    assert [Path(path).name for path in paths] == ["alice.npz", "bob.npz"]
+    assert next(Recording.read(paths[0], QkdRole.ALICE).blocks()).intensities.max() <= 2
+    assert main([str(tmp_path), "preset=none"]) == 1
+    assert "expected one of" in capsys.readouterr().err
