@@ -17,12 +17,12 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qedge_driver_api import DetectionBlock, FatalError, Preparations, QkdRole, QkdTransceiver
+from qedge_driver_api import DetectionBlock, FatalError, Preparations, QkdRole
 from qedge_drivers.sim_qkd.physics import Bytes
 
 FORMAT: Final = "qedge-qkd-recording-1"
@@ -130,9 +130,23 @@ def write(
         np.savez(file, allow_pickle=False, **arrays)
 
 
+class SendingEnd(Protocol):
+    """What is asked of Alice's transceiver."""
+
+    def preparations(self, slots: bytes) -> Preparations: ...
+
+    def release(self, before_slot: int) -> None: ...
+
+
+class DetectingEnd(Protocol):
+    """What is asked of Bob's transceiver."""
+
+    def read_block(self, timeout_s: float) -> DetectionBlock | None: ...
+
+
 def record(
-    alice: QkdTransceiver,
-    bob: QkdTransceiver,
+    alice: SendingEnd,
+    bob: DetectingEnd,
     num_blocks: int,
     folder: Path,
     *,
