@@ -34,6 +34,8 @@ _MAX_WAIT_S: Final = 60.0
 _HEALTH_WAIT_S: Final = 0.2
 _SLEEP_S: Final = 0.1
 _MIN_DUTY: Final = 1e-6
+_STEADY: Final = 0.01
+"""The share of slots that a limited receiver looks at stays where it is as long as it is right within this."""
 _NO_LIGHT: Final = "What comes out of the fibre is no light of a simulated transceiver."
 
 
@@ -165,7 +167,8 @@ class Fibre:
         number = sum(len(part.bits) for part in parts)
         self._rate_hz = number / light.num_slots / question.duty * clock_hz
         limit_hz = receiver.max_count_rate_hz
-        self._duty = max(_MIN_DUTY, min(1.0, limit_hz / max(self._rate_hz, 1e-9))) if limit_hz else 1.0
+        duty = max(_MIN_DUTY, min(1.0, limit_hz / max(self._rate_hz, 1e-9))) if limit_hz else 1.0
+        self._duty = duty if abs(duty - self._duty) > _STEADY * duty else self._duty
         expected = max(number, 1) * self._duty / question.duty
         target = settings.block_detections - 6.0 * settings.block_detections**0.5
         wanted = min(target * light.num_slots / expected, _MAX_GROWTH * self._ask_slots, _LONGEST_BLOCK_S * clock_hz)
@@ -284,7 +287,7 @@ def _block(clicks: Clicks) -> DetectionBlock:
     return DetectionBlock(
         clicks.first_slot,
         clicks.num_slots,
-        clicks.slots.astype("<u8").tobytes(),
+        clicks.slots.astype("<i8", copy=False).tobytes(),
         clicks.bases.tobytes(),
         clicks.bits.tobytes(),
         clicks.double_clicks,

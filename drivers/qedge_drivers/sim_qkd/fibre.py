@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from qedge_driver_api import RetriableError
 
 MAX_BLOCK_SLOTS: Final = 1 << 26
@@ -233,7 +235,7 @@ def ask(end: socket.socket, question: Question, timeout_s: float) -> Light:
 
 
 def _receive(end: socket.socket, number: int, until: float) -> memoryview:
-    data = memoryview(bytearray(number))
+    data = np.empty(number, np.uint8).data  # not cleared first, as a bytearray is
     got = 0
     while got < number:
         left_s = until - time.monotonic()

@@ -1,55 +1,57 @@
-"""Gaps between rare events in independent slots: geometric, exactly, by inversion of 53 random bits each."""
+"""Gaps between rare events in independent slots: geometric, exactly, by inversion of random bits.
+
+The number of empty slots before the next event of chance p is floor(ln u / ln(1−p)) for u in (0, 1). A logarithm for
+each costs more than all else; where u's upper 16 bits already decide, as they nearly always do for frequent events, a
+table has the same answer.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qedge_drivers.sim_qkd.compiled import COMPILED, jit
-from qedge_drivers.sim_qkd.philox import Words
+from qedge_drivers.sim_qkd.compiled import jit
 
-Floats = NDArray[np.float64]
+Numbers = Any  # a numpy array when compiled, a memory view when interpreted
 
-MAX_GAP = 2.0**40
+MAX_GAP: Final = 1 << 40
 """Longer gaps are cut; no block of light has so many slots."""
 
-_LOW, _MANTISSA, _ONE_BITS = np.uint64(11), np.int64((1 << 52) - 1), np.int64(1023 << 52)
-_HIGH, _UNIT = np.uint64(21), 2.0**-53
-_ROOT_2, _LN_2 = math.sqrt(2.0), math.log(2.0)
-_C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8 = (2.0 / (2 * k + 1) for k in range(8))
+_CELLS: Final = 1 << 16
+UNDECIDED: Final = _CELLS - 1
+_UNIT: Final = 2.0**-53
+_NEVER: Final = 1e-18
+
+
+def scale_of(chance: float) -> float:
+    """Return 1 / ln(1−p); of what happens in every slot the gaps are 0, of what never happens as long as they can be."""
+    return 1.0 / math.log1p(-max(chance, _NEVER)) if chance < 1.0 else -0.0
+
+
+def gap_table(chance: float) -> NDArray[np.uint16]:
+    """Gap by the upper 16 bits of u; `UNDECIDED` where it depends on the lower ones, or is too long for the table."""
+    edges = np.arange(_CELLS + 1, dtype=np.int64) << 37
+    shortest = np.floor(np.log((edges[1:] - 0.5) * _UNIT) * scale_of(chance))
+    longest = np.floor(np.log((edges[:-1] + 0.5) * _UNIT) * scale_of(chance))
+    decided = (shortest == longest) & (longest < UNDECIDED)
+    return np.where(decided, longest, UNDECIDED).astype(np.uint16)
 
 
 @jit
-def _fill(high: Words, low: Words, scale: float, out: Floats, mantissas: Floats) -> None:
-    """Natural logarithm by ln m = 2 artanh((m−1)/(m+1)), written so that whole vectors are done at once.
-
-    The series ends below 1e-14 for m within √½ … √2, which moves the border of a gap by as little.
-    """
-    bits = mantissas.view(np.int64)
-    for i in range(len(out)):
-        mantissas[i] = (float(np.uint64(high[i]) << _HIGH | np.uint64(low[i]) >> _LOW) + 0.5) * _UNIT
-    for i in range(len(out)):
-        out[i] = float((bits[i] >> 52) - 1023)
-        bits[i] = bits[i] & _MANTISSA | _ONE_BITS
-    for i in range(len(out)):
-        m, exponent = mantissas[i], out[i]
-        half = m > _ROOT_2
-        m = 0.5 * m if half else m
-        exponent = exponent + 1.0 if half else exponent
-        s = (m - 1.0) / (m + 1.0)
-        z = s * s
-        series = _C1 + z * (_C2 + z * (_C3 + z * (_C4 + z * (_C5 + z * (_C6 + z * (_C7 + z * _C8))))))
-        gap = np.floor((exponent * _LN_2 + s * series) * scale)
-        out[i] = min(gap, MAX_GAP)
+def gap_of(high: int, low: int, table: Numbers, scale: float) -> int:
+    """Return the gap for u = (high·2²¹ + upper 21 bits of low + ½) / 2⁵³, both words signed 32 bits."""
+    gap: int = 0 + table[high >> 16 & 0xFFFF]
+    if gap == UNDECIDED:
+        uniform = ((high & 0xFFFF_FFFF) << 21 | (low >> 11 & 0x1F_FFFF)) + 0.5
+        gap = int(min(math.log(uniform * _UNIT) * scale, 1099511627776.0))
+    return gap
 
 
-def fill_gaps(high: Words, low: Words, chance: float, out: Floats, scratch: Floats) -> None:
-    """Write the number of empty slots before each event, floor(ln u / ln(1−p)) for `chance` p, into `out`."""
-    scale = 1.0 / math.log1p(-chance) if chance < 1.0 else -0.0
-    if COMPILED:
-        _fill(high, low, scale, out, scratch)
-        return
-    uniform = ((high.astype(np.uint64) << _HIGH | low.astype(np.uint64) >> _LOW) + 0.5) * _UNIT
-    np.minimum(np.floor(np.log(uniform) * scale), MAX_GAP, out=out)
+@jit
+def fill_gaps(high: Numbers, low: Numbers, table: Numbers, scale: float, out: Numbers) -> None:
+    """Write the gap for each pair of words into `out` (i64)."""
+    for i in range(len(out)):
+        out[i] = gap_of(high[i], low[i], table, scale)

@@ -15,6 +15,7 @@ import math
 from typing import Any, Final
 
 from qedge_drivers.sim_qkd.compiled import jit
+from qedge_drivers.sim_qkd.gaps import gap_of
 
 Numbers = Any  # a numpy array when compiled, a memory view when interpreted: numba infers the type itself
 
@@ -61,16 +62,24 @@ def _photons(number: int, tables: Numbers, row: int) -> int:
 
 @jit
 def _keep(
-    gaps: Numbers, numbers: Numbers, cells: Numbers, tables: Numbers, num_slots: int, slot: int, kept: Numbers
+    random: Numbers,
+    gaps: Numbers,
+    scale: float,
+    cells: Numbers,
+    tables: Numbers,
+    num_slots: int,
+    slot: int,
+    kept: Numbers,
 ) -> tuple[int, int]:
     """Write down which candidates are kept and their slots; return how many are, and the last slot.
 
     A dropped one is written too, and written over by the next: cheaper than a branch that nobody can foresee.
     """
+    numbers, high, low = random[0], random[2], random[3]
     places, slots = kept[0], kept[1]
     found = 0
-    for i in range(len(gaps)):
-        slot += 1 + int(gaps[i])
+    for i in range(len(high)):
+        slot += 1 + gap_of(high[i], low[i], gaps, scale)
         if slot >= num_slots:
             break
         places[found], slots[found] = i, slot
@@ -80,8 +89,9 @@ def _keep(
 
 @jit
 def thin(
-    gaps: Numbers,
     random: Numbers,
+    gaps: Numbers,
+    scale: float,
     secret: Numbers,
     fine: Numbers,
     borders: Numbers,
@@ -96,18 +106,19 @@ def thin(
 ) -> None:
     """Turn candidate slots into light, until the block or the candidates are at their end.
 
-    `gaps`: empty slots before each candidate. `random[0]` decides on thinning and photon number together: it is below
-    tables[k·64 + m] where intensity k leaves 1 … m photons; `random[1]` is Eve's: 30 bits say whether she intercepts,
-    two what she sees. `secret` are Alice's choices: 15 bits for intensity and basis together (see `_fill_cells`), one
-    for the bit. `figures`: number of slots, share of Eve (2⁻³⁰), whether pulses are bright. `state`: slots of the last
-    candidate and of the last light, numbers of words and of pulses written. `scratch` are three
-    arrays: places of those kept (unsigned, since such an index need not be checked for being negative), slots, cells.
+    `random[0]` decides on thinning and photon number together: it is below tables[k·64 + m] where intensity k leaves
+    1 … m photons; `random[1]` is Eve's: 30 bits say whether she intercepts, two what she sees; `gaps` and `scale` make
+    empty slots of `random[2:]`, see `gap_of`. `secret` are Alice's choices: 15 bits for intensity and basis together
+    (see `_fill_cells`), one for the bit. `figures`: number of slots, share of Eve (2⁻³⁰), whether pulses are bright.
+    `state`: slots of the last candidate and of the last light, numbers of words and of pulses written. `scratch` are
+    three arrays: places of those kept (unsigned, since such an index need not be checked for being negative), slots,
+    cells.
     """
     numbers, eve, cells = random[0], random[1], scratch[2]
     eve_share, bright = figures[1], figures[2]
     last, word, pulse = state[1], state[2], state[3]
     _fill_cells(secret, fine, borders, table, cells)
-    number, state[0] = _keep(gaps, numbers, cells, tables, figures[0], state[0], scratch)
+    number, state[0] = _keep(random, gaps, scale, cells, tables, figures[0], state[0], scratch)
     places, slots = scratch[0], scratch[1]
     choices, offsets = choices[pulse : pulse + number], offsets[pulse : pulse + number]
     for k in range(number):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from qedge_drivers.sim_qkd import kernels
 from qedge_drivers.sim_qkd.compiled import seen
 from qedge_drivers.sim_qkd.drbg import REQUEST_BYTES, CtrDrbg
-from qedge_drivers.sim_qkd.gaps import fill_gaps
+from qedge_drivers.sim_qkd.gaps import gap_table, scale_of
 from qedge_drivers.sim_qkd.philox import Philox
 from qedge_drivers.sim_qkd.physics import PHOTON_CELLS, Bytes, Floats, poisson, split, survivors
 
@@ -100,6 +100,8 @@ class Odds:
         shares = np.asarray(source.intensity_probabilities, np.float64)
         brightest = float(light.max())
         self.candidate = min(1.0, brightest * receiving.duty)
+        self.gaps = gap_table(self.candidate)
+        self.gap_scale = scale_of(self.candidate)
         self.light = float(np.dot(shares, light)) * receiving.duty
         self.borders = _borders(shares, source.z_basis_probability)
         self.cells = _cells(self.borders)
@@ -144,9 +146,8 @@ class Emitter:
     def __init__(self, philox: Philox, secret: CtrDrbg) -> None:
         self._philox = philox
         self._secret = secret
-        self._random = np.empty((4, _CHUNK), np.uint32)
+        self._random = [np.empty(_CHUNK, np.uint32) for _ in range(4)]
         self._secrets = np.empty(_CHUNK + FINE, np.int16)
-        self._reals = np.empty((2, _CHUNK), np.float64)
         self._scratch = (
             seen(np.empty(_CHUNK, np.uint32)),
             seen(np.empty(_CHUNK, np.int32)),
@@ -178,21 +179,20 @@ class Emitter:
 
     def _chunk(self, odds: Odds, num_slots: int, number: int, state: NDArray[np.int64], ledger: Columns) -> None:
         """Draw so many candidates, an even number, and write down those that are light."""
-        gaps, real = (row[:number] for row in self._reals)
-        numbers, eve, high, low = (row[:number] for row in self._random)
+        random = tuple(row[:number] for row in self._random)
         if odds.eve_share or odds.candidate < _COARSE:
-            self._philox.fill(numbers, eve, high, low)
+            self._philox.fill(*random)
         else:
             # Half the words will do: gaps of frequent events need no more than 32 bits, and there is no Eve to move.
             half = number // 2
-            self._philox.fill(numbers[:half], numbers[half:], high[:half], high[half:])
-            low[:] = _HALF
-        fill_gaps(high, low, odds.candidate, gaps, real)
+            self._philox.fill(random[0][:half], random[0][half:], random[2][:half], random[2][half:])
+            random[3][:] = _HALF
         secret = self._secrets[: number + FINE]
         self._secret.fill(secret)
         kernels.thin(
-            seen(gaps),
-            (seen(numbers.view(np.int32)), seen(eve.view(np.int32))),
+            tuple(seen(row.view(np.int32)) for row in random),
+            seen(odds.gaps),
+            odds.gap_scale,
             seen(secret[:number]),
             seen(secret[number:]),
             seen(odds.borders),

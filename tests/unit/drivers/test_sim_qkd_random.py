@@ -12,11 +12,14 @@ import sys
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from numpy.typing import NDArray
 
 from qedge_drivers.sim_qkd import compiled, philox
+from qedge_drivers.sim_qkd.compiled import seen
 from qedge_drivers.sim_qkd.detectors import happenings
 from qedge_drivers.sim_qkd.drbg import REQUEST_BYTES, RESEED_REQUESTS, CtrDrbg
-from qedge_drivers.sim_qkd.gaps import fill_gaps
+from qedge_drivers.sim_qkd.gaps import fill_gaps, gap_table, scale_of
+from qedge_drivers.sim_qkd.philox import Words
 
 
 def words(key: tuple[int, int], stream: int, number: int) -> list[np.ndarray[tuple[int], np.dtype[np.uint32]]]:
@@ -106,13 +109,19 @@ def test_arrays_are_filled_in_requests_that_the_standard_allows() -> None:
     assert abs(int(np.bitwise_count(big.view(np.uint32)).sum()) - 16 * len(big)) < 5 * math.sqrt(8 * len(big))
 
 
+def gaps_of(high: Words, low: Words, chance: float) -> NDArray[np.int64]:
+    out = np.empty(len(high), np.int64)
+    signed = seen(high.view(np.int32)), seen(low.view(np.int32))
+    fill_gaps(*signed, seen(gap_table(chance)), scale_of(chance), seen(out))
+    return out
+
+
 @pytest.mark.parametrize("chance", [0.9, 0.3, 0.04, 1e-3])
 def test_gaps_are_geometric(chance: float) -> None:
     number = 1 << 18
     high, low, _, _ = words((9, 9), 0, number)
-    gaps, scratch = np.empty(number), np.empty(number)
-    fill_gaps(high, low, chance, gaps, scratch)
-    assert gaps.min() == 0.0
+    gaps = gaps_of(high, low, chance)
+    assert gaps.min() == 0
     spread = math.sqrt((1 - chance) / chance**2 / number)
     assert abs(float(gaps.mean()) - (1 - chance) / chance) < 5 * spread
     for edge in (0, 1, 2, 5, 20, 100, 1000):
@@ -121,15 +130,12 @@ def test_gaps_are_geometric(chance: float) -> None:
         assert abs(count - number * below) <= 5 * math.sqrt(number * below * (1 - below)) + 1
 
 
-def test_gaps_agree_with_the_formula_in_double_precision() -> None:
-    number = 1 << 16
-    high, low, _, _ = words((4, 2), 0, number)
-    gaps, scratch = np.empty(number), np.empty(number)
-    fill_gaps(high, low, 1e-4, gaps, scratch)
+@pytest.mark.parametrize("chance", [0.5, 0.05, 1e-4, 1e-9])
+def test_gaps_agree_with_the_formula_in_double_precision(chance: float) -> None:
+    high, low, _, _ = words((4, 2), 0, 1 << 16)
     uniform = ((high.astype(np.uint64) << np.uint64(21) | low.astype(np.uint64) >> np.uint64(11)) + 0.5) * 2.0**-53
-    assert np.array_equal(gaps, np.floor(np.log(uniform) / math.log1p(-1e-4)))
-    fill_gaps(high, low, 1.0, gaps, scratch)
-    assert not gaps.any()
+    assert np.array_equal(gaps_of(high, low, chance), np.floor(np.log(uniform) / math.log1p(-chance)))
+    assert not gaps_of(high, low, 1.0).any()
 
 
 def test_what_never_happens_does_not_and_what_does_is_in_its_block() -> None:
