@@ -186,7 +186,9 @@ class Fibre:
         if self._flight is not None:
             light = self._flight.light(timeout_s)
             question, self._flight = self._flight.question, None
-            return question, light
+            if self._end is not None and is_open(self._end):
+                return question, light
+            self.close()  # from an end that is gone: nobody knows any more what these pulses were
         until = time.monotonic() + timeout_s
         question = self._question(settings)
         try:

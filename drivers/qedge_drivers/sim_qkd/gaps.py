@@ -27,7 +27,7 @@ _NEVER: Final = 1e-18
 
 
 def scale_of(chance: float) -> float:
-    """Return 1 / ln(1−p); of what happens in every slot the gaps are 0, of what never happens as long as they can be."""
+    """Return 1 / ln(1−p); gaps are 0 of what always happens, as long as can be of what never does."""
     return 1.0 / math.log1p(-max(chance, _NEVER)) if chance < 1.0 else -0.0
 
 

@@ -30,7 +30,7 @@ def opened(folder: Path, role: str, **values: object) -> SimQkd:
     driver = SimQkd(settings_from_mapping(SimQkdSettings, {"role": role, "seed": 3, **values}))
     state_dir = folder / role
     state_dir.mkdir(exist_ok=True)
-    driver.open(DriverContext(role, str(state_dir), random.Random(f"{role}").randbytes, lambda: False))
+    driver.open(DriverContext(role, str(state_dir), random.Random(f"{role} {values}").randbytes, lambda: False))
     return driver
 
 
@@ -173,6 +173,19 @@ def test_the_longest_blocks_are_fetched_ahead_and_kept_below_the_limit_of_the_re
     alice.close()  # while light is on its way
     with pytest.raises(RetriableError):
         list(iter(lambda: bob.read_block(5.0), ()))
+    bob.close()
+
+
+def test_light_that_was_fetched_ahead_from_an_end_that_is_gone_is_not_measured(tmp_path: Path) -> None:
+    alice = opened(tmp_path, "alice", preset="plan")
+    bob = opened(tmp_path, "bob", preset="plan", block_detections=1 << 17, realtime=False)
+    old = next_block(bob)
+    alice.close()
+    alice = opened(tmp_path, "alice", preset="plan", seed=4)
+    new = next_block(bob)
+    assert new.first_slot != old.first_slot + old.num_slots
+    assert len(alice.preparations(new.slots).bits) == len(new.bits)
+    alice.close()
     bob.close()
 
 
