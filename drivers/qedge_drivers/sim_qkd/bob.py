@@ -186,9 +186,9 @@ class Fibre:
         if self._flight is not None:
             light = self._flight.light(timeout_s)
             question, self._flight = self._flight.question, None
-            if self._end is not None and is_open(self._end):
+            if light is not None and self._end is not None and is_open(self._end):
                 return question, light
-            self.close()  # from an end that is gone: nobody knows any more what these pulses were
+            self.close()  # the other end is gone: nobody knows any more what these pulses were
         until = time.monotonic() + timeout_s
         question = self._question(settings)
         try:
@@ -222,16 +222,13 @@ class _Flight:
         self._thread = threading.Thread(target=self._receive, args=(end,), name="light", daemon=True)
         self._thread.start()
 
-    def light(self, timeout_s: float) -> Light:
-        """Wait for it; raises what went wrong, `TimeoutError` where it is still to come."""
+    def light(self, timeout_s: float) -> Light | None:
+        """Wait for it; None where the fibre broke. Raises `TimeoutError` where it is to come, `RetriableError`."""
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             raise TimeoutError
-        if self._error is not None:
-            # A block that took too long is lost, not late.
-            raise RetriableError(str(self._error)) if isinstance(self._error, TimeoutError) else self._error
-        if self._light is None:
-            raise RetriableError(_NO_LIGHT)
+        if isinstance(self._error, RetriableError):
+            raise self._error
         return self._light
 
     def cancel(self, end: socket.socket) -> None:

@@ -41,7 +41,10 @@ def jit(function: Callable[P, R]) -> Callable[P, R]:
     """Compile at the first call, without the interpreter's lock while it runs; the function itself without numba."""
     if not COMPILED:
         return function
-    compiled: Callable[P, R] = importlib.import_module("numba").njit(
-        function, cache=True, nogil=True, boundscheck=False, error_model="numpy"
-    )
+    njit = importlib.import_module("numba").njit
+    options = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
+    try:
+        compiled: Callable[P, R] = njit(function, cache=True, **options)
+    except RuntimeError:  # no folder for the cache may be written
+        compiled = njit(function, **options)
     return compiled

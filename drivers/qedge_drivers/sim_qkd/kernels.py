@@ -15,7 +15,6 @@ import math
 from typing import Any, Final
 
 from qedge_drivers.sim_qkd.compiled import jit
-from qedge_drivers.sim_qkd.gaps import gap_of
 
 Numbers = Any  # a numpy array when compiled, a memory view when interpreted: numba infers the type itself
 
@@ -25,6 +24,9 @@ BRIGHT: Final = 63
 """Photon number of a pulse that is no weak pulse at all, such as those that steer blinded detectors."""
 MAX_PENDING: Final = 4096
 """After-pulses that may be under way at once; any beyond are lost, which takes a rate that no detector survives."""
+LONG_GAP: Final = 65535
+LONGEST_GAP: Final = 2.0**40
+"""Longer gaps are cut; no block of light has so many slots."""
 NO_CLICK: Final = 255
 NO_LIGHT: Final = 255
 UNDECIDED: Final = 255
@@ -32,6 +34,23 @@ _LOW_31: Final = 0x7FFF_FFFF
 _LOW_16: Final = 0xFFFF
 _LOW_15: Final = 0x7FFF
 _LOW_30: Final = 0x3FFF_FFFF
+
+
+@jit
+def gap_of(high: int, low: int, table: Numbers, scale: float) -> int:
+    """Return the gap for u = (high·2²¹ + upper 21 bits of low + ½) / 2⁵³, both words signed 32 bits."""
+    gap: int = 0 + table[high >> 16 & 0xFFFF]
+    if gap == LONG_GAP:
+        uniform = ((high & 0xFFFF_FFFF) << 21 | (low >> 11 & 0x1F_FFFF)) + 0.5
+        gap = int(min(math.log(uniform * 2.0**-53) * scale, LONGEST_GAP))
+    return gap
+
+
+@jit
+def fill_gaps(high: Numbers, low: Numbers, table: Numbers, scale: float, out: Numbers) -> None:
+    """Write the gap for each pair of words into `out` (i64)."""
+    for i in range(len(out)):
+        out[i] = gap_of(high[i], low[i], table, scale)
 
 
 @jit
