@@ -247,7 +247,7 @@ def test_alice_chooses_as_often_in_the_dark_as_bayes_says() -> None:
     source = Source((0.5, 0.1, 0.01), (0.9998, 1.9e-4, 1e-5), 1 - 2e-5, 0.3)
     odds = Odds(source, Receiving())
     ledger = Ledger(CtrDrbg(random.Random(5).randbytes))
-    number = 1 << 22
+    number = 1 << 21
     ledger.add(0, number, odds.dark_borders, np.empty(0, np.uint32), np.empty(0, np.uint8))
     made = ledger.choices(np.arange(number, dtype=np.uint64))
     dark = np.asarray(source.intensity_probabilities) * np.exp(-0.3 * np.asarray(source.mean_photon_numbers))

@@ -163,15 +163,15 @@ detectors = Detectors(Philox((3, 4), 0), np.random.Generator(np.random.Philox(5)
 digest = hashlib.sha256()
 for attack in ("intercept", "split", "blind"):
     odds = Odds(Source((0.5, 0.1, 0.0), (0.8, 0.15, 0.05), 0.9, 0.3, attack, 0.5), Receiving(0.4, 0.9))
-    words, offsets, choices = emitter.emit(odds, 1 << 15)
-    ledger.add(0, 1 << 15, odds.dark_borders, offsets, choices)
-    light = Incoming(0, 1 << 15, words, odds.blinds, 0.9)
+    words, offsets, choices = emitter.emit(odds, 1 << 14)
+    ledger.add(0, 1 << 14, odds.dark_borders, offsets, choices)
+    light = Incoming(0, 1 << 14, words, odds.blinds, 0.9)
     for part in detectors.measure(Receiver(0.8, 1e-3, 0.02, 7, 0.1, 50.0), light, 700):
         made = ledger.choices(part.slots.astype(np.uint64))
         for each in (part.slots, part.bases, part.bits, made.bases, made.bits, made.intensities):
             digest.update(each.tobytes())
         digest.update(str(part.double_clicks).encode())
-    ledger.release(1 << 15)
+    ledger.release(1 << 14)
 print(COMPILED, digest.hexdigest())
 """
 
