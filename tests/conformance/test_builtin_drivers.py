@@ -16,7 +16,11 @@ SETTINGS: dict[str, list[dict[str, object]]] = {
     # A character device that every box has stands for one that few have.
     "hwrng": [{"path": "/dev/urandom"}, {"path": "/dev/urandom", "bits_per_sample": 1, "min_entropy_per_sample": 0.9}],
     "sim_qrng": [{}, {"bias": 0.1, "correlation": 0.1, "min_entropy": 0.5}],
-    "sim_qkd": [{"role": "alice"}, {"role": "bob", "dead_time_ns": 0.0, "eve_fraction": 0.2}],
+    "sim_qkd": [
+        {"role": "alice"},
+        {"role": "bob", "dead_time_ns": 0.0, "eve_fraction": 0.2},
+        {"role": "bob", "preset": "plan"},
+    ],
     "sim_qpu": [{}, {"preset": "plan"}],
     "qdmi": [{}, {"format": "qasm3"}],
 }
