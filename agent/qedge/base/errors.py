@@ -211,6 +211,21 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "access.denied": _remote(403, "The caller is not allowed to do this.", Exit.NO_PERMISSION),
     "access.bad_origin": _remote(403, "The Host or Origin header names another site.", Exit.NO_PERMISSION),
     "access.no_session": _remote(401, "The page needs a one-time link: run `qedge open`.", Exit.NO_PERMISSION),
+    # key delivery
+    "keys.too_few": _local(503, "Fewer key bits are stored than the request needs.", Exit.TEMPORARY),
+    "keys.unmet": _remote(400, "Keys are stored, but none that was made as the request demands.", Exit.USAGE),
+    "keys.not_found": _remote(400, "A key is unknown, was collected, has expired, or was ordered by another."),
+    "keys.not_yours": _remote(401, "A key is for other applications.", Exit.NO_PERMISSION),
+    "keys.unreachable": _local(503, "The key store of a peer does not answer.", Exit.TEMPORARY),
+    "keys.refused": _remote(400, "The key manager refused the request.", Exit.UNAVAILABLE),
+    "keys.off": _local(503, "Key delivery is switched off on this node.", Exit.CONFIG),
+    "keys.no_sae": _remote(404, "No application (SAE) has this name.", Exit.USAGE),
+    "keys.sae_taken": _remote(409, "Another application has the id.", Exit.USAGE),
+    "keys.sae_configured": _remote(409, "The application stands in the configuration.", Exit.CONFIG),
+    "keys.bad_sae": _remote(422, "The application cannot be added as it is described.", Exit.USAGE),
+    # the authority of HTTPS certificates
+    "web.bad_request": _remote(400, "A signing request for an HTTPS certificate is malformed.", Exit.DATA),
+    "web.bad_certificate": _local(500, "A certificate, key or revocation list for HTTPS cannot be used.", Exit.CONFIG),
     # client
     "client.no_daemon": _local(503, "No daemon answers at the socket; start one with `qedge run`."),
     "client.timeout": _local(504, "The daemon did not answer in time.", Exit.TEMPORARY),
