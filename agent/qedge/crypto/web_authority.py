@@ -31,7 +31,10 @@ CLIENT_DAYS: Final = 365
 RENEW_DAYS: Final = 30
 """A server's certificate is made anew at a start when it has fewer days left."""
 
-_DNS_NAME: Final = re.compile(r"(?=.{1,253}\Z)(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_-]{1,63})*")
+_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+_DNS_NAME: Final = re.compile(
+    r"(?=.{1,253}\Z)(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_-]{1,63})*"
+)
 
 
 class WebIssued(msgspec.Struct, frozen=True):
@@ -63,9 +66,9 @@ class WebIdentity:
         return "WebIdentity()"
 
 
-def new_key() -> str:
+def new_key(random_bytes: RandomBytes) -> str:
     """Make a private key of P-256; PEM, PKCS#8, not sealed."""
-    return _pem_of_key(ec.generate_private_key(ec.SECP256R1()))
+    return _pem_of_key(_generate(random_bytes))
 
 
 def make_request(key_pem: str, uri: str) -> bytes:
@@ -77,7 +80,7 @@ def make_request(key_pem: str, uri: str) -> bytes:
 
 def found_web(name: str, *, utc_ns: int, random_bytes: RandomBytes) -> tuple[WebLedger, str]:
     """Found a web authority; returns its ledger and its private key (PEM)."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = _generate(random_bytes)
     subject = _name(f"{name} web authority")
     builder = _start(subject, subject, key.public_key(), utc_ns, AUTHORITY_DAYS, random_bytes)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -103,7 +106,7 @@ class WebAuthority:
         self, uri: str, names: Sequence[str], *, utc_ns: int, random_bytes: RandomBytes, days: int = SERVER_DAYS
     ) -> WebIdentity:
         """Make key and certificate of a server: `names` are DNS names and addresses, `uri` says who it is."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = _generate(random_bytes)
         general: list[x509.GeneralName] = [_general_name(name) for name in dict.fromkeys(names)]
         general.append(x509.UniformResourceIdentifier(uri))
         certificate = self._issue(
@@ -215,6 +218,11 @@ def revoked_serials(lists_pem: str) -> frozenset[int]:
             raise _unusable("a revocation list cannot be read") from error
         serials |= {entry.serial_number for entry in listed}
     return frozenset(serials)
+
+
+def _generate(random_bytes: RandomBytes) -> ec.EllipticCurvePrivateKey:
+    """Make a key from 320 random bits, 64 more than the order has (FIPS 186-5, A.2.1)."""
+    return ec.derive_private_key(int.from_bytes(random_bytes(40), "big") % (_ORDER - 1) + 1, ec.SECP256R1())
 
 
 def _load(certificate_pem: str) -> x509.Certificate:

@@ -1,7 +1,7 @@
 """The three calls of ETSI GS QKD 014 as rules: who asks, what for, may they, and what is the answer.
 
-Order of checks: form (400), parties (400), right (401), the node's limits (400), the caller's limit (503), store. Identity
-is an argument that the transport took from a certificate; nothing in a request can change it.
+Order of checks: form (400), parties (400), right (401), the node's limits (400), the caller's limit (503), store.
+Identity is an argument that the transport took from a certificate; nothing in a request can change it.
 """
 
 from __future__ import annotations
@@ -126,9 +126,7 @@ class KeyDesk:
         """Return how many keys one request of this application may name."""
         return self._most_keys(sae)
 
-    async def _reserve(
-        self, order: KeyOrder, demands: Constraints, names: Sequence[str]
-    ) -> tuple[DeliverableKey, ...]:
+    async def _reserve(self, order: KeyOrder, demands: Constraints, names: Sequence[str]) -> tuple[DeliverableKey, ...]:
         """Ask with all wishes, and where they cannot be met with what was demanded only."""
         try:
             return await self._vault.reserve(order)

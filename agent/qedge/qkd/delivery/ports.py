@@ -21,8 +21,8 @@ class Holder:
 class Constraints:
     """What a caller wants of its keys; an empty one takes any.
 
-    `routes` are acceptable values of `Provenance.route` (empty: all); `max_hops` and `max_age_s` are 0 where they do not
-    matter.
+    `routes` are acceptable values of `Provenance.route` (empty: all); `max_hops` and `max_age_s` are 0 where they do
+    not matter.
     """
 
     routes: frozenset[str] = frozenset()
