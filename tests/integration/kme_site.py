@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
@@ -54,24 +55,18 @@ class Wallet:
 
     def two_names(self, name: str) -> Credentials:
         """Issue a certificate that names two applications, which the product never does."""
-        issued: list[x509.GeneralName] = []
-        original = x509.SubjectAlternativeName
-
-        def doubled(names: list[x509.GeneralName]) -> x509.SubjectAlternativeName:
-            issued.extend(names)
-            return original([*names, x509.UniformResourceIdentifier("bob")])
-
-        x509.SubjectAlternativeName = doubled  # type: ignore[misc,assignment]  # for the length of one call
-        try:
-            key = new_key(os.urandom)
-            x509.SubjectAlternativeName = original  # type: ignore[misc]  # as above
-            request = make_request(key, "alice")
-            x509.SubjectAlternativeName = doubled  # type: ignore[misc,assignment]  # as above
-            certificate = self.authority.issue_client(
-                request, "alice", utc_ns=time.time_ns(), random_bytes=os.urandom
-            )
-        finally:
-            x509.SubjectAlternativeName = original  # type: ignore[misc]  # as above
+        key = new_key(os.urandom)
+        public = x509.load_der_x509_csr(make_request(key, "alice")).public_key()
+        names = [x509.UniformResourceIdentifier("alice"), x509.UniformResourceIdentifier("bob")]
+        certificate = self.authority._issue(
+            public,  # type: ignore[arg-type]  # of P-256
+            "alice",
+            names,
+            ExtendedKeyUsageOID.CLIENT_AUTH,
+            time.time_ns(),
+            1,
+            os.urandom,
+        )
         return self.write(name, key, certificate, None)
 
     def write(self, name: str, key: str, certificate: str, trusts: Path | None) -> Credentials:

@@ -101,7 +101,8 @@ class KmeLink:
     """One connection that is opened when it is needed, and again where the other side has closed it.
 
     `context` None speaks plain HTTP; `check_server` looks at the URIs of the other side's certificate before
-    anything is sent, and raises where they are not right. Every method raises `client.no_daemon`, `client.timeout`, `client.data`.
+    anything is sent, and raises where they are not right. Methods raise `client.no_daemon`, `client.timeout`,
+    `client.data`.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The folder of a web authority: of a node in its state directory, or of an operator beside the fleet's authority.
 
 `authority.pem` and `revoked.pem` are public; `authority.key` is readable by its owner alone, sealed by a passphrase
-where an operator has one; `ledger.json` lists what was issued. `server.pem` and `server.key` are the node's own certificate.
+where an operator has one; `ledger.json` lists what was issued. `server.pem` and `server.key` are the node's own.
 """
 
 from __future__ import annotations
