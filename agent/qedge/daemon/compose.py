@@ -17,6 +17,7 @@ from qedge.bus.service import Bus
 from qedge.config import AgentConfig
 from qedge.daemon.adapters import KeptAdminStates, MeshPeers, NamedDriver, QrngSource, ThisHost
 from qedge.daemon.identity import LocalIdentity
+from qedge.daemon.keys import NoVault, make_keys
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools, make_bus, make_fleet_desk, make_mesh
 from qedge.engine.assessment.service import AssessmentService
@@ -32,6 +33,7 @@ from qedge.qkd.service import LinkService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor, Watchdog
 from qedge.web.config import socket_path
+from qedge.web.key_service import KeyService
 from qedge.web.service import WebService
 from qedge.wire.node import Fact
 from qedge.workers.config import DriverConfig
@@ -64,6 +66,7 @@ class Parts:
     links: dict[str, LinkService]
     node: Node
     web: WebService
+    keys: KeyService
 
 
 def compose(
@@ -102,7 +105,8 @@ def compose(
         links=links,
     )
     sessions, mesh = make_mesh(tools, bus, node)
-    node.attach(mesh, make_fleet_desk(tools, bus, broker, sessions, mesh, renew))
+    office, keys = make_keys(tools, NoVault())
+    node.attach(mesh, make_fleet_desk(tools, bus, broker, sessions, mesh, renew), office)
     parts = Parts(
         config,
         clock,
@@ -123,6 +127,7 @@ def compose(
         links,
         node,
         _make_web(tools, node),
+        keys,
     )
     _enlist(parts, notifier)
     return parts
@@ -228,6 +233,8 @@ def _enlist(parts: Parts, notifier: Notifier) -> None:
     supervisor.add(parts.assessment)
     supervisor.add(parts.decoder)
     supervisor.add(parts.web, essential=True)
+    if config.qkd.delivery.enabled:
+        supervisor.add(parts.keys)
     pulses = {"message pump": lambda: parts.bus.progress_ns, "host samples": lambda: parts.mesh.host.sampled_ns}
     supervisor.add(
         Watchdog(notifier=notifier, clock=parts.clock, metrics=parts.metrics, pulses=pulses, max_age_s=PULSE_LIMIT_S)

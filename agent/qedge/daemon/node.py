@@ -17,6 +17,7 @@ from qedge.engine.service import EngineService
 from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.service import MeshService
+from qedge.qkd.delivery.office import KeyOffice
 from qedge.qkd.service import LinkService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor
@@ -75,15 +76,23 @@ class Node:
         self._entropy = entropy
         self._mesh: MeshService | None = None
         self._fleet: FleetDesk | None = None
+        self._keys: KeyOffice | None = None
         self._bus = bus
         self._drivers = drivers
         self._links = links
         self.addresses: Callable[[], tuple[str, str]] = lambda: ("", "")
         """Unix socket path and HTTP address, set once the web service knows them."""
 
-    def attach(self, mesh: MeshService, fleet: FleetDesk) -> None:
+    def attach(self, mesh: MeshService, fleet: FleetDesk, keys: KeyOffice) -> None:
         """Take the mesh, which itself asks the node for its capabilities, and what needs the mesh."""
-        self._mesh, self._fleet = mesh, fleet
+        self._mesh, self._fleet, self._keys = mesh, fleet, keys
+
+    @property
+    def keys(self) -> KeyOffice:
+        """What the operator's programs do with keys and applications."""
+        if self._keys is None:
+            raise QedgeError("internal.stopping", "The node is starting.", fix="Try again soon.")
+        return self._keys
 
     @property
     def fleet(self) -> FleetDesk:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import StreamReader, web
@@ -28,13 +29,22 @@ _LOOK_S: Final = 1.0
 
 
 class KeyService:
-    """Serves one desk over one TLS listener."""
+    """Serves one desk over one TLS listener; `prepare` runs before its files are read."""
 
     name = "keys-https"
 
-    def __init__(self, desk: KeyDesk, files: TlsFiles, *, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        desk: KeyDesk,
+        files: TlsFiles,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        prepare: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._desk = desk
         self._files = files
+        self._prepare = prepare
         self._metrics = metrics
         self._tls: LoadedTls | None = None
         self._stamp: tuple[tuple[int, int, int], ...] = ()
@@ -53,6 +63,8 @@ class KeyService:
     async def run(self, ready: Ready) -> None:
         """Serve until cancelled."""
         config = self._desk.config
+        if self._prepare is not None:
+            await self._prepare()
         await self._load()
         handlers = web.Server(self._routes.handle, request_factory=self._make_request)
         self._factory = KeyConnections(

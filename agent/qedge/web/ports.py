@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from qedge.web.key_ports import KeysPort
 from qedge.wire.assessment import Assessment
 from qedge.wire.jobs import JobEstimate, JobList, JobSubmission, JobView, TemplateView
 from qedge.wire.mesh import PeerList
@@ -109,6 +110,11 @@ class NodePort(Protocol):
     @property
     def fleet(self) -> FleetPort:
         """The node's place in a fleet."""
+        ...
+
+    @property
+    def keys(self) -> KeysPort:
+        """Key delivery of the node; raises `keys.off` where there is none."""
         ...
 
     def status(self) -> NodeStatus:

@@ -16,7 +16,7 @@ from qedge.base.errors import QedgeError
 from qedge.qkd.delivery import extensions
 from qedge.qkd.delivery.config import DeliveryConfig
 from qedge.qkd.delivery.model import BAD_SIZE, NOT_FOUND, KeyRequest, RefusalError, Sae, bad
-from qedge.qkd.delivery.ports import Constraints, DeliverableKey, Holder, KeyOrder, KeyVault
+from qedge.qkd.delivery.ports import Constraints, DeliverableKey, Holder, KeyOrder, KeyVault, StoredStatus
 from qedge.qkd.delivery.registry import Registry, id_of
 
 RETRY_S: Final = 1
@@ -69,6 +69,10 @@ class KeyDesk:
         if sae is None:
             raise RefusalError(401, "the certificate is not of an SAE that is registered at this KME")
         return sae
+
+    async def stored(self, master_id: str, slave: Holder) -> StoredStatus:
+        """Tell what a pair may have, for the operator; raises what the store raises."""
+        return await self._vault.status(master_id, slave)
 
     async def status(self, master: Sae, slave_id: str) -> dict[str, object]:
         """Answer `status`."""

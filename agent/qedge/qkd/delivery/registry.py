@@ -100,6 +100,30 @@ class Registry:
         self._index()
         return sae
 
+    def bring_back(self, name: str, config: SaeConfig) -> None:
+        """Take an application that was added before this start; where the configuration has its name it rests."""
+        self._added[name] = self._sae(name, config, configured=False)
+        self._index()
+
+    def copy(self) -> Registry:
+        """Return a registry with the same entries, to try a change on."""
+        other = Registry(self._node, {}, self.added)
+        other._configured = dict(self._configured)
+        other._index()
+        return other
+
+    def take_over(self, other: Registry) -> None:
+        """Take the added entries of a copy."""
+        self._added = dict(other._added)
+        self._index()
+
+    def configs_added(self) -> dict[str, SaeConfig]:
+        """Return the added entries as settings, by name."""
+        return {
+            sae.name: SaeConfig(sae.id, sae.node, sae.permit, sae.max_keys_per_request, sae.max_keys_per_s)
+            for sae in self.added
+        }
+
     def permit(self, name: str, slaves: Sequence[str], *, withdraw: bool = False) -> Sae:
         """Let an application that was added ask keys with others, or no more."""
         sae = self._changeable(name)
@@ -136,7 +160,7 @@ class Registry:
 
     def _index(self) -> None:
         taken = {sae.id for sae in self._configured.values()}
-        added = {name: sae for name, sae in self._added.items() if sae.id not in taken}
+        added = {name: sae for name, sae in self._added.items() if sae.id not in taken and name not in self._configured}
         self._by_name = {**added, **self._configured}
         self._by_id = {sae.id: sae for sae in self._by_name.values()}
 
