@@ -11,12 +11,12 @@ import io
 import json
 import logging
 import os
-import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import msgspec
 import pytest
+import uvloop
 
 from qedge.base.clock import ManualClock
 from qedge.base.errors import QedgeError
@@ -26,7 +26,7 @@ from qedge.client.probe.case import CASES, CaseResult, ProbeReport, Verdict
 from qedge.client.probe.run import MODULES, foreign_credentials, probe
 from qedge.client.probe.stand import NOT_FOUND, Person, Stand, refused
 from qedge.qkd.delivery.ports import Provenance
-from tests.integration.kme_site import ODD_ID, Kmes, two_kmes
+from tests.integration.kme_site import ODD_ID, SAES, Kmes, two_kmes
 
 INSIDE = {19: "falls", 40: "small pool", 42: "no bytes in logs", 74: "two masters", 77: "clock jump", 78: "expired"}
 """Cases that need a hand inside (19 and 40 are also the probe's, where the pool is small enough to see)."""
@@ -76,7 +76,8 @@ async def run_probe(folder: Path) -> tuple[ProbeReport, str]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> ProbeReport:
-    return asyncio.run(run_probe(tmp_path_factory.mktemp("kmes")))[0]
+    # on the daemon's own loop; the tests below run on the standard one
+    return uvloop.run(run_probe(tmp_path_factory.mktemp("kmes")))[0]
 
 
 def result(report: ProbeReport, number: int) -> CaseResult:
@@ -143,6 +144,12 @@ async def test_an_expired_key_is_400_with_the_exact_text_and_a_clock_jump_expire
         clock.advance_s(kmes.links.lifetime_s + 1)
         reply = await bob.request("GET", path_of("alice", "dec_keys") + f"?key_ID={second}")
         assert refused(reply, 400) == NOT_FOUND
+
+
+async def once(kmes: Kmes, name: str) -> int:
+    """Ask for a status over a connection of its own."""
+    async with kmes.link(name, "A") as link:
+        return (await link.request("GET", path_of("bob", "status"))).status
 
 
 async def hammer(link: KmeLink, slave: str, times: int) -> list[tuple[str, str]]:
@@ -233,28 +240,25 @@ async def test_a_certificate_revoked_now_ends_open_connections_too(tmp_path: Pat
         assert (await alice.request("GET", path_of("bob", "status"))).status == 200
         utc_ns = kmes.links.clock.utc_ns()
         assert kmes.wallet.authority.revoke("alice", utc_ns=utc_ns) >= 1
-        kmes.wallet.folder.keep(kmes.wallet.authority, utc_ns=utc_ns)
+        kmes.wallet.folder.keep(kmes.wallet.authority, utc_ns=utc_ns, revoked=True)
         await kmes.a.service.reload()
         refused(await alice.request("GET", path_of("bob", "status")), 401)
         with pytest.raises(QedgeError, match="No answer"):
-            await kmes.link("alice", "A").request("GET", path_of("bob", "status"))
-        assert (await kmes.link("eve", "A").request("GET", path_of("bob", "status"))).status == 200
+            await once(kmes, "alice")
+        assert (await once(kmes, "eve")) == 200
 
 
 async def test_certificates_that_are_no_good_leave_the_old_ones_in_force(tmp_path: Path) -> None:
     async with two_kmes(tmp_path) as kmes:
         kmes.a.files.certificate.write_text("nonsense")
         await kmes.a.service.reload()
-        assert (await kmes.link("alice", "A").request("GET", path_of("bob", "status"))).status == 200
+        assert await once(kmes, "alice") == 200
 
 
 async def test_an_application_has_its_own_limits(tmp_path: Path) -> None:
     async with two_kmes(tmp_path) as kmes:
-        config = msgspec.structs.replace
-        registry = kmes.a.desk.registry
-        from tests.integration.kme_site import SAES
-
-        registry.reconfigure({**SAES, "alice": config(SAES["alice"], max_keys_per_request=2, max_keys_per_s=0.5)})
+        limited = msgspec.structs.replace(SAES["alice"], max_keys_per_request=2, max_keys_per_s=0.5)
+        kmes.a.desk.registry.reconfigure({**SAES, "alice": limited})
         alice = kmes.kept("alice", "A")
         status = json.loads((await alice.request("GET", path_of("bob", "status"))).body)
         assert status["max_key_per_request"] == 2
@@ -263,4 +267,3 @@ async def test_an_application_has_its_own_limits(tmp_path: Path) -> None:
         assert [reply.status for reply in answers[:5]] == [200] * 5
         assert refused(answers[-1], 503)
         assert int(answers[-1].headers["retry-after"]) >= 1
-        assert sys.getsizeof(answers) > 0

@@ -162,7 +162,7 @@ async def two_kmes(folder: Path, config: DeliveryConfig | None = None) -> AsyncI
         "revoked": wallet.client("revoked", "mallory"),
     }
     wallet.authority.revoke("mallory", utc_ns=time.time_ns())
-    wallet.folder.keep(wallet.authority, utc_ns=time.time_ns())
+    wallet.folder.keep(wallet.authority, utc_ns=time.time_ns(), revoked=True)
     async with AsyncExitStack() as stack:
         for kme in made.values():
             await stack.enter_async_context(running(kme.service))

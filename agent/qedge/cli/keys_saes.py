@@ -118,7 +118,7 @@ def run_authority(args: argparse.Namespace) -> int:
     out, utc_ns, uri = _folder(args.out), time.time_ns(), uri_of(args.name)
     if args.authority_action == "revoke":
         number = authority.revoke(uri, utc_ns=utc_ns)
-        folder.keep(authority, utc_ns=utc_ns)
+        folder.keep(authority, utc_ns=utc_ns, revoked=True)
         _publish(folder, out)
         print(f"{number} certificates revoked; copy {out / 'revoked.pem'} to every node (qkd.delivery.revocations).")
         return 0

@@ -77,7 +77,7 @@ class WebFolder:
             self._write(_KEY, key.encode("ascii"), 0o600)
         self._write(self.authority_file.name, ledger.authority.encode("ascii"), 0o644)
         authority = WebAuthority(ledger, key)
-        self.keep(authority, utc_ns=utc_ns)
+        self.keep(authority, utc_ns=utc_ns, revoked=True)
         return authority
 
     def open(self, passphrase: str = "") -> WebAuthority:
@@ -91,10 +91,11 @@ class WebFolder:
         key = open_secret(self._read(_SEALED), passphrase) if self.is_sealed else self._read(_KEY)
         return WebAuthority(ledger, key.decode("ascii"))
 
-    def keep(self, authority: WebAuthority, *, utc_ns: int) -> None:
-        """Write ledger and revocation list; do this before a certificate leaves."""
+    def keep(self, authority: WebAuthority, *, utc_ns: int, revoked: bool = False) -> None:
+        """Write the ledger, before a certificate leaves; and where something was `revoked` the revocation list."""
         self._write(_LEDGER, msgspec.json.encode(authority.ledger), 0o600)
-        self._write(self.revocations_file.name, authority.revocations(utc_ns=utc_ns).encode("ascii"), 0o644)
+        if revoked:
+            self._write(self.revocations_file.name, authority.revocations(utc_ns=utc_ns).encode("ascii"), 0o644)
 
     def ensure_server(
         self, authority: WebAuthority, uri: str, names: tuple[str, ...], *, utc_ns: int, random_bytes: RandomBytes

@@ -11,7 +11,7 @@ from aiohttp import web
 from qedge.base.metrics import Metrics
 from qedge.qkd.delivery.model import RefusalError
 from qedge.web.connection import Connection
-from qedge.web.key_tls import exchange_of
+from qedge.web.key_tls import Peer, exchange_of, peer_of
 
 _BUSY: Final = b'{"message":"the KME has as many connections as it takes"}'
 _HEADERS: Final = {"Cache-Control": "no-store", "Server": "qedge", "X-Content-Type-Options": "nosniff"}
@@ -38,7 +38,7 @@ def refusal_answer(refusal: RefusalError) -> web.Response:
 class KeyConnection(Connection):
     """A connection whose garbage is answered with the Error body of the standard."""
 
-    __slots__ = ("_counts", "_pending")
+    __slots__ = ("_counts", "_pending", "peer")
 
     def __init__(
         self,
@@ -50,13 +50,16 @@ class KeyConnection(Connection):
     ) -> None:
         super().__init__(server, loop=loop, metrics=metrics)
         self._counts = metrics
+        self.peer: Peer | None = None
         self._pending = pending
         pending.add(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Note how the connection is protected."""
+        """Note whose connection it is, and how it is protected."""
         self._pending.discard(self)
         super().connection_made(transport)
+        certificate = transport.get_extra_info("peercert")
+        self.peer = peer_of(certificate) if certificate else None
         tls = transport.get_extra_info("ssl_object")
         version = tls.version() if tls is not None else None
         self._counts.add("qedge_keys_connections_total", (version or "none", exchange_of(tls)))

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import parse_qsl, unquote
-from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
@@ -20,8 +19,7 @@ from qedge.base.metrics import Metrics
 from qedge.qkd.delivery.desk import KeyDesk, refusal_of
 from qedge.qkd.delivery.model import RefusalError, Sae, bad
 from qedge.qkd.delivery.requests import key_ids_of_body, key_ids_of_query, key_request_of_body, key_request_of_query
-from qedge.web.key_connection import key_answer, refusal_answer
-from qedge.web.key_tls import Peer, peer_of
+from qedge.web.key_connection import KeyConnection, key_answer, refusal_answer
 
 _LOG: Final = get_logger("web")
 ROOT: Final = ("api", "v1", "keys")
@@ -47,7 +45,6 @@ class KeyRoutes:
         self._revoked = revoked
         self._clock = clock
         self._metrics = metrics
-        self._peers: WeakKeyDictionary[asyncio.BaseTransport, Peer] = WeakKeyDictionary()
         self._denial_logged_ns = -_DENIAL_LOG_NS
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -96,15 +93,10 @@ class KeyRoutes:
 
     def _caller(self, request: web.BaseRequest) -> Sae:
         """Tell who asks, by the certificate of the connection and by nothing else."""
-        transport = request.transport
-        if transport is None:
-            raise ConnectionError("the connection is gone")
-        peer = self._peers.get(transport)
+        connection = request.protocol
+        peer = connection.peer if isinstance(connection, KeyConnection) else None
         if peer is None:
-            certificate = transport.get_extra_info("peercert")
-            if not certificate:
-                raise RefusalError(401, "the connection has no certificate")
-            peer = self._peers[transport] = peer_of(certificate)
+            raise RefusalError(401, "the connection has no certificate")
         if peer.serial in self._revoked():
             raise RefusalError(401, "the certificate was revoked")
         if peer.until_s <= self._clock.utc_ns() / 1e9:

@@ -45,7 +45,8 @@ class Stand:
 
     `people` has everyone whose certificate is here by SAE id; `additional` may be named as further slaves; `stranger`
     is somebody no key is for; `bad` has certificates that must be refused, by kind: `expired`, `revoked`,
-    `unregistered`, `two-names`, `unknown-authority`. `kme_id` and `slave_kme_id` are what status must say, where they are known.
+    `unregistered`, `two-names`, `unknown-authority`. `kme_id` and `slave_kme_id` are what status must say, where they
+    are known.
     """
 
     master: str

@@ -214,7 +214,7 @@ class KeyOffice:
         async with self._one_at_a_time:
             utc_ns = self._clock.utc_ns()
             number = self._authority.revoke(uri_of(sae.id), utc_ns=utc_ns)
-            await asyncio.to_thread(self._write, self._authority, utc_ns)
+            await asyncio.to_thread(self._write, self._authority, utc_ns, revoked=True)
         await self.renewed()
         return SaeRevoked(number)
 
@@ -250,6 +250,7 @@ class KeyOffice:
         utc_ns, name = self._clock.utc_ns(), self._registry.node
         if folder.exists:
             authority = folder.open()
+            folder.keep(authority, utc_ns=utc_ns, revoked=True)  # a stop between ledger and list left them apart
         else:
             authority = folder.found(name, utc_ns=utc_ns, random_bytes=self._random_bytes)
         folder.ensure_server(
@@ -257,9 +258,9 @@ class KeyOffice:
         )
         return authority
 
-    def _write(self, authority: WebAuthority, utc_ns: int) -> None:
+    def _write(self, authority: WebAuthority, utc_ns: int, *, revoked: bool = False) -> None:
         if self._folder is not None:
-            self._folder.keep(authority, utc_ns=utc_ns)
+            self._folder.keep(authority, utc_ns=utc_ns, revoked=revoked)
 
 
 def _handed(container: dict[str, object]) -> HandedKeys:
