@@ -87,7 +87,12 @@ class KeyService:
             self._address = ""
             if self._server is not None:
                 self._server.close()
+            open_now = [connection.transport for connection in handlers.connections]
             await handlers.shutdown(_STOP_LIMIT_S)
+            for transport in open_now:
+                if transport is not None:
+                    transport.abort()  # else each would wait for the other side's end of TLS
+            await asyncio.sleep(0)
             self._listener.close()
             self._listener = self._server = None
 
