@@ -22,9 +22,10 @@ from qedge.base.clock import ManualClock
 from qedge.base.errors import QedgeError
 from qedge.client.kme import path_of
 from qedge.client.kme_link import KmeLink
-from qedge.client.probe.case import CASES, CaseResult, ProbeReport, Verdict
+from qedge.client.probe.case import CASES
 from qedge.client.probe.run import MODULES, foreign_credentials, probe
 from qedge.client.probe.stand import NOT_FOUND, Person, Stand, refused
+from qedge.client.probe.verdict import CaseResult, ProbeReport, Verdict
 from qedge.qkd.delivery.ports import Provenance
 from tests.integration.kme_site import ODD_ID, SAES, Kmes, two_kmes
 

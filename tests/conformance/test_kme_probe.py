@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from qedge.client.probe.case import Verdict
 from qedge.client.probe.run import probe
+from qedge.client.probe.verdict import Verdict
 from qedge.qkd.delivery import desk as rules
 from qedge.qkd.delivery.fake import FakeVault
 from qedge.qkd.delivery.model import RefusalError

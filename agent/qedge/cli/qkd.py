@@ -13,8 +13,8 @@ from qedge.cli.asking import print_json
 from qedge.cli.terminal import Terminal, clean, terminal_of
 
 if TYPE_CHECKING:
-    from qedge.client.probe.case import CaseResult, ProbeReport
     from qedge.client.probe.stand import Stand
+    from qedge.client.probe.verdict import CaseResult, ProbeReport
 
 NAME: Final = "qkd"
 SUMMARY: Final = "Probe key managers for conformance to ETSI GS QKD 014."
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Probe; exit code 1 where a case failed."""
-    from qedge.client.probe.case import Verdict
+    from qedge.client.probe.verdict import Verdict
 
     report = asyncio.run(_probe(args, terminal_of()))
     if args.json:

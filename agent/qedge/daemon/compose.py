@@ -81,16 +81,15 @@ def compose(
     renew: Callable[[], None],
 ) -> Parts:
     """Make all parts and hand them to the supervisor; nothing runs yet. `renew` starts the services anew."""
-    clock = SystemClock()
-    me = _this_run(identity, epoch)
+    clock, me = SystemClock(), _this_run(identity, epoch)
     supervisor = Supervisor(clock=clock, metrics=metrics, uniform=random.SystemRandom().random)
     drivers, links = dict[str, DriverService](), dict[str, LinkService]()
     entropy = _make_entropy(config, drivers, clock, metrics, f"{me.boot_id} {epoch}")
     tools = Tools(config, identity, me, store, clock, metrics, entropy.random_bytes)
     engine = _make_engine(tools, drivers)
-    assessment = _make_assessment(tools, engine, drivers)
-    decoder = _make_decoder(tools)
+    assessment, decoder = _make_assessment(tools, engine, drivers), _make_decoder(tools)
     broker, bus = make_bus(tools, broker_password)
+    office, keys = make_keys(tools, NoVault())
     node = Node(
         me,
         clock=clock,
@@ -100,13 +99,13 @@ def compose(
         assessment=assessment,
         decoder=decoder,
         entropy=entropy,
+        keys=office,
         bus=bus,
         drivers=drivers,
         links=links,
     )
     sessions, mesh = make_mesh(tools, bus, node)
-    office, keys = make_keys(tools, NoVault())
-    node.attach(mesh, make_fleet_desk(tools, bus, broker, sessions, mesh, renew), office)
+    node.attach(mesh, make_fleet_desk(tools, bus, broker, sessions, mesh, renew))
     parts = Parts(
         config,
         clock,

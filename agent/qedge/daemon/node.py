@@ -61,6 +61,7 @@ class Node:
         assessment: AssessmentService,
         decoder: DecodeService,
         entropy: EntropyService,
+        keys: KeyOffice,
         bus: Bus,
         drivers: Mapping[str, DriverService],
         links: Mapping[str, LinkService],
@@ -76,22 +77,20 @@ class Node:
         self._entropy = entropy
         self._mesh: MeshService | None = None
         self._fleet: FleetDesk | None = None
-        self._keys: KeyOffice | None = None
+        self._keys = keys
         self._bus = bus
         self._drivers = drivers
         self._links = links
         self.addresses: Callable[[], tuple[str, str]] = lambda: ("", "")
         """Unix socket path and HTTP address, set once the web service knows them."""
 
-    def attach(self, mesh: MeshService, fleet: FleetDesk, keys: KeyOffice) -> None:
+    def attach(self, mesh: MeshService, fleet: FleetDesk) -> None:
         """Take the mesh, which itself asks the node for its capabilities, and what needs the mesh."""
-        self._mesh, self._fleet, self._keys = mesh, fleet, keys
+        self._mesh, self._fleet = mesh, fleet
 
     @property
     def keys(self) -> KeyOffice:
         """What the operator's programs do with keys and applications."""
-        if self._keys is None:
-            raise QedgeError("internal.stopping", "The node is starting.", fix="Try again soon.")
         return self._keys
 
     @property

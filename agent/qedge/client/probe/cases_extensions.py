@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from qedge.client.probe.case import FailedError, SkippedError, WarnedError, case, expect
+from qedge.client.probe.case import case
 from qedge.client.probe.stand import NOT_FOUND, UNMET, UNSUPPORTED, Stand, good, refused
+from qedge.client.probe.verdict import FailedError, SkippedError, WarnedError, expect
 
 _UNKNOWN: Final = {"probe_unknown_parameter": 1}
 _ANY: Final = {"qedge_route_type": "any"}

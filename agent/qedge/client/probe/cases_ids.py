@@ -6,8 +6,9 @@ import uuid
 
 from qedge.client.kme import path_of
 from qedge.client.kme_link import KmeLink
-from qedge.client.probe.case import FailedError, SkippedError, case, expect
+from qedge.client.probe.case import case
 from qedge.client.probe.stand import NOT_FOUND, Stand, refused
+from qedge.client.probe.verdict import FailedError, SkippedError, expect
 
 
 async def _fresh(stand: Stand, count: int = 1, size: int = 0) -> dict[str, str]:

@@ -10,8 +10,9 @@ import uuid
 from typing import Final
 
 from qedge.client.kme import path_of
-from qedge.client.probe.case import FailedError, SkippedError, WarnedError, case, expect
+from qedge.client.probe.case import case
 from qedge.client.probe.stand import BAD_SIZE, Stand, number, refused
+from qedge.client.probe.verdict import FailedError, SkippedError, WarnedError, expect
 
 SAMPLE: Final = 512
 """Keys over which cases 37 to 39 look."""

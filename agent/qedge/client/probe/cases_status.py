@@ -6,8 +6,9 @@ import asyncio
 from typing import Final
 
 from qedge.client.kme import path_of
-from qedge.client.probe.case import FailedError, SkippedError, WarnedError, case, expect
+from qedge.client.probe.case import case
 from qedge.client.probe.stand import COUNTERS, NAMES, Stand, good, number, refused
+from qedge.client.probe.verdict import FailedError, SkippedError, WarnedError, expect
 
 _NOBODY: Final = "probe-nobody-has-this-id"
 

@@ -9,8 +9,9 @@ import warnings
 from qedge.base.errors import QedgeError
 from qedge.client.kme import path_of
 from qedge.client.kme_link import KmeLink, trusting
-from qedge.client.probe.case import FailedError, SkippedError, WarnedError, case, expect
+from qedge.client.probe.case import case
 from qedge.client.probe.stand import Stand, good, message_of, refused
+from qedge.client.probe.verdict import FailedError, SkippedError, WarnedError, expect
 
 _UNAUTHORISED = (401,)
 

@@ -12,17 +12,9 @@ from typing import Final
 from qedge.base.errors import QedgeError
 from qedge.client.kme_link import Credentials
 from qedge.client.probe import cases_extensions, cases_ids, cases_keys, cases_status, cases_transport
-from qedge.client.probe.case import (
-    CASES,
-    Case,
-    CaseResult,
-    FailedError,
-    ProbeReport,
-    SkippedError,
-    Verdict,
-    WarnedError,
-)
+from qedge.client.probe.case import CASES, Case
 from qedge.client.probe.stand import Stand
+from qedge.client.probe.verdict import CaseResult, FailedError, ProbeReport, SkippedError, Verdict, WarnedError
 from qedge.crypto.web_authority import WebAuthority, found_web, make_request, new_key
 
 MODULES: Final = (cases_transport, cases_status, cases_keys, cases_extensions, cases_ids)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from qedge.client.kme import path_of
 from qedge.client.kme_link import Credentials, KmeLink, Place, Reply
-from qedge.client.probe.case import FailedError, SkippedError, expect
+from qedge.client.probe.verdict import FailedError, SkippedError, expect
 
 NOT_FOUND: Final = "one or more keys specified are not found on KME"
 UNSUPPORTED: Final = "not all extension_mandatory parameters are supported"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 from qedge.qkd.delivery.model import UNMET, UNSUPPORTED, Extension, bad
@@ -83,6 +84,7 @@ def unmet(*names: str) -> Exception:
     return bad(UNMET, extension_mandatory_unmet=", ".join(names)) if names else bad(UNMET)
 
 
+@lru_cache(maxsize=256)  # the keys of one answer are mostly of one origin
 def key_extension(provenance: Provenance) -> dict[str, object]:
     """Say where a key came from."""
     return {
