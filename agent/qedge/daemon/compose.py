@@ -88,8 +88,7 @@ def compose(
     tools = Tools(config, identity, me, store, clock, metrics, entropy.random_bytes)
     engine = _make_engine(tools, drivers)
     assessment, decoder = _make_assessment(tools, engine, drivers), _make_decoder(tools)
-    broker, bus = make_bus(tools, broker_password)
-    office, keys = make_keys(tools, NoVault())
+    (broker, bus), (office, keys) = make_bus(tools, broker_password), make_keys(tools, NoVault())
     node = Node(
         me,
         clock=clock,
