@@ -73,7 +73,7 @@ class KeyService:
             max_connections=config.max_connections,
             handshake_limit_s=config.handshake_limit_s,
         )
-        self._listener = open_tcp(config.host, config.port)
+        self._listener = open_tcp(config.host, config.port, "qkd.delivery.port")
         try:
             await self._listen()
             host, port = self._listener.getsockname()[:2]
