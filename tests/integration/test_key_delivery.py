@@ -15,7 +15,7 @@ from qedge.client.kme import path_of
 from qedge.client.kme_link import Credentials, KmeLink, place_of
 from qedge.client.node import NodeClient
 from qedge.crypto.web_authority import make_request, new_key
-from qedge.wire.keys import SaeChange, SaePermit
+from qedge.wire.delivery import SaeChange, SaePermit
 from tests.integration.daemon_process import DaemonProcess
 
 pytestmark = pytest.mark.integration

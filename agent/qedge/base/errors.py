@@ -211,12 +211,13 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "access.denied": _remote(403, "The caller is not allowed to do this.", Exit.NO_PERMISSION),
     "access.bad_origin": _remote(403, "The Host or Origin header names another site.", Exit.NO_PERMISSION),
     "access.no_session": _remote(401, "The page needs a one-time link: run `qedge open`.", Exit.NO_PERMISSION),
+    # stored keys
+    "qkd.no_link": _remote(404, "No QKD link leads to the node that a key is wanted for.", Exit.USAGE),
+    "qkd.too_few_bits": _local(503, "The link holds too little key for the request.", Exit.TEMPORARY),
+    "qkd.unmeetable": _remote(422, "No key at hand is as the request demands."),
+    "qkd.key_not_found": _remote(404, "A key is not here, or not any more."),
+    "qkd.key_not_yours": _remote(403, "The application was not named as a receiver of the key.", Exit.NO_PERMISSION),
     # key delivery
-    "keys.too_few": _local(503, "Fewer key bits are stored than the request needs.", Exit.TEMPORARY),
-    "keys.unmet": _remote(400, "Keys are stored, but none that was made as the request demands.", Exit.USAGE),
-    "keys.not_found": _remote(400, "A key is unknown, was collected, has expired, or was ordered by another."),
-    "keys.not_yours": _remote(401, "A key is for other applications.", Exit.NO_PERMISSION),
-    "keys.unreachable": _local(503, "The key store of a peer does not answer.", Exit.TEMPORARY),
     "keys.refused": _remote(400, "The key manager refused the request.", Exit.UNAVAILABLE),
     "keys.off": _local(503, "Key delivery is switched off on this node.", Exit.CONFIG),
     "keys.no_sae": _remote(404, "No application (SAE) has this name.", Exit.USAGE),

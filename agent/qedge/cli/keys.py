@@ -11,7 +11,7 @@ from qedge.cli.asking import ask, print_json
 from qedge.cli.terminal import table_lines, terminal_of
 
 if TYPE_CHECKING:
-    from qedge.wire.keys import HandedKeys, KeyOverview
+    from qedge.wire.delivery import HandedKeys, KeyOverview
 
 NAME: Final = "keys"
 SUMMARY: Final = "Look at keys, take them, and say which applications may."
@@ -81,7 +81,7 @@ def overview_lines(found: KeyOverview) -> list[str]:
 
 
 def _get(args: argparse.Namespace) -> int:
-    from qedge.wire.keys import KeyCollect, KeyTake
+    from qedge.wire.delivery import KeyCollect, KeyTake
 
     handed: HandedKeys
     if args.ids:

@@ -16,7 +16,7 @@ from qedge.cli.terminal import table_lines, terminal_of
 
 if TYPE_CHECKING:
     from qedge.crypto.web_files import WebFolder
-    from qedge.wire.keys import SaeView
+    from qedge.wire.delivery import SaeView
 
 
 def add_arguments(actions: Any) -> None:  # what argparse's add_subparsers returns has no public name
@@ -65,7 +65,7 @@ def _add_authority(actions: Any) -> None:  # as above
 
 def run(args: argparse.Namespace) -> int:
     """Do what `sae_action` says."""
-    from qedge.wire.keys import SaeChange, SaePermit
+    from qedge.wire.delivery import SaeChange, SaePermit
 
     if args.sae_action == "issue":
         return _issue(args)

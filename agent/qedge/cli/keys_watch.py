@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from qedge.base.errors import QedgeError
 from qedge.cli.asking import print_json
 from qedge.cli.terminal import Terminal, clean, terminal_of
-from qedge.wire.keys import KeyOverview
+from qedge.wire.delivery import KeyOverview
 
 if TYPE_CHECKING:
     from qedge.client.node import NodeClient

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from qedge.client.fleet import Transport
-from qedge.wire.keys import (
+from qedge.wire.delivery import (
     HandedKeys,
     KeyCollect,
     KeyOverview,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from qedge.wire.keys import (
+from qedge.wire.delivery import (
     HandedKeys,
     KeyCollect,
     KeyOverview,

@@ -21,18 +21,7 @@ from qedge.web.access import Right
 from qedge.web.route import Route
 from qedge.wire.assessment import Assessment
 from qedge.wire.decode import Answer, Request
-from qedge.wire.http import LinkList, Live, PageLogin, PageSession, Readiness
-from qedge.wire.jobs import (
-    BatchView,
-    JobBatch,
-    JobEstimate,
-    JobList,
-    JobSubmission,
-    JobView,
-    TemplateText,
-    TemplateView,
-)
-from qedge.wire.keys import (
+from qedge.wire.delivery import (
     HandedKeys,
     KeyCollect,
     KeyOverview,
@@ -44,6 +33,17 @@ from qedge.wire.keys import (
     SaeRequest,
     SaeRevoked,
     SaeView,
+)
+from qedge.wire.http import LinkList, Live, PageLogin, PageSession, Readiness
+from qedge.wire.jobs import (
+    BatchView,
+    JobBatch,
+    JobEstimate,
+    JobList,
+    JobSubmission,
+    JobView,
+    TemplateText,
+    TemplateView,
 )
 from qedge.wire.mesh import PeerList
 from qedge.wire.node import (

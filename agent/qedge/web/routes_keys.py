@@ -9,7 +9,7 @@ from qedge.base.ids import is_name
 from qedge.web.answers import json_answer
 from qedge.web.requests import body_of
 from qedge.web.state import state_of
-from qedge.wire.keys import KeyCollect, KeyTake, SaeChange, SaePermit, SaeRequest
+from qedge.wire.delivery import KeyCollect, KeyTake, SaeChange, SaePermit, SaeRequest
 
 
 async def overview(request: web.Request) -> web.Response:

@@ -24,7 +24,7 @@ from qedge.qkd.delivery.office import KeyOffice
 from qedge.qkd.delivery.ports import Constraints
 from qedge.qkd.delivery.registry import Registry, id_of, uri_of
 from qedge.qkd.delivery.requests import key_ids_of_body, key_request_of_body, key_request_of_query
-from qedge.wire.keys import KeyCollect, KeyTake, SaeChange, SaePermit
+from qedge.wire.delivery import KeyCollect, KeyTake, SaeChange, SaePermit
 
 SAES = {"alice": SaeConfig(permit=("bob",)), "bob": SaeConfig(node="B", id="bob@b")}
 

@@ -10,7 +10,7 @@ from qedge.qkd.delivery.model import ANY_SLAVE
 
 _NAME = r"^[A-Za-z0-9_-]{1,36}\Z"
 _NAME_WORDS = "at most 36 letters, digits, - and _"
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
 class SaeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -18,7 +18,7 @@ class SaeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     id: Annotated[
         str,
-        msgspec.Meta(description="SAE id as its certificate says it; empty: the name of this section.", max_length=256),
+        msgspec.Meta(description="SAE id as its certificate says it; empty: the name of this section.", max_length=200),
     ] = ""
     node: Annotated[
         str,

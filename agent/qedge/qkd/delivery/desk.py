@@ -24,13 +24,14 @@ _BURST_S: Final = 10.0
 """An application may ask at once for what its rate gives in this time."""
 
 _REFUSALS: Final[dict[str, tuple[int, str]]] = {
-    "keys.too_few": (503, "not enough keys are stored for this request"),
-    "keys.unmet": (400, ""),
-    "keys.not_found": (400, NOT_FOUND),
-    "keys.not_yours": (401, "the SAE is not among those that one or more of the keys are for"),
-    "keys.unreachable": (503, "the KME of a slave SAE cannot be reached now"),
+    "qkd.too_few_bits": (503, "not enough keys are stored for this request"),
+    "qkd.unmeetable": (400, ""),
+    "qkd.key_not_found": (400, NOT_FOUND),
+    "qkd.key_not_yours": (401, "the SAE is not among those that one or more of the keys are for"),
+    "qkd.no_link": (503, "no QKD link leads to the KME of a slave SAE"),
     "store.disk_full": (503, "the KME has no room to write the hand-over down"),
 }
+_AWAY: Final = (503, "the KME of a slave SAE cannot be reached now")
 
 
 @dataclass(slots=True)
@@ -135,7 +136,7 @@ class KeyDesk:
         try:
             return await self._vault.reserve(order)
         except QedgeError as error:
-            if error.code != "keys.unmet" or order.constraints == demands:
+            if error.code != "qkd.unmeetable" or order.constraints == demands:
                 raise self._unmet_or(error, names) from error
         plain = KeyOrder(order.master, order.slaves, order.number, order.size_bits, demands)
         try:
@@ -145,7 +146,7 @@ class KeyDesk:
 
     @staticmethod
     def _unmet_or(error: QedgeError, names: Sequence[str]) -> Exception:
-        return extensions.unmet(*names) if error.code == "keys.unmet" else refusal_of(error)
+        return extensions.unmet(*names) if error.code == "qkd.unmeetable" else refusal_of(error)
 
     def _slave(self, sae_id: str) -> Sae:
         slave = self.registry.find(sae_id)
@@ -198,7 +199,8 @@ class KeyDesk:
 
 def refusal_of(error: QedgeError) -> RefusalError:
     """Say an error of the store in the words of the interface; what has none there is 503."""
-    status, message = _REFUSALS.get(error.code, (503, "the KME cannot serve this request now"))
+    unknown = _AWAY if error.code.startswith("peer.") else (503, "the KME cannot serve this request now")
+    status, message = _REFUSALS.get(error.code, unknown)
     return RefusalError(status, message or error.message, retry_s=RETRY_S if status == 503 else 0)
 
 

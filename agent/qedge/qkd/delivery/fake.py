@@ -68,10 +68,10 @@ class FakeVault:
         """Take from the pools of all slaves' nodes."""
         self._reach(order.nodes)
         if not self._meets(order):
-            raise QedgeError("keys.unmet", "No key is there that was made so.", fix="Ask with other extensions.")
+            raise QedgeError("qkd.unmeetable", "No key is there that was made so.", fix="Ask with other extensions.")
         need = order.number * order.size_bits
         if any(self.links.pool(self.node, node) < need for node in order.nodes):
-            raise QedgeError("keys.too_few", "Too few keys are stored.", fix="Try again later.")
+            raise QedgeError("qkd.too_few_bits", "Too few keys are stored.", fix="Try again later.")
         for node in order.nodes:
             self.links.pools[self.node, node] -= need
         keys = tuple(self._make(order) for _ in range(order.number))
@@ -82,7 +82,7 @@ class FakeVault:
         """Hand out copies, all or none."""
         found = [self.links.kept.get(key_id) for key_id in key_ids]
         if any(kept is not None and slave not in kept.holders for kept in found):
-            raise QedgeError("keys.not_yours", "A key is for others.")
+            raise QedgeError("qkd.key_not_yours", "A key is for others.")
         now_ns = self.links.clock.now_ns()
         ready = [
             kept
@@ -90,7 +90,7 @@ class FakeVault:
             if kept is not None and slave in kept.waiting and kept.master == master and now_ns < kept.expires_ns
         ]
         if len(ready) < len(key_ids):
-            raise QedgeError("keys.not_found", "A key is not there.")
+            raise QedgeError("qkd.key_not_found", "A key is not there.")
         keys = tuple(
             DeliverableKey(key_id, kept.key, kept.provenance) for key_id, kept in zip(key_ids, ready, strict=True)
         )
@@ -118,4 +118,4 @@ class FakeVault:
 
     def _reach(self, nodes: tuple[str, ...]) -> None:
         if self.links.cut & set(nodes):
-            raise QedgeError("keys.unreachable", "The peer's key store does not answer.", fix="Try again later.")
+            raise QedgeError("peer.unreachable", "The peer's key store does not answer.", fix="Try again later.")

@@ -21,7 +21,7 @@ from qedge.qkd.delivery.desk import KeyDesk
 from qedge.qkd.delivery.model import KeyRequest, RefusalError, Sae
 from qedge.qkd.delivery.ports import Holder
 from qedge.qkd.delivery.registry import Registry, uri_of
-from qedge.wire.keys import (
+from qedge.wire.delivery import (
     HandedKey,
     HandedKeys,
     KeyCollect,

@@ -84,7 +84,7 @@ class StoredStatus:
 class KeyVault(Protocol):
     """The key store of this node. Every hand-over is journalled before it returns: a lost answer burns the key.
 
-    Every method raises `keys.unreachable` where the peer's store does not answer, and `store.*`.
+    Every method raises `peer.unreachable`, `qkd.no_link` where the peer's store does not answer, and `store.*`.
     """
 
     async def status(self, master: str, slave: Holder) -> StoredStatus:
@@ -94,16 +94,16 @@ class KeyVault(Protocol):
     async def reserve(self, order: KeyOrder) -> tuple[DeliverableKey, ...]:
         """Hand `order.number` keys to the master, all or none, once the stores of all slaves have confirmed them.
 
-        Raises `keys.too_few` where the pool does not reach, `keys.unmet` where keys are there but none that satisfy
-        `order.constraints`.
+        Raises `qkd.too_few_bits` where the pool does not reach, `qkd.unmeetable` where keys are there but none that
+        satisfy `order.constraints`.
         """
         ...
 
     async def collect(self, slave: str, master: str, key_ids: tuple[str, ...]) -> tuple[DeliverableKey, ...]:
         """Hand a slave its copies, in the order of `key_ids` (distinct, lower case), all or none.
 
-        Raises `keys.not_yours` where the slave is not among those named for any one of the ids, tombstones of keys
-        that are gone included; then `keys.not_found` where one is unknown, collected, expired, or was ordered by
+        Raises `qkd.key_not_yours` where the slave is not among those named for any one of the ids, tombstones of keys
+        that are gone included; then `qkd.key_not_found` where one is unknown, collected, expired, or was ordered by
         another master. A key that is still on its way is waited for, 2 s at most.
         """
         ...

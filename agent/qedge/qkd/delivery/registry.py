@@ -12,7 +12,7 @@ from qedge.qkd.delivery.config import SaeConfig
 from qedge.qkd.delivery.model import ANY_SLAVE, Sae
 
 MAX_ADDED: Final = 1024
-_MAX_ID: Final = 256
+_MAX_ID: Final = 200
 
 
 def uri_of(sae_id: str) -> str:

@@ -9,7 +9,7 @@ import msgspec
 from qedge.wire.trust import Der
 
 _MAX_KEYS = 1024
-Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
 class SaeView(msgspec.Struct, frozen=True):
@@ -38,7 +38,7 @@ class SaeList(msgspec.Struct, frozen=True, tag_field="type", tag="sae-list/1"):
 class SaeChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="sae-change/1"):
     """What an application shall be; empty `id`: its name, empty `node`: this one."""
 
-    id: Annotated[str, msgspec.Meta(max_length=256)] = ""
+    id: Annotated[str, msgspec.Meta(max_length=200)] = ""
     node: Annotated[str, msgspec.Meta(max_length=36)] = ""
     permit: Annotated[tuple[str, ...], msgspec.Meta(max_length=1024)] = ()
     max_keys_per_request: Annotated[int, msgspec.Meta(ge=0, le=_MAX_KEYS)] = 0
