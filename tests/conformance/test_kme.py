@@ -172,6 +172,7 @@ async def test_two_masters_never_get_the_same_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 async def test_a_hundred_thousand_requests_of_many_get_as_many_keys(tmp_path: Path) -> None:
     async with two_kmes(tmp_path) as kmes:
         who = [("alice", "A", "bob"), ("eve", "A", "bob"), ("bob", "B", "alice"), ("odd", "B", "alice")] * 4
