@@ -76,3 +76,13 @@ async def test_garbage_is_answered_in_json_and_counted(tmp_path: Path) -> None:
         assert kmes.a.metrics.value("qedge_keys_connections_refused_total", ("no HTTP",)) == 1
         ((tls, exchange),) = kmes.a.metrics.values("qedge_keys_connections_total")
         assert (tls, exchange) in (("TLSv1.3", "classical"), ("TLSv1.3", "unknown"), ("TLSv1.3", "hybrid"))
+
+
+async def test_a_client_that_asks_before_it_sends_its_body_is_told_to(tmp_path: Path) -> None:
+    async with two_kmes(tmp_path) as kmes, kmes.link("alice", "A") as link:
+        head = f"POST {path_of('bob', 'enc_keys')} HTTP/1.1\r\nHost: kme\r\nContent-Length: 2\r\n"
+        await link.send((head + "Expect: 100-continue\r\n\r\n").encode())
+        reader, _ = await link._streams()
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await link.send(b"{}")
+        assert (await link.answer()).status == 200

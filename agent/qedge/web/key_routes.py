@@ -170,4 +170,7 @@ async def _body(request: web.BaseRequest) -> bytes:
         raise bad("the request body shall be application/json")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise bad("the request body shall not be compressed")
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer itself has not begun
     return await request.read()
