@@ -29,6 +29,8 @@ from qedge.engine.decoding.config import DecodeConfig
 from qedge.entropy.config import EntropyConfig
 from qedge.mesh.config import HostConfig, MeshConfig
 from qedge.qkd.config import LinkConfig
+from qedge.qkd.delivery.config import DeliveryConfig, SaeConfig
+from qedge.qkd.delivery.registry import check_saes
 from qedge.web.config import WebConfig
 from qedge.workers.config import DriverConfig, WorkersConfig
 from qedge_driver_api import SettingInfo
@@ -37,6 +39,7 @@ SYSTEM_FOLDER: Final = Path("/etc/qedge")
 MAIN_FILE: Final = "agent.toml"
 DROP_IN_FOLDER: Final = "conf.d"
 MAX_DRIVERS: Final = 64
+MAX_SAES: Final = 10_000
 
 Schemas = Mapping[str, tuple[SettingInfo, ...] | QedgeError]
 Describe = Callable[[Sequence[str]], Schemas]
@@ -86,9 +89,11 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class QkdConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[qkd]`: the QKD links of this box."""
+    """`[qkd]`: the QKD links of this box, and who gets keys."""
 
     links: Annotated[dict[InstanceName, LinkConfig], msgspec.Meta(max_length=MAX_DRIVERS)] = {}
+    delivery: DeliveryConfig = DeliveryConfig()
+    saes: Annotated[dict[InstanceName, SaeConfig], msgspec.Meta(max_length=MAX_SAES)] = {}
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,6 +128,8 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "workers": WorkersConfig,
     "drivers.NAME": DriverConfig,
     "qkd.links.NAME": LinkConfig,
+    "qkd.delivery": DeliveryConfig,
+    "qkd.saes.NAME": SaeConfig,
 }
 """Sections as the reference lists them."""
 
@@ -266,7 +273,7 @@ def with_defaults(config: AgentConfig, environ: Mapping[str, str], state_dir: st
     drivers, qkd = config.drivers, config.qkd
     if not drivers:
         drivers = dict(DEFAULT_DRIVERS)
-        qkd = qkd if qkd.links else QkdConfig(links=dict(DEFAULT_LINKS))
+        qkd = qkd if qkd.links else msgspec.structs.replace(qkd, links=dict(DEFAULT_LINKS))
     # The default name of the source means "if there is one"; a name that a file gives is checked against the drivers.
     source = config.entropy.source if config.entropy.source in drivers else ""
     entropy = msgspec.structs.replace(config.entropy, source=source)
@@ -336,6 +343,7 @@ def _check_references(config: AgentConfig, values: Mapping[str, object]) -> Iter
     `values` names also those drivers that have faults of their own.
     """
     yield from check_policy(config.crypto)
+    yield from check_saes(config.qkd.saes)
     named: list[tuple[KeyPath, str]] = []
     entropy = values.get("entropy")
     if isinstance(entropy, Mapping) and isinstance(source := entropy.get("source"), str):

@@ -212,6 +212,22 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "access.denied": _remote(403, "The caller is not allowed to do this.", Exit.NO_PERMISSION),
     "access.bad_origin": _remote(403, "The Host or Origin header names another site.", Exit.NO_PERMISSION),
     "access.no_session": _remote(401, "The page needs a one-time link: run `qedge open`.", Exit.NO_PERMISSION),
+    # stored keys
+    "qkd.no_link": _remote(404, "No QKD link leads to the node that a key is wanted for.", Exit.USAGE),
+    "qkd.too_few_bits": _local(503, "The link holds too little key for the request.", Exit.TEMPORARY),
+    "qkd.unmeetable": _remote(422, "No key at hand is as the request demands."),
+    "qkd.key_not_found": _remote(404, "A key is not here, or not any more."),
+    "qkd.key_not_yours": _remote(403, "The application was not named as a receiver of the key.", Exit.NO_PERMISSION),
+    # key delivery
+    "keys.refused": _remote(400, "The key manager refused the request.", Exit.UNAVAILABLE),
+    "keys.off": _local(503, "Key delivery is switched off on this node.", Exit.CONFIG),
+    "keys.no_sae": _remote(404, "No application (SAE) has this name.", Exit.USAGE),
+    "keys.sae_taken": _remote(409, "Another application has the id.", Exit.USAGE),
+    "keys.sae_configured": _remote(409, "The application stands in the configuration.", Exit.CONFIG),
+    "keys.bad_sae": _remote(422, "The application cannot be added as it is described.", Exit.USAGE),
+    # the authority of HTTPS certificates
+    "web.bad_request": _remote(400, "A signing request for an HTTPS certificate is malformed.", Exit.DATA),
+    "web.bad_certificate": _local(500, "A certificate, key or revocation list for HTTPS cannot be used.", Exit.CONFIG),
     # client
     "client.no_daemon": _local(503, "No daemon answers at the socket; start one with `qedge run`."),
     "client.timeout": _local(504, "The daemon did not answer in time.", Exit.TEMPORARY),

@@ -90,6 +90,14 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_http_refused_total": MetricSpec(Kind.COUNTER, "HTTP connections and requests refused.", ("reason",)),
     "qedge_http_streams": MetricSpec(Kind.GAUGE, "Event streams that are open."),
     "qedge_http_events_dropped_total": MetricSpec(Kind.COUNTER, "Events not sent because a reader was too slow."),
+    "qedge_keys_requests_total": MetricSpec(Kind.COUNTER, "Requests for keys by ETSI 014.", ("call", "status")),
+    "qedge_keys_request_seconds": MetricSpec(Kind.HISTOGRAM, "Time of a request for keys.", ("call",), _LATENCY_S),
+    "qedge_keys_handed_total": MetricSpec(Kind.COUNTER, "Keys handed to applications.", ("call",)),
+    "qedge_keys_connections": MetricSpec(Kind.GAUGE, "Open connections of applications."),
+    "qedge_keys_connections_total": MetricSpec(
+        Kind.COUNTER, "Connections of applications; exchange is classical, hybrid or unknown.", ("tls", "exchange")
+    ),
+    "qedge_keys_connections_refused_total": MetricSpec(Kind.COUNTER, "Connections refused.", ("reason",)),
     "qedge_host_cpu_ratio": MetricSpec(Kind.GAUGE, "Busy share of all cores, 0 to 1."),
     "qedge_host_memory_available_bytes": MetricSpec(Kind.GAUGE, "Memory that can be used without swapping."),
     "qedge_host_memory_total_bytes": MetricSpec(Kind.GAUGE, "Memory of the host."),

@@ -28,6 +28,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "random": "draw",
     "drivers": "drivers",
     "link": "links",
+    "keys": "keys",
+    "qkd": "qkd",
     "ping": "ping",
     "peers": "peers",
     "join": "join",

@@ -23,6 +23,7 @@ import msgspec
 from qedge.base.errors import QedgeError
 from qedge.client.decoding import DecodeStream, open_stream
 from qedge.client.fleet import FleetClient
+from qedge.client.keys import KeysClient
 from qedge.client.paths import find_socket
 from qedge.client.sse import EventParser
 from qedge.wire.assessment import Assessment
@@ -298,6 +299,11 @@ class NodeClient:
     def fleet(self) -> FleetClient:
         """The node's place in a fleet."""
         return FleetClient(self)
+
+    @property
+    def keys(self) -> KeysClient:
+        """Keys and the applications that get them."""
+        return KeysClient(self)
 
     async def ask(
         self, method: str, path: str, kind: type[T], *, body: msgspec.Struct | None = None, timeout_s: float = 0.0

@@ -17,6 +17,7 @@ from qedge.bus.service import Bus
 from qedge.config import AgentConfig
 from qedge.daemon.adapters import KeptAdminStates, MeshPeers, NamedDriver, QrngSource, ThisHost
 from qedge.daemon.identity import LocalIdentity
+from qedge.daemon.keys import NoVault, make_keys
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools, make_bus, make_fleet_desk, make_mesh
 from qedge.engine.assessment.service import AssessmentService
@@ -32,6 +33,7 @@ from qedge.qkd.service import LinkService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor, Watchdog
 from qedge.web.config import socket_path
+from qedge.web.key_service import KeyService
 from qedge.web.service import WebService
 from qedge.wire.node import Fact
 from qedge.workers.config import DriverConfig
@@ -64,6 +66,7 @@ class Parts:
     links: dict[str, LinkService]
     node: Node
     web: WebService
+    keys: KeyService
 
 
 def compose(
@@ -78,16 +81,14 @@ def compose(
     renew: Callable[[], None],
 ) -> Parts:
     """Make all parts and hand them to the supervisor; nothing runs yet. `renew` starts the services anew."""
-    clock = SystemClock()
-    me = _this_run(identity, epoch)
+    clock, me = SystemClock(), _this_run(identity, epoch)
     supervisor = Supervisor(clock=clock, metrics=metrics, uniform=random.SystemRandom().random)
     drivers, links = dict[str, DriverService](), dict[str, LinkService]()
     entropy = _make_entropy(config, drivers, clock, metrics, f"{me.boot_id} {epoch}")
     tools = Tools(config, identity, me, store, clock, metrics, entropy.random_bytes)
     engine = _make_engine(tools, drivers)
-    assessment = _make_assessment(tools, engine, drivers)
-    decoder = _make_decoder(tools)
-    broker, bus = make_bus(tools, broker_password)
+    assessment, decoder = _make_assessment(tools, engine, drivers), _make_decoder(tools)
+    (broker, bus), (office, keys) = make_bus(tools, broker_password), make_keys(tools, NoVault())
     node = Node(
         me,
         clock=clock,
@@ -97,6 +98,7 @@ def compose(
         assessment=assessment,
         decoder=decoder,
         entropy=entropy,
+        keys=office,
         bus=bus,
         drivers=drivers,
         links=links,
@@ -123,6 +125,7 @@ def compose(
         links,
         node,
         _make_web(tools, node),
+        keys,
     )
     _enlist(parts, notifier)
     return parts
@@ -228,6 +231,8 @@ def _enlist(parts: Parts, notifier: Notifier) -> None:
     supervisor.add(parts.assessment)
     supervisor.add(parts.decoder)
     supervisor.add(parts.web, essential=True)
+    if config.qkd.delivery.enabled:
+        supervisor.add(parts.keys)
     pulses = {"message pump": lambda: parts.bus.progress_ns, "host samples": lambda: parts.mesh.host.sampled_ns}
     supervisor.add(
         Watchdog(notifier=notifier, clock=parts.clock, metrics=parts.metrics, pulses=pulses, max_age_s=PULSE_LIMIT_S)

@@ -205,7 +205,11 @@ class Daemon:
 
     async def _apply(self, parts: Parts, loaded: LoadedConfig) -> None:
         """Take over what can change in a running daemon; jobs and sessions are not touched."""
-        old, new = parts.config, loaded.config
+        new = loaded.config
+        # Applications and certificates change without a restart; what is left of [qkd] waits for one.
+        parts.node.keys.desk.registry.reconfigure(new.qkd.saes)
+        await parts.keys.reload()
+        old = msgspec.structs.replace(parts.config, qkd=msgspec.structs.replace(parts.config.qkd, saes=new.qkd.saes))
         changes = changed_sections(old, new)
         later = [change.section for change in changes if not change.live]
         if later:

@@ -17,6 +17,7 @@ from qedge.engine.service import EngineService
 from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.service import MeshService
+from qedge.qkd.delivery.office import KeyOffice
 from qedge.qkd.service import LinkService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor
@@ -61,6 +62,7 @@ class Node:
         assessment: AssessmentService,
         decoder: DecodeService,
         entropy: EntropyService,
+        keys: KeyOffice,
         bus: Bus,
         drivers: Mapping[str, DriverService],
         links: Mapping[str, LinkService],
@@ -76,6 +78,7 @@ class Node:
         self._entropy = entropy
         self._mesh: MeshService | None = None
         self._fleet: FleetDesk | None = None
+        self._keys = keys
         self._bus = bus
         self._drivers = drivers
         self._links = links
@@ -85,6 +88,11 @@ class Node:
     def attach(self, mesh: MeshService, fleet: FleetDesk) -> None:
         """Take the mesh, which itself asks the node for its capabilities, and what needs the mesh."""
         self._mesh, self._fleet = mesh, fleet
+
+    @property
+    def keys(self) -> KeyOffice:
+        """What the operator's programs do with keys and applications."""
+        return self._keys
 
     @property
     def fleet(self) -> FleetDesk:

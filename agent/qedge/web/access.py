@@ -24,6 +24,8 @@ class Right(StrEnum):
     SUBMIT = "submit"
     DRAW = "draw"
     MEASURE = "measure"
+    KEYS = "keys"
+    """Taking and collecting keys, and deciding which applications may."""
     ADMIN = "admin"
     """Locking and reconfiguring drivers, pinging peers, making page links."""
 

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from qedge.web.key_ports import KeysPort
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceView
 from qedge.wire.jobs import JobEstimate, JobList, JobSubmission, JobView, TemplateView
@@ -110,6 +111,11 @@ class NodePort(Protocol):
     @property
     def fleet(self) -> FleetPort:
         """The node's place in a fleet."""
+        ...
+
+    @property
+    def keys(self) -> KeysPort:
+        """Key delivery of the node; raises `keys.off` where there is none."""
         ...
 
     def status(self) -> NodeStatus:

@@ -12,6 +12,7 @@ from qedge.web import (
     routes_events,
     routes_fleet,
     routes_jobs,
+    routes_keys,
     routes_node,
     routes_page,
     routes_public,
@@ -20,6 +21,19 @@ from qedge.web.access import Right
 from qedge.web.route import Route
 from qedge.wire.assessment import Assessment
 from qedge.wire.decode import Answer, Request
+from qedge.wire.delivery import (
+    HandedKeys,
+    KeyCollect,
+    KeyOverview,
+    KeyTake,
+    SaeCertificate,
+    SaeChange,
+    SaeList,
+    SaePermit,
+    SaeRequest,
+    SaeRevoked,
+    SaeView,
+)
 from qedge.wire.device import DeviceView
 from qedge.wire.http import LinkList, Live, PageLogin, PageSession, Readiness
 from qedge.wire.jobs import (
@@ -83,6 +97,17 @@ ROUTES: Final = (
     Route(
         "POST", "/v1/links/{name}/measure", Right.MEASURE, routes_node.measure_link, body=LinkMeasure, answer=LinkView
     ),
+    Route("GET", "/v1/keys", Right.VIEW, routes_keys.overview, answer=KeyOverview),
+    Route("POST", "/v1/keys", Right.KEYS, routes_keys.take, body=KeyTake, answer=HandedKeys),
+    Route("POST", "/v1/keys/collect", Right.KEYS, routes_keys.collect, body=KeyCollect, answer=HandedKeys),
+    Route("GET", "/v1/saes", Right.VIEW, routes_keys.saes, answer=SaeList),
+    Route("PUT", "/v1/saes/{name}", Right.KEYS, routes_keys.put_sae, body=SaeChange, answer=SaeView),
+    Route("DELETE", "/v1/saes/{name}", Right.KEYS, routes_keys.remove_sae, answer=SaeRevoked),
+    Route("POST", "/v1/saes/{name}/permit", Right.KEYS, routes_keys.permit, body=SaePermit, answer=SaeView),
+    Route(
+        "POST", "/v1/saes/{name}/certificates", Right.KEYS, routes_keys.certify, body=SaeRequest, answer=SaeCertificate
+    ),
+    Route("DELETE", "/v1/saes/{name}/certificates", Right.KEYS, routes_keys.revoke, answer=SaeRevoked),
     Route("POST", "/v1/random", Right.DRAW, routes_node.random, body=RandomRequest, answer=RandomView),
     Route("GET", "/v1/peers", Right.VIEW, routes_node.peers, answer=PeerList),
     Route("POST", "/v1/ping", Right.ADMIN, routes_node.ping, body=PingRequest, answer=PingView),

@@ -51,8 +51,8 @@ def remove_unix(path: Path, inode: int) -> None:
         return  # it went away by itself
 
 
-def open_tcp(host: str, port: int) -> socket.socket:
-    """Bind the loopback listener; port 0 takes a free one. Raises `start.port_taken`."""
+def open_tcp(host: str, port: int, setting: str = "http.port") -> socket.socket:
+    """Bind a TCP listener; port 0 takes a free one. Raises `start.port_taken`, whose fix names the `setting`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
@@ -64,7 +64,7 @@ def open_tcp(host: str, port: int) -> socket.socket:
         raise QedgeError(
             "start.port_taken",
             f"Port {port} of {host} cannot be used: {error.strerror or error}.",
-            fix="Set http.port to a free port, or to 0 to have one chosen.",
+            fix=f"Set {setting} to a free port, or to 0 to have one chosen.",
         ) from error
     return listener
 

@@ -18,15 +18,34 @@ from qedge.cli import (
     fleet,
     jobs,
     join,
+    keys,
     links,
     open_page,
     peers,
     ping,
+    qkd,
     status,
     submit,
 )
 
-COMMANDS = [status, submit, decode, jobs, draw, open_page, ping, drivers, links, fleet, join, enrol, peers, crypto]
+COMMANDS = [
+    status,
+    submit,
+    decode,
+    jobs,
+    draw,
+    open_page,
+    ping,
+    drivers,
+    links,
+    fleet,
+    join,
+    enrol,
+    peers,
+    crypto,
+    keys,
+    qkd,
+]
 
 
 def parse(module: object, *argv: str) -> argparse.Namespace:
