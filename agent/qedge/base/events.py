@@ -75,5 +75,8 @@ EVENTS: Final[dict[str, str]] = {
     "direct.open": "A direct channel to a peer is open; fields: peer.",
     "direct.closed": "A direct channel to a peer is closed; fields: peer, reason.",
     "trust.revocations": "A newer list of revoked keys is known; fields: serial, keys.",
+    "keys.opened": "The key store is open; fields: links, given_up (requests that the last run did not end).",
+    "keys.given_up": "A request for keys came to nothing, and its bits are destroyed; fields: peer.",
+    "keys.discarded": "Blocks that both ends do not have alike were destroyed; fields: link, bits.",
     "qkd.window": "One window of raw detections; fields: link, sifted, qber.",
 }

@@ -100,6 +100,7 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_process_memory_bytes": MetricSpec(Kind.GAUGE, "Proportional set size of the daemon process."),
     "qedge_qkd_detections_total": MetricSpec(Kind.COUNTER, "Detections reported by a transceiver.", ("link",)),
     "qedge_qkd_qber_ratio": MetricSpec(Kind.GAUGE, "Raw error rate of the last window, 0 to 1.", ("link",)),
+    "qedge_qkd_key_bits": MetricSpec(Kind.GAUGE, "Where all bits of a link's finished key are.", ("link", "place")),
 }
 
 Labels = tuple[str, ...]

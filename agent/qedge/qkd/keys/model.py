@@ -5,7 +5,7 @@ Sizes inside the store are whole bytes; accounts are in bits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Final
 
@@ -204,18 +204,11 @@ class Account:
     @property
     def balanced(self) -> bool:
         """Whether no bit is missing or there twice."""
-        return self.added == (
-            self.checks
-            + self.waiting
-            + self.own
-            + self.theirs
-            + self.in_flight
-            + self.delivered
-            + self.voided
-            + self.discarded
-            + self.expired
-            + self.quarantined
-        )
+        return self.added == sum(int(getattr(self, place)) for place in PLACES)
+
+
+PLACES: Final = tuple(each.name for each in fields(Account) if each.name != "added")
+"""Where a bit of a link can be."""
 
 
 @dataclass(frozen=True, slots=True)

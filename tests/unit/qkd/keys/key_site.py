@@ -96,9 +96,7 @@ def carry(draft: Draft, sender: LedgerNode, *receivers: LedgerNode) -> list[str]
     """Carry a draft to the nodes that it needs; returns their outcomes."""
     nodes = {each.name: each for each in receivers}
     return [
-        nodes[peer]
-        .do(partial(exchange.take_over, peer=sender.name, message=KeyReserve((grant,))))
-        .outcomes[0]
+        nodes[peer].do(partial(exchange.take_over, peer=sender.name, message=KeyReserve((grant,)))).outcomes[0]
         for peer, grant in draft.messages
     ]
 
