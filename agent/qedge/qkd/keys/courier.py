@@ -21,13 +21,16 @@ Spawn = Callable[[Coroutine[None, None, None]], object]
 
 
 class Courier:
-    """The way to one node."""
+    """The way to one node. `away` hears that it did not answer."""
 
-    def __init__(self, peer: str, peers: PeerKeyStore, *, deadline_s: float, spawn: Spawn) -> None:
+    def __init__(
+        self, peer: str, peers: PeerKeyStore, *, deadline_s: float, spawn: Spawn, away: Callable[[str], None]
+    ) -> None:
         self._peer = peer
         self._peers = peers
         self._deadline_s = deadline_s
         self._spawn = spawn
+        self._away = away
         self._queue: deque[tuple[KeyGrant, asyncio.Future[None]]] = deque()
         self._calls = 0
 
@@ -64,6 +67,8 @@ class Courier:
             answer = await self._peers.call(self._peer, message, KeyReserved, deadline_s=self._deadline_s)
             outcomes = list(answer.outcomes)
         except QedgeError as error:
+            if error.code.startswith("peer."):
+                self._away(self._peer)
             for _, done in batch:
                 if not done.done():
                     done.set_exception(QedgeError(error.code, error.message, fix=error.fix))

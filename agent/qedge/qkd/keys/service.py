@@ -82,6 +82,7 @@ class KeyStore:
         self._tending: dict[str, Tending] = {}
         self._tasks: set[asyncio.Task[object]] = set()
         self._lost: set[bytes] = set()
+        self._away: set[str] = set()
         self._change = asyncio.Event()
         self._running = False
         peers.serve(KeyReserve, self._take_over)
@@ -159,6 +160,7 @@ class KeyStore:
             further[self.node] = (*further.get(self.node, ()), *slaves)
             slaves, peer_node = (), self._fullest_peer(further)
         wanted = Wanted(peer_node, master_sae, slaves, number, key_bytes, constraints, tuple(further.items()))
+        self._check_reach(wanted)
         # The work goes on where the one who asked is cancelled: its keys are then burnt, as if the answer were lost.
         return await asyncio.shield(self._spawn(self._grant(wanted)))
 
@@ -229,17 +231,38 @@ class KeyStore:
             raise QedgeError("qkd.no_link", "This node has no QKD link.", fix="`qedge link list` shows the links.")
         return max(links, key=lambda status: status.deliverable_bits).peer
 
+    def _check_reach(self, wanted: Wanted) -> None:
+        """Refuse at once what would only burn bits: every request costs its bits, also one that comes to nothing."""
+        for peer in (wanted.peer, *(node for node, _ in wanted.elsewhere)):
+            if peer in self._away:
+                raise QedgeError("peer.unreachable", f"The key store of {peer} does not answer.", fix="Try again soon.")
+
+    def _lost_contact(self, peer: str) -> None:
+        self._away.add(peer)
+        self._tend(peer).meet()
+
+    def _note_reach(self, peer: str, away: bool) -> None:
+        if away:
+            self._away.add(peer)
+        else:
+            self._away.discard(peer)
+
     def _courier(self, peer: str) -> Courier:
         if peer not in self._couriers:
             self._couriers[peer] = Courier(
-                peer, self._peers, deadline_s=self._config.peer_deadline_s, spawn=self._spawn
+                peer,
+                self._peers,
+                deadline_s=self._config.peer_deadline_s,
+                spawn=self._spawn,
+                away=self._lost_contact,
             )
         return self._couriers[peer]
 
     def _tend(self, peer: str) -> Tending:
         if peer not in self._tending:
             deadline_s = self._config.peer_deadline_s
-            tending = self._tending[peer] = Tending(peer, self._peers, self._journal, deadline_s=deadline_s)
+            tending = Tending(peer, self._peers, self._journal, deadline_s=deadline_s, away=self._note_reach)
+            self._tending[peer] = tending
             if self._running:
                 self._spawn(tending.run())
         return self._tending[peer]

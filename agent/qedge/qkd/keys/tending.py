@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -14,18 +15,22 @@ from qedge.qkd.keys.ports import PeerKeyStore
 from qedge.wire.keys import MAX_GRANTS, KeyBlocks, KeyBlocksCompared, KeyVoid, KeyVoided
 
 _SOON_S: Final = 0.5
-_MAX_PAUSE_S: Final = 8.0
+_BREATH_S: Final = 0.1
+_MAX_PAUSE_S: Final = 4.0
 _IDLE_S: Final = 60.0
 
 
 class Tending:
-    """The conversation about the state of the links to one peer."""
+    """The conversation about the state of the links to one peer. `away` hears whether it answers."""
 
-    def __init__(self, peer: str, peers: PeerKeyStore, journal: Journal, *, deadline_s: float) -> None:
+    def __init__(
+        self, peer: str, peers: PeerKeyStore, journal: Journal, *, deadline_s: float, away: Callable[[str, bool], None]
+    ) -> None:
         self._peer = peer
         self._peers = peers
         self._journal = journal
         self._deadline_s = deadline_s
+        self._away = away
         self._wake = asyncio.Event()
         self._compare_all = True
 
@@ -45,12 +50,15 @@ class Tending:
             self._wake.clear()
             try:
                 open_ends = await self.talk()
+                self._away(self._peer, False)
                 pause_s, wait_s = _SOON_S, _SOON_S if open_ends else _IDLE_S
-            except QedgeError:
+            except QedgeError as error:
                 # The peer is away, or this disk is full. Whatever it was, afterwards all is looked at again.
+                if error.code.startswith("peer."):
+                    self._away(self._peer, True)
                 self._compare_all = True
-                pause_s = wait_s = min(2 * pause_s, _MAX_PAUSE_S)
-                await asyncio.sleep(_SOON_S)
+                wait_s, pause_s = pause_s, min(2 * pause_s, _MAX_PAUSE_S)
+                await asyncio.sleep(_BREATH_S)
             try:
                 async with asyncio.timeout(wait_s):
                     await self._wake.wait()
