@@ -29,6 +29,7 @@ from qedge.engine.decoding.config import DecodeConfig
 from qedge.entropy.config import EntropyConfig
 from qedge.mesh.config import HostConfig, MeshConfig
 from qedge.qkd.config import LinkConfig
+from qedge.qkd.keys.config import KeyStoreConfig
 from qedge.web.config import WebConfig
 from qedge.workers.config import DriverConfig, WorkersConfig
 from qedge_driver_api import SettingInfo
@@ -86,9 +87,10 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class QkdConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[qkd]`: the QKD links of this box."""
+    """`[qkd]`: the QKD links of this box, and the keys from them."""
 
     links: Annotated[dict[InstanceName, LinkConfig], msgspec.Meta(max_length=MAX_DRIVERS)] = {}
+    keys: KeyStoreConfig = KeyStoreConfig()
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,6 +125,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "workers": WorkersConfig,
     "drivers.NAME": DriverConfig,
     "qkd.links.NAME": LinkConfig,
+    "qkd.keys": KeyStoreConfig,
 }
 """Sections as the reference lists them."""
 

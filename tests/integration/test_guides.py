@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from qedge.cli import decode, submit
+from qedge.cli import decode
 from tests.integration.daemon_process import DaemonProcess
 
 pytestmark = pytest.mark.integration

@@ -68,6 +68,7 @@ EVENTS: Final[dict[str, str]] = {
     "peer.birth_ignored": "A genuine birth had no effect; fields: peer, reason.",
     "peer.call_failed": "Answering a peer failed by a fault of this program; fields: peer, purpose, error.",
     "session.opened": "A sealed session is open; fields: peer, suite, group, extra_key.",
+    "session.extra_key_lost": "A session without an extra key follows one that had one; fields: peer, restricted.",
     "session.closed": "A sealed session is closed; fields: peer, reason.",
     "session.refused": "A handshake failed; fields: peer, code, reason.",
     "direct.listening": "The direct channel listens; fields: address.",
@@ -77,6 +78,7 @@ EVENTS: Final[dict[str, str]] = {
     "trust.revocations": "A newer list of revoked keys is known; fields: serial, keys.",
     "keys.opened": "The key store is open; fields: links, given_up (requests that the last run did not end).",
     "keys.given_up": "A request for keys came to nothing, and its bits are destroyed; fields: peer.",
+    "keys.declined": "A peer does not have keys that were ready for sessions; fields: peer, keys.",
     "keys.discarded": "Blocks that both ends do not have alike were destroyed; fields: link, bits.",
     "qkd.window": "One window of raw detections; fields: link, sifted, qber.",
 }

@@ -15,8 +15,9 @@ from qedge.base.systemd import Notifier
 from qedge.bus.child_broker import ChildBroker
 from qedge.bus.service import Bus
 from qedge.config import AgentConfig
-from qedge.daemon.adapters import KeptAdminStates, MeshPeers, NamedDriver, QrngSource, ThisHost
+from qedge.daemon.adapters import KeptAdminStates, MeshPeers, NamedDriver, PeerStores, QrngSource, ThisHost
 from qedge.daemon.identity import LocalIdentity
+from qedge.daemon.key_files import KeyFiles, make_key_store
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools, make_bus, make_fleet_desk, make_mesh
 from qedge.engine.assessment.service import AssessmentService
@@ -28,6 +29,8 @@ from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.service import MeshService
 from qedge.mesh.sessions import SessionService
+from qedge.qkd.keys.service import KeyStore
+from qedge.qkd.keys.session_keys import SessionKeys
 from qedge.qkd.service import LinkService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor, Watchdog
@@ -62,6 +65,8 @@ class Parts:
     sessions: SessionService
     mesh: MeshService
     links: dict[str, LinkService]
+    keys: KeyStore
+    session_keys: SessionKeys
     node: Node
     web: WebService
 
@@ -71,6 +76,7 @@ def compose(
     identity: LocalIdentity,
     *,
     store: Store,
+    key_files: KeyFiles,
     metrics: Metrics,
     epoch: int,
     notifier: Notifier,
@@ -101,7 +107,11 @@ def compose(
         drivers=drivers,
         links=links,
     )
-    sessions, mesh = make_mesh(tools, bus, node)
+    stores = PeerStores()
+    keys = make_key_store(tools, key_files, stores)
+    session_keys = SessionKeys(keys, config.crypto.extra_key_policy)
+    sessions, mesh = make_mesh(tools, bus, node, session_keys)
+    stores.attach(sessions)
     node.attach(mesh, make_fleet_desk(tools, bus, broker, sessions, mesh, renew))
     parts = Parts(
         config,
@@ -121,6 +131,8 @@ def compose(
         sessions,
         mesh,
         links,
+        keys,
+        session_keys,
         node,
         _make_web(tools, node),
     )
@@ -214,8 +226,10 @@ def _enlist(parts: Parts, notifier: Notifier) -> None:
     if parts.broker is not None:
         supervisor.add(parts.broker)
     supervisor.add(parts.bus)
+    supervisor.add(parts.keys, essential=True)
     supervisor.add(parts.sessions, essential=True)
     supervisor.add(parts.mesh, essential=True)
+    supervisor.add(parts.session_keys)
     for name, driver in config.drivers.items():
         if driver.enabled:
             add_driver(parts, name, driver)

@@ -140,10 +140,21 @@ class GrantBook:
             (state.value, waiting, waiting, kept.id),
         )
         if not waiting:
-            self._connection.execute(
-                "UPDATE grants SET open = open - 1, ended_ns = CASE WHEN open = 1 THEN ? ELSE -1 END WHERE number = ?",
-                (now_ns, kept.grant.number),
-            )
+            self._close_one(kept.grant, now_ns)
+
+    def spoil(self, kept: Kept, now_ns: int) -> None:
+        """End one key that nobody will collect; its bits are destroyed."""
+        state = KEY_STATES.next(kept.state, KeyEvent.AGED)
+        self._connection.execute(
+            "UPDATE keys SET state = ?, waiting = 0, sealed = NULL WHERE id = ?", (state.value, kept.id)
+        )
+        self._close_one(kept.grant, now_ns)
+
+    def _close_one(self, grant: Grant, now_ns: int) -> None:
+        self._connection.execute(
+            "UPDATE grants SET open = open - 1, ended_ns = CASE WHEN open = 1 THEN ? ELSE -1 END WHERE number = ?",
+            (now_ns, grant.number),
+        )
 
     def end_keys(self, grant: Grant, event: KeyEvent, now_ns: int) -> None:
         """End all keys of a grant that are not final, and the grant; their bits are destroyed."""

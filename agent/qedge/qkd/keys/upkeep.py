@@ -51,4 +51,4 @@ def spoil(ledger: Ledger, key_ids: tuple[bytes, ...]) -> None:
     for key_id in key_ids:
         kept = ledger.book.find_key(key_id)
         if kept is not None and kept.waiting:
-            ledger.book.end_keys(kept.grant, KeyEvent.AGED, ledger.moment.key_ns)
+            ledger.book.spoil(kept, ledger.moment.key_ns)
