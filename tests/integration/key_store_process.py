@@ -23,7 +23,7 @@ from qedge.base.errors import QedgeError
 from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
 from qedge.qkd.keys.config import KeyStoreConfig
-from qedge.qkd.keys.model import FinishedBlock
+from qedge.qkd.keys.model import DeliverableKey, FinishedBlock
 from qedge.qkd.keys.service import KeyStore
 from qedge.qkd.keys.wrapping import open_vault
 from qedge.store.schema import KEY_SCHEMA
@@ -37,6 +37,7 @@ LINK = "ab"
 BLOCK_BYTES = 6000
 PROVENANCE = BlockProvenance("test", 1e-15, 1e-10, 1e-12, 1.1e-10, simulated=True)
 _HEAD = struct.Struct(">IH")
+_LINE_BYTES = 36 + 1 + 64 + 1
 
 
 class SocketPeers:
@@ -114,23 +115,38 @@ async def ask(keys: KeyStore, peer: str, log: int) -> None:
     while True:
         try:
             for key in await keys.reserve(peer, "master", ["slave"], 2, 256):
-                os.write(log, f"{key.key_id} {key.key.hex()}\n".encode())
+                os.write(log, _line(key))
         except QedgeError:
             await asyncio.sleep(0.01)
 
 
-async def fetch(keys: KeyStore, source: Path, log: int) -> None:
-    """Be the slave: ask for every key that the other end's master has ever had, also for those that came before."""
+async def fetch(keys: KeyStore, source: Path, log: int, *, done: Path | None) -> None:
+    """Be the slave: ask for every key that the other end's master has had; after a start for the newest again.
+
+    With `done` all keys are asked for again, also those that came long ago, and then the file is made.
+    """
     told = 0
+    if done is None:
+        told = max(0, os.fstat(log).st_size // _LINE_BYTES - 20)
     while True:
         lines = source.read_bytes().split(b"\n")[:-1] if source.exists() else []
-        for line in lines[told:]:
-            key_id = line.split()[0].decode()
-            with contextlib.suppress(QedgeError):
-                for key in await keys.collect("slave", "master", [key_id]):
-                    os.write(log, f"{key.key_id} {key.key.hex()}\n".encode())
+        for start in range(told, len(lines), 100):
+            group = lines[start : start + 100]
+            await asyncio.gather(*(_fetch_one(keys, line.split()[0].decode(), log) for line in group))
         told = len(lines)
+        if done is not None:
+            done.touch()
         await asyncio.sleep(0.02)
+
+
+async def _fetch_one(keys: KeyStore, key_id: str, log: int) -> None:
+    with contextlib.suppress(QedgeError):
+        for key in await keys.collect("slave", "master", [key_id]):
+            os.write(log, _line(key))
+
+
+def _line(key: DeliverableKey) -> bytes:
+    return f"{key.key_id} {key.key.hex()}\n".encode()
 
 
 async def main(node: str, peer: str, folder: Path, *, quiet: bool) -> None:
@@ -159,7 +175,8 @@ async def main(node: str, peer: str, folder: Path, *, quiet: bool) -> None:
         await ready.wait()
         await peers.listen(peer)
         (folder / f"{node}.up").touch()
-        group.create_task(fetch(keys, folder / f"{peer}.master", logs[1]))
+        done = folder / f"{node}.fetched" if quiet else None
+        group.create_task(fetch(keys, folder / f"{peer}.master", logs[1], done=done))
         if not quiet:
             group.create_task(distil(keys, peer))
             for _ in range(4):
