@@ -65,8 +65,7 @@ class Parts:
     sessions: SessionService
     mesh: MeshService
     links: dict[str, LinkService]
-    keys: KeyStore
-    session_keys: SessionKeys
+    keys: tuple[KeyStore, SessionKeys]
     node: Node
     web: WebService
 
@@ -91,8 +90,7 @@ def compose(
     entropy = _make_entropy(config, drivers, clock, metrics, f"{me.boot_id} {epoch}")
     tools = Tools(config, identity, me, store, clock, metrics, entropy.random_bytes)
     engine = _make_engine(tools, drivers)
-    assessment = _make_assessment(tools, engine, drivers)
-    decoder = _make_decoder(tools)
+    assessment, decoder = _make_assessment(tools, engine, drivers), _make_decoder(tools)
     broker, bus = make_bus(tools, broker_password)
     node = Node(
         me,
@@ -107,11 +105,7 @@ def compose(
         drivers=drivers,
         links=links,
     )
-    stores = PeerStores()
-    keys = make_key_store(tools, key_files, stores)
-    session_keys = SessionKeys(keys, config.crypto.extra_key_policy)
-    sessions, mesh = make_mesh(tools, bus, node, session_keys)
-    stores.attach(sessions)
+    keys, sessions, mesh = _make_sessions(tools, bus, node, key_files)
     node.attach(mesh, make_fleet_desk(tools, bus, broker, sessions, mesh, renew))
     parts = Parts(
         config,
@@ -132,12 +126,10 @@ def compose(
         mesh,
         links,
         keys,
-        session_keys,
         node,
         _make_web(tools, node),
     )
-    _enlist(parts, notifier)
-    return parts
+    return _enlist(parts, notifier)
 
 
 def _this_run(identity: LocalIdentity, epoch: int) -> NodeIdentity:
@@ -205,6 +197,18 @@ def _make_across(tools: Tools, engine: EngineService, peers: MeshPeers) -> tuple
     return forward, ErrandService(engine, tools.store, peers)
 
 
+def _make_sessions(
+    tools: Tools, bus: Bus, node: Node, files: KeyFiles
+) -> tuple[tuple[KeyStore, SessionKeys], SessionService, MeshService]:
+    """Make what speaks to peers, and the key store: each needs the other."""
+    stores = PeerStores()
+    keys = make_key_store(tools, files, stores)
+    session_keys = SessionKeys(keys, tools.config.crypto.extra_key_policy)
+    sessions, mesh = make_mesh(tools, bus, node, session_keys)
+    stores.attach(sessions)
+    return (keys, session_keys), sessions, mesh
+
+
 def _make_web(tools: Tools, node: Node) -> WebService:
     config = tools.config
     web = WebService(
@@ -219,17 +223,18 @@ def _make_web(tools: Tools, node: Node) -> WebService:
     return web
 
 
-def _enlist(parts: Parts, notifier: Notifier) -> None:
+def _enlist(parts: Parts, notifier: Notifier) -> Parts:
     """Hand all services to the supervisor, in the order of their start; they stop in the opposite one."""
     config, supervisor = parts.config, parts.supervisor
     supervisor.add(parts.entropy, essential=True)
     if parts.broker is not None:
         supervisor.add(parts.broker)
     supervisor.add(parts.bus)
-    supervisor.add(parts.keys, essential=True)
+    key_store, session_keys = parts.keys
+    supervisor.add(key_store, essential=True)
     supervisor.add(parts.sessions, essential=True)
     supervisor.add(parts.mesh, essential=True)
-    supervisor.add(parts.session_keys)
+    supervisor.add(session_keys)
     for name, driver in config.drivers.items():
         if driver.enabled:
             add_driver(parts, name, driver)
@@ -246,6 +251,7 @@ def _enlist(parts: Parts, notifier: Notifier) -> None:
     supervisor.add(
         Watchdog(notifier=notifier, clock=parts.clock, metrics=parts.metrics, pulses=pulses, max_age_s=PULSE_LIMIT_S)
     )
+    return parts
 
 
 def add_driver(parts: Parts, name: str, config: DriverConfig) -> None:

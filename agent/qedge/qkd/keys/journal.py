@@ -27,7 +27,7 @@ from qedge.qkd.keys.vault import Vault
 from qedge.store.store import Store
 
 T = TypeVar("T")
-MAX_BATCH: Final = 512
+MAX_BATCH: Final = 256
 _TIME: Final = "key_time"
 _FINGERPRINT: Final = "wrapping_key"
 _ABORTING: Final = ("internal.unexpected", "qkd.store_damaged")
