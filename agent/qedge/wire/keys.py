@@ -137,12 +137,16 @@ class BlockNote(msgspec.Struct, frozen=True, array_like=True):
 
 
 class KeyBlocks(msgspec.Struct, frozen=True, tag_field="type", tag="key-blocks/1"):
-    """Blocks of a link that the sender holds. From `first` to `until` it holds no others, and never will again."""
+    """Blocks of a link that the sender holds. From `first` to `until` it holds no others, and never will again.
+
+    Of the blocks in `busy` nothing is said: a grant that is under way may have the last of their bits.
+    """
 
     link: Name
     notes: Annotated[tuple[BlockNote, ...], msgspec.Meta(max_length=MAX_NOTES)]
     first: Count
     until: Count
+    busy: Annotated[tuple[Count, ...], msgspec.Meta(max_length=65536)] = ()
 
 
 class Verdict(StrEnum):

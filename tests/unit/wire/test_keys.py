@@ -50,7 +50,7 @@ CASES: dict[str, msgspec.Struct] = {
     "key-reserved-1": KeyReserved(("", "qkd.out_of_step")),
     "key-void-1": KeyVoid((VoidGrant(ID, "ab", CUTS),)),
     "key-voided-1": KeyVoided(),
-    "key-blocks-1": KeyBlocks("ab", (BlockNote(4, 1000, ID),), 0, 7),
+    "key-blocks-1": KeyBlocks("ab", (BlockNote(4, 1000, ID),), 0, 7, (3,)),
     "key-blocks-compared-1": KeyBlocksCompared((Verdict.SAME, Verdict.LATER, Verdict.GONE)),
 }
 

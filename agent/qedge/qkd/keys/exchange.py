@@ -172,7 +172,11 @@ def notes(ledger: Ledger, link: str, first: int) -> KeyBlocks:
     until = blocks[-1].number if len(blocks) == MAX_NOTES else newest
     said = tuple(BlockNote(block.number, block.size, block.tag) for block in blocks)
     # `first` after `until`: nothing is said about other blocks.
-    return KeyBlocks(link, said, first, until) if until >= first else KeyBlocks(link, said, 1, 0)
+    if until < first:
+        return KeyBlocks(link, said, 1, 0)
+    legs = (leg for grant in ledger.book.unfinished() for leg in grant.legs if leg.link == link)
+    busy = {cut.block for leg in legs for cut in leg.cuts if first <= cut.block <= until}
+    return KeyBlocks(link, said, first, until, tuple(sorted(busy)))
 
 
 def waiting_notes(ledger: Ledger, link: str) -> KeyBlocks | None:
@@ -189,7 +193,7 @@ def compare(ledger: Ledger, peer: str, message: KeyBlocks) -> KeyBlocksCompared:
     row = ledger.accounts.of_peer(peer, message.link)
     verdicts = tuple(_verdict(ledger, row, note) for note in message.notes)
     if message.first <= message.until:
-        named = {note.number for note in message.notes}
+        named = {*message.busy, *(note.number for note in message.notes)}
         for block in _between(ledger, message.link, message.first, message.until):
             if block.number not in named:
                 _discard(ledger, row, block)

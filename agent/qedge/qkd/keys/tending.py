@@ -63,7 +63,7 @@ class Tending:
                 async with asyncio.timeout(wait_s):
                     await self._wake.wait()
             except TimeoutError:
-                continue
+                self._compare_all |= wait_s == _IDLE_S
 
     async def talk(self) -> bool:
         """Say once what there is to say; returns whether something is open still. Raises `peer.*`, `store.*`."""

@@ -412,6 +412,15 @@ def test_tombstones_are_few_and_old_ones_go() -> None:
     assert pair.a.do(upkeep.forget) == 0
 
 
+def test_comparing_blocks_leaves_alone_what_a_grant_under_way_has_the_last_bits_of() -> None:
+    pair = LedgerPair(blocks=1, size=64)
+    draft = pair.a.reserve(replace(ASK, number=2))
+    tell_blocks(pair.a, pair.b)
+    assert carry(draft, pair.a, pair.b) == [""]
+    assert len(pair.a.hand_over(draft)) == 2
+    assert pair.b.status().account.discarded == 0
+
+
 def test_a_late_list_of_blocks_does_no_harm() -> None:
     pair = LedgerPair(blocks=2)
     said = pair.a.do(lambda ledger: exchange.notes(ledger, "ab", 0))
