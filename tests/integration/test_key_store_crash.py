@@ -77,7 +77,7 @@ class End:
     ("seed", "kills"),
     [
         pytest.param(1, 6, id="short"),
-        pytest.param(2, 200, id="long", marks=[pytest.mark.long, pytest.mark.timeout(900)]),
+        pytest.param(2, 200, id="long", marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
     ],
 )
 async def test_no_key_is_given_twice_lost_or_unequal_whichever_end_is_killed(

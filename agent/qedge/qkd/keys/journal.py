@@ -29,6 +29,7 @@ from qedge.store.store import Store
 T = TypeVar("T")
 MAX_BATCH: Final = 256
 _TIME: Final = "key_time"
+_KEEP_TIME_NS: Final = 60_000_000_000
 _FINGERPRINT: Final = "wrapping_key"
 _ABORTING: Final = ("internal.unexpected", "qkd.store_damaged")
 """Errors that may come after something was changed: they take their whole transaction with them."""
@@ -78,6 +79,7 @@ class Journal:
         self._random_bytes = random_bytes
         self._on_change = on_change
         self._time: KeyTime | None = None
+        self._kept_ns = 0
         self._queue: deque[_Waiting[object]] = deque()
         self._writer: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
@@ -165,6 +167,7 @@ class Journal:
         """Run a batch in the thread of the database."""
         moment = Moment(time.key_ns, time.utc_ns)
         ledger = Ledger(connection, self._node, self._vault, self._limits, moment, _expand(seed))
+        before = connection.total_changes
         outcomes: list[object] = []
         for work in works:
             try:
@@ -174,10 +177,13 @@ class Journal:
                     raise
                 outcomes.append(error)
         ledger.flush()
-        connection.execute(
-            "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            (_TIME, msgspec.json.encode(time).decode()),
-        )
+        # An idle store writes once a minute, so that it does not wear out the flash of the box.
+        if connection.total_changes != before or time.key_ns - self._kept_ns >= _KEEP_TIME_NS:
+            connection.execute(
+                "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                (_TIME, msgspec.json.encode(time).decode()),
+            )
+            self._kept_ns = time.key_ns
         return outcomes, ledger.statuses()
 
 

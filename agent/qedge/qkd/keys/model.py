@@ -21,7 +21,7 @@ AUTHENTICATION_SAE: Final = "@authentication"
 """The consumer of keys that authenticate the classical channel of distillation."""
 
 INTERNAL_SAES: Final = frozenset({SESSION_SAE, AUTHENTICATION_SAE})
-"""These alone may cut into a link's reserve."""
+"""These alone may cut into a link's reserve; an application whose name begins with `@` has to be refused."""
 
 
 class BlockState(StrEnum):
@@ -222,7 +222,6 @@ class StoredStatus:
     reserve_bits: int
     account: Account
     highest_block: int
-    simulated: bool = False
 
     @property
     def full(self) -> bool:

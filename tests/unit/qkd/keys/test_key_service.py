@@ -157,6 +157,26 @@ async def test_where_the_disk_fills_between_reserving_and_handing_over_nobody_ge
     assert _bits(site, "a", "ab", "in_flight") == 0
 
 
+async def test_an_idle_store_writes_nothing_but_the_time_once_a_minute(site: StoreSite) -> None:
+    keys = site["a"]
+    await keys.upkeep()
+    written = await keys.do(lambda ledger: ledger.accounts._connection.total_changes)
+    for _ in range(3):
+        await keys.upkeep()
+        await keys.usage()
+    assert await keys.do(lambda ledger: ledger.accounts._connection.total_changes) == written
+    site.clock.advance_s(61)
+    await keys.usage()
+    assert await keys.do(lambda ledger: ledger.accounts._connection.total_changes) == written + 1
+
+
+async def test_nothing_secret_shows_when_blocks_and_keys_are_printed(site: StoreSite) -> None:
+    keys = await site["a"].reserve("b", "alice", ["bob"], 1, 256)
+    shown = repr(keys) + repr(FinishedBlock("ab", 0, keys[0].key, PROVENANCE)) + repr(site["a"].links())
+    assert repr(keys[0].key)[2:-1] not in shown
+    assert keys[0].key.hex() not in shown
+
+
 async def test_another_wrapping_key_opens_nothing(site: StoreSite) -> None:
     node = site.nodes["a"]
     await node.stop()

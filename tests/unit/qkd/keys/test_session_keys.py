@@ -14,6 +14,7 @@ import pytest
 from qedge.base.errors import QedgeError
 from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
+from qedge.crypto.config import CryptoConfig
 from qedge.daemon.adapters import PeerStores
 from qedge.qkd.keys.config import KeyStoreConfig
 from qedge.qkd.keys.model import SESSION_SAE, FinishedBlock
@@ -143,6 +144,11 @@ async def test_keys_lie_ready_at_both_ends_and_each_is_taken_once(tmp_path: Path
         await a.declined("b", offered[1:3])
         assert await a.offered("b") == offered[3:]
         assert await a.provide("b") == 3
+
+
+def test_policy_may_differ_for_some_peers() -> None:
+    config = CryptoConfig(extra_key="off", extra_key_peers=("b=require", "c=prefer"))
+    assert [config.extra_key_policy(peer) for peer in "abc"] == ["off", "require", "prefer"]
 
 
 async def test_where_policy_wants_no_keys_none_are_cut_or_offered(tmp_path: Path) -> None:
