@@ -78,6 +78,7 @@ EVENTS: Final[dict[str, str]] = {
     "trust.revocations": "A newer list of revoked keys is known; fields: serial, keys.",
     "keys.opened": "The key store is open; fields: links, given_up (requests that the last run did not end).",
     "keys.given_up": "A request for keys came to nothing, and its bits are destroyed; fields: peer.",
+    "keys.failed": "An operation on stored keys failed by a fault of this program; fields: error.",
     "keys.declined": "A peer does not have keys that were ready for sessions; fields: peer, keys.",
     "keys.discarded": "Blocks that both ends do not have alike were destroyed; fields: link, bits.",
     "qkd.window": "One window of raw detections; fields: link, sifted, qber.",

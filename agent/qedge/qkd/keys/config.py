@@ -61,4 +61,4 @@ class KeyStoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 86_400.0
     max_tombstones: Annotated[
         int, msgspec.Meta(description="Requests for keys that are remembered at most.", ge=1000, le=100_000_000)
-    ] = 1_000_000
+    ] = 100_000

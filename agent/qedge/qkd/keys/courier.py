@@ -73,7 +73,7 @@ class Courier:
                 if not done.done():
                     done.set_exception(QedgeError(error.code, error.message, fix=error.fix))
             return
-        except asyncio.CancelledError:
+        except BaseException:
             for _, done in batch:
                 done.cancel()
             raise

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.base.ids import RandomBytes
+from qedge.base.log import get_logger
 from qedge.qkd.keys.key_clock import KeyTime, advance, resume
 from qedge.qkd.keys.ledger import Ledger, Limits, Moment
 from qedge.qkd.keys.model import StoredStatus
@@ -27,6 +28,7 @@ from qedge.qkd.keys.vault import Vault
 from qedge.store.store import Store
 
 T = TypeVar("T")
+_LOG: Final = get_logger("keys")
 MAX_BATCH: Final = 256
 _TIME: Final = "key_time"
 _KEEP_TIME_NS: Final = 60_000_000_000
@@ -137,14 +139,16 @@ class Journal:
             self._writer = None
 
     async def _write_batch(self, batch: list[_Waiting[object]], accepted: bool) -> None:
+        outcomes: list[object]
         try:
             outcomes = await self._transact([each.work for each in batch], accepted)
-        except QedgeError as error:
-            if len(batch) > 1 and error.code in _ABORTING:
+        except Exception as error:  # noqa: BLE001 - a fault in one operation must leave nobody waiting for ever
+            failure = error if isinstance(error, QedgeError) else _unexpected(error)
+            if len(batch) > 1 and failure.code in _ABORTING:
                 for each in batch:
                     await self._write_batch([each], accepted)
                 return
-            outcomes = [error] * len(batch)
+            outcomes = [failure] * len(batch)
         for each, outcome in zip(batch, outcomes, strict=True):
             each.end(outcome)
 
@@ -185,6 +189,11 @@ class Journal:
             )
             self._kept_ns = time.key_ns
         return outcomes, ledger.statuses()
+
+
+def _unexpected(error: Exception) -> QedgeError:
+    _LOG.error("keys.failed", error=f"{type(error).__name__}: {error}")
+    return QedgeError("internal.unexpected", "The key store failed; the log of the node has the details.")
 
 
 def _expand(seed: bytes) -> RandomBytes:

@@ -157,6 +157,25 @@ async def test_where_the_disk_fills_between_reserving_and_handing_over_nobody_ge
     assert _bits(site, "a", "ab", "in_flight") == 0
 
 
+async def test_a_fault_in_one_operation_leaves_nobody_waiting_and_the_others_of_its_commit_alone(
+    site: StoreSite,
+) -> None:
+    def blow_up(_ledger: object) -> None:
+        raise ZeroDivisionError("a fault")
+
+    keys = site["a"]
+    results = await asyncio.gather(
+        keys.do(blow_up),
+        keys.reserve("b", "alice", ["bob"], 1, 256),
+        keys.do(lambda ledger: ledger.open_link("az", "z")),
+        return_exceptions=True,
+    )
+    assert isinstance(results[0], QedgeError)
+    assert results[0].code == "internal.unexpected"
+    assert isinstance(results[1], list)
+    assert results[2] == -1
+
+
 async def test_an_idle_store_writes_nothing_but_the_time_once_a_minute(site: StoreSite) -> None:
     keys = site["a"]
     await keys.upkeep()
