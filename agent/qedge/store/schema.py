@@ -129,6 +129,7 @@ KEY_MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         ) STRICT""",
         "CREATE INDEX grants_by_birth ON grants (born_ns) WHERE ended_ns < 0",
         "CREATE INDEX grants_by_end ON grants (ended_ns) WHERE ended_ns >= 0",
+        "CREATE INDEX grants_under_way ON grants (number) WHERE role = 'master' AND state IN ('reserved', 'in relay')",
         # `waiting`: a bit for each slave of the grant that may still collect.
         """CREATE TABLE keys (
             id BLOB PRIMARY KEY,

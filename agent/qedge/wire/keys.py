@@ -150,7 +150,7 @@ class KeyBlocks(msgspec.Struct, frozen=True, tag_field="type", tag="key-blocks/1
 
 
 class Verdict(StrEnum):
-    """What the other end says of a block: `LATER` it has not come to it yet, `GONE` it does not have it any more."""
+    """What the other end says of a block: `LATER` it cannot say yet, `GONE` it does not have it any more."""
 
     SAME = "same"
     LATER = "later"

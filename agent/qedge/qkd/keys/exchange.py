@@ -174,9 +174,8 @@ def notes(ledger: Ledger, link: str, first: int) -> KeyBlocks:
     # `first` after `until`: nothing is said about other blocks.
     if until < first:
         return KeyBlocks(link, said, 1, 0)
-    legs = (leg for grant in ledger.book.unfinished() for leg in grant.legs if leg.link == link)
-    busy = {cut.block for leg in legs for cut in leg.cuts if first <= cut.block <= until}
-    return KeyBlocks(link, said, first, until, tuple(sorted(busy)))
+    busy = tuple(sorted(number for number in _under_way(ledger, link) if first <= number <= until))
+    return KeyBlocks(link, said, first, until, busy)
 
 
 def waiting_notes(ledger: Ledger, link: str) -> KeyBlocks | None:
@@ -191,7 +190,8 @@ def waiting_notes(ledger: Ledger, link: str) -> KeyBlocks | None:
 def compare(ledger: Ledger, peer: str, message: KeyBlocks) -> KeyBlocksCompared:
     """Compare a peer's blocks with those here; what both have may be used from now on, the rest is destroyed."""
     row = ledger.accounts.of_peer(peer, message.link)
-    verdicts = tuple(_verdict(ledger, row, note) for note in message.notes)
+    busy = _under_way(ledger, message.link)
+    verdicts = tuple(_verdict(ledger, row, note, busy) for note in message.notes)
     if message.first <= message.until:
         named = {*message.busy, *(note.number for note in message.notes)}
         for block in _between(ledger, message.link, message.first, message.until):
@@ -213,10 +213,16 @@ def learn(ledger: Ledger, peer: str, sent: KeyBlocks, answer: KeyBlocksCompared)
             _match(ledger, row, block)
 
 
-def _verdict(ledger: Ledger, row: LinkRow, note: BlockNote) -> Verdict:
+def _under_way(ledger: Ledger, link: str) -> set[int]:
+    """Return the blocks of which grants are under way: they may be used up here and not yet at the peer."""
+    legs = (leg for grant in ledger.book.unfinished() for leg in grant.legs if leg.link == link)
+    return {cut.block for leg in legs for cut in leg.cuts}
+
+
+def _verdict(ledger: Ledger, row: LinkRow, note: BlockNote, busy: set[int]) -> Verdict:
     block = ledger.shelf.find(row.name, note.number)
     if block is None:
-        return Verdict.GONE if note.number <= row.highest else Verdict.LATER
+        return Verdict.GONE if note.number <= row.highest and note.number not in busy else Verdict.LATER
     if (block.size, block.tag) != (note.size, note.tag):
         _discard(ledger, row, block)
         return Verdict.GONE

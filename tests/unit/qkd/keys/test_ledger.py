@@ -416,6 +416,7 @@ def test_comparing_blocks_leaves_alone_what_a_grant_under_way_has_the_last_bits_
     pair = LedgerPair(blocks=1, size=64)
     draft = pair.a.reserve(replace(ASK, number=2))
     tell_blocks(pair.a, pair.b)
+    tell_blocks(pair.b, pair.a)
     assert carry(draft, pair.a, pair.b) == [""]
     assert len(pair.a.hand_over(draft)) == 2
     assert pair.b.status().account.discarded == 0
