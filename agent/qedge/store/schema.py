@@ -130,6 +130,7 @@ KEY_MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX grants_by_birth ON grants (born_ns) WHERE ended_ns < 0",
         "CREATE INDEX grants_by_end ON grants (ended_ns) WHERE ended_ns >= 0",
         "CREATE INDEX grants_under_way ON grants (number) WHERE role = 'master' AND state IN ('reserved', 'in relay')",
+        "CREATE INDEX grants_for_sessions ON grants (peer, number) WHERE master = '@session' AND ended_ns < 0",
         # `waiting`: a bit for each slave of the grant that may still collect.
         """CREATE TABLE keys (
             id BLOB PRIMARY KEY,

@@ -192,12 +192,13 @@ class GrantBook:
         ).fetchall()
         return [_grant(row) for row in rows]
 
-    def waiting_for(self, peer: str, master: str, limit: int) -> list[bytes]:
-        """Return ids of keys of a master that wait here for consumers, newest first."""
+    def waiting_for_sessions(self, peer: str, limit: int) -> list[bytes]:
+        """Return ids of keys that wait here for sessions with a peer, newest first."""
         rows = self._connection.execute(
+            # In the words of the index, which SQLite uses only then.
             "SELECT keys.id FROM grants JOIN keys ON keys.grant_number = grants.number WHERE grants.ended_ns < 0"
-            " AND grants.peer = ? AND grants.master = ? AND keys.waiting > 0 ORDER BY grants.number DESC LIMIT ?",
-            (peer, master, limit),
+            " AND grants.master = '@session' AND grants.peer = ? AND keys.waiting > 0 ORDER BY grants.number DESC LIMIT ?",
+            (peer, limit),
         ).fetchall()
         return [row[0] for row in rows]
 

@@ -60,7 +60,7 @@ class SessionKeys:
         """Return the ids of keys that this node shares with `peer`, newest first; empty where policy wants none."""
         if self._policy(peer) == "off" or self._keys.status(peer) is None:
             return ()
-        ids = await self._keys.do(lambda ledger: ledger.book.waiting_for(peer, SESSION_SAE, _MAX_OFFERED))
+        ids = await self._keys.do(lambda ledger: ledger.book.waiting_for_sessions(peer, _MAX_OFFERED))
         return tuple(id_text(key_id) for key_id in ids)
 
     async def take(self, peer: str, key_id: str) -> bytes:
