@@ -197,7 +197,8 @@ class GrantBook:
         rows = self._connection.execute(
             # In the words of the index, which SQLite uses only then.
             "SELECT keys.id FROM grants JOIN keys ON keys.grant_number = grants.number WHERE grants.ended_ns < 0"
-            " AND grants.master = '@session' AND grants.peer = ? AND keys.waiting > 0 ORDER BY grants.number DESC LIMIT ?",
+            " AND grants.master = '@session' AND grants.peer = ? AND keys.waiting > 0"
+            " ORDER BY grants.number DESC LIMIT ?",
             (peer, limit),
         ).fetchall()
         return [row[0] for row in rows]
