@@ -31,6 +31,7 @@ from qedge.mesh.config import HostConfig, MeshConfig
 from qedge.qkd.config import LinkConfig
 from qedge.qkd.delivery.config import DeliveryConfig, SaeConfig
 from qedge.qkd.delivery.registry import check_saes
+from qedge.qkd.keys.config import KeyStoreConfig
 from qedge.web.config import WebConfig
 from qedge.workers.config import DriverConfig, WorkersConfig
 from qedge_driver_api import SettingInfo
@@ -89,9 +90,10 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class QkdConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[qkd]`: the QKD links of this box, and who gets keys."""
+    """`[qkd]`: the QKD links of this box, the keys from them, and who gets them."""
 
     links: Annotated[dict[InstanceName, LinkConfig], msgspec.Meta(max_length=MAX_DRIVERS)] = {}
+    keys: KeyStoreConfig = KeyStoreConfig()
     delivery: DeliveryConfig = DeliveryConfig()
     saes: Annotated[dict[InstanceName, SaeConfig], msgspec.Meta(max_length=MAX_SAES)] = {}
 
@@ -128,6 +130,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "workers": WorkersConfig,
     "drivers.NAME": DriverConfig,
     "qkd.links.NAME": LinkConfig,
+    "qkd.keys": KeyStoreConfig,
     "qkd.delivery": DeliveryConfig,
     "qkd.saes.NAME": SaeConfig,
 }

@@ -21,7 +21,6 @@ from qedge.bus.service import Bus
 from qedge.crypto.config import CryptoConfig
 from qedge.crypto.handshake import HandshakeContexts
 from qedge.crypto.registry import usable_suites
-from qedge.daemon.adapters import NoExtraKeys
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.config import HostConfig, MeshConfig
 from qedge.mesh.crypto_thread import CryptoThread
@@ -33,6 +32,7 @@ from qedge.mesh.sessions import SessionService
 from qedge.wire.node import DriverView, PingView
 from qedge.wire.topics import Channel, topic
 from tests.integration.fleet_site import ThrowAwayFleet
+from tests.unit.mesh.mesh_site import NoKeys
 
 FLEET = "f"
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
@@ -85,7 +85,7 @@ class SiteNode:
             HandshakeContexts(key, chain, trust, usable_suites(CryptoConfig())),
             bus=self.bus,
             thread=thread,
-            extra_keys=NoExtraKeys("prefer"),
+            extra_keys=NoKeys(),
             addresses=lambda: (),
             clock=clock,
             metrics=self.metrics,

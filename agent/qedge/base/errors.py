@@ -202,6 +202,18 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "decode.too_many_streams": _local(503, "The node has as many decode streams as it takes.", Exit.TEMPORARY),
     "decode.worker_lost": _local(502, "The worker of the decode stream died; open another one.", Exit.TEMPORARY),
     "decode.broken": _local(502, "The connection of a decode stream ended before the stream did.", Exit.TEMPORARY),
+    # stored keys
+    "qkd.no_link": _remote(404, "No QKD link leads to the node that a key is wanted for.", Exit.USAGE),
+    "qkd.too_few_bits": _local(503, "The link holds too little key for the request.", Exit.TEMPORARY),
+    "qkd.bad_key_size": _remote(422, "The size or the number of the keys asked for cannot be had.", Exit.USAGE),
+    "qkd.unmeetable": _remote(422, "No key at hand is as the request demands."),
+    "qkd.key_not_found": _remote(404, "A key is not here, or not any more."),
+    "qkd.key_not_yours": _remote(403, "The application was not named as a receiver of the key.", Exit.NO_PERMISSION),
+    "qkd.bad_block": _local(422, "A block of finished key does not follow those before it."),
+    "qkd.store_full": _local(503, "The link holds as much key as it may; distillation waits.", Exit.TEMPORARY),
+    "qkd.store_damaged": _local(500, "Stored key material was altered.", Exit.DATA),
+    "qkd.wrong_wrapping_key": _local(500, "Stored keys are encrypted under another wrapping key.", Exit.CONFIG),
+    "qkd.out_of_step": _local(502, "The other end does not have the same key bits; these keys were destroyed."),
     # HTTP and access
     "http.bad_request": _remote(400, "The HTTP request cannot be read.", Exit.USAGE),
     "http.not_found": _remote(404, "No such resource.", Exit.USAGE),
@@ -212,12 +224,6 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "access.denied": _remote(403, "The caller is not allowed to do this.", Exit.NO_PERMISSION),
     "access.bad_origin": _remote(403, "The Host or Origin header names another site.", Exit.NO_PERMISSION),
     "access.no_session": _remote(401, "The page needs a one-time link: run `qedge open`.", Exit.NO_PERMISSION),
-    # stored keys
-    "qkd.no_link": _remote(404, "No QKD link leads to the node that a key is wanted for.", Exit.USAGE),
-    "qkd.too_few_bits": _local(503, "The link holds too little key for the request.", Exit.TEMPORARY),
-    "qkd.unmeetable": _remote(422, "No key at hand is as the request demands."),
-    "qkd.key_not_found": _remote(404, "A key is not here, or not any more."),
-    "qkd.key_not_yours": _remote(403, "The application was not named as a receiver of the key.", Exit.NO_PERMISSION),
     # key delivery
     "keys.refused": _remote(400, "The key manager refused the request.", Exit.UNAVAILABLE),
     "keys.off": _local(503, "Key delivery is switched off on this node.", Exit.CONFIG),

@@ -74,6 +74,9 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_peers": MetricSpec(Kind.GAUGE, "Peers by what this node holds of them.", ("state",)),
     "qedge_duplicate_identity_total": MetricSpec(Kind.COUNTER, "Times another box spoke under this node's name."),
     "qedge_sessions_open": MetricSpec(Kind.GAUGE, "Sealed sessions with peers."),
+    "qedge_sessions_by_secrecy": MetricSpec(
+        Kind.GAUGE, "Sealed sessions: hybrid (an extra key is in them), post-quantum, restricted.", ("secrecy",)
+    ),
     "qedge_sessions_opened_total": MetricSpec(Kind.COUNTER, "Sealed sessions opened.", ("suite", "extra_key")),
     "qedge_sessions_failed_total": MetricSpec(Kind.COUNTER, "Sessions wanted here and not had.", ("reason",)),
     "qedge_session_setup_seconds": MetricSpec(Kind.HISTOGRAM, "Time of a handshake.", (), _LATENCY_S),
@@ -108,6 +111,7 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_process_memory_bytes": MetricSpec(Kind.GAUGE, "Proportional set size of the daemon process."),
     "qedge_qkd_detections_total": MetricSpec(Kind.COUNTER, "Detections reported by a transceiver.", ("link",)),
     "qedge_qkd_qber_ratio": MetricSpec(Kind.GAUGE, "Raw error rate of the last window, 0 to 1.", ("link",)),
+    "qedge_qkd_key_bits": MetricSpec(Kind.GAUGE, "Where all bits of a link's finished key are.", ("link", "place")),
 }
 
 Labels = tuple[str, ...]

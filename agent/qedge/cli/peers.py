@@ -78,6 +78,8 @@ def _row(peer: PeerView) -> tuple[str, ...]:
     sealed = f"suite {session.suite} {session.path}" if session.state == "open" else session.state
     if session.extra_key:
         sealed += " +key"
+    elif session.restricted:
+        sealed += " no key: restricted"
     days = (peer.certificate_until_utc_ns - time.time_ns()) / _DAY_NS
     return (
         clean(peer.node) + (" *" if peer.own else ""),

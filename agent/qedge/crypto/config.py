@@ -9,6 +9,10 @@ import msgspec
 AlgorithmName = Annotated[
     str, msgspec.Meta(min_length=1, max_length=64, title="the name of an algorithm; `qedge crypto list` shows them")
 ]
+PeerPolicy = Annotated[
+    str,
+    msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,36}=(off|prefer|require)\Z", title="NODE=off, NODE=prefer or NODE=require"),
+]
 _MAX_NAMES = 32
 
 
@@ -39,6 +43,19 @@ class CryptoConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Literal["off", "prefer", "require"],
         msgspec.Meta(
             description="A key of another source, QKD for instance, mixed into sessions: `off`, `prefer` where there "
-            "is one, `require`: no session without."
+            "is one, `require`: without one a session carries only what leads to one."
         ),
     ] = "prefer"
+    extra_key_peers: Annotated[
+        tuple[PeerPolicy, ...],
+        msgspec.Meta(description="Another policy for some peers, each as NODE=off, NODE=prefer or NODE=require."),
+    ] = ()
+    extra_key_period_s: Annotated[
+        float,
+        msgspec.Meta(description="Age at which a session gets a fresh extra key; 0: it keeps the first.", ge=0, le=1e6),
+    ] = 60.0
+
+    def extra_key_policy(self, peer: str) -> str:
+        """Return what policy says of extra keys in sessions with a peer."""
+        named = dict(entry.split("=") for entry in self.extra_key_peers)
+        return named.get(peer, self.extra_key)

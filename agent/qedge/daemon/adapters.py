@@ -89,23 +89,31 @@ class QrngSource(NamedDriver):
         return RawSamples(data, bits, float(entropy))
 
 
-class NoExtraKeys:
-    """Fills `ExtraKeys` of the mesh until QKD links deliver keys: there are none, and policy says what that means."""
+class PeerStores:
+    """Fills `PeerKeyStore` of the key store with sessions, which exist only after it: an extra key may lead to them.
 
-    def __init__(self, policy: str) -> None:
-        self._policy = policy
+    What key stores say to each other leads to the keys that sessions want, so it may be said before there is one.
+    """
 
-    async def offered(self, _peer: str) -> tuple[str, ...]:
-        """Return no ids."""
-        return ()
+    def __init__(self) -> None:
+        self._sessions: SessionService | None = None
+        self._served: list[Callable[[SessionService], None]] = []
 
-    async def take(self, peer: str, _key_id: str) -> bytes:
-        """Refuse: there is no such key."""
-        raise QedgeError("session.extra_key_missing", f"No extra key is shared with {peer}.")
+    def attach(self, sessions: SessionService) -> None:
+        """Say where the sessions are."""
+        self._sessions = sessions
+        for serve in self._served:
+            serve(sessions)
 
-    def required(self, _peer: str) -> bool:
-        """Say what policy wants."""
-        return self._policy == "require"
+    async def call(self, node: str, body: msgspec.Struct, answer: type[T], *, deadline_s: float) -> T:
+        """Ask the store of a node."""
+        if self._sessions is None:
+            raise QedgeError("peer.unreachable", "The node is starting.", fix="Try again soon.")
+        return await self._sessions.call(node, body, answer, deadline_s=deadline_s)
+
+    def serve(self, request: type[Q], serve: Callable[[str, Q], Awaitable[msgspec.Struct]]) -> None:
+        """Answer the stores of other nodes."""
+        self._served.append(lambda sessions: sessions.serve(request, serve, bootstrap=True))
 
 
 class MeshPeers:

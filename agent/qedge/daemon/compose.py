@@ -17,7 +17,8 @@ from qedge.bus.service import Bus
 from qedge.config import AgentConfig
 from qedge.daemon.adapters import KeptAdminStates, MeshPeers, NamedDriver, QrngSource, ThisHost
 from qedge.daemon.identity import LocalIdentity
-from qedge.daemon.keys import NoVault, make_keys
+from qedge.daemon.key_files import KeyFiles
+from qedge.daemon.keys import KeyParts, make_keys
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools, make_bus, make_fleet_desk, make_mesh
 from qedge.engine.assessment.service import AssessmentService
@@ -33,7 +34,6 @@ from qedge.qkd.service import LinkService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor, Watchdog
 from qedge.web.config import socket_path
-from qedge.web.key_service import KeyService
 from qedge.web.service import WebService
 from qedge.wire.node import Fact
 from qedge.workers.config import DriverConfig
@@ -64,9 +64,9 @@ class Parts:
     sessions: SessionService
     mesh: MeshService
     links: dict[str, LinkService]
+    keys: KeyParts
     node: Node
     web: WebService
-    keys: KeyService
 
 
 def compose(
@@ -74,6 +74,7 @@ def compose(
     identity: LocalIdentity,
     *,
     store: Store,
+    key_files: KeyFiles,
     metrics: Metrics,
     epoch: int,
     notifier: Notifier,
@@ -88,7 +89,7 @@ def compose(
     tools = Tools(config, identity, me, store, clock, metrics, entropy.random_bytes)
     engine = _make_engine(tools, drivers)
     assessment, decoder = _make_assessment(tools, engine, drivers), _make_decoder(tools)
-    (broker, bus), (office, keys) = make_bus(tools, broker_password), make_keys(tools, NoVault())
+    (broker, bus), keys = make_bus(tools, broker_password), make_keys(tools, key_files)
     node = Node(
         me,
         clock=clock,
@@ -98,12 +99,13 @@ def compose(
         assessment=assessment,
         decoder=decoder,
         entropy=entropy,
-        keys=office,
+        keys=keys.office,
         bus=bus,
         drivers=drivers,
         links=links,
     )
-    sessions, mesh = make_mesh(tools, bus, node)
+    sessions, mesh = make_mesh(tools, bus, node, keys.for_sessions)
+    keys.stores.attach(sessions)
     node.attach(mesh, make_fleet_desk(tools, bus, broker, sessions, mesh, renew))
     parts = Parts(
         config,
@@ -123,12 +125,11 @@ def compose(
         sessions,
         mesh,
         links,
+        keys,
         node,
         _make_web(tools, node),
-        keys,
     )
-    _enlist(parts, notifier)
-    return parts
+    return _enlist(parts, notifier)
 
 
 def _this_run(identity: LocalIdentity, epoch: int) -> NodeIdentity:
@@ -210,15 +211,17 @@ def _make_web(tools: Tools, node: Node) -> WebService:
     return web
 
 
-def _enlist(parts: Parts, notifier: Notifier) -> None:
+def _enlist(parts: Parts, notifier: Notifier) -> Parts:
     """Hand all services to the supervisor, in the order of their start; they stop in the opposite one."""
     config, supervisor = parts.config, parts.supervisor
     supervisor.add(parts.entropy, essential=True)
     if parts.broker is not None:
         supervisor.add(parts.broker)
     supervisor.add(parts.bus)
+    supervisor.add(parts.keys.store, essential=True)
     supervisor.add(parts.sessions, essential=True)
     supervisor.add(parts.mesh, essential=True)
+    supervisor.add(parts.keys.for_sessions)
     for name, driver in config.drivers.items():
         if driver.enabled:
             add_driver(parts, name, driver)
@@ -232,11 +235,12 @@ def _enlist(parts: Parts, notifier: Notifier) -> None:
     supervisor.add(parts.decoder)
     supervisor.add(parts.web, essential=True)
     if config.qkd.delivery.enabled:
-        supervisor.add(parts.keys)
+        supervisor.add(parts.keys.service)
     pulses = {"message pump": lambda: parts.bus.progress_ns, "host samples": lambda: parts.mesh.host.sampled_ns}
     supervisor.add(
         Watchdog(notifier=notifier, clock=parts.clock, metrics=parts.metrics, pulses=pulses, max_age_s=PULSE_LIMIT_S)
     )
+    return parts
 
 
 def add_driver(parts: Parts, name: str, config: DriverConfig) -> None:

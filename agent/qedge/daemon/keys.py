@@ -1,20 +1,24 @@
-"""The parts of one daemon that hand keys to applications: the rules, the operator's side, and the HTTPS interface."""
+"""The parts of one daemon that keep keys and hand them on: the store, sessions, the operator's side, HTTPS."""
 
 from __future__ import annotations
 
 import os
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
-from qedge.base.errors import QedgeError
 from qedge.crypto.web_files import WebFolder
+from qedge.daemon.adapters import PeerStores
+from qedge.daemon.key_files import KeyFiles, make_key_store
+from qedge.daemon.key_vault import StoreVault
 from qedge.daemon.peers import Tools
 from qedge.qkd.delivery.config import DeliveryConfig
 from qedge.qkd.delivery.desk import KeyDesk
 from qedge.qkd.delivery.office import KeyOffice
-from qedge.qkd.delivery.ports import DeliverableKey, Holder, KeyOrder, KeyVault, StoredStatus
+from qedge.qkd.delivery.ports import KeyVault
 from qedge.qkd.delivery.registry import Registry
+from qedge.qkd.keys.service import KeyStore
+from qedge.qkd.keys.session_keys import SessionKeys
 from qedge.store.store import Store
 from qedge.web.key_service import KeyService
 from qedge.web.key_tls import TlsFiles, exchange_offered
@@ -23,20 +27,15 @@ _ADDED = "saes"
 _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
 
 
-class NoVault:
-    """Stands for the key store of a node that has none."""
+@dataclass(frozen=True, slots=True)
+class KeyParts:
+    """The key store, how it speaks to the stores of peers, what sessions take from it, and what applications do."""
 
-    async def status(self, master: str, slave: Holder) -> StoredStatus:
-        """Refuse."""
-        _off()
-
-    async def reserve(self, order: KeyOrder) -> tuple[DeliverableKey, ...]:
-        """Refuse."""
-        _off()
-
-    async def collect(self, slave: str, master: str, key_ids: tuple[str, ...]) -> tuple[DeliverableKey, ...]:
-        """Refuse."""
-        _off()
+    store: KeyStore
+    stores: PeerStores
+    for_sessions: SessionKeys
+    office: KeyOffice
+    service: KeyService
 
 
 class KeptSaes:
@@ -54,8 +53,15 @@ class KeptSaes:
         await self._store.set_meta(_ADDED, text)
 
 
-def make_keys(tools: Tools, vault: KeyVault) -> tuple[KeyOffice, KeyService]:
-    """Make the operator's side and the interface; the latter is for the supervisor where `qkd.delivery.enabled`."""
+def make_keys(tools: Tools, files: KeyFiles) -> KeyParts:
+    """Make the store and all that hands keys on; `service` is for the supervisor where `qkd.delivery.enabled`."""
+    stores = PeerStores()
+    store = make_key_store(tools, files, stores)
+    for_sessions = SessionKeys(store, tools.config.crypto.extra_key_policy)
+    return KeyParts(store, stores, for_sessions, *_make_delivery(tools, StoreVault(store, tools.clock)))
+
+
+def _make_delivery(tools: Tools, vault: KeyVault) -> tuple[KeyOffice, KeyService]:
     config, node = tools.config.qkd.delivery, tools.me.node
     own = WebFolder(Path(tools.config.node.state_dir) / "web")
     desk = KeyDesk(
@@ -99,7 +105,3 @@ def server_names(config: DeliveryConfig) -> tuple[str, ...]:
 
 def _needs_own(config: DeliveryConfig) -> bool:
     return config.enabled and not (config.certificate and config.authorities)
-
-
-def _off() -> NoReturn:
-    raise QedgeError("keys.off", "This node has no key store.", fix="Configure a QKD link between two nodes.")

@@ -24,6 +24,7 @@ from qedge.base.systemd import Notifier
 from qedge.config import Change, LoadedConfig, changed_sections
 from qedge.daemon.compose import Parts, add_driver, compose, remove_driver
 from qedge.daemon.identity import broker_password, load_identity
+from qedge.daemon.key_files import KeyFiles, open_key_files
 from qedge.store.store import Store
 
 _LOG: Final = get_logger("daemon")
@@ -72,16 +73,20 @@ class Daemon:
         )
         metrics = Metrics()
         store = Store(Path(config.node.state_dir) / "qedge.sqlite3", metrics=metrics)
+        key_files = None
         try:
+            key_files = open_key_files(config, metrics)
             while True:
-                clean = await self._live(await self._compose(store, metrics))
+                clean = await self._live(await self._compose(store, key_files, metrics))
                 if self._stop.is_set() or not clean:
                     return clean
                 _LOG.info("daemon.identity_changed")
         finally:
+            if key_files is not None:
+                key_files.close()
             store.close()
 
-    async def _compose(self, store: Store, metrics: Metrics) -> Parts:
+    async def _compose(self, store: Store, key_files: KeyFiles, metrics: Metrics) -> Parts:
         """Make the services of the identity that the database holds now."""
         config = self._loaded.config
         # Seconds since 1970 are a floor, so that a box whose database was lost still speaks with a higher epoch.
@@ -97,6 +102,7 @@ class Daemon:
             config,
             identity,
             store=store,
+            key_files=key_files,
             metrics=metrics,
             epoch=epoch,
             notifier=self._notifier,
@@ -208,7 +214,7 @@ class Daemon:
         new = loaded.config
         # Applications and certificates change without a restart; what is left of [qkd] waits for one.
         parts.node.keys.desk.registry.reconfigure(new.qkd.saes)
-        await parts.keys.reload()
+        await parts.keys.service.reload()
         old = msgspec.structs.replace(parts.config, qkd=msgspec.structs.replace(parts.config.qkd, saes=new.qkd.saes))
         changes = changed_sections(old, new)
         later = [change.section for change in changes if not change.live]

@@ -21,7 +21,6 @@ from qedge.bus.service import Bus
 from qedge.config import AgentConfig
 from qedge.crypto.handshake import HandshakeContexts
 from qedge.crypto.registry import usable_suites
-from qedge.daemon.adapters import NoExtraKeys
 from qedge.daemon.fleet_desk import FleetDesk
 from qedge.daemon.identity import LocalIdentity, keep_revocations
 from qedge.daemon.second_signature import check_second_signature
@@ -31,7 +30,7 @@ from qedge.mesh.direct import DirectChannel, host_towards
 from qedge.mesh.enrolment import JoinDesk, join_fleet
 from qedge.mesh.hellos import Hellos
 from qedge.mesh.host_watch import HostWatch
-from qedge.mesh.ports import Capabilities
+from qedge.mesh.ports import Capabilities, ExtraKeys
 from qedge.mesh.service import MeshService
 from qedge.mesh.sessions import SessionService
 from qedge.store.store import Store
@@ -79,7 +78,9 @@ def make_bus(tools: Tools, password: str) -> tuple[ChildBroker | None, Bus]:
     return broker, bus
 
 
-def make_mesh(tools: Tools, bus: Bus, capabilities: Capabilities) -> tuple[SessionService, MeshService]:
+def make_mesh(
+    tools: Tools, bus: Bus, capabilities: Capabilities, extra_keys: ExtraKeys
+) -> tuple[SessionService, MeshService]:
     """Make what speaks to peers; the thread for signatures ends with the process."""
     config, identity, me = tools.config, tools.identity, tools.me
     thread, chain = CryptoThread(), identity.membership.chain
@@ -95,13 +96,21 @@ def make_mesh(tools: Tools, bus: Bus, capabilities: Capabilities) -> tuple[Sessi
         HandshakeContexts(identity.key, chain, identity.trust, usable_suites(config.crypto)),
         bus=bus,
         thread=thread,
-        extra_keys=NoExtraKeys(config.crypto.extra_key),
+        extra_keys=extra_keys,
         addresses=lambda: direct.addresses,
         clock=tools.clock,
         metrics=tools.metrics,
         random_bytes=tools.random_bytes,
     )
-    sessions = SessionService(me, hellos, bus=bus, direct=direct, clock=tools.clock, metrics=tools.metrics)
+    sessions = SessionService(
+        me,
+        hellos,
+        bus=bus,
+        direct=direct,
+        clock=tools.clock,
+        metrics=tools.metrics,
+        key_period_s=config.crypto.extra_key_period_s,
+    )
     host = HostWatch(config.host, state_dir=Path(config.node.state_dir), clock=tools.clock, metrics=tools.metrics)
     mesh = MeshService(
         me,

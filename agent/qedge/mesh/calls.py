@@ -43,9 +43,10 @@ class Calls:
         self._waiting: dict[int, tuple[str, Call, asyncio.Future[Answer]]] = {}
         self._ids = itertools.count(1)
         self._served: Counter[str] = Counter()
+        self._bootstrap: set[str] = set()
 
-    def serve(self, request: type[Q], serve: Serve[Q]) -> None:
-        """Let `serve` answer every question of this type."""
+    def serve(self, request: type[Q], serve: Serve[Q], *, bootstrap: bool = False) -> None:
+        """Let `serve` answer every question of this type; with `bootstrap` in restricted sessions too."""
 
         async def checked(peer: str, body: msgspec.Struct) -> msgspec.Struct:
             if not isinstance(body, request):
@@ -53,6 +54,17 @@ class Calls:
             return await serve(peer, body)
 
         self._servers[purpose_of(request)] = _Server(request, checked)
+        if bootstrap:
+            self._bootstrap.add(purpose_of(request))
+
+    def check(self, peer: str, purpose: str, *, restricted: bool) -> None:
+        """Raise `session.extra_key_missing` where a question may not travel in a restricted session."""
+        if restricted and purpose not in self._bootstrap:
+            raise QedgeError(
+                "session.extra_key_missing",
+                f"Policy wants an extra key in the session with {peer}, and both sides share none yet.",
+                fix="Look at the QKD link; `qedge peers` shows when the key is there.",
+            )
 
     def ask(self, peer: str, body: msgspec.Struct, deadline_s: float) -> tuple[Call, asyncio.Future[Answer]]:
         """Make a question and the future of its answer; `forget` it in the end."""
@@ -82,13 +94,25 @@ class Calls:
             if asked == peer and not waiting.done():
                 waiting.set_exception(unreachable(peer, why))
 
-    async def answer(self, peer: str, call: Call) -> Answer:
+    def still_fits(self, peer: str, call: Call, *, restricted: bool) -> bool:
+        """Say whether a question may be asked again in another session; who waits for one that may not hears of it."""
+        try:
+            self.check(peer, call.purpose, restricted=restricted)
+        except QedgeError as error:
+            entry = self._waiting.get(call.id)
+            if entry is not None and not entry[2].done():
+                entry[2].set_exception(error)
+            return False
+        return True
+
+    async def answer(self, peer: str, call: Call, *, restricted: bool = False) -> Answer:
         """Answer a question; never raises. At most 64 questions of one peer and 256 in all are answered at once."""
         if self._served[peer] >= MAX_SERVED_OF_ONE or self._served.total() >= MAX_SERVED:
             error = QedgeError("peer.busy", "The node answers too many questions already.", fix="Try again soon.")
             return Answer(call.id, problem=problem_of(error))
         self._served[peer] += 1
         try:
+            self.check(peer, call.purpose, restricted=restricted)
             async with asyncio.timeout(call.deadline_s):
                 reply = await self._run(peer, call)
             return Answer(call.id, purpose_of(type(reply)), _ENCODE(reply))

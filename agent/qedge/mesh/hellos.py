@@ -93,6 +93,12 @@ class Hellos:
         else:
             self._say(peer, Hello(self._random_bytes(_SESSION_BYTES), -1))
 
+    async def renew(self, peer: str) -> None:
+        """Begin a handshake for a session with a fresh extra key, if there is one; only the lower name does."""
+        pending = self._shakes.of(peer)
+        if self._identity.node < peer and pending is None and await self._extra_keys.offered(peer):
+            await self._begin(peer)
+
     async def _begin(self, peer: str) -> None:
         """Send the first flight; only the lower name does."""
         keys = await self._extra_keys.offered(peer)
@@ -169,7 +175,7 @@ class Hellos:
 
     async def _conclude(self, shake: Shake, agreed: Agreed) -> PeerSession:
         names = agreed.own.keys if not shake.is_client else agreed.theirs.keys
-        extra = await self._extra_key(shake.peer, names[0] if names else "")
+        extra = await self._extra_key(shake, agreed.own.keys, names[0] if names else "")
         return PeerSession(
             shake.session,
             agreed,
@@ -177,18 +183,18 @@ class Hellos:
             extra=extra,
             now_ns=self._clock.now_ns(),
             utc_ns=self._clock.utc_ns(),
+            restricted=extra is None and self._extra_keys.required(shake.peer),
         )
 
-    async def _extra_key(self, peer: str, key_id: str) -> ExtraKey | None:
-        if key_id:
-            return ExtraKey(key_id, await self._extra_keys.take(peer, key_id))
-        if self._extra_keys.required(peer):
-            raise QedgeError(
-                "session.extra_key_missing",
-                f"Policy wants an extra key in the session with {peer}, and both sides share none.",
-                fix="Look at the QKD link, or set crypto.extra_key to prefer.",
-            )
-        return None
+    async def _extra_key(self, shake: Shake, said: tuple[str, ...], key_id: str) -> ExtraKey | None:
+        """Take the key that both sides named, and let go of those that only this side has."""
+        if shake.is_client:
+            refused = said[: said.index(key_id)] if key_id in said else said
+            if key_id and key_id not in said:
+                raise QedgeError("session.failed", f"{shake.peer} chose an extra key that was not offered.")
+            if refused:
+                await self._extra_keys.declined(shake.peer, refused)
+        return ExtraKey(key_id, await self._extra_keys.take(shake.peer, key_id)) if key_id else None
 
     def _say(self, peer: str, hello: Hello) -> None:
         where = topic(self._identity.fleet, peer, Channel.HELLO)

@@ -53,10 +53,21 @@ class AnsweredCalls:
 
 
 class PeerSession:
-    """A session that both sides agreed on. `mqtt` and `direct` are its two channels, each with its own keys."""
+    """A session that both sides agreed on. `mqtt` and `direct` are its two channels, each with its own keys.
+
+    `restricted`: policy here wants an extra key and there was none; only what leads to one may be said.
+    """
 
     def __init__(
-        self, session: bytes, agreed: Agreed, *, is_client: bool, extra: ExtraKey | None, now_ns: int, utc_ns: int
+        self,
+        session: bytes,
+        agreed: Agreed,
+        *,
+        is_client: bool,
+        extra: ExtraKey | None,
+        now_ns: int,
+        utc_ns: int,
+        restricted: bool = False,
     ) -> None:
         secret = Secret(agreed.suite.number, session, agreed.exported, is_client, extra)
         self.id = session
@@ -69,9 +80,15 @@ class PeerSession:
         self.answered = AnsweredCalls()
         self._suite = agreed.suite.number
         self._group = agreed.group
-        self._has_extra = extra is not None
+        self.has_extra = extra is not None
+        self.restricted = restricted
         self._opened_utc_ns = utc_ns
         self._keys = {channel: SessionKeys(secret, channel, now_ns) for channel in (MQTT, DIRECT)}
+
+    def succeed(self, before: PeerSession) -> None:
+        """Go on where an earlier session with the same run of the peer was, so that no question is acted on twice."""
+        if before.theirs.epoch == self.theirs.epoch:
+            self.answered = before.answered
 
     def key_ids(self, channel: str) -> tuple[int, ...]:
         """Return the ids under which frames of this channel may come now."""
@@ -94,4 +111,4 @@ class PeerSession:
 
     def view(self, path: str) -> SessionView:
         """Describe the session."""
-        return SessionView("open", self._suite, self._group, path, self._has_extra, self._opened_utc_ns)
+        return SessionView("open", self._suite, self._group, path, self.has_extra, self._opened_utc_ns, self.restricted)

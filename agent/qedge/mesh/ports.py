@@ -22,8 +22,12 @@ class ExtraKeys(Protocol):
         """Return a key for good: its use is on disk before this returns. Raises `session.extra_key_missing`."""
         ...
 
+    async def declined(self, peer: str, key_ids: tuple[str, ...]) -> None:
+        """Hear that `peer` has none of these keys, which this node had offered it."""
+        ...
+
     def required(self, peer: str) -> bool:
-        """Say whether a session with `peer` without such a key is refused."""
+        """Say whether a session with `peer` without such a key may carry nothing but what leads to one."""
         ...
 
 

@@ -118,7 +118,8 @@ class MeshService:
         """Say what this node hears, from the broker and inside sessions."""
         self._sessions.set_members(self._is_member)
         self._sessions.on_contact = self._contact
-        self._sessions.serve(Ping, self._answer_ping)
+        # Whether a peer lives must show without an extra key too; a ping says nothing else.
+        self._sessions.serve(Ping, self._answer_ping, bootstrap=True)
         hear: tuple[tuple[Channel, Callable[[Incoming], Awaitable[None]]], ...] = (
             (Channel.BIRTH, self._hear_birth),
             (Channel.PULSE, self._hear_pulse),

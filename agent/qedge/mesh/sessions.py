@@ -27,6 +27,7 @@ from qedge.mesh.carrier import Carrier
 from qedge.mesh.direct import DirectChannel
 from qedge.mesh.hellos import Hellos
 from qedge.mesh.peer_session import MQTT, PeerSession
+from qedge.mesh.renewal import SECRECY, Renewal, secrecy
 from qedge.mesh.shaking import Shake
 from qedge.wire.envelope import (
     SealKind,
@@ -64,9 +65,11 @@ class SessionService:
         direct: DirectChannel,
         clock: Clock,
         metrics: Metrics,
+        key_period_s: float = 60.0,
     ) -> None:
         self._identity = identity
         self._hellos = hellos
+        self._renewal = Renewal(key_period_s)
         self._bus = bus
         self._direct = direct
         self._clock = clock
@@ -91,9 +94,13 @@ class SessionService:
         """Say which names are members of the fleet: nobody else gets a session."""
         self._is_member = self._hellos.is_member = is_member
 
-    def serve(self, request: type[Q], serve: Serve[Q]) -> None:
-        """Answer every question of this type that a member asks inside a session."""
-        self._calls.serve(request, serve)
+    def serve(self, request: type[Q], serve: Serve[Q], *, bootstrap: bool = False) -> None:
+        """Answer every question of this type that a member asks inside a session.
+
+        `bootstrap`: it is needed to come to an extra key, and may be asked before there is one. All nodes serve the
+        same questions, so what may be asked is known from what is answered.
+        """
+        self._calls.serve(request, serve, bootstrap=bootstrap)
 
     def view(self, peer: str) -> SessionView:
         """Describe the session with a peer."""
@@ -122,8 +129,8 @@ class SessionService:
     async def call(self, peer: str, body: msgspec.Struct, answer: type[T], *, deadline_s: float) -> T:
         """Ask `peer` inside a session, which is opened where there is none.
 
-        Raises `peer.unknown`, `peer.unreachable`, `peer.timeout`, `crypto.refused_algorithm`, `auth.*`, or the error
-        with which the peer answered.
+        Raises `peer.unknown`, `peer.unreachable`, `peer.timeout`, `session.extra_key_missing`, `auth.*`,
+        `crypto.refused_algorithm`, or the error with which the peer answered.
         """
         if peer == self._identity.node or not self._is_member(peer):
             raise QedgeError(
@@ -132,6 +139,7 @@ class SessionService:
         try:
             async with asyncio.timeout(deadline_s):
                 session = await self._session(peer)
+                self._calls.check(peer, purpose_of(type(body)), restricted=session.restricted)
                 call, waiting = self._calls.ask(peer, body, deadline_s)
                 try:
                     await self._carrier.send(session, call)
@@ -164,6 +172,9 @@ class SessionService:
         now_ns = self._clock.now_ns()
         self._hellos.expire()
         self._old = [each for each in self._old if each[0] > now_ns]
+        for session in self._sessions.values():
+            if self._renewal.is_due(session, now_ns):
+                self._spawn(self._hellos.renew(session.peer))
 
     # Opening
 
@@ -215,6 +226,9 @@ class SessionService:
         if before is not None:
             self._old.append((now_ns + round(_OLD_SESSION_S * 1e9), before))
             self._direct.close(before)
+            session.succeed(before)
+            if before.has_extra and not session.has_extra:
+                _LOG.warning("session.extra_key_lost", peer=session.peer, restricted=session.restricted)
         self._sessions[session.peer] = session
         self._failures.pop(session.peer, None)
         self._gauge()
@@ -232,6 +246,8 @@ class SessionService:
             except QedgeError as error:
                 self._bus.reject(error.code)
         self._direct.keep(session)
+        if before is not None and self._calls.outstanding(session.peer):
+            self._spawn(self._ask_again(session))  # what was under way on the old direct channel may be lost
 
     def _fail(self, peer: str, error: QedgeError, begun: bool) -> None:
         # What a handshake that somebody else began in the peer's name came to says nothing about the peer.
@@ -307,10 +323,12 @@ class SessionService:
             self._calls.answered(session.peer, content)
 
     async def _reply(self, session: PeerSession, call: Call, where: str) -> None:
-        answer = await self._calls.answer(session.peer, call)
+        answer = await self._calls.answer(session.peer, call, restricted=session.restricted)
         session.answered.keep(answer)
         newest = self._sessions.get(session.peer, session)
         with contextlib.suppress(QedgeError):  # who asked notices that no answer comes
+            if newest is not session:
+                self._calls.check(session.peer, call.purpose, restricted=newest.restricted)
             await self._carrier.send(newest, answer, like=where)
 
     # The direct channel
@@ -325,7 +343,8 @@ class SessionService:
 
     async def _ask_again(self, session: PeerSession) -> None:
         for call in self._calls.outstanding(session.peer):
-            await self._carrier.send(session, call)
+            if self._calls.still_fits(session.peer, call, restricted=session.restricted):
+                await self._carrier.send(session, call)
 
     async def _new_connection(self, _session_present: bool) -> None:
         """A broker that was restarted has lost what it had acknowledged: ask again what is not answered."""
@@ -353,6 +372,9 @@ class SessionService:
 
     def _gauge(self) -> None:
         self._metrics.set("qedge_sessions_open", len(self._sessions))
+        for kind in SECRECY:
+            count = sum(secrecy(session) == kind for session in self._sessions.values())
+            self._metrics.set("qedge_sessions_by_secrecy", count, (kind,))
 
     def _topic(self, node: str, channel: Channel) -> str:
         return topic(self._identity.fleet, node, channel)

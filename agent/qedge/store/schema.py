@@ -1,8 +1,19 @@
-"""The database schema as numbered migrations; number n is the statement list that leads from version n−1 to n."""
+"""The schemas of the databases as numbered migrations; number n is what leads from version n−1 to n."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """One kind of database. `application_id` is in its header; `pragmas` are set at every opening, in their order."""
+
+    application_id: int
+    migrations: tuple[tuple[str, ...], ...]
+    pragmas: tuple[str, ...] = ()
+
 
 APPLICATION_ID: Final = 0x71656467
 """`qedg`: marks the file as ours (SQLite header field `application_id`)."""
@@ -62,3 +73,93 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 )
 
 VERSION: Final = len(MIGRATIONS)
+
+NODE_SCHEMA: Final = Schema(APPLICATION_ID, MIGRATIONS, ("cache_size = -2048",))
+"""`qedge.sqlite3`: everything but keys."""
+
+KEY_MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+        # Where the bits of a link have gone; `account` is a MessagePack struct of counters.
+        """CREATE TABLE links (
+            name TEXT PRIMARY KEY,
+            peer TEXT NOT NULL,
+            highest INTEGER NOT NULL,
+            account BLOB NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        # `size` and `spent` (a list of intervals) are in bytes, `born_ns` is by the key clock.
+        """CREATE TABLE blocks (
+            link TEXT NOT NULL,
+            number INTEGER NOT NULL,
+            own INTEGER NOT NULL,
+            state TEXT NOT NULL,
+            size INTEGER NOT NULL,
+            tag BLOB NOT NULL,
+            spent BLOB NOT NULL,
+            provenance BLOB NOT NULL,
+            born_ns INTEGER NOT NULL,
+            PRIMARY KEY (link, number)
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE pages (
+            id INTEGER PRIMARY KEY,
+            link TEXT NOT NULL,
+            block INTEGER NOT NULL,
+            page INTEGER NOT NULL,
+            data_key BLOB NOT NULL,
+            sealed BLOB NOT NULL
+        ) STRICT""",
+        "CREATE UNIQUE INDEX pages_by_place ON pages (link, block, page)",
+        # `role`: `master` where this node made the grant, `slave` where its peer did. `open`: keys that are not final.
+        """CREATE TABLE grants (
+            number INTEGER PRIMARY KEY,
+            id BLOB NOT NULL UNIQUE,
+            role TEXT NOT NULL,
+            state TEXT NOT NULL,
+            peer TEXT NOT NULL,
+            link TEXT NOT NULL,
+            master TEXT NOT NULL,
+            slaves BLOB NOT NULL,
+            legs BLOB NOT NULL,
+            digest BLOB NOT NULL,
+            provenance BLOB NOT NULL,
+            bits INTEGER NOT NULL,
+            open INTEGER NOT NULL,
+            born_ns INTEGER NOT NULL,
+            ended_ns INTEGER NOT NULL DEFAULT -1
+        ) STRICT""",
+        "CREATE INDEX grants_by_birth ON grants (born_ns) WHERE ended_ns < 0",
+        "CREATE INDEX grants_by_end ON grants (ended_ns) WHERE ended_ns >= 0",
+        "CREATE INDEX grants_under_way ON grants (number) WHERE role = 'master' AND state IN ('reserved', 'in relay')",
+        "CREATE INDEX grants_for_sessions ON grants (peer, number) WHERE master = '@session' AND ended_ns < 0",
+        # `waiting`: a bit for each slave of the grant that may still collect.
+        """CREATE TABLE keys (
+            id BLOB PRIMARY KEY,
+            grant_number INTEGER NOT NULL,
+            state TEXT NOT NULL,
+            waiting INTEGER NOT NULL,
+            sealed BLOB
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX keys_by_grant ON keys (grant_number)",
+        # What peers have still to be told.
+        """CREATE TABLE voids (
+            peer TEXT NOT NULL,
+            grant_id BLOB NOT NULL,
+            link TEXT NOT NULL,
+            cuts BLOB NOT NULL,
+            PRIMARY KEY (peer, grant_id, link)
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE usage (
+            link TEXT NOT NULL,
+            consumer TEXT NOT NULL,
+            role TEXT NOT NULL,
+            keys INTEGER NOT NULL,
+            bits INTEGER NOT NULL,
+            PRIMARY KEY (link, consumer, role)
+        ) STRICT, WITHOUT ROWID""",
+    ),
+)
+
+KEY_SCHEMA: Final = Schema(
+    0x71656B79, KEY_MIGRATIONS, ("secure_delete = ON", "cache_size = -8192", "journal_size_limit = 8388608")
+)
+"""`keys.sqlite3`: the key store, in a file of its own, so that a fast link never holds up the ledger of jobs."""

@@ -23,7 +23,7 @@ from typing import Final, TypeVar
 from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
-from qedge.store.schema import APPLICATION_ID, MIGRATIONS, VERSION
+from qedge.store.schema import NODE_SCHEMA, Schema
 
 T = TypeVar("T")
 _LOG: Final = get_logger("store")
@@ -34,7 +34,7 @@ _FULL_CODES: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 class Store:
     """Opens `path` at construction (creating and migrating it) and keeps it locked against a second daemon."""
 
-    def __init__(self, path: Path, *, metrics: Metrics) -> None:
+    def __init__(self, path: Path, *, metrics: Metrics, schema: Schema = NODE_SCHEMA) -> None:
         self._path = path
         self._metrics = metrics
         self._reserve = path.with_suffix(".reserve")
@@ -42,12 +42,12 @@ class Store:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="qedge-store")
         self._disk_full = False
         try:
-            self._connection = self._thread.submit(_open, path).result()
+            self._connection = self._thread.submit(_open, path, schema).result()
         except BaseException:
             self._thread.shutdown()
             os.close(self._lock)
             raise
-        _LOG.info("store.opened", path=str(path), schema=VERSION)
+        _LOG.info("store.opened", path=str(path), schema=len(schema.migrations))
         self._keep_reserve()
 
     @property
@@ -175,16 +175,17 @@ def _lock(path: Path) -> int:
     return file
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path, schema: Schema) -> sqlite3.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA busy_timeout = 5000")
-        _check_owner(connection, path)
+        _check_owner(connection, path, schema)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA cache_size = -2048")
-        _migrate(connection, path)
+        for pragma in schema.pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+        _migrate(connection, path, schema)
     except sqlite3.Error as error:
         connection.close()
         code = "store.disk_full" if _is_full(error) else "store.unavailable"
@@ -197,28 +198,29 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
+def _check_owner(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
     owner = int(connection.execute("PRAGMA application_id").fetchone()[0])
     tables = int(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
-    if owner != APPLICATION_ID and (owner or tables):
-        raise QedgeError("store.unavailable", f"{path} is not a database of qedge.", fix="Move it away.")
+    if owner != schema.application_id and (owner or tables):
+        raise QedgeError("store.unavailable", f"{path} is no such database of qedge.", fix="Move it away.")
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+def _migrate(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if version > VERSION:
+    newest = len(schema.migrations)
+    if version > newest:
         raise QedgeError(
             "store.too_new",
-            f"The database {path} has schema {version}, this program knows {VERSION}.",
+            f"The database {path} has schema {version}, this program knows {newest}.",
             fix="Install the newer qedge again, or move the database away.",
         )
-    for number in range(version + 1, VERSION + 1):
-        statements = (*MIGRATIONS[number - 1], f"PRAGMA user_version = {number}")
+    for number in range(version + 1, newest + 1):
+        statements = (*schema.migrations[number - 1], f"PRAGMA user_version = {number}")
         if number == 1:
-            statements = (f"PRAGMA application_id = {APPLICATION_ID}", *statements)
+            statements = (f"PRAGMA application_id = {schema.application_id}", *statements)
         _transact(connection, functools.partial(_execute_all, statements))
-    if 0 < version < VERSION:
-        _LOG.info("store.migrated", from_schema=version, to_schema=VERSION)
+    if 0 < version < newest:
+        _LOG.info("store.migrated", from_schema=version, to_schema=len(schema.migrations))
 
 
 def _execute_all(statements: tuple[str, ...], connection: sqlite3.Connection) -> None:

@@ -87,7 +87,7 @@ class KeyRoutes:
             raise
         except Exception as error:  # noqa: BLE001 - a fault in one request must not show its inside or end the service
             # The type alone: the text of an error of this program might hold a part of a key.
-            _LOG.error("keys.failed", call=call, error=type(error).__name__)
+            _LOG.error("keys.not_answered", call=call, error=type(error).__name__)
             answer = refusal_answer(RefusalError(503, "the KME cannot serve this request now", retry_s=1))
         return call, answer
 

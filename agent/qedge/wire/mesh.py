@@ -83,7 +83,10 @@ class PeerState(StrEnum):
 
 
 class SessionView(msgspec.Struct, frozen=True):
-    """A sealed session. `path` is `mqtt` or `direct`; `extra_key`: a key of another source is mixed in."""
+    """A sealed session. `path` is `mqtt` or `direct`; `extra_key`: a key of another source is mixed in.
+
+    `restricted`: policy wants such a key, there was none, and the session carries only what leads to one.
+    """
 
     state: str = "none"
     suite: int = 0
@@ -91,6 +94,7 @@ class SessionView(msgspec.Struct, frozen=True):
     path: str = ""
     extra_key: bool = False
     opened_utc_ns: int = 0
+    restricted: bool = False
 
 
 class PeerView(msgspec.Struct, frozen=True, tag_field="type", tag="peer/1"):

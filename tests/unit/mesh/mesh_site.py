@@ -199,6 +199,11 @@ class NoKeys:
         self.taken.append(key_id)
         return self.shared[peer].pop(key_id)
 
+    async def declined(self, peer: str, key_ids: tuple[str, ...]) -> None:
+        """Let go of keys that the peer has not."""
+        for key_id in key_ids:
+            self.shared[peer].pop(key_id, None)
+
     def required(self, _peer: str) -> bool:
         """Say what policy wants."""
         return self.policy == "require"
@@ -228,6 +233,7 @@ class SiteNode:
         keys: NoKeys | None = None,
         listen: str = "off",
         mesh: MeshConfig | None = None,
+        key_period_s: float = 60.0,
     ) -> None:
         self.name = name
         self.metrics = Metrics()
@@ -250,7 +256,15 @@ class SiteNode:
             metrics=self.metrics,
             random_bytes=os.urandom,
         )
-        self.sessions = SessionService(me, self.hellos, bus=bus, direct=self.direct, clock=clock, metrics=self.metrics)
+        self.sessions = SessionService(
+            me,
+            self.hellos,
+            bus=bus,
+            direct=self.direct,
+            clock=clock,
+            metrics=self.metrics,
+            key_period_s=key_period_s,
+        )
         self.trust = trust
         self.mesh = MeshService(
             me,
@@ -333,6 +347,13 @@ class Site:
         """Start two nodes that see each other."""
         one, other = await self.node(first, **more), await self.node(second, **more)  # type: ignore[arg-type]
         await until(lambda: one.state(second) is PeerState.ALIVE and other.state(first) is PeerState.ALIVE)
+        return one, other
+
+    async def pair_with(self, keys: Sequence[NoKeys], **more: object) -> tuple[SiteNode, SiteNode]:
+        """Start nodes `a` and `b` that see each other, each with its extra keys."""
+        one = await self.node("a", keys=keys[0], **more)  # type: ignore[arg-type]  # passed on as it came
+        other = await self.node("b", keys=keys[1], **more)  # type: ignore[arg-type]  # passed on as it came
+        await until(lambda: one.state("b") is PeerState.ALIVE and other.state("a") is PeerState.ALIVE)
         return one, other
 
     async def close(self) -> None:

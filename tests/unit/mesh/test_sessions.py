@@ -27,6 +27,14 @@ class Reply(msgspec.Struct, frozen=True, tag_field="type", tag="reply/1"):
     load: bytes = b""
 
 
+class Bootstrap(msgspec.Struct, frozen=True, tag_field="type", tag="bootstrap/1"):
+    text: str
+
+
+async def _answer_bootstrap(_peer: str, question: Bootstrap) -> Reply:
+    return Reply(question.text)
+
+
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
     made = Site()
@@ -308,17 +316,79 @@ async def test_preferred_keys_that_only_one_side_has_leave_a_session_without_one
     assert a.keys.taken == []
 
 
-async def test_required_keys_that_are_missing_mean_no_session(site: Site) -> None:
-    with pytest.raises(QedgeError) as error:
-        await open_with_keys(site, "require", {"k1": b"s" * 32}, {})
-    assert error.value.code in ("session.extra_key_missing", "session.failed")
-    assert all(node.metrics.value("qedge_sessions_open") == 0 for node in site.nodes if node.name == "a")
+async def test_without_a_required_key_only_what_leads_to_one_is_said_in_either_direction(site: Site) -> None:
+    strict, lax = NoKeys("require"), NoKeys("prefer")
+    a, b = await site.node("a", keys=strict), await site.node("b", keys=lax)
+    heard = [answering(a), answering(b)]
+    for node in (a, b):
+        node.sessions.serve(Bootstrap, _answer_bootstrap, bootstrap=True)
+    await until(lambda: a.state("b") is PeerState.ALIVE and b.state("a") is PeerState.ALIVE)
+    for one, other in ((a, "b"), (b, "a")):
+        with pytest.raises(QedgeError) as error:
+            await ask(one, other)
+        assert error.value.code == "session.extra_key_missing"
+        assert (await one.sessions.call(other, Bootstrap("key"), Reply, deadline_s=10)).text == "key"
+        assert await one.mesh.ping(other, 1, timeout_s=5)
+    assert heard == [[], []]
+    assert a.sessions.view("b").restricted
+    assert not b.sessions.view("a").restricted
+    assert a.metrics.value("qedge_sessions_by_secrecy", ("restricted",)) == 1
+    assert b.metrics.value("qedge_sessions_by_secrecy", ("post-quantum",)) == 1
+
+
+async def test_a_restricted_session_opens_up_as_soon_as_both_sides_share_a_key(site: Site) -> None:
+    keys = NoKeys("require"), NoKeys("require")
+    a, b = await site.node("a", keys=keys[0]), await site.node("b", keys=keys[1])
+    answering(b)
+    await until(lambda: a.state("b") is PeerState.ALIVE and b.state("a") is PeerState.ALIVE)
+    with pytest.raises(QedgeError):
+        await ask(a, "b")
+    keys[0].shared, keys[1].shared = {"b": {"k1": b"s" * 32}}, {"a": {"k1": b"s" * 32}}
+    await until(lambda: a.sessions.view("b").extra_key and b.sessions.view("a").extra_key)
+    assert (await ask(a, "b")).text == "HELLO"
+
+
+async def test_sessions_get_fresh_keys_again_and_again_and_no_question_is_lost_or_answered_twice(site: Site) -> None:
+    secrets = {f"k{number}": bytes([number]) * 32 for number in range(3)}
+    keys = NoKeys("require"), NoKeys("require")
+    keys[0].shared, keys[1].shared = {"b": dict(secrets)}, {"a": dict(secrets)}
+    a, b = await site.pair_with(keys, listen="127.0.0.1:0", key_period_s=0.5)
+    heard: list[str] = []
+
+    async def slowly(peer: str, question: Question) -> Reply:
+        heard.append(question.text)
+        await asyncio.sleep(0.3)
+        return Reply(question.text)
+
+    b.sessions.serve(Question, slowly)
+    asked = 0
+    while len(keys[0].taken) < 3:
+        group = [f"{asked} {number}" for number in range(4)]
+        replies = await asyncio.gather(*(ask(a, "b", text) for text in group))
+        assert [reply.text for reply in replies] == group
+        asked += 1
+    assert keys[0].taken == keys[1].taken
+    assert len(heard) == len(set(heard)) == 4 * asked
+    assert a.metrics.value("qedge_sessions_opened_total", ("1", "true")) == 3
+
+
+async def test_keys_that_the_other_side_lost_are_let_go_and_the_next_one_is_taken(site: Site) -> None:
+    a = await open_with_keys(site, "prefer", {"lost": b"x" * 32, "k": b"s" * 32, "later": b"y" * 32}, {"k": b"s" * 32})
+    assert a.sessions.view("b").extra_key
+    assert a.keys.taken == ["k"]
+    assert await a.keys.offered("b") == ("later",)
 
 
 async def test_a_key_that_differs_under_the_same_id_opens_nothing(site: Site) -> None:
     with pytest.raises(QedgeError) as error:
-        await asyncio.wait_for(open_with_keys(site, "prefer", {"k1": b"s" * 32}, {"k1": b"t" * 32}), 20)
-    assert error.value.code == "peer.timeout"
+        await open_with_keys(site, "require", {"k1": b"s" * 32}, {"k1": b"t" * 32})
+    assert error.value.code == "session.extra_key_missing"
+
+
+async def test_where_keys_are_only_preferred_a_session_without_one_follows_and_says_so(site: Site) -> None:
+    a = await open_with_keys(site, "prefer", {"k1": b"s" * 32}, {"k1": b"t" * 32})
+    assert not a.sessions.view("b").extra_key
+    assert a.metrics.value("qedge_sessions_by_secrecy", ("post-quantum",)) == 1
 
 
 # Keys and epochs

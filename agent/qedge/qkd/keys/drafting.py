@@ -1,0 +1,164 @@
+"""How a request becomes a grant: which links, which bits, and what each node is told. Within one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from qedge.base.errors import QedgeError
+from qedge.qkd.keys.accounts import LinkRow, no_link
+from qedge.qkd.keys.commitment import CHECK_BYTES, authenticate, mask
+from qedge.qkd.keys.composition import Source, compose
+from qedge.qkd.keys.cutting import cut_bytes, plan_cuts
+from qedge.qkd.keys.grants import MASTER, Grant
+from qedge.qkd.keys.ledger import Ledger
+from qedge.qkd.keys.model import INTERNAL_SAES, KEY_STATES, Draft, KeyEvent, KeyState, Leg, Wanted
+from qedge.wire.keys import Cut, KeyGrant, KeyProvenance, Origin
+
+Groups = Mapping[str, tuple[str, ...]]
+
+
+def reserve(ledger: Ledger, wanted: Wanted) -> Draft:
+    """Take the bits of a request from the pools and journal it; nobody has the keys yet.
+
+    Raises `qkd.no_link`, `qkd.too_few_bits`, `qkd.unmeetable`.
+    """
+    groups = _groups(wanted)
+    further = tuple(name for name in groups if name not in (ledger.node, wanted.peer))
+    _check_constraints(wanted, relayed=bool(further))
+    need = wanted.number * wanted.key_bytes
+    legs = tuple(
+        _plan(ledger, wanted, peer, need + extra)
+        for peer, extra in ((wanted.peer, 0), *((name, CHECK_BYTES) for name in further))
+    )
+    provenance = compose(
+        wanted, ledger.node, _sources(ledger, legs), ledger.moment.utc_ns, ledger.limits.key_max_age_ns
+    )
+    tags = [_tags(ledger, leg) for leg in legs]
+    material = [_take(ledger, leg) for leg in legs]
+    ids = tuple(ledger.new_id() for _ in range(wanted.number))
+    state = KEY_STATES.next(KeyState.RESERVED, KeyEvent.SENT_ON) if further else KeyState.RESERVED
+    own_slaves = groups.get(ledger.node, ())
+    grant = Grant(
+        number=0,
+        id=ledger.random_bytes(16),
+        role=MASTER,
+        state=state,
+        peer=wanted.peer,
+        link=legs[0].link,
+        master=wanted.master,
+        slaves=own_slaves,
+        legs=legs,
+        digest=b"",
+        provenance=provenance,
+        bits=8 * need,
+        open=0,
+    )
+    ledger.book.insert(grant, ledger.moment.key_ns)
+    size = wanted.key_bytes
+    keys = tuple((key_id, material[0][place * size : (place + 1) * size]) for place, key_id in enumerate(ids))
+    tell = _Telling(grant.id, b"".join(ids), wanted, groups, provenance, material[0])
+    messages = tuple((leg.peer, tell.about(leg, tag, pad)) for leg, tag, pad in zip(legs, tags, material, strict=True))
+    return Draft(grant.id, messages, keys, provenance, own_slaves, grant.link)
+
+
+@dataclass(frozen=True, slots=True)
+class _Telling:
+    """What the nodes of a grant are told in common."""
+
+    grant_id: bytes
+    ids: bytes
+    wanted: Wanted
+    groups: Groups
+    provenance: KeyProvenance
+    keys: bytes
+
+    def about(self, leg: Leg, tags: tuple[bytes, ...], material: bytes) -> KeyGrant:
+        """Make the message for one node; `material` is what was cut for it."""
+        grant = KeyGrant(
+            self.grant_id,
+            leg.link,
+            leg.cuts,
+            tags,
+            self.wanted.key_bytes,
+            self.ids,
+            self.wanted.master,
+            self.groups[leg.peer],
+            self.provenance,
+        )
+        if leg.peer == self.wanted.peer:
+            return grant
+        pad, key = material[: len(self.keys)], material[len(self.keys) :]
+        return authenticate(msgspec.structs.replace(grant, pad=mask(self.keys, pad)), key)
+
+
+def _check_constraints(wanted: Wanted, *, relayed: bool) -> None:
+    """Every key of this store is direct or relayed once, and as secure as information theory allows."""
+    limits = wanted.constraints
+    origin = Origin.RELAYED if relayed else Origin.DIRECT
+    if limits.route not in ("any", origin.value) or limits.min_security not in ("", "its", "hybrid"):
+        raise QedgeError("qkd.unmeetable", f"A key that is {limits.route} {limits.min_security} cannot be had.")
+
+
+def _groups(wanted: Wanted) -> dict[str, tuple[str, ...]]:
+    groups: dict[str, tuple[str, ...]] = {wanted.peer: tuple(dict.fromkeys(wanted.slaves))}
+    for name, slaves in wanted.elsewhere:
+        groups[name] = tuple(dict.fromkeys((*groups.get(name, ()), *slaves)))
+    return groups
+
+
+def _plan(ledger: Ledger, wanted: Wanted, peer: str, need: int) -> Leg:
+    """Choose the link to a peer that holds most, and the cuts."""
+    links = ledger.accounts.towards(peer)
+    if not links:
+        raise no_link(peer)
+    row = max(links, key=lambda each: each.counters["own"])
+    floor = 0 if wanted.master in INTERNAL_SAES else ledger.limits.reserve_bits
+    if row.counters["own"] - floor < 8 * need:
+        raise _too_few(peer)
+    return Leg(peer, row.name, _cuts(ledger, row, need, wanted))
+
+
+def _cuts(ledger: Ledger, row: LinkRow, need: int, wanted: Wanted) -> tuple[Cut, ...]:
+    limits = wanted.constraints
+    oldest_ns = ledger.moment.key_ns - round(limits.max_age_s * 1e9)
+    cuts = plan_cuts(
+        (
+            (block.number, block.size, block.spent)
+            for block in ledger.shelf.pool(row.name)
+            if not (limits.max_age_s and block.born_ns < oldest_ns)
+            and (limits.allow_simulated or not block.provenance.simulated)
+        ),
+        need,
+    )
+    if cuts is not None:
+        return cuts
+    if limits.max_age_s or not limits.allow_simulated:
+        raise QedgeError("qkd.unmeetable", "The link holds too little key that is as the request demands.")
+    raise _too_few(row.peer)
+
+
+def _sources(ledger: Ledger, legs: Sequence[Leg]) -> list[Source]:
+    named = dict.fromkeys((leg.link, cut.block) for leg in legs for cut in leg.cuts)
+    found = ((link, number, ledger.shelf.find(link, number)) for link, number in named)
+    return [(link, number, block.provenance) for link, number, block in found if block is not None]
+
+
+def _tags(ledger: Ledger, leg: Leg) -> tuple[bytes, ...]:
+    found = (ledger.shelf.find(leg.link, number) for number in dict.fromkeys(cut.block for cut in leg.cuts))
+    return tuple(block.tag for block in found if block is not None)
+
+
+def _take(ledger: Ledger, leg: Leg) -> bytes:
+    ledger.accounts.move(ledger.link_of(leg), "own", "in_flight", 8 * cut_bytes(leg.cuts))
+    return ledger.shelf.take(leg.link, leg.cuts)
+
+
+def _too_few(peer: str) -> QedgeError:
+    return QedgeError(
+        "qkd.too_few_bits",
+        f"The link to {peer} holds too little key for this request.",
+        fix="Try again later, or ask for less; `qedge keys status` shows the rate.",
+    )
