@@ -14,22 +14,17 @@ of which is zero. `reference.py` does the same arithmetic on plain arrays.
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from qedge.qkd.reconciliation.check_node import PACE
 from qedge.qkd.simd import lanes
 
 Words = NDArray[np.uint64]
 Table = NDArray[np.int32]
 Bytes = NDArray[np.int8]
 Shorts = NDArray[np.int16]
-
-PACE: Final = 4
-"""Sweeps in which the number of broken checks must fall by one in 32."""
-
 
 @njit(inline="always")
 def box(first, second, table, last):  # type: ignore[no-untyped-def]
@@ -38,7 +33,7 @@ def box(first, second, table, last):  # type: ignore[no-untyped-def]
     most = lanes.maximum(first, second)
     total = lanes.minimum(lanes.add(first, second), last)
     apart = lanes.minimum(lanes.subtract(most, least), last)
-    return lanes.subtract_to_zero(lanes.add(least, lanes.look_up(table, total)), lanes.look_up(table, apart))
+    return lanes.subtract(lanes.add(least, lanes.look_up(table, total)), lanes.look_up(table, apart))
 
 
 @njit(inline="always")
@@ -148,7 +143,8 @@ def decode(
                 broken += lanes.count_ones(lanes.signs(parity1)) + lanes.count_ones(lanes.signs(parity2))
                 others1 = lanes.minimum(box(rest1, least1, table, last), limit)
                 others2 = lanes.minimum(box(rest2, least2, table, last), limit)
-                rest1, rest2 = lanes.minimum(rest1, limit), lanes.minimum(rest2, limit)
+                # by another instruction than above, or LLVM would take the minimum once for each edge below
+                rest1, rest2 = lanes.minimum_signed(rest1, limit), lanes.minimum_signed(rest2, limit)
                 for edge in range(degree):
                     at = columns[first + edge] * stride
                     place = z + shifts[first + edge]

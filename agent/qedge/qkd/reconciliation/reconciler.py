@@ -8,14 +8,14 @@ An error that explains a syndrome may still be the wrong one: frames have to be 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qedge.qkd.reconciliation import kernels
-from qedge.qkd.reconciliation.check_node import scale
+from qedge.qkd.reconciliation.check_node import Effort, scale
+from qedge.qkd.reconciliation.codes import CODES
 from qedge.qkd.reconciliation.model import Code, Decoded, Packed
 
 MIN_QBER: Final = 0.002
@@ -23,22 +23,7 @@ MIN_QBER: Final = 0.002
 MAX_QBER: Final = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How a decoder is run.
-
-    `units` to one natural unit of log-likelihood, but no more than `most` for a received bit; `largest`: bound of
-    messages from checks to bits; sweeps; and those after which the number of broken checks has to go on falling.
-    """
-
-    units: float
-    most: int
-    largest: int
-    sweeps: int
-    patience: int
-
-
-NARROW: Final = Effort(4.2, 17, 38, 60, 9)
+NARROW: Final = Effort(4.85, 16, 38, 60, 9)
 """Posteriors of 8 bits: they hold what a bit of many checks collects only if received bits have few units."""
 WIDE: Final = Effort(5, 40, 63, 100, 20)
 NEARLY: Final = 0.02
@@ -73,21 +58,47 @@ class Reconciler:
         `extra`: the differences of the further steps, from the first on. ValueError for lengths that do not fit and for
         rates outside 0 … 0.5.
         """
+        narrow, error = self.run(code, difference, extra, qber, NARROW)
+        if narrow > 0:
+            return Decoded(error, narrow, wide=False)
+        if self._history[-narrow - 1] > NEARLY * 8 * (len(difference) + sum(map(len, extra))):
+            return Decoded(None, -narrow, wide=False)
+        wide, error = self.run(code, difference, extra, qber, WIDE)
+        return Decoded(error if wide > 0 else None, abs(narrow) + abs(wide), wide=True)
+
+    def run(
+        self, code: Code, difference: Packed, extra: Sequence[Packed], qber: float, effort: Effort
+    ) -> tuple[int, Packed]:
+        """Run one decoder; return its sweeps, negative where it found nothing, and the error.
+
+        ValueError as for `decode`.
+        """
         if not 0 <= qber <= 0.5:
             raise ValueError(f"an error rate of {qber} is none")
-        if len(extra) > code.steps:
-            raise ValueError(f"{len(extra)} steps; code {code.name} has {code.steps}")
         wanted = _assembled(code, difference, extra)
-        rate = min(max(qber, MIN_QBER), MAX_QBER)
+        numbers = scale(min(max(qber, MIN_QBER), MAX_QBER), effort.units, effort.most)
+        made, wide = code.circulants, effort is WIDE
         self._make_room(code)
         errors = np.zeros(code.frame_bits // 64, np.uint64)
-        narrow = self._run(code, wanted, len(extra), rate, NARROW, errors)
-        if narrow > 0:
-            return Decoded(errors.view(np.uint8), narrow, wide=False)
-        if self._history[-narrow - 1] > NEARLY * len(wanted) * 64:
-            return Decoded(None, -narrow, wide=False)
-        wide = self._run(code, wanted, len(extra), rate, WIDE, errors)
-        return Decoded(errors.view(np.uint8) if wide > 0 else None, abs(narrow) + abs(wide), wide=True)
+        sweeps = kernels.decode(
+            wanted,
+            code.lifting,
+            code.split(len(extra)).starts,
+            made.columns,
+            made.shifts,
+            np.tile(numbers.correction, 4),
+            numbers.channel,
+            effort.largest,
+            effort.sweeps,
+            effort.patience,
+            self._wide_posteriors if wide else self._posteriors,
+            self._messages,
+            self._kept if wide else self._messages,
+            0 if wide else 1,
+            self._history,
+            errors,
+        )
+        return sweeps, errors.view(np.uint8)
 
     def _parities(self, code: Code, frame: Packed, begins: NDArray[np.int32], ends: NDArray[np.int32]) -> Packed:
         made = code.circulants
@@ -108,35 +119,11 @@ class Reconciler:
         if len(self._kept) < heaviest * 128:
             self._kept = np.zeros(heaviest * 128, np.int16)
 
-    def _run(
-        self, code: Code, wanted: NDArray[np.uint64], steps: int, rate: float, effort: Effort, errors: NDArray[np.uint64]
-    ) -> int:
-        """Run one decoder; return its sweeps, negative where it found nothing."""
-        numbers = scale(rate, effort.units, effort.most)
-        made = code.circulants
-        wide = effort is WIDE
-        return kernels.decode(
-            wanted,
-            code.lifting,
-            code.split(steps).starts,
-            made.columns,
-            made.shifts,
-            np.tile(numbers.correction, 4),
-            numbers.channel,
-            effort.largest,
-            effort.sweeps,
-            effort.patience,
-            self._wide_posteriors if wide else self._posteriors,
-            self._messages,
-            self._kept if wide else self._messages,
-            0 if wide else 1,
-            self._history,
-            errors,
-        )
-
 
 def _assembled(code: Code, difference: Packed, extra: Sequence[Packed]) -> NDArray[np.uint64]:
     """Return the parities of all rows after the steps given, row by row."""
+    if len(extra) > code.steps:
+        raise ValueError(f"{len(extra)} steps; code {code.name} has {code.steps}")
     split = code.split(len(extra))
     none = np.zeros(code.lifting // 64, np.uint64)
     syndromes = np.concatenate([_words(difference, code.syndrome_bits), none])
@@ -149,4 +136,14 @@ def _words(bits: Packed, number: int) -> NDArray[np.uint64]:
     """View packed bits as words; ValueError where they are not so many."""
     if bits.dtype != np.uint8 or bits.shape != (number // 8,):
         raise ValueError(f"expected {number // 8} bytes, got {bits.dtype} of shape {bits.shape}")
-    return np.ascontiguousarray(bits).copy().view(np.uint64) if bits.ctypes.data % 8 else np.ascontiguousarray(bits).view(np.uint64)
+    whole = np.ascontiguousarray(bits)
+    return (whole if whole.ctypes.data % 8 == 0 else whole.copy()).view(np.uint64)
+
+
+def warm() -> None:
+    """Load the kernels of both decoders, or compile them: a second or two where nothing is cached."""
+    code, reconciler = CODES[0], Reconciler()
+    frame = np.zeros(code.frame_bits // 8, np.uint8)
+    nothing = reconciler.syndrome(code, frame)
+    for effort in (NARROW, WIDE):
+        reconciler.run(code, nothing, (), code.design_qber, effort)

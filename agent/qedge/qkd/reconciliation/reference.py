@@ -8,9 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from qedge.qkd.reconciliation.check_node import PACE, Effort, Scale
 from qedge.qkd.reconciliation.construction import Circulants
+from qedge.qkd.reconciliation.model import Code
 
-PACE = 4
 Numbers = NDArray[np.int16]
 Bits = NDArray[np.uint8]
 
@@ -35,7 +36,7 @@ def box(first: Numbers, second: Numbers, table: Numbers) -> Numbers:
 def _row(values: Numbers, wanted: Bits, table: Numbers, largest: int) -> Numbers:
     """Return the messages of one row of checks: i16[degree, Z] from i16[degree, Z], by A-min*."""
     bytes_ = np.clip(values, -128, 127)
-    sizes = np.minimum(np.abs(bytes_), 127)
+    sizes = np.abs(bytes_)
     least = np.full(values.shape[1], 127, np.int16)
     rest = least.copy()
     for size in sizes:
@@ -50,44 +51,41 @@ def _row(values: Numbers, wanted: Bits, table: Numbers, largest: int) -> Numbers
 
 def decode(
     wanted: Bits,
-    lifting: int,
+    code: Code,
     starts: NDArray[np.int32],
-    made: Circulants,
-    correction: NDArray[np.int8],
-    channel: int,
-    largest: int,
-    sweeps: int,
-    patience: int,
+    scale: Scale,
+    effort: Effort,
     bounds: tuple[int, int],
 ) -> tuple[int, Bits]:
     """Return what `kernels.decode` returns, and the bits found; `wanted` is one u8 a check.
 
     `bounds` of posteriors: -128 and 127 for the narrow decoder, -32768 and 32767 for the wide one.
     """
+    made, lifting = code.circulants, code.lifting
     low, high = bounds
-    number = int(made.columns.max()) + 1
-    posteriors = np.full((number, lifting), channel, np.int16)
+    number = code.base_columns
+    posteriors = np.full((number, lifting), scale.channel, np.int16)
     messages = np.zeros((len(made.columns), lifting), np.int16)
-    table = correction.astype(np.int16)
+    table = scale.correction.astype(np.int16)
     checks = wanted.reshape(-1, lifting)
     history: list[int] = []
-    for sweep in range(1, sweeps + 1):
+    for sweep in range(1, effort.sweeps + 1):
         broken = 0
         for row, (begin, end) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
             edges = range(begin, end)
             turned = np.array([np.roll(posteriors[made.columns[edge]], -int(made.shifts[edge])) for edge in edges])
             broken += int(np.count_nonzero((checks[row] != 0) ^ np.logical_xor.reduce(turned < 0, axis=0)))
             values = np.clip(turned.astype(np.int32) - messages[begin:end], low, high).astype(np.int16)
-            found = _row(values, checks[row], table, largest)
+            found = _row(values, checks[row], table, effort.largest)
             messages[begin:end] = found
             after = np.clip(values.astype(np.int32) + found, low, high).astype(np.int16)
             for edge, posterior in zip(edges, after, strict=True):
                 posteriors[made.columns[edge]] = np.roll(posterior, int(made.shifts[edge]))
         history.append(broken)
-        if sweep > patience and broken * 32 > history[sweep - 1 - PACE] * 31:
+        if sweep > effort.patience and broken * 32 > history[sweep - 1 - PACE] * 31:
             return -sweep, np.zeros(number * lifting, np.uint8)
         if broken == 0:
             bits = (posteriors < 0).astype(np.uint8).reshape(-1)
             if np.array_equal(parities(bits, lifting, starts, made), wanted):
                 return sweep, bits
-    return -sweeps, np.zeros(number * lifting, np.uint8)
+    return -effort.sweeps, np.zeros(number * lifting, np.uint8)

@@ -163,10 +163,9 @@ def fill_like(_typing: Any, array: Any, _number: Any) -> Any:
 
 
 def _magnitude(builder: Any, value: Any) -> Any:
-    """Absolute value, 127 at most: that of -128 does not fit."""
     kind = ir.FunctionType(_BYTES, [_BYTES, _BIT])
     function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.abs.v{LANES}i8")
-    return _generic(builder, "umin", builder.call(function, [value, ir.Constant(_BIT, 0)]), _all(_BYTES, 127))
+    return builder.call(function, [value, ir.Constant(_BIT, 0)])
 
 
 def _negate_where_negative(builder: Any, sign: Any, value: Any) -> Any:
@@ -246,12 +245,15 @@ signs = _unary(_signs, types.uint64)
 count_ones = _unary(_count, types.int64)
 to_bytes = _unary(_to_bytes, bytes64)
 magnitude = _unary(_magnitude)
+"""Absolute value of bytes as unsigned bytes, 128 for -128."""
 add = _binary(lambda builder, a, b: builder.add(a, b))
 subtract = _binary(lambda builder, a, b: builder.sub(a, b))
 exclusive_or = _binary(lambda builder, a, b: builder.xor(a, b))
 subtract_to_zero = _binary(_named("usub.sat"))
 minimum = _binary(_named("umin"))
 maximum = _binary(_named("umax"))
+minimum_signed = _binary(_named("smin"))
+"""What is compared as unsigned elsewhere; of numbers up to 127 both are the same."""
 add_message = _binary(_with_bytes("sadd.sat"))
 """`add_message(value, bytes)`: saturating; the value is of bytes or shorts."""
 subtract_message = _binary(_with_bytes("ssub.sat"))
