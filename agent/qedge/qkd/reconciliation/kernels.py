@@ -8,8 +8,8 @@ Bits are words of 64, little-endian. Posteriors of a column take Z + 64 places: 
 64 consecutive checks of a row always meet 64 consecutive places. One call works on one frame, 64 checks at a time.
 
 The rule of check nodes is A-min* (Jones et al., "Approximate-MIN* constraint node updating for LDPC code decoding",
-2003) in whole numbers: x ⊞ y = max(0, min(x, y) + g(x + y) - g(|x - y|)) with g from a table of 16 entries, the last
-of which is zero. `reference.py` does the same arithmetic on plain arrays.
+2003) in whole numbers: x ⊞ y = min(x, y) + g(x + y) - g(|x - y|) with g from a table of 16 entries, the last
+of which is zero; it is never negative, since g falls by half a unit at most. `reference.py` does the same arithmetic on plain arrays.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ Words = NDArray[np.uint64]
 Table = NDArray[np.int32]
 Bytes = NDArray[np.int8]
 Shorts = NDArray[np.int16]
+
 
 @njit(inline="always")
 def box(first, second, table, last):  # type: ignore[no-untyped-def]
@@ -159,11 +160,11 @@ def decode(
                     lanes.store(messages, base + edge * 128 + 64, message2)
                     lanes.store(posteriors, at + (place & around), lanes.add_message(value1, message1))
                     lanes.store(posteriors, at + ((place + 64) & around), lanes.add_message(value2, message2))
-            for edge in range(first, first + degree):  # places 0 … 63 of a column are there twice: repair what a turn split
+            for edge in range(
+                first, first + degree
+            ):  # places 0 … 63 of a column are there twice: repair what a turn split
                 at = columns[edge] * stride
-                twice = lanes.head(
-                    shifts[edge] & 63, lanes.load(posteriors, at + lifting), lanes.load(posteriors, at)
-                )
+                twice = lanes.head(shifts[edge] & 63, lanes.load(posteriors, at + lifting), lanes.load(posteriors, at))
                 lanes.store(posteriors, at, twice)
                 lanes.store(posteriors, at + lifting, twice)
         history[sweep - 1] = broken

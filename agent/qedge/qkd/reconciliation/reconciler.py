@@ -129,7 +129,8 @@ def _assembled(code: Code, difference: Packed, extra: Sequence[Packed]) -> NDArr
     syndromes = np.concatenate([_words(difference, code.syndrome_bits), none])
     halves = np.concatenate([*(_words(part, code.step_bits) for part in extra), none])
     shape = (-1, code.lifting // 64)
-    return (syndromes.reshape(shape)[split.syndromes] ^ halves.reshape(shape)[split.halves]).reshape(-1)
+    rows: NDArray[np.uint64] = syndromes.reshape(shape)[split.syndromes] ^ halves.reshape(shape)[split.halves]
+    return rows.reshape(-1)
 
 
 def _words(bits: Packed, number: int) -> NDArray[np.uint64]:

@@ -27,10 +27,11 @@ def parities(bits: Bits, lifting: int, starts: NDArray[np.int32], made: Circulan
 
 
 def box(first: Numbers, second: Numbers, table: Numbers) -> Numbers:
-    """Combine two magnitudes: max(0, min(x, y) + g(x + y) - g(|x - y|))."""
+    """Combine two magnitudes: min(x, y) + g(x + y) - g(|x - y|)."""
     total = np.minimum(first + second, 15)
     apart = np.minimum(np.abs(first - second), 15)
-    return np.maximum(np.minimum(first, second) + table[total] - table[apart], 0)
+    combined: Numbers = np.minimum(first, second) + table[total] - table[apart]
+    return combined
 
 
 def _row(values: Numbers, wanted: Bits, table: Numbers, largest: int) -> Numbers:

@@ -61,8 +61,8 @@ class Shorts64Model(models.PrimitiveModel):
 
 bytes64: Final = Bytes64()
 shorts64: Final = Shorts64()
-_SHAPES: Final = {types.int8: _BYTES, types.int16: _SHORTS}
-_TYPES: Final = {types.int8: bytes64, types.int16: shorts64}
+_SHAPES: Final[dict[Any, ir.VectorType]] = {types.int8: _BYTES, types.int16: _SHORTS}
+_TYPES: Final[dict[Any, Any]] = {types.int8: bytes64, types.int16: shorts64}
 
 Emit = Callable[..., Any]
 """Writes the instructions of an operation: builder and values in, value out."""
@@ -103,9 +103,7 @@ def _generic(builder: Any, name: str, *values: Any) -> Any:
     """Call an intrinsic of LLVM that exists for every target."""
     shape = values[0].type
     kind = ir.FunctionType(shape, [shape] * len(values))
-    function = cgutils.get_or_insert_function(
-        builder.module, kind, f"llvm.{name}.v{LANES}i{shape.element.width}"
-    )
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}i{shape.element.width}")
     return builder.call(function, values)
 
 
