@@ -18,8 +18,8 @@ HEAVY_BELOW: Final = 0.025
 of the leak at an error rate of 1 %, where rounding at one half adds up to a bias in rows of 60 circulants."""
 
 
-PACE: Final = 4
-"""Sweeps in which the number of broken checks must fall by one in 32."""
+PACE: Final = 5
+"""Sweeps in which the number of broken checks has to fall by one in 14."""
 
 
 @dataclass(frozen=True, slots=True)

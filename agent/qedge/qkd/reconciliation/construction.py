@@ -1,8 +1,9 @@
 """Making the circulants of a code from its degrees and a seed, the same at both ends of a link for ever.
 
-A code is quasi-cyclic: a base matrix whose entries are circulant permutations of size Z (Fossorier, IEEE Trans. Inf. Theory
-50, 1788, 2004). Columns of degree 2 form a chain: number t joins rows t and t + 1. Every other column takes the rows that have the fewest circulants, so that all rows are
-about as heavy. Each shift is then the one that closes the fewest cycles of length 4 and, for light columns, of length 6.
+A code is quasi-cyclic: a base matrix whose entries are circulant permutations of size Z (Fossorier, IEEE Trans. Inf.
+Theory 50, 1788, 2004). Columns of degree 2 form a chain: number t joins rows t and t + 1. Every other column takes the
+rows that have the fewest circulants, so that all rows are about as heavy. Each shift is then the one that closes the
+fewest cycles of length 4 and, for light columns, of length 6.
 
 A frame that fails gets further parities by splitting rows: those of one part of a row, from which those of the other
 follow. Columns keep their degrees and rows become lighter, as in a code of lower rate (Varodayan, Aaron, Girod, Signal
@@ -118,7 +119,7 @@ def build(degrees: Sequence[tuple[int, int]], base_rows: int, lifting: int, seed
 
 
 def split_rows(base_rows: int, step_rows: int, steps: int) -> list[int]:
-    """Return the rows that steps split, far from each other: those of step s are step_rows long from (s - 1)·step_rows."""
+    """Return the rows that steps split, far from each other; step s has step_rows of them from (s - 1)·step_rows on."""
     number = step_rows * steps
     return [(2 * place + 1) * base_rows // (2 * number) for place in _spread(number)]
 

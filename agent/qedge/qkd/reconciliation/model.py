@@ -124,7 +124,7 @@ class Decoded:
     """What came of a frame.
 
     `error`: the bits in which Bob's frame differs from Alice's, None where none was found that explains the syndrome.
-    `iterations`: sweeps over all rows, of both decoders together. `wide`: the decoder with posteriors of 16 bits was used.
+    `iterations`: sweeps over all rows, of both decoders together. `wide`: posteriors of 16 bits were tried.
     """
 
     error: Packed | None

@@ -1,6 +1,6 @@
 """Syndromes of frames at one end, errors found from them at the other.
 
-Alice sends `syndrome`; Bob decodes its difference (XOR) from the syndrome of his own frame. Where that fails he asks for
+Alice sends `syndrome`; Bob decodes its difference (XOR) from that of his own frame. Where that fails he asks for
 `extra_syndrome`, step 1, 2, …, and decodes with all of it. Leaked are exactly the bits of syndrome and steps sent.
 An error that explains a syndrome may still be the wrong one: frames have to be verified by a tag afterwards.
 """
@@ -23,7 +23,7 @@ MIN_QBER: Final = 0.002
 MAX_QBER: Final = 0.2
 
 
-NARROW: Final = Effort(4.85, 16, 38, 60, 9)
+NARROW: Final = Effort(4.85, 16, 38, 60, 5)
 """Posteriors of 8 bits: they hold what a bit of many checks collects only if received bits have few units."""
 WIDE: Final = Effort(5, 40, 63, 100, 20)
 NEARLY: Final = 0.02

@@ -5,6 +5,8 @@ A thousand times slower; tests compare every path of the kernels with it.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +22,7 @@ def parities(bits: Bits, lifting: int, starts: NDArray[np.int32], made: Circulan
     """Return the parities of rows for bits (u8, 0 or 1): one u8 a check."""
     columns = bits.reshape(-1, lifting)
     rows = []
-    for begin, end in zip(starts[:-1], starts[1:], strict=True):
+    for begin, end in pairwise(starts.tolist()):
         turned = [np.roll(columns[made.columns[edge]], -int(made.shifts[edge])) for edge in range(begin, end)]
         rows.append(np.bitwise_xor.reduce(turned))
     return np.concatenate(rows)
@@ -72,7 +74,7 @@ def decode(
     history: list[int] = []
     for sweep in range(1, effort.sweeps + 1):
         broken = 0
-        for row, (begin, end) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+        for row, (begin, end) in enumerate(pairwise(starts.tolist())):
             edges = range(begin, end)
             turned = np.array([np.roll(posteriors[made.columns[edge]], -int(made.shifts[edge])) for edge in edges])
             broken += int(np.count_nonzero((checks[row] != 0) ^ np.logical_xor.reduce(turned < 0, axis=0)))
@@ -83,7 +85,7 @@ def decode(
             for edge, posterior in zip(edges, after, strict=True):
                 posteriors[made.columns[edge]] = np.roll(posterior, int(made.shifts[edge]))
         history.append(broken)
-        if sweep > effort.patience and broken * 32 > history[sweep - 1 - PACE] * 31:
+        if sweep > effort.patience and broken * 14 > history[sweep - 1 - PACE] * 13:
             return -sweep, np.zeros(number * lifting, np.uint8)
         if broken == 0:
             bits = (posteriors < 0).astype(np.uint8).reshape(-1)
