@@ -4,14 +4,14 @@ At each error rate (1, 2, 3 and 5 %) frames of 131,072 random bits with independ
 would: syndrome, decoding, further steps while it fails, then a comparison of tags of 64 bits. `qkd.f_*` is all that was
 sent of syndromes and steps, of failed frames too, over n·h(Q); tags are not in it (0.0005·n each).
 `qkd.decode_mbit_s_*` is by CPU time of this thread, all decodings of a frame together, median of `CHUNKS` parts;
-`…_min` is the slowest of the four rates. `qkd.frame_failure` counts frames that were given up or whose tags differed, at
-all four rates together (`…_worst`: at the worst of them); `qkd.undetected` those whose tags agreed and whose bits did
-not.
+`…_min` is the slowest of the four rates. `qkd.frame_failure` counts frames that were given up or whose tags differed,
+at all four rates together (`…_worst`: at the worst of them); `qkd.undetected` those whose tags agreed and whose bits
+did not.
 
 Baselines of `qkd.f_*` and, in CPU time, of `qkd.decode_mbit_s_*`: Cascade of the package `qkd` with frames of 10,000
-bits, whose messages go both ways. `qkd.ldpc_mbit_s_2`: the min-sum decoder of the package `ldpc` on our code for 2 %, where it is
-installed. `qkd.reconcile_compile_s` and `qkd.reconcile_load_s` are CPU seconds until a new process has decoded with
-both decoders, all imports included, with an empty and with a filled cache.
+bits, whose messages go both ways. `qkd.ldpc_mbit_s_2`: the min-sum decoder of the package `ldpc` on our code for 2 %,
+where it is installed. `qkd.reconcile_compile_s` and `qkd.reconcile_load_s` are CPU seconds until a new process has
+decoded with both decoders, all imports included, with an empty and with a filled cache.
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ def test_codes_cover_half_a_percent_to_eleven_percent_in_fine_steps() -> None:
     assert all(later / sooner < 1.09 for sooner, later in itertools.pairwise(leaks))
     for qber in np.geomspace(0.005, 0.11, 50):
         entropy = -(qber * math.log2(qber) + (1 - qber) * math.log2(1 - qber))
-        assert code_for(float(qber)).syndrome_bits / (code_for(float(qber)).frame_bits * entropy) < 1.23
+        assert code_for(float(qber)).syndrome_bits / (code_for(float(qber)).frame_bits * entropy) < 1.25
     assert choose_code(0.2) is None
 
 
@@ -193,14 +193,10 @@ def test_codes_are_the_same_for_ever() -> None:
 
 @given(st.floats(0.002, 0.2), st.floats(2, 8), st.integers(8, 64))
 def test_the_last_entry_of_a_correction_is_zero_and_none_rises(qber: float, units: float, most: int) -> None:
-    table = check_node.scale(qber, units, most).correction
-    assert table[-1] == 0
-    assert np.all(np.diff(table) <= 0)
-
-
-def test_a_correction_that_needs_more_entries_is_refused() -> None:
-    with pytest.raises(ValueError, match="too many"):
-        check_node.correction_table(8)
+    for table in check_node.scale(qber, units, most).correction:
+        assert table[-1] == 0
+        assert table.min() >= 0
+        assert np.all(np.diff(table) <= 0)
 
 
 CHILD = """

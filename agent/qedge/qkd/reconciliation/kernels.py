@@ -8,8 +8,8 @@ Bits are words of 64, little-endian. Posteriors of a column take Z + 64 places: 
 64 consecutive checks of a row always meet 64 consecutive places. One call works on one frame, 64 checks at a time.
 
 The rule of check nodes is A-min* (Jones et al., "Approximate-MIN* constraint node updating for LDPC code decoding",
-2003) in whole numbers: x ⊞ y = min(x, y) + g(x + y) - g(|x - y|) with g from a table of 16 entries, the last
-of which is zero. It is never negative, since g falls by half a unit at most from one entry to the next. `reference.py`
+2003) in whole numbers: x ⊞ y = min(x, y) + g(x + y) - g(|x - y|), with g from tables of 16
+entries that end in zero; wherever the result would be below zero it is zero. `reference.py`
 does the same arithmetic on plain arrays.
 """
 
@@ -29,13 +29,13 @@ Shorts = NDArray[np.int16]
 
 
 @njit(inline="always")
-def box(first, second, table, last):  # type: ignore[no-untyped-def]
+def box(first, second, more, less, last):  # type: ignore[no-untyped-def]
     """Combine two magnitudes by the rule above; `last` is 15 in all lanes."""
     least = lanes.minimum(first, second)
     most = lanes.maximum(first, second)
     total = lanes.minimum(lanes.add(first, second), last)
     apart = lanes.minimum(lanes.subtract(most, least), last)
-    return lanes.subtract(lanes.add(least, lanes.look_up(table, total)), lanes.look_up(table, apart))
+    return lanes.subtract_to_zero(lanes.add(least, lanes.look_up(more, total)), lanes.look_up(less, apart))
 
 
 @njit(inline="always")
@@ -96,9 +96,10 @@ def decode(
     """Find bits whose parities are those wanted, and write them to `errors`.
 
     Returns the number of sweeps, negative where nothing was found: after `sweeps`, or where after `patience` of them the
-    number of broken checks stays. The width of posteriors is that of their array, columns x (Z + 64); messages: edges x Z. `kept` holds messages to checks between the two passes over a row: for posteriors
-    of 8 bits the array of messages itself (`in_place` 1), else 128 x largest row degree of their width
-    (`in_place` 0). `correction`: the table g four times. `history` gets the number of broken checks met in each sweep.
+    number of broken checks stays. The width of posteriors is that of their array, columns x (Z + 64); messages: edges x
+    Z. `kept` holds messages to checks between the two passes over a row: for posteriors of 8 bits the array of messages
+    itself (`in_place` 1), else 128 x largest row degree of their width (`in_place` 0). `correction`: the tables for sums and for
+    differences, each four times. `history` gets the number of broken checks met in each sweep.
 
     Two blocks of 64 checks run side by side, since the magnitudes of one make a long chain of dependent instructions.
     """
@@ -108,7 +109,7 @@ def decode(
     rows = len(starts) - 1
     # with unsigned indices below, which cannot count from the end, a sweep is 15 % faster
     places = columns.astype(np.int64) * stride
-    table = lanes.load(correction, 0)
+    more, less = lanes.load(correction, 0), lanes.load(correction, 64)
     last = lanes.fill_bytes(15)
     limit = lanes.fill_bytes(largest)
     top = lanes.fill_bytes(127)
@@ -143,10 +144,10 @@ def decode(
                     size1, size2 = lanes.magnitude(byte1), lanes.magnitude(byte2)
                     more1, more2 = lanes.maximum(size1, least1), lanes.maximum(size2, least2)
                     least1, least2 = lanes.minimum(size1, least1), lanes.minimum(size2, least2)
-                    rest1, rest2 = box(rest1, more1, table, last), box(rest2, more2, table, last)
+                    rest1, rest2 = box(rest1, more1, more, less, last), box(rest2, more2, more, less, last)
                 broken += lanes.count_ones(lanes.signs(parity1)) + lanes.count_ones(lanes.signs(parity2))
-                others1 = lanes.minimum(box(rest1, least1, table, last), limit)
-                others2 = lanes.minimum(box(rest2, least2, table, last), limit)
+                others1 = lanes.minimum(box(rest1, least1, more, less, last), limit)
+                others2 = lanes.minimum(box(rest2, least2, more, less, last), limit)
                 # by another instruction than above, or LLVM would take the minimum once for each edge below
                 rest1, rest2 = lanes.minimum_signed(rest1, limit), lanes.minimum_signed(rest2, limit)
                 for edge in range(degree):

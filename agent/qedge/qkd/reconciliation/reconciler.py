@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qedge.qkd.reconciliation import kernels
-from qedge.qkd.reconciliation.check_node import Effort, scale
+from qedge.qkd.reconciliation.check_node import HEAVY_BELOW, Effort, scale
 from qedge.qkd.reconciliation.codes import CODES
 from qedge.qkd.reconciliation.model import Code, Decoded, Packed
 
@@ -23,7 +23,8 @@ MIN_QBER: Final = 0.002
 MAX_QBER: Final = 0.2
 
 
-NARROW: Final = Effort(4.85, 16, 38, 60, 5)
+NARROW: Final = Effort(4.77, 18, 38, 60, 5)
+NARROW_HEAVY: Final = Effort(4.77, 16, 38, 60, 5)
 """Posteriors of 8 bits: they hold what a bit of many checks collects only if received bits have few units."""
 WIDE: Final = Effort(5, 40, 63, 100, 20)
 NEARLY: Final = 0.02
@@ -77,7 +78,7 @@ class Reconciler:
         `extra`: the differences of the further steps, from the first on. ValueError for lengths that do not fit and for
         rates outside 0 … 0.5.
         """
-        narrow, error = self.run(code, difference, extra, qber, NARROW)
+        narrow, error = self.run(code, difference, extra, qber, NARROW_HEAVY if qber < HEAVY_BELOW else NARROW)
         if narrow > 0:
             return Decoded(error, narrow, wide=False)
         if self._history[-narrow - 1] > NEARLY * 8 * (len(difference) + sum(map(len, extra))):
@@ -105,7 +106,7 @@ class Reconciler:
             code.split(len(extra)).starts,
             made.columns,
             made.shifts,
-            np.tile(numbers.correction, 4),
+            np.tile(numbers.correction, 4).reshape(-1),
             numbers.channel,
             effort.largest,
             effort.sweeps,

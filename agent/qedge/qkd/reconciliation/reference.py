@@ -28,24 +28,24 @@ def parities(bits: Bits, lifting: int, starts: NDArray[np.int32], made: Circulan
     return np.concatenate(rows)
 
 
-def box(first: Numbers, second: Numbers, table: Numbers) -> Numbers:
-    """Combine two magnitudes: min(x, y) + g(x + y) - g(|x - y|)."""
+def box(first: Numbers, second: Numbers, tables: Numbers) -> Numbers:
+    """Combine two magnitudes: max(0, min(x, y) + g(x + y) - g(|x - y|)); `tables`: g of sums, g of differences."""
     total = np.minimum(first + second, 15)
     apart = np.minimum(np.abs(first - second), 15)
-    combined: Numbers = np.minimum(first, second) + table[total] - table[apart]
+    combined: Numbers = np.maximum(np.minimum(first, second) + tables[0][total] - tables[1][apart], 0)
     return combined
 
 
-def _row(values: Numbers, wanted: Bits, table: Numbers, largest: int) -> Numbers:
+def _row(values: Numbers, wanted: Bits, tables: Numbers, largest: int) -> Numbers:
     """Return the messages of one row of checks: i16[degree, Z] from i16[degree, Z], by A-min*."""
     bytes_ = np.clip(values, -128, 127)
     sizes = np.abs(bytes_)
     least = np.full(values.shape[1], 127, np.int16)
     rest = least.copy()
     for size in sizes:
-        rest = box(rest, np.maximum(size, least), table)
+        rest = box(rest, np.maximum(size, least), tables)
         least = np.minimum(size, least)
-    others = np.minimum(box(rest, least, table), largest)
+    others = np.minimum(box(rest, least, tables), largest)
     rest = np.minimum(rest, largest)
     odd = (wanted != 0) ^ np.logical_xor.reduce(bytes_ < 0, axis=0)
     magnitudes = np.where(sizes == least, rest, others)
@@ -69,7 +69,7 @@ def decode(
     number = code.base_columns
     posteriors = np.full((number, lifting), scale.channel, np.int16)
     messages = np.zeros((len(made.columns), lifting), np.int16)
-    table = scale.correction.astype(np.int16)
+    tables = scale.correction.astype(np.int16)
     checks = wanted.reshape(-1, lifting)
     history: list[int] = []
     for sweep in range(1, effort.sweeps + 1):
@@ -79,7 +79,7 @@ def decode(
             turned = np.array([np.roll(posteriors[made.columns[edge]], -int(made.shifts[edge])) for edge in edges])
             broken += int(np.count_nonzero((checks[row] != 0) ^ np.logical_xor.reduce(turned < 0, axis=0)))
             values = np.clip(turned.astype(np.int32) - messages[begin:end], low, high).astype(np.int16)
-            found = _row(values, checks[row], table, effort.largest)
+            found = _row(values, checks[row], tables, effort.largest)
             messages[begin:end] = found
             after = np.clip(values.astype(np.int32) + found, low, high).astype(np.int16)
             for edge, posterior in zip(edges, after, strict=True):
