@@ -15,6 +15,8 @@ does the same arithmetic on plain arrays.
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -26,11 +28,14 @@ Words = NDArray[np.uint64]
 Table = NDArray[np.int32]
 Bytes = NDArray[np.int8]
 Shorts = NDArray[np.int16]
+Lanes: TypeAlias = Any
+"""A value of 64 lanes, which exists in compiled code alone."""
 
 
 @njit(inline="always")
-def box(first, second, more, less, last):  # type: ignore[no-untyped-def]
-    """Combine two magnitudes by the rule above; `last` is 15 in all lanes."""
+def box(first: Lanes, second: Lanes, more: Lanes, less: Lanes) -> Lanes:
+    """Combine two magnitudes by the rule above."""
+    last = lanes.fill_bytes(15)
     least = lanes.minimum(first, second)
     most = lanes.maximum(first, second)
     total = lanes.minimum(lanes.add(first, second), last)
@@ -39,7 +44,7 @@ def box(first, second, more, less, last):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def parities(bits, lifting, columns, shifts, begin, end, block):  # type: ignore[no-untyped-def]
+def parities(bits: Words, lifting: int, columns: Table, shifts: Table, begin: int, end: int, block: int) -> np.uint64:
     """Return parities of 64 checks, from 64 x block on, of the row with circulants begin … end - 1."""
     blocks = lifting // 64
     word = np.uint64(0)
@@ -74,6 +79,81 @@ def satisfied(bits: Words, lifting: int, starts: Table, columns: Table, shifts: 
     return True
 
 
+@njit(inline="always")
+def two_blocks(  # type: ignore[no-untyped-def] # lanes have no type outside of compiled code
+    wanted, word, z, first, degree, places, shifts, around, posteriors, messages, base, kept, kept_base, tables, largest
+):
+    """Update 128 checks of a row from number z on; return how many of them were broken.
+
+    Two blocks of 64 run side by side, since the magnitudes of one make a long chain of dependent instructions.
+    """
+    more, less = lanes.load(tables, 0), lanes.load(tables, 64)
+    limit = lanes.fill_bytes(largest)
+    top = lanes.fill_bytes(127)
+    odd1, odd2 = lanes.spread_bits(wanted[word]), lanes.spread_bits(wanted[word + 1])
+    parity1, least1, rest1 = odd1, top, top
+    parity2, least2, rest2 = odd2, top, top
+    for edge in range(degree):
+        at = places[np.uint64(first + edge)]
+        place = z + shifts[np.uint64(first + edge)]
+        posterior1 = lanes.load(posteriors, at + (place & around))
+        posterior2 = lanes.load(posteriors, at + ((place + 64) & around))
+        value1 = lanes.subtract_message(posterior1, lanes.load(messages, base + edge * 128))
+        value2 = lanes.subtract_message(posterior2, lanes.load(messages, base + edge * 128 + 64))
+        lanes.store(kept, kept_base + edge * 128, value1)
+        lanes.store(kept, kept_base + edge * 128 + 64, value2)
+        parity1 = lanes.exclusive_or(parity1, lanes.to_bytes(posterior1))
+        parity2 = lanes.exclusive_or(parity2, lanes.to_bytes(posterior2))
+        byte1, byte2 = lanes.to_bytes(value1), lanes.to_bytes(value2)
+        odd1, odd2 = lanes.exclusive_or(odd1, byte1), lanes.exclusive_or(odd2, byte2)
+        size1, size2 = lanes.magnitude(byte1), lanes.magnitude(byte2)
+        more1, more2 = lanes.maximum(size1, least1), lanes.maximum(size2, least2)
+        least1, least2 = lanes.minimum(size1, least1), lanes.minimum(size2, least2)
+        rest1, rest2 = box(rest1, more1, more, less), box(rest2, more2, more, less)
+    others1 = lanes.minimum(box(rest1, least1, more, less), limit)
+    others2 = lanes.minimum(box(rest2, least2, more, less), limit)
+    # by another instruction than above, or LLVM would take the minimum once for each edge below
+    rest1, rest2 = lanes.minimum_signed(rest1, limit), lanes.minimum_signed(rest2, limit)
+    for edge in range(degree):
+        at = places[np.uint64(first + edge)]
+        place = z + shifts[np.uint64(first + edge)]
+        value1 = lanes.load(kept, kept_base + edge * 128)
+        value2 = lanes.load(kept, kept_base + edge * 128 + 64)
+        byte1, byte2 = lanes.to_bytes(value1), lanes.to_bytes(value2)
+        size1 = lanes.where_equal(lanes.magnitude(byte1), least1, rest1, others1)
+        size2 = lanes.where_equal(lanes.magnitude(byte2), least2, rest2, others2)
+        message1 = lanes.negate_where_negative(lanes.exclusive_or(odd1, byte1), size1)
+        message2 = lanes.negate_where_negative(lanes.exclusive_or(odd2, byte2), size2)
+        lanes.store(messages, base + edge * 128, message1)
+        lanes.store(messages, base + edge * 128 + 64, message2)
+        lanes.store(posteriors, at + (place & around), lanes.add_message(value1, message1))
+        lanes.store(posteriors, at + ((place + 64) & around), lanes.add_message(value2, message2))
+    return lanes.count_ones(lanes.signs(parity1)) + lanes.count_ones(lanes.signs(parity2))
+
+
+@njit(inline="always")
+def repair(  # type: ignore[no-untyped-def] # as above
+    begin, end, lifting, places, shifts, posteriors
+):
+    """Make places 0 … 63 of the columns of a row, which are there twice, agree after a row was updated."""
+    for edge in range(begin, end):
+        at = places[np.uint64(edge)]
+        mirror, head = lanes.load(posteriors, at + lifting), lanes.load(posteriors, at)
+        true = lanes.head(shifts[np.uint64(edge)] & 63, mirror, head)
+        lanes.store(posteriors, at, true)
+        lanes.store(posteriors, at + lifting, true)
+
+
+@njit(inline="always")
+def signs(posteriors, lifting, errors):  # type: ignore[no-untyped-def] # as above
+    """Write which posteriors are below zero."""
+    blocks = lifting // 64
+    for column in range(len(errors) // blocks):
+        for block in range(blocks):
+            found = lanes.signs(lanes.load(posteriors, column * (lifting + 64) + block * 64))
+            errors[column * blocks + block] = found
+
+
 @njit(boundscheck=False, nogil=True, cache=True)
 def decode(
     wanted: Words,
@@ -95,90 +175,38 @@ def decode(
 ) -> int:
     """Find bits whose parities are those wanted, and write them to `errors`.
 
-    Returns the number of sweeps, negative where nothing was found: after `sweeps`, or where after `patience` of them the
-    number of broken checks stays. The width of posteriors is that of their array, columns x (Z + 64); messages: edges x
-    Z. `kept` holds messages to checks between the two passes over a row: for posteriors of 8 bits the array of messages
-    itself (`in_place` 1), else 128 x largest row degree of their width (`in_place` 0). `correction`: the tables for sums and for
-    differences, each four times. `history` gets the number of broken checks met in each sweep.
-
-    Two blocks of 64 checks run side by side, since the magnitudes of one make a long chain of dependent instructions.
+    Returns the number of sweeps, negative where nothing was found: after `sweeps`, or where after `patience` of them
+    the number of broken checks stays. The width of posteriors is that of their array, columns x (Z + 64); messages:
+    edges x Z. `kept` holds messages to checks between the two passes over a row: for posteriors of 8 bits the array of
+    messages itself (`in_place` 1), else 128 x largest row degree of their width (`in_place` 0). `correction`: the tables
+    for sums and for differences, each four times. `history` gets the number of broken checks met in each sweep.
     """
-    blocks = lifting // 64
-    stride = lifting + 64
     around = lifting - 1
-    rows = len(starts) - 1
-    # with unsigned indices below, which cannot count from the end, a sweep is 15 % faster
-    places = columns.astype(np.int64) * stride
-    more, less = lanes.load(correction, 0), lanes.load(correction, 64)
-    last = lanes.fill_bytes(15)
-    limit = lanes.fill_bytes(largest)
-    top = lanes.fill_bytes(127)
     start = lanes.fill_like(posteriors, channel)
     for at in range(0, len(posteriors), 64):
         lanes.store(posteriors, at, start)
     messages[: len(columns) * lifting] = 0
+    # with unsigned indices, which cannot count from the end, a sweep is 15 % faster
+    places = columns.astype(np.int64) * (lifting + 64)
     for sweep in range(1, sweeps + 1):
         broken = 0
-        for row in range(rows):
+        for row in range(len(starts) - 1):
             first, degree = starts[row], starts[row + 1] - starts[row]
             for z in range(0, lifting, 128):
                 base = first * lifting + z * degree
-                kept_base = base * in_place
-                odd1 = lanes.spread_bits(wanted[row * blocks + (z >> 6)])
-                odd2 = lanes.spread_bits(wanted[row * blocks + (z >> 6) + 1])
-                parity1, least1, rest1 = odd1, top, top
-                parity2, least2, rest2 = odd2, top, top
-                for edge in range(degree):
-                    at = places[np.uint64(first + edge)]
-                    place = z + shifts[np.uint64(first + edge)]
-                    posterior1 = lanes.load(posteriors, at + (place & around))
-                    posterior2 = lanes.load(posteriors, at + ((place + 64) & around))
-                    value1 = lanes.subtract_message(posterior1, lanes.load(messages, base + edge * 128))
-                    value2 = lanes.subtract_message(posterior2, lanes.load(messages, base + edge * 128 + 64))
-                    lanes.store(kept, kept_base + edge * 128, value1)
-                    lanes.store(kept, kept_base + edge * 128 + 64, value2)
-                    parity1 = lanes.exclusive_or(parity1, lanes.to_bytes(posterior1))
-                    parity2 = lanes.exclusive_or(parity2, lanes.to_bytes(posterior2))
-                    byte1, byte2 = lanes.to_bytes(value1), lanes.to_bytes(value2)
-                    odd1, odd2 = lanes.exclusive_or(odd1, byte1), lanes.exclusive_or(odd2, byte2)
-                    size1, size2 = lanes.magnitude(byte1), lanes.magnitude(byte2)
-                    more1, more2 = lanes.maximum(size1, least1), lanes.maximum(size2, least2)
-                    least1, least2 = lanes.minimum(size1, least1), lanes.minimum(size2, least2)
-                    rest1, rest2 = box(rest1, more1, more, less, last), box(rest2, more2, more, less, last)
-                broken += lanes.count_ones(lanes.signs(parity1)) + lanes.count_ones(lanes.signs(parity2))
-                others1 = lanes.minimum(box(rest1, least1, more, less, last), limit)
-                others2 = lanes.minimum(box(rest2, least2, more, less, last), limit)
-                # by another instruction than above, or LLVM would take the minimum once for each edge below
-                rest1, rest2 = lanes.minimum_signed(rest1, limit), lanes.minimum_signed(rest2, limit)
-                for edge in range(degree):
-                    at = places[np.uint64(first + edge)]
-                    place = z + shifts[np.uint64(first + edge)]
-                    value1 = lanes.load(kept, kept_base + edge * 128)
-                    value2 = lanes.load(kept, kept_base + edge * 128 + 64)
-                    byte1, byte2 = lanes.to_bytes(value1), lanes.to_bytes(value2)
-                    size1 = lanes.where_equal(lanes.magnitude(byte1), least1, rest1, others1)
-                    size2 = lanes.where_equal(lanes.magnitude(byte2), least2, rest2, others2)
-                    message1 = lanes.negate_where_negative(lanes.exclusive_or(odd1, byte1), size1)
-                    message2 = lanes.negate_where_negative(lanes.exclusive_or(odd2, byte2), size2)
-                    lanes.store(messages, base + edge * 128, message1)
-                    lanes.store(messages, base + edge * 128 + 64, message2)
-                    lanes.store(posteriors, at + (place & around), lanes.add_message(value1, message1))
-                    lanes.store(posteriors, at + ((place + 64) & around), lanes.add_message(value2, message2))
-            for edge in range(
-                first, first + degree
-            ):  # places 0 … 63 of a column are there twice: repair what a turn split
-                at = columns[edge] * stride
-                twice = lanes.head(shifts[edge] & 63, lanes.load(posteriors, at + lifting), lanes.load(posteriors, at))
-                lanes.store(posteriors, at, twice)
-                lanes.store(posteriors, at + lifting, twice)
+                word = (row * lifting + z) >> 6
+                # fmt: off
+                broken += two_blocks(
+                    wanted, word, z, first, degree, places, shifts, around,
+                    posteriors, messages, base, kept, base * in_place, correction, largest,
+                )
+                # fmt: on
+            repair(first, first + degree, lifting, places, shifts, posteriors)
         history[sweep - 1] = broken
         if sweep > patience and broken * 14 > history[sweep - 1 - PACE] * 13:
             return -sweep
         if broken == 0:
-            for column in range(len(posteriors) // stride):
-                for block in range(blocks):
-                    found = lanes.signs(lanes.load(posteriors, column * stride + block * 64))
-                    errors[column * blocks + block] = found
+            signs(posteriors, lifting, errors)
             if satisfied(errors, lifting, starts, columns, shifts, wanted):
                 return sweep
     return -sweeps
