@@ -178,8 +178,8 @@ def decode(
     Returns the number of sweeps, negative where nothing was found: after `sweeps`, or where after `patience` of them
     the number of broken checks stays. The width of posteriors is that of their array, columns x (Z + 64); messages:
     edges x Z. `kept` holds messages to checks between the two passes over a row: for posteriors of 8 bits the array of
-    messages itself (`in_place` 1), else 128 x largest row degree of their width (`in_place` 0). `correction`: the tables
-    for sums and for differences, each four times. `history` gets the number of broken checks met in each sweep.
+    messages itself (`in_place` 1), else 128 x largest row degree of their width (`in_place` 0). `correction`: the
+    tables for sums and for differences, each four times. `history` gets the number of broken checks met in each sweep.
     """
     around = lifting - 1
     start = lanes.fill_like(posteriors, channel)
