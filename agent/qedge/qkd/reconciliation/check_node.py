@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Final
@@ -56,6 +57,7 @@ def correction_table(units: float, up_from: float) -> NDArray[np.int8]:
     return table
 
 
+@functools.lru_cache(maxsize=64)
 def scale(qber: float, units: float, most: int) -> Scale:
     """Scale log-likelihoods so that one natural unit has about `units`, and a received bit has `most` units at most.
 

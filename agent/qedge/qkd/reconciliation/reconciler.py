@@ -141,6 +141,8 @@ def _assembled(code: Code, difference: Packed, extra: Sequence[Packed]) -> NDArr
     """Return the parities of all rows after the steps given, row by row."""
     if len(extra) > code.steps:
         raise ValueError(f"{len(extra)} steps; code {code.name} has {code.steps}")
+    if not extra:
+        return _words(difference, code.syndrome_bits)
     split = code.split(len(extra))
     none = np.zeros(code.lifting // 64, np.uint64)
     syndromes = np.concatenate([_words(difference, code.syndrome_bits), none])
