@@ -80,54 +80,86 @@ def satisfied(bits: Words, lifting: int, starts: Table, columns: Table, shifts: 
 
 
 @njit(inline="always")
-def two_blocks(  # type: ignore[no-untyped-def] # lanes have no type outside of compiled code
+def take(  # type: ignore[no-untyped-def] # lanes have no type in Python
+    posteriors, at, messages, base, kept, kept_base
+):
+    """Keep what 64 bits tell their checks; return their posteriors and that, as bytes."""
+    posterior = lanes.load(posteriors, at)
+    value = lanes.subtract_message(posterior, lanes.load(messages, base))
+    lanes.store(kept, kept_base, value)
+    return lanes.to_bytes(posterior), lanes.to_bytes(value)
+
+
+@njit(inline="always")
+def weigh(value: Lanes, least: Lanes, rest: Lanes, more: Lanes, less: Lanes) -> tuple[Lanes, Lanes]:
+    """Take one more message into the least magnitude of a check and the combination of all others."""
+    size = lanes.magnitude(value)
+    return lanes.minimum(size, least), box(rest, lanes.maximum(size, least), more, less)
+
+
+@njit(inline="always")
+def give(  # type: ignore[no-untyped-def] # as above
+    posteriors, at, messages, base, kept, kept_base, odd, least, rest, others
+):
+    """Tell 64 bits what their checks say."""
+    value = lanes.load(kept, kept_base)
+    byte = lanes.to_bytes(value)
+    size = lanes.where_equal(lanes.magnitude(byte), least, rest, others)
+    message = lanes.negate_where_negative(lanes.exclusive_or(odd, byte), size)
+    lanes.store(messages, base, message)
+    lanes.store(posteriors, at, lanes.add_message(value, message))
+
+
+@njit(inline="always")
+def two_blocks(  # type: ignore[no-untyped-def] # as above
     wanted, word, z, first, degree, places, shifts, around, posteriors, messages, base, kept, kept_base, tables, largest
 ):
     """Update 128 checks of a row from number z on; return how many of them were broken.
 
-    Two blocks of 64 run side by side, since the magnitudes of one make a long chain of dependent instructions.
+    Two blocks of 64 run side by side, since the magnitudes of one make a long chain of dependent instructions; two
+    circulants are added at a time, since the processor adds three values of GF(2) at once.
     """
     more, less = lanes.load(tables, 0), lanes.load(tables, 64)
-    limit = lanes.fill_bytes(largest)
-    top = lanes.fill_bytes(127)
+    limit, top = lanes.fill_bytes(largest), lanes.fill_bytes(127)
     odd1, odd2 = lanes.spread_bits(wanted[word]), lanes.spread_bits(wanted[word + 1])
     parity1, least1, rest1 = odd1, top, top
     parity2, least2, rest2 = odd2, top, top
-    for edge in range(degree):
-        at = places[np.uint64(first + edge)]
-        place = z + shifts[np.uint64(first + edge)]
-        posterior1 = lanes.load(posteriors, at + (place & around))
-        posterior2 = lanes.load(posteriors, at + ((place + 64) & around))
-        value1 = lanes.subtract_message(posterior1, lanes.load(messages, base + edge * 128))
-        value2 = lanes.subtract_message(posterior2, lanes.load(messages, base + edge * 128 + 64))
-        lanes.store(kept, kept_base + edge * 128, value1)
-        lanes.store(kept, kept_base + edge * 128 + 64, value2)
-        parity1 = lanes.exclusive_or(parity1, lanes.to_bytes(posterior1))
-        parity2 = lanes.exclusive_or(parity2, lanes.to_bytes(posterior2))
-        byte1, byte2 = lanes.to_bytes(value1), lanes.to_bytes(value2)
-        odd1, odd2 = lanes.exclusive_or(odd1, byte1), lanes.exclusive_or(odd2, byte2)
-        size1, size2 = lanes.magnitude(byte1), lanes.magnitude(byte2)
-        more1, more2 = lanes.maximum(size1, least1), lanes.maximum(size2, least2)
-        least1, least2 = lanes.minimum(size1, least1), lanes.minimum(size2, least2)
-        rest1, rest2 = box(rest1, more1, more, less), box(rest2, more2, more, less)
+    for edge in range(0, degree - 1, 2):
+        at, place, here = places[np.uint64(first + edge)], z + shifts[np.uint64(first + edge)], edge * 128
+        old1, new1 = take(posteriors, at + (place & around), messages, base + here, kept, kept_base + here)
+        here += 64
+        old2, new2 = take(posteriors, at + ((place + 64) & around), messages, base + here, kept, kept_base + here)
+        at, place = places[np.uint64(first + edge + 1)], z + shifts[np.uint64(first + edge + 1)]
+        here += 64
+        old3, new3 = take(posteriors, at + (place & around), messages, base + here, kept, kept_base + here)
+        here += 64
+        old4, new4 = take(posteriors, at + ((place + 64) & around), messages, base + here, kept, kept_base + here)
+        parity1 = lanes.exclusive_or(parity1, lanes.exclusive_or(old1, old3))
+        parity2 = lanes.exclusive_or(parity2, lanes.exclusive_or(old2, old4))
+        odd1 = lanes.exclusive_or(odd1, lanes.exclusive_or(new1, new3))
+        odd2 = lanes.exclusive_or(odd2, lanes.exclusive_or(new2, new4))
+        least1, rest1 = weigh(new1, least1, rest1, more, less)
+        least2, rest2 = weigh(new2, least2, rest2, more, less)
+        least1, rest1 = weigh(new3, least1, rest1, more, less)
+        least2, rest2 = weigh(new4, least2, rest2, more, less)
+    for edge in range(degree & -2, degree):
+        at, place, here = places[np.uint64(first + edge)], z + shifts[np.uint64(first + edge)], edge * 128
+        old1, new1 = take(posteriors, at + (place & around), messages, base + here, kept, kept_base + here)
+        here += 64
+        old2, new2 = take(posteriors, at + ((place + 64) & around), messages, base + here, kept, kept_base + here)
+        parity1, parity2 = lanes.exclusive_or(parity1, old1), lanes.exclusive_or(parity2, old2)
+        odd1, odd2 = lanes.exclusive_or(odd1, new1), lanes.exclusive_or(odd2, new2)
+        least1, rest1 = weigh(new1, least1, rest1, more, less)
+        least2, rest2 = weigh(new2, least2, rest2, more, less)
     others1 = lanes.minimum(box(rest1, least1, more, less), limit)
     others2 = lanes.minimum(box(rest2, least2, more, less), limit)
     # by another instruction than above, or LLVM would take the minimum once for each edge below
     rest1, rest2 = lanes.minimum_signed(rest1, limit), lanes.minimum_signed(rest2, limit)
     for edge in range(degree):
-        at = places[np.uint64(first + edge)]
-        place = z + shifts[np.uint64(first + edge)]
-        value1 = lanes.load(kept, kept_base + edge * 128)
-        value2 = lanes.load(kept, kept_base + edge * 128 + 64)
-        byte1, byte2 = lanes.to_bytes(value1), lanes.to_bytes(value2)
-        size1 = lanes.where_equal(lanes.magnitude(byte1), least1, rest1, others1)
-        size2 = lanes.where_equal(lanes.magnitude(byte2), least2, rest2, others2)
-        message1 = lanes.negate_where_negative(lanes.exclusive_or(odd1, byte1), size1)
-        message2 = lanes.negate_where_negative(lanes.exclusive_or(odd2, byte2), size2)
-        lanes.store(messages, base + edge * 128, message1)
-        lanes.store(messages, base + edge * 128 + 64, message2)
-        lanes.store(posteriors, at + (place & around), lanes.add_message(value1, message1))
-        lanes.store(posteriors, at + ((place + 64) & around), lanes.add_message(value2, message2))
+        at, place, here = places[np.uint64(first + edge)], z + shifts[np.uint64(first + edge)], edge * 128
+        one, two, near, far = at + (place & around), at + ((place + 64) & around), base + here, kept_base + here
+        give(posteriors, one, messages, near, kept, far, odd1, least1, rest1, others1)
+        give(posteriors, two, messages, near + 64, kept, far + 64, odd2, least2, rest2, others2)
     return lanes.count_ones(lanes.signs(parity1)) + lanes.count_ones(lanes.signs(parity2))
 
 
