@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from qedge.cli import decode, submit
+from qedge.cli import decode
 from tests.integration.daemon_process import DaemonProcess
 
 pytestmark = pytest.mark.integration
@@ -36,9 +36,7 @@ def commands(guide: str) -> Iterator[tuple[dict[str, str], list[str]]]:
             yield dict(files), shlex.split(text.strip())
 
 
-async def test_every_command_of_the_guide_to_circuits_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_every_command_of_the_guide_to_circuits_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     outputs = []
     daemon = DaemonProcess(tmp_path / "home", '[drivers.qpu]\ndriver = "sim_qpu"\n')

@@ -1,0 +1,376 @@
+"""Alice: knows what was sent, says what Bob needs to hold the same bits, and draws what has to be drawn."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from qedge.base.ids import RandomBytes
+from qedge.qkd.authentication.stock import KeyStocks, stock_bytes
+from qedge.qkd.authentication.tags import compute_tag
+from qedge.qkd.distillation.accounts import LeakAccount
+from qedge.qkd.distillation.bits import count_by, frames_in, joined, pack_frames
+from qedge.qkd.distillation.conduit import Conduit
+from qedge.qkd.distillation.engine import ACCEPTED, ANNOUNCED, FORGED, SEALED, Engine, OpenBlock, pieces
+from qedge.qkd.distillation.model import (
+    FRAME_BITS,
+    FRAME_BYTES,
+    KEY_BASIS,
+    TEST_BASIS,
+    AliceSide,
+    BlockCounts,
+    EngineSettings,
+    LinkTerms,
+    ProtocolError,
+)
+from qedge.qkd.distillation.pending import Pending
+from qedge.qkd.distillation.ports import Bytes, CodeInfo, Kernels, Source, seed_bytes
+from qedge.wire.qkd import (
+    MAX_DATA_BYTES,
+    Accepted,
+    AliceTerms,
+    Announced,
+    BlockFull,
+    BobTerms,
+    Check,
+    CodeChosen,
+    Committed,
+    Corrected,
+    Detections,
+    Disclosed,
+    Dropped,
+    FrameChecks,
+    FrameChecksWanted,
+    FromBob,
+    Rows,
+    RowsWanted,
+    Sealed,
+    Seed,
+    Sifted,
+    Syndromes,
+    Verified,
+)
+
+_DECODER: Final = msgspec.msgpack.Decoder(FromBob)
+_PIECE: Final = 1 << 18
+"""Detections answered in one message; at most 3 bits for each."""
+
+_RECENT: Final = 16
+_MAX_REFILL: Final = 4096
+_BASES, _BITS, _INTENSITIES, _BOB_BASES, _KEPT = range(5)
+
+
+@dataclass(slots=True, eq=False)
+class AliceBlock(OpenBlock):
+    """Alice's side of a block; `frames` are her packed key bits."""
+
+    announcements: list[bytes] = field(default_factory=list)
+    bases: Bytes = field(default_factory=lambda: np.zeros(0, np.uint8))
+    bob_bases: Bytes = field(default_factory=lambda: np.zeros(0, np.uint8))
+    intensities: Bytes = field(default_factory=lambda: np.zeros(0, np.uint8))
+    bits: Bytes = field(default_factory=lambda: np.zeros(0, np.uint8))
+    frames: Bytes = field(default_factory=lambda: np.zeros((0, FRAME_BYTES), np.uint8))
+    key_intensities: Bytes = field(default_factory=lambda: np.zeros(0, np.uint8))
+    test_intensities: Bytes = field(default_factory=lambda: np.zeros(0, np.uint8))
+    code: CodeInfo | None = None
+    steps: int = 0
+    counts: BlockCounts | None = None
+    refill: int = 0
+    output: bytes | None = None
+    accepted: bytes = b""
+
+
+class AliceEngine(Engine[AliceBlock]):
+    """The end that prepares. `source` is her device."""
+
+    _is_alice = True
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        side: AliceSide,
+        source: Source,
+        kernels: Kernels,
+        stocks: KeyStocks,
+        *,
+        random_bytes: RandomBytes,
+        first_block: int = 0,
+        conduit: Conduit | None = None,
+    ) -> None:
+        super().__init__(settings, kernels, stocks, random_bytes=random_bytes, first_block=first_block, conduit=conduit)
+        self._side = side
+        self._source = source
+        self._number = len(side.mean_photon_numbers)
+        self._recent: deque[Committed] = deque(maxlen=_RECENT)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._pending = Pending(5)
+        self._sifted = 0
+        self._next_slot = 0
+
+    def _make_terms(self) -> AliceTerms:
+        epsilons = self.settings.epsilons
+        stock, index = self.stocks.first_unused
+        return AliceTerms(
+            link=self.settings.link,
+            mean_photon_numbers=self._side.mean_photon_numbers,
+            intensity_probabilities=self._side.intensity_probabilities,
+            z_probability=self._side.z_probability,
+            block_bits=self.settings.block_bits,
+            epsilons=(epsilons.secrecy, epsilons.correctness, epsilons.authentication),
+            next_block=self._next_block,
+            stock=stock,
+            index=index,
+        )
+
+    def _hear(self, body: bytes) -> None:
+        message = _DECODER.decode(body)
+        if isinstance(message, BobTerms):
+            self._take_terms(message, body)
+            return
+        if self.terms is None:
+            raise ProtocolError("Bob spoke before his terms")
+        if isinstance(message, Detections):
+            self._detections(message, body)
+        elif isinstance(message, Dropped):
+            self._dropped(message)
+        elif self._open(message.block):
+            block = self._block(message.block)
+            if not isinstance(message, (Announced, Accepted)):
+                block.theirs.add(body)
+            self._act(message, block)
+
+    def _act(self, message: msgspec.Struct, block: AliceBlock) -> None:
+        match message:
+            case Announced():
+                self._announced(message, block)
+            case CodeChosen():
+                self._say_syndromes(message, block)
+            case RowsWanted():
+                self._say_rows(message, block)
+            case Corrected():
+                self._disclose_and_check(message, block)
+            case FrameChecksWanted():
+                self._check_frames(block)
+            case Verified():
+                self._verified(message, block)
+            case Accepted():
+                block.accepted = message.tag
+                self._commit(block)
+            case _:
+                raise ProtocolError("Bob said something of Alice")
+
+    def _take_terms(self, terms: BobTerms, body: bytes) -> None:
+        if self.terms is not None:
+            raise ProtocolError("Bob said his terms twice")
+        if terms.link != self.settings.link:
+            self._halt(f"the other end speaks of the link {terms.link}")
+            return
+        self.terms = LinkTerms(self._side, terms.z_probability)
+        self._heard_terms = body
+        self._next_block = max(self._next_block, terms.next_block)
+        for committed in self._recent:  # the last one may have been lost with the epoch before
+            self._post(committed)
+
+    # Sifting
+
+    def _detections(self, message: Detections, body: bytes) -> None:
+        if message.first_slot < self._next_slot or message.end_slot < message.first_slot:
+            raise ProtocolError("Bob announced slots that do not increase")
+        slots = self.kernels.decode_slots(message.slots, message.first_slot, message.count, message.end_slot)
+        bob_bases = self.kernels.decode_bits(message.bases, message.count)
+        bases, bits, intensities = self._source.preparations(slots)
+        self._source.release(message.end_slot)
+        self._next_slot = message.end_slot
+        kept = (bases == bob_bases) & (bases == KEY_BASIS)
+        self._sifted += int(np.count_nonzero(kept))
+        self._pending.add(body, bases, bits, intensities, bob_bases, kept.view(np.uint8))
+        if self._pending.number > 2 * max(self.settings.max_pending_detections, 8 * self.settings.block_bits):
+            raise ProtocolError("too many detections wait for a block")
+        while self._sifted >= self.settings.block_bits:
+            self._fill_block()
+
+    def _fill_block(self) -> None:
+        wanted = self.settings.block_bits
+        last = int(np.flatnonzero(self._pending.column(_KEPT))[wanted - 1])
+        announcements, columns = self._pending.cut(last + 1)
+        self._sifted -= wanted
+        number, self._next_block = self._next_block, self._next_block + 1
+        bases, bits, intensities, bob_bases = (
+            columns[_BASES],
+            columns[_BITS],
+            columns[_INTENSITIES],
+            columns[_BOB_BASES],
+        )
+        in_key = columns[_KEPT].view(np.bool_)
+        in_test = (bases == TEST_BASIS) & (bob_bases == TEST_BASIS)
+        self._blocks[number] = block = AliceBlock(
+            number=number,
+            detections=last + 1,
+            account=LeakAccount(frames_in(wanted)),
+            ours=self._transcripts(number, from_alice=True),
+            theirs=self._transcripts(number, from_alice=False),
+            touched_ns=self._now_ns,
+            announced_bytes=sum(map(len, announcements)),
+            announcements=announcements,
+            bases=bases,
+            bob_bases=bob_bases,
+            intensities=intensities,
+            bits=bits,
+            frames=pack_frames(bits[in_key]),
+            key_intensities=intensities[in_key],
+            test_intensities=intensities[in_test],
+        )
+        self._post(BlockFull(number, last + 1), block)
+
+    def _announced(self, message: Announced, block: AliceBlock) -> None:
+        if block.pads is not None:
+            raise ProtocolError("Bob announced a block twice")
+        block.pads = self.stocks.take(message.stock, message.index)
+        announced = self._transcripts(block.number, from_alice=False)
+        for announcement in block.announcements:
+            announced.add(announcement)
+        if not announced.agrees(block.pads.announced, ANNOUNCED, message.tag):
+            self._forged(block)
+        block.announcements = []
+        kept = block.bases == block.bob_bases
+        test = kept & (block.bases == TEST_BASIS)
+        for piece in pieces(block.detections, _PIECE):
+            part = kept[piece]
+            sifted = Sifted(
+                block.number,
+                piece.stop - piece.start,
+                self.kernels.encode_bits(block.bases[piece]),
+                self.kernels.encode_symbols(block.intensities[piece][part], self._number),
+                self.kernels.encode_bits(block.bits[piece][test[piece]]),
+            )
+            self._post(sifted, block)
+        block.bases = block.bob_bases = block.intensities = block.bits = np.zeros(0, np.uint8)
+
+    def _forged(self, block: AliceBlock) -> None:
+        self._drop(block, "dropped", FORGED)
+        raise ProtocolError(FORGED)
+
+    # Correction
+
+    def _say_syndromes(self, message: CodeChosen, block: AliceBlock) -> None:
+        code = self.kernels.code(message.code)
+        if code is None or block.code is not None or block.pads is None:
+            raise ProtocolError("Bob asks for syndromes that there are not")
+        block.code = code
+        syndromes = [self.kernels.syndrome(code, frame) for frame in block.frames]
+        for frame, syndrome in enumerate(syndromes):
+            block.account.disclose(frame, 8 * len(syndrome))
+        for piece in pieces(len(syndromes), max(1, MAX_DATA_BYTES // len(syndromes[0]))):
+            self._post(Syndromes(block.number, piece.start, b"".join(syndromes[piece])), block)
+
+    def _say_rows(self, message: RowsWanted, block: AliceBlock) -> None:
+        if block.code is None or message.step != block.steps + 1 or message.step > self.settings.max_steps:
+            raise ProtocolError("Bob asks for rows that there are not")
+        block.steps = message.step
+        _check_frames(message.frames, block.account)
+        rows = [self.kernels.rows(block.code, block.frames[frame], message.step) for frame in message.frames]
+        for frame, data in zip(message.frames, rows, strict=True):
+            block.account.disclose(frame, 8 * len(data))
+        for piece in pieces(len(rows), max(1, MAX_DATA_BYTES // len(rows[0]))):
+            self._post(Rows(block.number, message.step, b"".join(rows[piece])), block)
+
+    def _disclose_and_check(self, message: Corrected, block: AliceBlock) -> None:
+        _check_frames(message.dropped, block.account)
+        if block.code is None or block.counts is not None or block.account.checks > 1:
+            raise ProtocolError("Bob corrects out of turn")
+        new = [frame for frame in message.dropped if frame not in block.account.dropped]
+        for frame in new:
+            block.account.drop(frame)
+            self._post(Disclosed(block.number, frame, block.frames[frame].tobytes()), block)
+        if not block.account.kept:
+            self._drop(block, "dropped", "no frame could be corrected")
+            return
+        block.account.checks += 1
+        key = self._random_bytes(32)
+        tag = compute_tag(key, (joined(block.frames, block.account.kept).tobytes(),))
+        self._post(Check(block.number, key, tag), block)
+
+    def _check_frames(self, block: AliceBlock) -> None:
+        if block.account.frame_checks or block.account.checks != 1:
+            raise ProtocolError("Bob asks for checks out of turn")
+        block.account.frame_checks = True
+        key = self._random_bytes(32)
+        tags = (compute_tag(key, (block.frames[frame].tobytes(),)) for frame in block.account.kept)
+        self._post(FrameChecks(block.number, key, b"".join(tags)), block)
+
+    # The key
+
+    def _verified(self, message: Verified, block: AliceBlock) -> None:
+        if block.account.checks == 0 or block.counts is not None or self.terms is None:
+            raise ProtocolError("Bob verified out of turn")
+        if set(message.dropped) != block.account.dropped:
+            raise ProtocolError("Bob and Alice dropped different frames")
+        counts = BlockCounts(
+            count_by(block.key_intensities, self._number),
+            message.key_errors,
+            count_by(block.test_intensities, self._number),
+            message.test_errors,
+        )
+        _check_counts(counts)
+        block.counts, block.test_qber = counts, counts.test_qber
+        block.refill = min(message.refill, _MAX_REFILL)
+        if max(counts.key_qber, counts.test_qber) > self.settings.max_qber:
+            self._drop(block, "dropped", "the error rate is too high")
+            return
+        length = self.kernels.key_length(self.terms, counts, block.account.total, self.settings.epsilons)
+        bits = min(length.bits, message.bits) // 8 * 8
+        if bits <= 8 * (stock_bytes(block.refill) if block.refill else 0):
+            self._drop(block, "dropped", length.why_zero or "too few bits for a key")
+            return
+        self._seal(block, bits)
+
+    def _seal(self, block: AliceBlock, bits: int) -> None:
+        """Draw the seed, now that nothing can change the bits any more, and make the key."""
+        kept = FRAME_BITS * len(block.account.kept)
+        seed = self._random_bytes(seed_bytes(kept, bits))
+        for piece in pieces(len(seed), MAX_DATA_BYTES):
+            self._post(Seed(block.number, bits, seed[piece]), block)
+        if block.pads is None:
+            raise ProtocolError("a block is sealed that was not announced")
+        self._post(Sealed(block.number, block.ours.tag(block.pads.sealed, SEALED)))
+        key, kernels = joined(block.frames, block.account.kept), self.kernels
+
+        def amplified(output: bytes) -> None:
+            if block.number in self._blocks:
+                block.output = output
+                self._commit(block)
+
+        self._later(lambda: kernels.amplify(key, seed, bits), amplified)
+
+    def _commit(self, block: AliceBlock) -> None:
+        """Hand the block over once it is made and Bob has said that he holds the same."""
+        if block.output is None or not block.accepted:
+            return
+        if block.pads is None or block.counts is None:
+            raise ProtocolError("Bob accepted out of turn")
+        if not block.theirs.agrees(block.pads.accepted, ACCEPTED, block.accepted):
+            self._forged(block)
+        del self._blocks[block.number]
+        self._finish(block, block.counts, block.output, block.refill)
+        committed = Committed(block.number, block.pads.receipt)
+        self._recent.append(committed)
+        self._post(committed)
+
+
+def _check_frames(frames: Sequence[int], account: LeakAccount) -> None:
+    if not all(0 <= frame < account.frames for frame in frames) or list(frames) != sorted(set(frames)):
+        raise ProtocolError("a list of frames is none")
+
+
+def _check_counts(counts: BlockCounts) -> None:
+    pairs = ((counts.key_errors, counts.key_detections), (counts.test_errors, counts.test_detections))
+    for errors, detections in pairs:
+        if len(errors) != len(detections) or any(e > n for e, n in zip(errors, detections, strict=True)):
+            raise ProtocolError("Bob counted more errors than bits")
