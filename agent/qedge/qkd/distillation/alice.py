@@ -191,7 +191,7 @@ class AliceEngine(Engine[AliceBlock]):
         kept = (bases == bob_bases) & (bases == KEY_BASIS)
         self._sifted += int(np.count_nonzero(kept))
         self._pending.add(body, bases, bits, intensities, bob_bases, kept.view(np.uint8))
-        if self._pending.number > 2 * max(self.settings.max_pending_detections, 8 * self.settings.block_bits):
+        if self.terms is None or self._pending.number > self.terms.detections(8 * self.settings.block_bits):
             raise ProtocolError("too many detections wait for a block")
         while self._sifted >= self.settings.block_bits:
             self._fill_block()

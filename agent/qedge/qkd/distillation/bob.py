@@ -55,6 +55,7 @@ _MAX_PIECE: Final = 1 << 17
 """Detections announced in one message."""
 
 _MAX_HELD: Final = 16
+_MAX_OPEN: Final = 64
 _MAX_WAITING_BYTES: Final = 12 << 20
 _TOO_MANY_ERRORS: Final = "the error rate is too high"
 
@@ -102,12 +103,11 @@ class BobEngine(Correcting):
     @property
     def wants_detections(self) -> bool:
         """Whether detections that come now have a place: Alice is there and keeps up, and so do the kernels."""
-        most = max(self.settings.max_pending_detections, 8 * self._block_bits)
         return (
             self.terms is not None
             and not self.halted
             and self.open_blocks < self.settings.max_open_blocks
-            and self._pending.number < most
+            and self._pending.number < self.terms.detections(2 * self._block_bits)
             and self.waiting_bytes < _MAX_WAITING_BYTES
         )
 
@@ -208,7 +208,7 @@ class BobEngine(Correcting):
         self._pending.add(body, bases, bits)
 
     def _fill_block(self, message: BlockFull, body: bytes) -> None:
-        if message.block != self._next_block or len(self._blocks) > 4 * self.settings.max_open_blocks:
+        if message.block != self._next_block or len(self._blocks) > _MAX_OPEN:
             raise ProtocolError("Alice fills a block out of turn")
         self._next_block += 1
         announcements, (bases, bits) = self._pending.cut(message.detections)

@@ -279,6 +279,7 @@ class Engine(Generic[B]):
         key_bits: int = 0,
         reserved: int = 0,
     ) -> None:
+        sifted = block.account.frames * FRAME_BITS
         self._effects.append(
             Report(
                 BlockReport(

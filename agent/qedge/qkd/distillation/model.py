@@ -45,7 +45,6 @@ class EngineSettings:
     refill_blocks: int = 32
     max_steps: int = 3
     max_open_blocks: int = 3
-    max_pending_detections: int = 1 << 24
     block_limit_ns: int = 120_000_000_000
     simulated: bool = True
 
@@ -65,6 +64,10 @@ class LinkTerms:
 
     alice: AliceSide
     bob_z_probability: float
+
+    def detections(self, key_bits: int) -> int:
+        """Return about how many detections give so many bits in the key basis, with a margin for small numbers."""
+        return round(key_bits / max(self.alice.z_probability * self.bob_z_probability, 1e-3)) + (1 << 18)
 
 
 @dataclass(frozen=True, slots=True)
