@@ -30,7 +30,7 @@ def test_a_quiet_channel_gives_equal_keys_block_by_block() -> None:
     for alice, bob in zip(ends.reports["alice"], ends.reports["bob"], strict=True):
         assert alice.outcome == "key"
         assert replace_burnt(alice) == replace_burnt(bob)
-        assert alice.leaked_bits == 2 * 8 * SYNDROME_BYTES + 128
+        assert alice.leaked_bits == 2 * 8 * SYNDROME_BYTES + 128 + 2 + 3 * 19
         assert 0.015 < alice.qber < 0.025
 
 
@@ -61,7 +61,7 @@ def test_the_leak_of_rows_and_of_frames_given_up_is_exact() -> None:
     ends.run(1)
     report = ends.reports["bob"][0]
     assert report.dropped_frames == 1
-    assert report.leaked_bits == 3 * 8 * SYNDROME_BYTES + FRAME_BITS + 128
+    assert report.leaked_bits == 3 * 8 * SYNDROME_BYTES + FRAME_BITS + 128 + 3 * 4 + 3 * 20
     assert report == msgspec.structs.replace(ends.reports["alice"][0], burnt_bits=report.burnt_bits)
     helped = {1}
     ends = TwoEnds(frames=4, settings=replace(SETTINGS, max_steps=2))
@@ -69,7 +69,7 @@ def test_the_leak_of_rows_and_of_frames_given_up_is_exact() -> None:
     ends.run(1)
     report = ends.reports["bob"][0]
     assert report.dropped_frames == 0
-    assert report.leaked_bits == 4 * 8 * SYNDROME_BYTES + 8 * ROW_BYTES + 128
+    assert report.leaked_bits == 4 * 8 * SYNDROME_BYTES + 8 * ROW_BYTES + 128 + 2 * 4 + 3 * 20
     assert ends.check()
 
 
@@ -80,7 +80,7 @@ def test_a_frame_decoded_to_something_wrong_is_found_and_given_up() -> None:
     report = ends.reports["bob"][0]
     assert report.outcome == "key"
     assert report.dropped_frames == 1
-    assert report.leaked_bits == 3 * (8 * SYNDROME_BYTES + 128) + FRAME_BITS + 2 * 128
+    assert report.leaked_bits == 3 * (8 * SYNDROME_BYTES + 128) + FRAME_BITS + 2 * 128 + 3 * 4 + 3 * 20
     assert ends.check()
 
 

@@ -274,6 +274,7 @@ class AliceEngine(Engine[AliceBlock]):
         if block.code is None or message.step != block.steps + 1 or message.step > self.settings.max_steps:
             raise ProtocolError("Bob asks for rows that there are not")
         block.steps = message.step
+        block.account.lists += 1
         _check_frames(message.frames, block.account)
         rows = [self.kernels.rows(block.code, block.frames[frame], message.step) for frame in message.frames]
         for frame, data in zip(message.frames, rows, strict=True):
@@ -285,6 +286,7 @@ class AliceEngine(Engine[AliceBlock]):
         _check_frames(message.dropped, block.account)
         if block.code is None or block.counts is not None or block.account.checks > 1:
             raise ProtocolError("Bob corrects out of turn")
+        block.account.lists += 1
         new = [frame for frame in message.dropped if frame not in block.account.dropped]
         for frame in new:
             block.account.drop(frame)
@@ -301,6 +303,7 @@ class AliceEngine(Engine[AliceBlock]):
         if block.account.frame_checks or block.account.checks != 1:
             raise ProtocolError("Bob asks for checks out of turn")
         block.account.frame_checks = True
+        block.account.lists += 1
         key = self._random_bytes(32)
         tags = (compute_tag(key, (block.frames[frame].tobytes(),)) for frame in block.account.kept)
         self._post(FrameChecks(block.number, key, b"".join(tags)), block)
@@ -320,6 +323,7 @@ class AliceEngine(Engine[AliceBlock]):
         )
         _check_counts(counts)
         block.counts, block.test_qber = counts, counts.test_qber
+        block.account.numbers = len(counts.key_errors)
         block.refill = min(message.refill, _MAX_REFILL)
         if max(counts.key_qber, counts.test_qber) > self.settings.max_qber:
             self._drop(block, "dropped", "the error rate is too high")

@@ -251,10 +251,14 @@ class BobEngine(Correcting):
             raise ProtocolError("a block is verified without terms")
         counts = self._count(block)
         block.counts = counts
+        block.account.numbers = len(counts.key_errors)
         if counts.key_qber > self.settings.max_qber:
             self._alarm(block, _TOO_MANY_ERRORS)
             return
         length = self.kernels.key_length(self.terms, counts, block.account.total, self.settings.epsilons)
+        if length.alarm:
+            self._alarm(block, length.alarm)
+            return
         bits = min(length.bits, len(block.account.kept) * FRAME_BITS) // 8 * 8
         if bits <= 0:
             self._drop(block, "dropped", length.why_zero or "too few bits for a key")

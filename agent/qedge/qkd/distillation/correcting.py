@@ -180,6 +180,7 @@ class Correcting(Engine[BobBlock]):
         if failed and block.step < self.settings.max_steps:
             block.step += 1
             block.wanted, block.row_data = failed, bytearray()
+            block.account.lists += 1
             self._post(RowsWanted(block.number, block.step, failed), block)
         elif 2 * len(failed) > block.account.frames:
             self._qber = -1.0  # what was expected was wrong: believe the test basis next time
@@ -214,6 +215,7 @@ class Correcting(Engine[BobBlock]):
         for frame in failed:
             block.account.drop(frame)
             block.found[frame] = None
+        block.account.lists += 1
         self._post(Corrected(block.number, tuple(sorted(block.account.dropped))), block)
 
     def _take_disclosed(self, message: Disclosed, block: BobBlock) -> None:
@@ -235,6 +237,7 @@ class Correcting(Engine[BobBlock]):
         elif block.account.frame_checks:
             self._drop(block, "dropped", "the bits differ")
         else:
+            block.account.lists += 1
             self._post(FrameChecksWanted(block.number), block)
 
     def _take_frame_checks(self, message: FrameChecks, block: BobBlock) -> None:

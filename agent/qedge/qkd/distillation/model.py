@@ -19,9 +19,9 @@ PROTOCOL: Final = "bb84-decoy"
 class Epsilons:
     """Chances of failure that one block is made for; they add up to what its key claims."""
 
-    secrecy: float = 4e-11
-    correctness: float = 1e-15
-    authentication: float = 1e-12
+    secrecy: float = 0.98e-10
+    correctness: float = 0.01e-10
+    authentication: float = 0.01e-10
 
     @property
     def total(self) -> float:
@@ -92,10 +92,14 @@ class BlockCounts:
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """How long the key of a block may be, and why not longer where it is 0."""
+    """How long the key of a block may be, and why not longer where it is 0.
+
+    `alarm` says what of the statistics cannot come of an undisturbed link.
+    """
 
     bits: int
     why_zero: str = ""
+    alarm: str = ""
 
 
 # Effects
