@@ -17,8 +17,10 @@ from qedge.mesh.service import MeshService
 from qedge.mesh.sessions import SessionService
 from qedge.store.store import Store
 from qedge.wire.mesh import PeerState
+from qedge.wire.qkd import FinishedBlock
 from qedge.workers.driver_service import DriverService
 from qedge.workers.model import Msg
+from qedge.workers.process import WorkerProcess
 from qedge_driver_api import AdminState, RawSamples
 
 Q = TypeVar("Q", bound=msgspec.Struct)
@@ -67,6 +69,44 @@ class NamedDriver:
         if driver is None:
             raise QedgeError("driver.not_found", f"The driver {self._name} is not configured any more.")
         return await driver.call(method, args, deadline_s=deadline_s, light=light)
+
+
+class LinkTransceiver(NamedDriver):
+    """Fills `LinkDevice` of the QKD room."""
+
+    def process(self) -> WorkerProcess:
+        """Return the driver's worker; raises `driver.not_found` where the driver is gone."""
+        driver = self._drivers.get(self._name)
+        if driver is None:
+            raise QedgeError("driver.not_found", f"The driver {self._name} is not configured any more.")
+        return driver.process()
+
+
+class SessionPeers:
+    """Fills `LinkPeers` of the QKD room from the sessions of this node."""
+
+    def __init__(self, me: str, sessions: SessionService) -> None:
+        self.me = me
+        self._sessions = sessions
+
+    async def call(self, node: str, body: msgspec.Struct, answer: type[T], *, deadline_s: float) -> T:
+        """Ask a node inside a session."""
+        return await self._sessions.call(node, body, answer, deadline_s=deadline_s)
+
+    async def export(self, node: str, label: str, session_id: bytes = b"") -> tuple[bytes, bytes]:
+        """Return id and exported secret of the session with a node."""
+        return await self._sessions.export(node, label, session_id)
+
+    def serve(self, request: type[Q], serve: Callable[[str, Q], Awaitable[msgspec.Struct]]) -> None:
+        """Answer questions of peers."""
+        self._sessions.serve(request, serve)
+
+
+class NoKeyStore:
+    """Fills `KeySink` of the QKD room while the node has no store for key: finished blocks are forgotten."""
+
+    async def add_block(self, _block: FinishedBlock) -> None:
+        """Forget a block; metrics and views have counted it."""
 
 
 class QrngSource(NamedDriver):

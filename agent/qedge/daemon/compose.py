@@ -15,7 +15,16 @@ from qedge.base.systemd import Notifier
 from qedge.bus.child_broker import ChildBroker
 from qedge.bus.service import Bus
 from qedge.config import AgentConfig
-from qedge.daemon.adapters import KeptAdminStates, MeshPeers, NamedDriver, QrngSource, ThisHost
+from qedge.daemon.adapters import (
+    KeptAdminStates,
+    LinkTransceiver,
+    MeshPeers,
+    NamedDriver,
+    NoKeyStore,
+    QrngSource,
+    SessionPeers,
+    ThisHost,
+)
 from qedge.daemon.identity import LocalIdentity
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools, make_bus, make_fleet_desk, make_mesh
@@ -28,6 +37,10 @@ from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.service import MeshService
 from qedge.mesh.sessions import SessionService
+from qedge.qkd.distillation.local import LocalLink
+from qedge.qkd.distillation.order import LINK_HOST
+from qedge.qkd.distillation.service import LinkDesk, RemoteLink
+from qedge.qkd.ports import KeySink, Link
 from qedge.qkd.service import LinkService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor, Watchdog
@@ -61,7 +74,7 @@ class Parts:
     identity: LocalIdentity
     sessions: SessionService
     mesh: MeshService
-    links: dict[str, LinkService]
+    links: dict[str, Link]
     node: Node
     web: WebService
 
@@ -81,7 +94,7 @@ def compose(
     clock = SystemClock()
     me = _this_run(identity, epoch)
     supervisor = Supervisor(clock=clock, metrics=metrics, uniform=random.SystemRandom().random)
-    drivers, links = dict[str, DriverService](), dict[str, LinkService]()
+    drivers, links = dict[str, DriverService](), dict[str, Link]()
     entropy = _make_entropy(config, drivers, clock, metrics, f"{me.boot_id} {epoch}")
     tools = Tools(config, identity, me, store, clock, metrics, entropy.random_bytes)
     engine = _make_engine(tools, drivers)
@@ -219,9 +232,7 @@ def _enlist(parts: Parts, notifier: Notifier) -> None:
     for name, driver in config.drivers.items():
         if driver.enabled:
             add_driver(parts, name, driver)
-    for name, link in config.qkd.links.items():
-        ends = (NamedDriver(link.alice, parts.drivers), NamedDriver(link.bob, parts.drivers))
-        parts.links[name] = LinkService(name, link, *ends, clock=parts.clock, metrics=parts.metrics)
+    add_links(parts, NoKeyStore())
     supervisor.add(parts.engine, essential=True)
     for service in parts.across:
         supervisor.add(service, essential=True)
@@ -251,10 +262,52 @@ def add_driver(parts: Parts, name: str, config: DriverConfig) -> None:
         random_bytes=parts.entropy.random_bytes,
         uniform=random.SystemRandom().random,
         admin_states=KeptAdminStates(parts.store),
-        target=CIRCUIT_HOST,
+        target=_host_of(parts.config, name),
         on_change=changed,
     )
     parts.supervisor.add(parts.drivers[name], essential=config.startup == "error")
+
+
+def _host_of(config: AgentConfig, driver: str) -> str:
+    distilling = {name for link in config.qkd.links.values() if link.distils for name in link.transceivers}
+    return LINK_HOST if driver in distilling else CIRCUIT_HOST
+
+
+def add_links(parts: Parts, sink: KeySink) -> None:
+    """Take all configured links into the daemon; what they distil goes to `sink`."""
+    drivers, peers = parts.drivers, SessionPeers(parts.identity.node, parts.sessions)
+    desk = LinkDesk(peers)
+    for name, link in parts.config.qkd.links.items():
+        if not link.distils:
+            measured = (NamedDriver(link.alice, drivers), NamedDriver(link.bob, drivers))
+            parts.links[name] = LinkService(name, link, *measured, clock=parts.clock, metrics=parts.metrics)
+            continue
+        ends = [LinkTransceiver(each, drivers) for each in link.transceivers]
+        distilled: RemoteLink | LocalLink
+        if link.peer:
+            distilled = RemoteLink(
+                name,
+                link,
+                ends[0],
+                peers,
+                sink,
+                clock=parts.clock,
+                metrics=parts.metrics,
+                random_bytes=parts.entropy.random_bytes,
+            )
+            desk.add(distilled)
+        else:
+            distilled = LocalLink(
+                name,
+                link,
+                *ends,
+                sink,
+                clock=parts.clock,
+                metrics=parts.metrics,
+                random_bytes=parts.entropy.random_bytes,
+            )
+        parts.links[name] = distilled
+        parts.supervisor.add(distilled)
 
 
 async def remove_driver(parts: Parts, name: str) -> None:

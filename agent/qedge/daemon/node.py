@@ -17,7 +17,7 @@ from qedge.engine.service import EngineService
 from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.service import MeshService
-from qedge.qkd.service import LinkService
+from qedge.qkd.ports import Link
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor
 from qedge.web.ports import DecodeLink, Pulse
@@ -62,7 +62,7 @@ class Node:
         entropy: EntropyService,
         bus: Bus,
         drivers: Mapping[str, DriverService],
-        links: Mapping[str, LinkService],
+        links: Mapping[str, Link],
     ) -> None:
         self._identity = identity
         self._clock = clock

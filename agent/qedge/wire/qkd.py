@@ -316,3 +316,46 @@ class BlockReport(msgspec.Struct, frozen=True, tag_field="type", tag="qkd-block-
     wire_bits: int = 0
     detections: int = 0
     quarantined: bool = False
+
+
+# Between the nodes of a link
+
+RunId = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+Nonce = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+LinkName = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class LinkOpen(msgspec.Struct, frozen=True, tag_field="type", tag="qkd-link-open/1"):
+    """The node with the lower name begins a link anew; the seed comes of the session `session` and both nonces."""
+
+    link: LinkName
+    session: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    nonce: Nonce
+    first_block: Count
+
+
+class LinkOpened(msgspec.Struct, frozen=True, tag_field="type", tag="qkd-link-opened/1"):
+    """The other node's engine runs, from block `first_block` on at the earliest."""
+
+    nonce: Nonce
+    first_block: Count
+
+
+class LinkWake(msgspec.Struct, frozen=True, tag_field="type", tag="qkd-link-wake/1"):
+    """The node with the higher name asks the other one to begin a link anew."""
+
+    link: LinkName
+
+
+class LinkFrames(msgspec.Struct, frozen=True, tag_field="type", tag="qkd-link-frames/1"):
+    """Frames for the engine at the other end, of the opening `run`."""
+
+    link: LinkName
+    run: RunId
+    frames: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=256)]
+
+
+class LinkTaken(msgspec.Struct, frozen=True, tag_field="type", tag="qkd-link-taken/1"):
+    """The frames went to the engine; or not, where the opening is not the one that is known there."""
+
+    known: bool = True

@@ -56,8 +56,11 @@ class StreamTarget(Target, Protocol):
 class WorkingTarget(Target, Protocol):
     """A target that also does something by itself, in the thread that calls it, while nobody calls."""
 
-    def work(self) -> float:
-        """Do a little, never for longer than a call can wait; returns the seconds until there is more to do."""
+    def work(self) -> float | None:
+        """Do a little, never for longer than a call can wait; returns the seconds until there is more to do.
+
+        None: nothing before a call, or before somebody wakes this thread.
+        """
         ...
 
 
