@@ -100,15 +100,11 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_process_memory_bytes": MetricSpec(Kind.GAUGE, "Proportional set size of the daemon process."),
     "qedge_qkd_detections_total": MetricSpec(Kind.COUNTER, "Detections reported by a transceiver.", ("link",)),
     "qedge_qkd_qber_ratio": MetricSpec(Kind.GAUGE, "Raw error rate of the last window, 0 to 1.", ("link",)),
-    "qedge_qkd_blocks_total": MetricSpec(
-        Kind.COUNTER, "Blocks of a link that distils, as they ended.", ("link", "outcome")
-    ),
+    "qedge_qkd_blocks_total": MetricSpec(Kind.COUNTER, "Blocks of a link, as they ended.", ("link", "outcome")),
     "qedge_qkd_key_bits_total": MetricSpec(Kind.COUNTER, "Key handed to the key store, in bits.", ("link",)),
     "qedge_qkd_sifted_bits_total": MetricSpec(Kind.COUNTER, "Sifted bits of the blocks that gave key.", ("link",)),
     "qedge_qkd_leaked_bits_total": MetricSpec(Kind.COUNTER, "Bits disclosed for the blocks that gave key.", ("link",)),
-    "qedge_qkd_wire_bits_total": MetricSpec(
-        Kind.COUNTER, "Bits said by both ends for the blocks that gave key.", ("link",)
-    ),
+    "qedge_qkd_wire_bits_total": MetricSpec(Kind.COUNTER, "Bits said for the blocks that gave key.", ("link",)),
     "qedge_qkd_authentication_bits_total": MetricSpec(Kind.COUNTER, "Key burnt by authentication, in bits.", ("link",)),
     "qedge_qkd_reserved_bits_total": MetricSpec(Kind.COUNTER, "Key kept back for authentication, in bits.", ("link",)),
     "qedge_qkd_efficiency_ratio": MetricSpec(

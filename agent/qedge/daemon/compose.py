@@ -300,7 +300,8 @@ def add_links(parts: Parts, sink: KeySink) -> None:
             distilled = LocalLink(
                 name,
                 link,
-                *ends,
+                ends[0],
+                ends[1],
                 sink,
                 clock=parts.clock,
                 metrics=parts.metrics,

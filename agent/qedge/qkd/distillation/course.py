@@ -7,7 +7,7 @@ import queue
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -206,4 +206,4 @@ def checked_block(block: object) -> tuple[Words, Bytes, Bytes]:
 
 
 def _now_ns() -> int:
-    return cast("int", time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

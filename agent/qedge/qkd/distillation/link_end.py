@@ -22,6 +22,7 @@ from qedge.workers.process import WorkerProcess
 
 _LOG: Final = get_logger("qkd")
 _START_S: Final = 120.0
+_POLL_S: Final = 0.25
 _RATE_BLOCKS: Final = 16
 
 
@@ -45,6 +46,7 @@ class LinkEnd:
         self.link = link
         self.device = device
         self.over = asyncio.Event()
+        self.running = asyncio.Event()
         self._config = config
         self._on_frame = on_frame
         self._on_block = on_block
@@ -68,7 +70,12 @@ class LinkEnd:
     @property
     def is_running(self) -> bool:
         """Whether an engine runs."""
-        return self._process is not None and not self.over.is_set()
+        return self.running.is_set() and not self.over.is_set()
+
+    async def device_up(self) -> None:
+        """Wait until the transceiver can be used."""
+        while not self.device.is_up:  # noqa: ASYNC110 - nobody tells when a driver comes up
+            await asyncio.sleep(_POLL_S)
 
     async def start(self, seed: bytes, first_block: int) -> None:
         """Begin anew; raises what the worker raises."""
@@ -97,11 +104,13 @@ class LinkEnd:
             raise
         is_alice = isinstance(said, dict) and said.get("role") == "alice"
         name = self.device.name
+        self.running.set()
         self._change(alice=name if is_alice else "", bob="" if is_alice else name, state="running", reason="")
         _LOG.info("qkd.opened", link=self.link, peer=config.peer, first_block=first_block)
 
     def stop(self) -> None:
         """Let the worker rest."""
+        self.running.clear()
         process, self._process = self._process, None
         if process is not None:
             process.end_stream(self._stream)

@@ -22,7 +22,6 @@ from qedge.wire.node import LinkView
 from qedge.wire.qkd import FinishedBlock
 
 _LOG: Final = get_logger("qkd")
-_POLL_S: Final = 0.25
 _PAUSE_S: Final = 1.0
 _MAX_SINGLE: Final = 64
 
@@ -84,8 +83,8 @@ class LocalLink:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 while True:
-                    while not all(end.device.is_up for end in ends):
-                        await asyncio.sleep(_POLL_S)
+                    for end in ends:
+                        await end.device_up()
                     await self._live()
                     await asyncio.sleep(_PAUSE_S)
         finally:

@@ -27,10 +27,10 @@ _CALL_BYTES: Final = 128 * 1024
 """Frames are put together up to this size; a larger one goes by itself."""
 
 _MAX_QUEUED_BYTES: Final = 24 << 20
+_MAX_EARLY: Final = 32
 _CALL_S: Final = 10.0
 _OPEN_S: Final = 120.0
 _PAUSE_S: Final = 0.3
-_POLL_S: Final = 0.25
 _NONCE_BYTES: Final = 16
 _WAKE_S: Final = 5.0
 
@@ -61,6 +61,7 @@ class RemoteLink:
         self._next_block = 0
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
+        self._early: deque[LinkFrames] = deque(maxlen=_MAX_EARLY)
         self._more = asyncio.Event()
         self._changing = asyncio.Lock()
         self._backoff = Backoff(0.5, 10.0)
@@ -99,8 +100,7 @@ class RemoteLink:
     async def _keep_open(self) -> None:
         attempt = 0
         while True:
-            while not self._end.device.is_up:
-                await asyncio.sleep(_POLL_S)
+            await self._end.device_up()
             try:
                 await self._open() if self._opens else await self._ask_to_open()
                 attempt = 0
@@ -137,8 +137,7 @@ class RemoteLink:
     async def _wait_running(self, limit_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
-                while not self._end.is_running:
-                    await asyncio.sleep(_POLL_S / 5)
+                await self._end.running.wait()
 
     async def _begin(self, exported: bytes, open_: LinkOpen, opened: LinkOpened) -> None:
         self._run_id = b""
@@ -149,6 +148,12 @@ class RemoteLink:
         self._next_block = first_block
         self._run_id = run_of(open_, opened)
         self._more.set()
+        early = list(self._early)
+        self._early.clear()
+        for frames in early:
+            if frames.run == self._run_id:
+                for frame in frames.frames:
+                    self._end.tell(frame)
 
     def _first_block(self) -> int:
         """Return a number above those of all earlier blocks, without keeping any: milliseconds since 1970."""
@@ -175,7 +180,8 @@ class RemoteLink:
     async def take(self, frames: LinkFrames) -> LinkTaken:
         """Give frames to the engine."""
         if self._changing.locked() and frames.run != self._run_id:
-            return LinkTaken()  # of an opening that is under way here: they are sent again
+            self._early.append(frames)  # of an opening that is under way here
+            return LinkTaken()
         if frames.run != self._run_id or not self._end.is_running:
             return LinkTaken(known=False)
         for frame in frames.frames:
