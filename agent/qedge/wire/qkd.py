@@ -6,6 +6,7 @@ little-endian (bit i is bit i & 7 of byte i >> 3), the codings are those of `qed
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Final
 
 import msgspec
@@ -14,6 +15,7 @@ MAX_DATA_BYTES: Final = 224 * 1024
 """Of the arrays of one message; with everything around it, a sealed message stays below 256 KiB."""
 
 MAX_DETECTIONS: Final = 1 << 18
+MAX_ENTRIES: Final = 1 << 20
 MAX_FRAMES: Final = 1024
 """Frames of one block: 2^27 bits."""
 
@@ -150,17 +152,25 @@ class BlockFull(msgspec.Struct, frozen=True, tag_field="type", tag="qkd-block-fu
     detections: Count
 
 
-class Sifted(msgspec.Struct, frozen=True, tag_field="type", tag="qkd-sifted/1"):
-    """Alice's bases of `count` detections of a block, from the one after the last piece on.
+class SiftedPart(StrEnum):
+    """What Alice tells of a block, in this order."""
 
-    `intensities` and `test_bits` are of those in equal bases, and of those of them in the test basis.
+    BASES = "bases"
+    KEY_INTENSITIES = "key_intensities"
+    TEST_INTENSITIES = "test_intensities"
+    TEST_BITS = "test_bits"
+
+
+class Sifted(msgspec.Struct, frozen=True, tag_field="type", tag="qkd-sifted/1"):
+    """A piece of Alice's answer: `count` entries of one part, coded, from the one after the last piece on.
+
+    Bases are those of all detections of the block, the other parts belong to those in equal bases.
     """
 
     block: Count
-    count: Annotated[int, msgspec.Meta(ge=0, le=MAX_DETECTIONS)]
-    bases: Data
-    intensities: Data
-    test_bits: Data
+    part: SiftedPart
+    count: Annotated[int, msgspec.Meta(ge=0, le=MAX_ENTRIES)]
+    data: Data
 
 
 class Syndromes(msgspec.Struct, frozen=True, tag_field="type", tag="qkd-syndromes/1"):

@@ -33,7 +33,7 @@ from qedge.qkd.distillation.model import (
     Send,
     Work,
 )
-from qedge.qkd.distillation.ports import Bytes, CodeInfo, FrameToDecode, Words
+from qedge.qkd.distillation.ports import Bytes, CodeInfo, FrameToDecode, PerIntensity, SiftedBits, Words
 from qedge.wire.qkd import BlockReport, FinishedBlock
 
 MS = 1_000_000
@@ -94,6 +94,22 @@ class ToyKernels:
         if np.any(symbols >= alphabet):
             raise ValueError("no symbols")
         return symbols
+
+    def sift(self, here: Bytes, there: Bytes, bits: Bytes, intensities: Bytes | None) -> SiftedBits:
+        levels = np.zeros(len(bits), np.uint8) if intensities is None else intensities
+        key, test = (here | there) == 0, (here & there) == 1
+        packed = (np.packbits(bits[mask], bitorder="little") for mask in (key, test))
+        return SiftedBits(next(packed), levels[key], next(packed), levels[test])
+
+    def count(self, one: Bytes, other: Bytes, intensities: Bytes, number: int) -> PerIntensity:
+        wrong = np.unpackbits(one ^ other, count=len(intensities), bitorder="little").view(np.bool_)
+        if len(intensities) and int(intensities.max()) >= number:
+            raise ValueError("no intensities")
+        both = (np.bincount(each, minlength=number).tolist() for each in (intensities, intensities[wrong]))
+        return tuple(next(both)), tuple(next(both))
+
+    def seed_bytes(self, key_bits: int, bits: int) -> int:
+        return (key_bits + bits) // 8
 
     def choose_code(self, qber: float) -> ToyCode | None:
         return ToyCode() if qber < 0.11 else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -14,14 +14,12 @@ from qedge.base.ids import RandomBytes
 from qedge.qkd.authentication.stock import KeyStocks, stock_bytes
 from qedge.qkd.authentication.tags import compute_tag
 from qedge.qkd.distillation.accounts import LeakAccount
-from qedge.qkd.distillation.bits import count_by, frames_in, joined, pack_frames
+from qedge.qkd.distillation.bits import as_frames, frames_in, joined
 from qedge.qkd.distillation.conduit import Conduit
 from qedge.qkd.distillation.engine import ACCEPTED, ANNOUNCED, FORGED, SEALED, Engine, OpenBlock, pieces
 from qedge.qkd.distillation.model import (
     FRAME_BITS,
-    FRAME_BYTES,
     KEY_BASIS,
-    TEST_BASIS,
     AliceSide,
     BlockCounts,
     EngineSettings,
@@ -29,9 +27,10 @@ from qedge.qkd.distillation.model import (
     ProtocolError,
 )
 from qedge.qkd.distillation.pending import Pending
-from qedge.qkd.distillation.ports import Bytes, CodeInfo, Kernels, Source, seed_bytes
+from qedge.qkd.distillation.ports import Bytes, CodeInfo, Kernels, SiftedBits, Source
 from qedge.wire.qkd import (
     MAX_DATA_BYTES,
+    MAX_ENTRIES,
     Accepted,
     AliceTerms,
     Announced,
@@ -52,37 +51,35 @@ from qedge.wire.qkd import (
     Sealed,
     Seed,
     Sifted,
+    SiftedPart,
     Syndromes,
     Verified,
 )
 
 _DECODER: Final = msgspec.msgpack.Decoder(FromBob)
-_PIECE: Final = 1 << 18
-"""Detections answered in one message; at most 3 bits for each."""
-
 _RECENT: Final = 16
 _MAX_REFILL: Final = 4096
 _BASES, _BITS, _INTENSITIES, _BOB_BASES, _KEPT = range(5)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class AliceBlock(OpenBlock):
-    """Alice's side of a block; `frames` are her packed key bits."""
+    """Alice's side of a block."""
 
-    announcements: list[bytes] = field(default_factory=list)
-    bases: Bytes = field(default_factory=lambda: np.zeros(0, np.uint8))
-    bob_bases: Bytes = field(default_factory=lambda: np.zeros(0, np.uint8))
-    intensities: Bytes = field(default_factory=lambda: np.zeros(0, np.uint8))
-    bits: Bytes = field(default_factory=lambda: np.zeros(0, np.uint8))
-    frames: Bytes = field(default_factory=lambda: np.zeros((0, FRAME_BYTES), np.uint8))
-    key_intensities: Bytes = field(default_factory=lambda: np.zeros(0, np.uint8))
-    test_intensities: Bytes = field(default_factory=lambda: np.zeros(0, np.uint8))
+    announcements: list[bytes]
+    bases: Bytes
+    sifted: SiftedBits
     code: CodeInfo | None = None
     steps: int = 0
     counts: BlockCounts | None = None
     refill: int = 0
     output: bytes | None = None
     accepted: bytes = b""
+
+    @property
+    def frames(self) -> Bytes:
+        """Return her packed key bits, frame by frame."""
+        return as_frames(self.sifted.key)
 
 
 class AliceEngine(Engine[AliceBlock]):
@@ -188,7 +185,7 @@ class AliceEngine(Engine[AliceBlock]):
         bases, bits, intensities = self._source.preparations(slots)
         self._source.release(message.end_slot)
         self._next_slot = message.end_slot
-        kept = (bases == bob_bases) & (bases == KEY_BASIS)
+        kept = (bases | bob_bases) == KEY_BASIS
         self._sifted += int(np.count_nonzero(kept))
         self._pending.add(body, bases, bits, intensities, bob_bases, kept.view(np.uint8))
         if self.terms is None or self._pending.number > self.terms.detections(8 * self.settings.block_bits):
@@ -202,14 +199,7 @@ class AliceEngine(Engine[AliceBlock]):
         announcements, columns = self._pending.cut(last + 1)
         self._sifted -= wanted
         number, self._next_block = self._next_block, self._next_block + 1
-        bases, bits, intensities, bob_bases = (
-            columns[_BASES],
-            columns[_BITS],
-            columns[_INTENSITIES],
-            columns[_BOB_BASES],
-        )
-        in_key = columns[_KEPT].view(np.bool_)
-        in_test = (bases == TEST_BASIS) & (bob_bases == TEST_BASIS)
+        bases, bits, intensities = columns[_BASES], columns[_BITS], columns[_INTENSITIES]
         self._blocks[number] = block = AliceBlock(
             number=number,
             detections=last + 1,
@@ -220,12 +210,7 @@ class AliceEngine(Engine[AliceBlock]):
             announced_bytes=sum(map(len, announcements)),
             announcements=announcements,
             bases=bases,
-            bob_bases=bob_bases,
-            intensities=intensities,
-            bits=bits,
-            frames=pack_frames(bits[in_key]),
-            key_intensities=intensities[in_key],
-            test_intensities=intensities[in_test],
+            sifted=self.kernels.sift(bases, columns[_BOB_BASES], bits, intensities),
         )
         self._post(BlockFull(number, last + 1), block)
 
@@ -239,19 +224,26 @@ class AliceEngine(Engine[AliceBlock]):
         if not announced.agrees(block.pads.announced, ANNOUNCED, message.tag):
             self._forged(block)
         block.announcements = []
-        kept = block.bases == block.bob_bases
-        test = kept & (block.bases == TEST_BASIS)
-        for piece in pieces(block.detections, _PIECE):
-            part = kept[piece]
-            sifted = Sifted(
-                block.number,
-                piece.stop - piece.start,
-                self.kernels.encode_bits(block.bases[piece]),
-                self.kernels.encode_symbols(block.intensities[piece][part], self._number),
-                self.kernels.encode_bits(block.bits[piece][test[piece]]),
-            )
-            self._post(sifted, block)
-        block.bases = block.bob_bases = block.intensities = block.bits = np.zeros(0, np.uint8)
+        self._say_sifted(block)
+
+    def _say_sifted(self, block: AliceBlock) -> None:
+        """Tell Bob bases, intensities and the bits of the test basis."""
+        kernels, sifted, bases = self.kernels, block.sifted, block.bases
+        for piece in pieces(len(bases), MAX_ENTRIES):
+            self._say_part(block, SiftedPart.BASES, piece, kernels.encode_bits(bases[piece]))
+        for part, intensities in (
+            (SiftedPart.KEY_INTENSITIES, sifted.key_intensities),
+            (SiftedPart.TEST_INTENSITIES, sifted.test_intensities),
+        ):
+            for piece in pieces(len(intensities), MAX_ENTRIES // 2):
+                self._say_part(block, part, piece, kernels.encode_symbols(intensities[piece], self._number))
+        for piece in pieces(len(sifted.test_intensities), MAX_ENTRIES):
+            data = sifted.test[piece.start // 8 : -(-piece.stop // 8)]
+            self._say_part(block, SiftedPart.TEST_BITS, piece, data.tobytes())
+        block.bases = np.zeros(0, np.uint8)
+
+    def _say_part(self, block: AliceBlock, part: SiftedPart, piece: slice, data: bytes) -> None:
+        self._post(Sifted(block.number, part, piece.stop - piece.start, data), block)
 
     def _forged(self, block: AliceBlock) -> None:
         self._drop(block, "dropped", FORGED)
@@ -316,9 +308,9 @@ class AliceEngine(Engine[AliceBlock]):
         if set(message.dropped) != block.account.dropped:
             raise ProtocolError("Bob and Alice dropped different frames")
         counts = BlockCounts(
-            count_by(block.key_intensities, self._number),
+            _count(block.sifted.key_intensities, self._number),
             message.key_errors,
-            count_by(block.test_intensities, self._number),
+            _count(block.sifted.test_intensities, self._number),
             message.test_errors,
         )
         _check_counts(counts)
@@ -338,7 +330,7 @@ class AliceEngine(Engine[AliceBlock]):
     def _seal(self, block: AliceBlock, bits: int) -> None:
         """Draw the seed, now that nothing can change the bits any more, and make the key."""
         kept = FRAME_BITS * len(block.account.kept)
-        seed = self._random_bytes(seed_bytes(kept, bits))
+        seed = self._random_bytes(self.kernels.seed_bytes(kept, bits))
         for piece in pieces(len(seed), MAX_DATA_BYTES):
             self._post(Seed(block.number, bits, seed[piece]), block)
         if block.pads is None:
@@ -366,6 +358,10 @@ class AliceEngine(Engine[AliceBlock]):
         committed = Committed(block.number, block.pads.receipt)
         self._recent.append(committed)
         self._post(committed)
+
+
+def _count(intensities: Bytes, number: int) -> tuple[int, ...]:
+    return tuple(int(each) for each in np.bincount(intensities, minlength=number))
 
 
 def _check_frames(frames: Sequence[int], account: LeakAccount) -> None:

@@ -26,7 +26,7 @@ from qedge.qkd.distillation.model import (
     ProtocolError,
 )
 from qedge.qkd.distillation.pending import Pending
-from qedge.qkd.distillation.ports import Bytes, Kernels, Words, seed_bytes
+from qedge.qkd.distillation.ports import Bytes, Kernels, Words
 from qedge.qkd.raw import interval
 from qedge.wire.qkd import (
     MAX_DATA_BYTES,
@@ -295,12 +295,12 @@ class BobEngine(Correcting):
             raise ProtocolError("Alice changed the length of a key")
         block.key_bits = message.bits
         block.seed += message.data
-        if len(block.seed) > seed_bytes(FRAME_BITS * len(block.account.kept), block.key_bits):
+        if len(block.seed) > self.kernels.seed_bytes(FRAME_BITS * len(block.account.kept), block.key_bits):
             raise ProtocolError("Alice's seed is too long")
 
     def _sealed(self, message: Sealed, block: BobBlock) -> None:
         kept = FRAME_BITS * len(block.account.kept)
-        if block.pads is None or not block.key_bits or len(block.seed) != seed_bytes(kept, block.key_bits):
+        if block.pads is None or not block.key_bits or len(block.seed) != self.kernels.seed_bytes(kept, block.key_bits):
             raise ProtocolError("Alice seals out of turn")
         if not block.theirs.agrees(block.pads.sealed, SEALED, message.tag):
             self._drop(block, "dropped", FORGED)

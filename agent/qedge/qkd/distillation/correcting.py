@@ -7,17 +7,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qedge.qkd.authentication.tags import TAG_BYTES, compute_tag
-from qedge.qkd.distillation.bits import count_by, joined, pack_frames, unpack
+from qedge.qkd.distillation.bits import as_frames, joined
 from qedge.qkd.distillation.engine import Engine, OpenBlock
 from qedge.qkd.distillation.model import (
     FRAME_BITS,
     FRAME_BYTES,
-    KEY_BASIS,
-    TEST_BASIS,
     BlockCounts,
     ProtocolError,
 )
-from qedge.qkd.distillation.ports import Bytes, CodeInfo, FrameToDecode
+from qedge.qkd.distillation.ports import Bytes, CodeInfo, FrameToDecode, SiftedBits
 from qedge.qkd.raw import interval
 from qedge.wire.qkd import (
     Check,
@@ -29,6 +27,7 @@ from qedge.wire.qkd import (
     Rows,
     RowsWanted,
     Sifted,
+    SiftedPart,
     Syndromes,
 )
 
@@ -43,9 +42,9 @@ class BobBlock(OpenBlock):
 
     bases: Bytes = field(default_factory=_none)
     bits: Bytes = field(default_factory=_none)
-    answered: int = 0
-    key_parts: list[tuple[Bytes, Bytes]] = field(default_factory=list)
-    test_parts: list[tuple[Bytes, Bytes]] = field(default_factory=list)
+    parts: dict[SiftedPart, list[Bytes]] = field(default_factory=dict)
+    got: dict[SiftedPart, int] = field(default_factory=dict)
+    sifted: SiftedBits | None = None
     frames: Bytes = field(default_factory=lambda: np.zeros((0, FRAME_BYTES), np.uint8))
     key_intensities: Bytes = field(default_factory=_none)
     test_detections: tuple[int, ...] = ()
@@ -64,6 +63,30 @@ class BobBlock(OpenBlock):
     key_bits: int = 0
     refill: int = 0
     seed: bytearray = field(default_factory=bytearray, repr=False)
+
+    def there(self) -> SiftedBits:
+        """Return the bits that are kept; they are known once Alice's bases are."""
+        if self.sifted is None:
+            raise ProtocolError("Alice's bases are not known yet")
+        return self.sifted
+
+    def part(self, part: SiftedPart) -> Bytes:
+        """Return all entries of a part."""
+        return np.concatenate(self.parts.get(part) or [_none()])
+
+    def wanted_entries(self) -> tuple[SiftedPart, int] | None:
+        """Return the part that is not complete yet, and how many entries it lacks; None: nothing is missing."""
+        if self.sifted is None:
+            return SiftedPart.BASES, self.detections - self.got.get(SiftedPart.BASES, 0)
+        tests = len(self.sifted.test_intensities)
+        for part, number in (
+            (SiftedPart.KEY_INTENSITIES, len(self.sifted.key_intensities)),
+            (SiftedPart.TEST_INTENSITIES, tests),
+            (SiftedPart.TEST_BITS, tests),
+        ):
+            if (got := self.got.get(part, 0)) < number:
+                return part, number - got
+        return None
 
     @property
     def test_total(self) -> int:
@@ -94,40 +117,42 @@ class Correcting(Engine[BobBlock]):
     # Sifting
 
     def _take_sifted(self, message: Sifted, block: BobBlock) -> bool:
-        """Take Alice's answer for some detections; says whether it was the last one."""
-        if self.terms is None or block.frames.size or block.answered + message.count > block.detections:
-            raise ProtocolError("Alice answers more than was announced")
+        """Take a piece of Alice's answer; says whether it was the last one."""
+        if self.terms is None or block.frames.size:
+            raise ProtocolError("Alice answers twice")
         number = len(self.terms.alice.mean_photon_numbers)
-        piece = slice(block.answered, block.answered + message.count)
-        block.answered = piece.stop
-        alice_bases = self.kernels.decode_bits(message.bases, message.count)
-        bases, bits = block.bases[piece], block.bits[piece]
-        kept = alice_bases == bases
-        kept_bases, kept_bits = bases[kept], bits[kept]
-        intensities = self.kernels.decode_symbols(message.intensities, len(kept_bits), number)
-        in_test = kept_bases == TEST_BASIS
-        test_bits = self.kernels.decode_bits(message.test_bits, int(np.count_nonzero(in_test)))
-        in_key = kept_bases == KEY_BASIS
-        block.key_parts.append((kept_bits[in_key], intensities[in_key]))
-        block.test_parts.append((kept_bits[in_test] ^ test_bits, intensities[in_test]))
-        if block.answered < block.detections:
+        wanted = block.wanted_entries()
+        if wanted is None or message.part is not wanted[0] or not 0 < message.count <= wanted[1]:
+            raise ProtocolError("Alice answers out of turn")
+        if message.part is SiftedPart.TEST_BITS:
+            entries = np.frombuffer(message.data, np.uint8)
+            if len(entries) != -(-message.count // 8) or (message.count < wanted[1] and message.count % 8):
+                raise ProtocolError("Alice gives test bits of a wrong length")
+        elif message.part is SiftedPart.BASES:
+            entries = self.kernels.decode_bits(message.data, message.count)
+        else:
+            entries = self.kernels.decode_symbols(message.data, message.count, number)
+        block.parts.setdefault(message.part, []).append(entries)
+        block.got[message.part] = block.got.get(message.part, 0) + message.count
+        if message.part is SiftedPart.BASES and message.count == wanted[1]:
+            block.sifted = self.kernels.sift(block.bases, block.part(SiftedPart.BASES), block.bits, None)
+            if len(block.sifted.key_intensities) != block.account.frames * FRAME_BITS:
+                raise ProtocolError("Alice's answer does not fill the block")
+        if block.wanted_entries() is not None:
             return False
         self._sift(block, number)
         return True
 
     def _sift(self, block: BobBlock, number: int) -> None:
-        key_bits = np.concatenate([bits for bits, _ in block.key_parts])
-        if len(key_bits) != block.account.frames * FRAME_BITS:
-            raise ProtocolError("Alice's answer does not fill the block")
-        block.frames = pack_frames(key_bits)
-        block.key_intensities = np.concatenate([intensities for _, intensities in block.key_parts])
-        wrong = np.concatenate([wrong for wrong, _ in block.test_parts]).view(np.bool_)
-        intensities = np.concatenate([intensities for _, intensities in block.test_parts])
-        block.test_detections = count_by(intensities, number)
-        block.test_errors = count_by(intensities[wrong], number)
+        sifted = block.there()
+        block.frames = as_frames(sifted.key)
+        block.key_intensities = block.part(SiftedPart.KEY_INTENSITIES)
+        intensities = block.part(SiftedPart.TEST_INTENSITIES)
+        alice = block.part(SiftedPart.TEST_BITS)
+        block.test_detections, block.test_errors = self.kernels.count(sifted.test, alice, intensities, number)
         block.test_qber = block.test_errors_total / max(1, block.test_total)
         block.bases = block.bits = _none()
-        block.key_parts, block.test_parts = [], []
+        block.parts = {}
 
     # Correction
 
@@ -256,14 +281,10 @@ class Correcting(Engine[BobBlock]):
     def _count(self, block: BobBlock) -> BlockCounts:
         """Count errors exactly: every bit of Alice's is known now, whether corrected or disclosed."""
         alice = np.concatenate([_there(found) for found in block.found])
-        wrong = unpack(alice ^ block.frames.reshape(-1)).view(np.bool_)
-        number = len(block.test_detections)
-        counts = BlockCounts(
-            count_by(block.key_intensities, number),
-            count_by(block.key_intensities[wrong], number),
-            block.test_detections,
-            block.test_errors,
+        detections, errors = self.kernels.count(
+            alice, block.frames.reshape(-1), block.key_intensities, len(block.test_detections)
         )
+        counts = BlockCounts(detections, errors, block.test_detections, block.test_errors)
         self._qber = counts.key_qber
         return counts
 

@@ -7,9 +7,9 @@ from typing import cast
 
 import numpy as np
 
-from qedge.qkd.amplification.toeplitz import hash_key
+from qedge.qkd.amplification.toeplitz import hash_key_short, short_seed_words
 from qedge.qkd.distillation.model import BlockCounts, Epsilons, Length, LinkTerms
-from qedge.qkd.distillation.ports import Bytes, CodeInfo, FrameToDecode, Words
+from qedge.qkd.distillation.ports import Bytes, CodeInfo, FrameToDecode, PerIntensity, SiftedBits, Words
 from qedge.qkd.distillation.stopwatch import Stopwatch
 from qedge.qkd.finite_key.length import key_length
 from qedge.qkd.finite_key.limits import StatisticsLimits, check_statistics
@@ -18,6 +18,7 @@ from qedge.qkd.reconciliation.codes import CODES, choose_code
 from qedge.qkd.reconciliation.model import Code
 from qedge.qkd.reconciliation.reconciler import Reconciler
 from qedge.qkd.sifting.gaps import decode_gaps, encode_gaps
+from qedge.qkd.sifting.selection import count_errors, sift
 from qedge.qkd.sifting.symbols import decode_bits, decode_symbols, encode_bits, encode_symbols
 
 _BY_NAME = {code.name: code for code in CODES}
@@ -64,6 +65,20 @@ class RoomKernels:
                 raise ValueError("a symbol that is not in the alphabet")
             return symbols
 
+    def sift(self, here: Bytes, there: Bytes, bits: Bytes, intensities: Bytes | None) -> SiftedBits:
+        """See `Kernels`."""
+        with self.stopwatch.stage("sifting"):
+            made = sift(here, there, bits, intensities)
+            return SiftedBits(made.key, made.key_intensities, made.test, made.test_intensities)
+
+    def count(self, one: Bytes, other: Bytes, intensities: Bytes, number: int) -> PerIntensity:
+        """See `Kernels`; raises `ValueError` for an intensity that there is not."""
+        with self.stopwatch.stage("sifting"):
+            detections, errors = count_errors(one, other, intensities)
+            if detections[number:].any():
+                raise ValueError("an intensity that there is not")
+            return tuple(map(int, detections[:number])), tuple(map(int, errors[:number]))
+
     def choose_code(self, qber: float) -> CodeInfo | None:
         """See `Kernels`."""
         return choose_code(qber)
@@ -101,8 +116,12 @@ class RoomKernels:
         """See `Kernels`."""
         with self.stopwatch.stage("amplification"):
             words = np.ascontiguousarray(key).view("<u8").astype(np.uint64, copy=False)
-            hashed = hash_key(words, np.frombuffer(seed, "<u8").astype(np.uint64, copy=False), bits)
+            hashed = hash_key_short(words, np.frombuffer(seed, "<u8").astype(np.uint64, copy=False), bits)
             return hashed.astype("<u8").tobytes()[: bits // 8]
+
+    def seed_bytes(self, key_bits: int, bits: int) -> int:
+        """See `Kernels`."""
+        return 8 * short_seed_words(key_bits // 64, bits)
 
     def key_length(self, terms: LinkTerms, counts: BlockCounts, leaked_bits: int, epsilons: Epsilons) -> Length:
         """See `Kernels`; raises `ValueError` for a protocol that the proofs do not cover."""

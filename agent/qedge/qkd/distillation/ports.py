@@ -13,6 +13,8 @@ from qedge.qkd.distillation.model import BlockCounts, Epsilons, Length, LinkTerm
 
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
+PerIntensity = tuple[tuple[int, ...], tuple[int, ...]]
+"""Detections, and errors among them, of each intensity."""
 
 
 class CodeInfo(Protocol):
@@ -36,6 +38,16 @@ class FrameToDecode:
     bits: Bytes
     syndrome: bytes
     rows: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SiftedBits:
+    """Bits made in equal bases, packed, in the order of detections; and the intensity of each, one byte."""
+
+    key: Bytes
+    key_intensities: Bytes
+    test: Bytes
+    test_intensities: Bytes
 
 
 class Kernels(Protocol):
@@ -68,6 +80,14 @@ class Kernels(Protocol):
         """Read `count` numbers below `alphabet`."""
         ...
 
+    def sift(self, here: Bytes, there: Bytes, bits: Bytes, intensities: Bytes | None) -> SiftedBits:
+        """Keep the bits of this end whose basis is that of the other end; without intensities they are all 0."""
+        ...
+
+    def count(self, one: Bytes, other: Bytes, intensities: Bytes, number: int) -> PerIntensity:
+        """Return detections and errors for each of `number` intensities of two streams of packed bits."""
+        ...
+
     def choose_code(self, qber: float) -> CodeInfo | None:
         """Return the code for an error rate; None where there is none."""
         ...
@@ -89,7 +109,11 @@ class Kernels(Protocol):
         ...
 
     def amplify(self, key: Bytes, seed: bytes, bits: int) -> bytes:
-        """Hash packed bits (a multiple of 64) to `bits` bits (a multiple of 8); `seed` has `seed_bytes` bytes."""
+        """Hash packed bits (a multiple of 64) to `bits` bits (a multiple of 8) by a 2-universal family."""
+        ...
+
+    def seed_bytes(self, key_bits: int, bits: int) -> int:
+        """Return the size of the seed of such a hash."""
         ...
 
     def key_length(self, terms: LinkTerms, counts: BlockCounts, leaked_bits: int, epsilons: Epsilons) -> Length:
@@ -107,8 +131,3 @@ class Source(Protocol):
     def release(self, before_slot: int) -> None:
         """Forget everything before a slot."""
         ...
-
-
-def seed_bytes(key_bits: int, output_bits: int) -> int:
-    """Return the size of a seed: one 64-bit word for each of the key and each, begun ones too, of the output."""
-    return 8 * (key_bits // 64 + -(-output_bits // 64))

@@ -1,0 +1,72 @@
+"""Two daemons with a fibre between them and a real broker: key comes, stops for an eavesdropper, and comes again."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from qedge.wire.node import LinkView, NodeStatus
+from tests.integration.fleet_world import FleetWorld
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+CONFIG = """
+[drivers.qkd]
+driver = "sim_qkd"
+[drivers.qkd.settings]
+role = "{role}"
+link = "fibre"
+fibre = "unix:{fibre}"
+{more}
+[qkd.links.fibre]
+transceiver = "qkd"
+peer = "{peer}"
+block_bits = 131072
+"""
+ENDS = {"alpha": ("bob", "beta"), "beta": ("alice", "alpha")}
+
+
+def link_of(status: NodeStatus) -> LinkView:
+    """Return the only link of a node."""
+    return status.links[0]
+
+
+def worker_of(status: NodeStatus) -> int:
+    """Return the process id of the link worker, 0 while there is none."""
+    driver = next(driver for driver in status.drivers if driver.name == "qkd")
+    return driver.workers[0].pid if driver.operating_state == "up" else 0
+
+
+@asynccontextmanager
+async def two_nodes(folder: Path, more: str = "") -> AsyncIterator[FleetWorld]:
+    async with FleetWorld(folder, "mosquitto") as world:
+        for node, (role, peer) in ENDS.items():
+            world.start(node, CONFIG.format(role=role, peer=peer, fibre=folder / "fibre.sock", more=more))
+        yield world
+
+
+async def wait_link(world: FleetWorld, node: str, holds: Callable[[LinkView], bool], limit_s: float = 90) -> LinkView:
+    """Wait until a node says of its link what is wanted."""
+    status = await world.daemons[node].wait_status(lambda status: holds(link_of(status)), limit_s)
+    return link_of(status)
+
+
+async def test_two_nodes_distil_key_over_a_broker_and_after_either_worker_was_killed(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as world:
+        for node in ENDS:
+            view = await wait_link(world, node, lambda view: view.blocks >= 3)
+            assert view.state == "running"
+            assert 0 < view.qber < 0.04
+            assert view.key_bits > 0
+        for node in ENDS:
+            status = await world.daemons[node].wait_status(lambda status: bool(worker_of(status)))
+            before = link_of(status).blocks
+            os.kill(worker_of(status), signal.SIGKILL)
+            await wait_link(world, node, lambda view, before=before: view.blocks >= before + 3)  # type: ignore[misc] # - the default binds the number
+        views = [link_of(await world.daemons[node].wait_status(lambda _status: True)) for node in ENDS]
+        assert abs(views[0].last_block - views[1].last_block) < 1000
