@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hypothesis import settings
+
+from qedge.qkd.simd.cpu import prepare_numba
 
 # No test asserts on time, property tests included; a loaded machine must not make them fail.
 settings.register_profile("qedge", deadline=None)
 settings.load_profile("qedge")
+
+# Before any test imports numba: stale code of kernels that were changed since would be loaded otherwise.
+prepare_numba(Path(__file__).parent.parent / ".pytest_cache" / "kernels")

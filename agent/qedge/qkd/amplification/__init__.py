@@ -1,0 +1,1 @@
+"""Privacy amplification: hashing with random Toeplitz matrices, exact on every CPU."""

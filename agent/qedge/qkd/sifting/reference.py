@@ -1,0 +1,126 @@
+"""What the kernels of sifting do, once more in plain numpy and Python: the same bytes, slowly. Tests compare."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from qedge.qkd.sifting.gaps import HEAD, first_guess
+from qedge.qkd.sifting.model import LEVELS, Bytes, Counts, Sifted, Slots
+from qedge.qkd.sifting.symbols import SCALE, byte_widths, shares_of
+
+_LOWEST: Final = 1 << 31
+
+
+def _packed(bits: Bytes) -> Bytes:
+    return np.packbits(bits, bitorder="little")
+
+
+def encode_gaps(slots: Slots, first_slot: int) -> bytes:
+    """Do as `gaps.encode_gaps` for sound slots."""
+    if slots.size == 0:
+        return b""
+    gaps = slots.astype(np.int64) - 1
+    gaps[1:] -= slots[:-1].astype(np.int64)
+    gaps[0] += 1 - first_slot
+    least = min(int(gaps[1:].min()), (1 << 32) - 1) if slots.size > 1 else 0
+    gaps[1:] -= least
+    guess = first_guess(slots, first_slot, least)
+    parameter = min(range(guess, guess + 3), key=lambda k: (k * slots.size + int((gaps >> k).sum()), k))
+    low = (gaps[:, None] >> np.arange(parameter)) & 1
+    ends = np.cumsum((gaps >> parameter) + 1) - 1
+    unary = np.zeros(int(ends[-1]) + 1, np.uint8)
+    unary[ends] = 1
+    head = bytes([parameter]) + least.to_bytes(4, "little")
+    return head + _packed(low.ravel().astype(np.uint8)).tobytes() + _packed(unary).tobytes()
+
+
+def decode_gaps(data: bytes, first_slot: int, count: int) -> Slots:
+    """Do as `gaps.decode_gaps` for sound bytes."""
+    if count == 0:
+        return np.zeros(0, np.uint64)
+    parameter, least = data[0], int.from_bytes(data[1:HEAD], "little")
+    low_bytes = -(-parameter * count // 8)
+    bits = np.unpackbits(np.frombuffer(data, np.uint8, -1, HEAD), bitorder="little").astype(np.int64)
+    low = (bits[: parameter * count].reshape(count, parameter) << np.arange(parameter)).sum(axis=1)
+    rest = np.diff(np.flatnonzero(bits[8 * low_bytes :]), prepend=-1) - 1
+    steps = (rest << parameter | low) + 1 + least
+    return (first_slot - 1 - least + np.cumsum(steps)).astype(np.uint64)
+
+
+def _encode(packed: Bytes, counts: list[int]) -> bytes:
+    if not packed.size:
+        return b""
+    shares = shares_of(counts)
+    widths = [int(width) for width in byte_widths(shares)]
+    starts = [sum(widths[:byte]) for byte in range(256)]
+    state, words = _LOWEST, list[int]()
+    for byte in reversed(packed.tolist()):
+        if state >= widths[byte] << 47:
+            words.append(state & 0xFFFFFFFF)
+            state >>= 32
+        state = state // widths[byte] * SCALE + state % widths[byte] + starts[byte]
+    head = b"\1" + b"".join(share.to_bytes(2, "little") for share in shares[1:]) + state.to_bytes(8, "little")
+    coded = head + b"".join(word.to_bytes(4, "little") for word in reversed(words))
+    return min(coded, b"\0" + packed.tobytes(), key=len)
+
+
+def _decode(data: bytes, length: int, alphabet: int) -> Bytes:
+    if length == 0 or data[0] == 0:
+        return np.frombuffer(data, np.uint8, length, 1) if length else np.zeros(0, np.uint8)
+    others = [int.from_bytes(data[1 + 2 * each : 3 + 2 * each], "little") for each in range(alphabet - 1)]
+    widths = [int(width) for width in byte_widths([SCALE - sum(others), *others])]
+    starts = [sum(widths[:byte]) for byte in range(256)]
+    byte_at = np.repeat(np.arange(256), widths).tolist()
+    rest = data[1 + 2 * len(others) :]
+    state, rest, found = int.from_bytes(rest[:8], "little"), rest[8:], bytearray()
+    for _ in range(length):
+        byte = byte_at[state % SCALE]
+        found.append(byte)
+        state = widths[byte] * (state // SCALE) + state % SCALE - starts[byte]
+        if state < _LOWEST:
+            state, rest = state << 32 | int.from_bytes(rest[:4], "little"), rest[4:]
+    return np.frombuffer(bytes(found), np.uint8)
+
+
+def encode_bits(bits: Bytes) -> bytes:
+    """Do as `symbols.encode_bits`."""
+    ones = int(bits.sum())
+    return _encode(_packed(bits), [bits.size - ones, ones])
+
+
+def decode_bits(data: bytes, count: int) -> Bytes:
+    """Do as `symbols.decode_bits` for sound bytes."""
+    return np.unpackbits(_decode(data, -(-count // 8), 2), count=count, bitorder="little")
+
+
+def encode_symbols(symbols: Bytes) -> bytes:
+    """Do as `symbols.encode_symbols`."""
+    bits = np.stack([symbols & 1, symbols >> 1], axis=1).astype(np.uint8)
+    return _encode(_packed(bits.ravel()), [int((symbols == each).sum()) for each in range(LEVELS)])
+
+
+def decode_symbols(data: bytes, count: int) -> Bytes:
+    """Do as `symbols.decode_symbols` for sound bytes."""
+    bits = np.unpackbits(_decode(data, -(-count // 4), LEVELS), count=2 * count, bitorder="little")
+    return (bits[::2] | bits[1::2] << 1).astype(np.uint8)
+
+
+def sift(here: Bytes, there: Bytes, bits: Bytes, intensities: Bytes) -> Sifted:
+    """Do as `selection.sift`."""
+    key, test = ((here == there) & (here == basis) for basis in (0, 1))
+    return Sifted(
+        _packed(bits[key]),
+        int(key.sum()),
+        intensities[key],
+        _packed(bits[test]),
+        int(test.sum()),
+        intensities[test],
+    )
+
+
+def count_errors(one: Bytes, other: Bytes, intensities: Bytes) -> tuple[Counts, Counts]:
+    """Do as `selection.count_errors`."""
+    wrong = np.unpackbits(one ^ other, count=intensities.size, bitorder="little").astype(bool)
+    return np.bincount(intensities, minlength=LEVELS), np.bincount(intensities[wrong], minlength=LEVELS)

@@ -1,0 +1,1 @@
+"""Vector instructions for the kernels of QKD: which of them this CPU has, and vectors as types of numba."""
