@@ -1,10 +1,11 @@
-"""`qedge link`: QKD links and their raw error rates."""
+"""`qedge link`: QKD links, their raw error rates, and plans of links that are not built yet."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING, Final
 
+from qedge.cli import link_plan
 from qedge.cli.asking import ask, print_json
 from qedge.cli.terminal import table_lines, terminal_of
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from qedge.wire.node import LinkView
 
 NAME: Final = "link"
-SUMMARY: Final = "List QKD links and measure their error rates."
+SUMMARY: Final = "List QKD links, measure their error rates, and plan new ones."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for action in (listing, measure):
         action.add_argument("--json", action="store_true", help="print JSON")
+    link_plan.add_arguments(actions.add_parser("plan", help=link_plan.SUMMARY, description=link_plan.DESCRIPTION))
 
 
 def run(args: argparse.Namespace) -> int:
     """Do what `action` says."""
+    if args.action == "plan":
+        return link_plan.run(args)
     from qedge.wire.http import LinkList
     from qedge.wire.node import LinkMeasure
 

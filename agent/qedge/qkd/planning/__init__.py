@@ -1,0 +1,1 @@
+"""What a link will give: channel in closed form, expected blocks, best settings, rate against distance."""
