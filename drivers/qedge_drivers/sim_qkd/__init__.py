@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from qedge_driver_api import (
     DetectionBlock,
@@ -20,11 +20,15 @@ from qedge_driver_api import (
     RetriableError,
     settings_schema,
 )
-from qedge_drivers.sim_qkd.settings import SimQkdSettings, check
+from qedge_drivers.sim_qkd.compiled import prepare_cache
+from qedge_drivers.sim_qkd.settings import SimQkdSettings, check, figures
 
 if TYPE_CHECKING:
-    from qedge_drivers.sim_qkd.alice import AliceEnd
+    from qedge_drivers.sim_qkd.alice import AliceEnd, RecordedAlice
     from qedge_drivers.sim_qkd.bob import BobEnd
+
+_FIXED: Final = ("role", "link", "fibre", "replay", "seed")
+"""Settings that open the device anew."""
 
 __all__ = ["SimQkd", "SimQkdSettings"]
 
@@ -38,7 +42,7 @@ class SimQkd:
         check(settings)
         self._settings = settings
         self._context: DriverContext | None = None
-        self._alice: AliceEnd | None = None
+        self._alice: AliceEnd | RecordedAlice | None = None
         self._bob: BobEnd | None = None
 
     @classmethod
@@ -48,7 +52,7 @@ class SimQkd:
             name="sim_qkd",
             kind=DriverKind.QKD,
             version="1.0",
-            summary="Simulated decoy-state BB84 transceiver: weak pulses, lossy fibre, detectors, eavesdropper.",
+            summary="Simulated decoy-state BB84 transceiver: weak pulses, lossy fibre, detectors, eavesdroppers.",
             settings=settings_schema(SimQkdSettings),
             abilities=("reconfigure",),
             simulated=True,
@@ -63,10 +67,12 @@ class SimQkd:
         """Lay or join the fibre; Bob also opens while nobody sends yet."""
         self.close()
         self._context = context
+        prepare_cache(context.state_dir)
         if self._settings.role == QkdRole.ALICE:
-            from qedge_drivers.sim_qkd.alice import AliceEnd
+            from qedge_drivers.sim_qkd.alice import AliceEnd, RecordedAlice
 
-            self._alice = AliceEnd(self._settings, context)
+            end = RecordedAlice if self._settings.replay else AliceEnd
+            self._alice = end(self._settings, context)
         else:
             from qedge_drivers.sim_qkd.bob import BobEnd
 
@@ -81,12 +87,12 @@ class SimQkd:
                 end.close()
 
     def reconfigure(self, settings: SimQkdSettings) -> None:
-        """Take new settings from the next block on; another role, fibre or seed opens the device anew."""
+        """Take new settings from the next block on; another role, fibre, recording or seed opens the device anew."""
         check(settings)
         before, self._settings = self._settings, settings
         if self._context is None:
             return
-        if any(getattr(before, key) != getattr(settings, key) for key in ("role", "link", "fibre", "seed")):
+        if any(getattr(before, key) != getattr(settings, key) for key in _FIXED):
             self.open(self._context)
         for end in (self._alice, self._bob):
             if end is not None:
@@ -102,24 +108,34 @@ class SimQkd:
 
     def properties(self) -> Mapping[str, Property]:
         """Facts about this end."""
-        settings = self._settings
+        settings, now = self._settings, figures(self._settings)
+        is_alice = settings.role == QkdRole.ALICE
+        source, receiver = now.source, now.receiver
         facts: dict[str, Property] = {
             "role": settings.role,
             "link": settings.link,
-            "clock_hz": settings.clock_hz,
-            "z_basis_probability": settings.z_basis_probability,
+            "preset": settings.preset,
+            "clock_hz": now.clock_hz,
+            "z_basis_probability": source.z_basis_probability if is_alice else receiver.z_basis_probability,
+            "mean_photon_numbers": source.mean_photon_numbers,
+            "intensity_probabilities": source.intensity_probabilities,
         }
-        if settings.role == QkdRole.ALICE:
-            facts["mean_photon_numbers"] = settings.mean_photon_numbers
-            facts["intensity_probabilities"] = settings.intensity_probabilities
-            facts["length_km"] = settings.length_km
-            facts["loss_db"] = settings.length_km * settings.loss_db_per_km
+        if is_alice:
+            facts["length_km"] = source.length_km
+            facts["loss_db"] = source.length_km * source.loss_db_per_km
+            facts["eve_attack"] = settings.eve_attack
             facts["eve_fraction"] = settings.eve_fraction
-        else:
-            facts["detector_efficiency"] = settings.detector_efficiency
-            facts["dark_count_probability"] = settings.dark_count_probability
-            facts["dead_time_ns"] = settings.dead_time_ns
-        return facts
+            facts["fibre_cut"] = settings.fibre_cut
+            return facts
+        facts["detector_efficiency"] = receiver.efficiency
+        facts["receiver_loss_db"] = receiver.loss_db
+        facts["dark_count_probability"] = receiver.dark_count_probability
+        facts["dead_time_ns"] = receiver.dead_time_ns
+        facts["after_pulse_probability"] = receiver.after_pulse_probability
+        facts["misalignment"] = receiver.misalignment
+        facts["max_count_rate_hz"] = receiver.max_count_rate_hz
+        facts["block_detections"] = settings.block_detections
+        return facts | (self._bob.properties() if self._bob is not None else {})
 
     def read_block(self, timeout_s: float) -> DetectionBlock | None:
         """Bob: measure the next stretch of light."""
@@ -137,7 +153,7 @@ class SimQkd:
         """Alice: forget what was prepared before a slot."""
         self._sender().release(before_slot)
 
-    def _sender(self) -> AliceEnd:
+    def _sender(self) -> AliceEnd | RecordedAlice:
         if self._settings.role != QkdRole.ALICE:
             raise FatalError("This end of the fibre sends nothing: it is Bob.")
         if self._alice is None:

@@ -3,24 +3,47 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
 import numpy as np
 
 from qedge_driver_api import DriverContext, FatalError, Health, OperatingState, Preparations, QkdRole
-from qedge_drivers.sim_qkd.fibre import MAX_BLOCK_PULSES, FibreEnd, Light, default_fibre
+from qedge_drivers.sim_qkd.drbg import CtrDrbg
+from qedge_drivers.sim_qkd.drift import Wander
+from qedge_drivers.sim_qkd.fibre import MAX_BLOCK_WORDS, FibreEnd, Light, Question, default_fibre
 from qedge_drivers.sim_qkd.ledger import Ledger
-from qedge_drivers.sim_qkd.physics import Source, emit, transmittance
-from qedge_drivers.sim_qkd.settings import SimQkdSettings
+from qedge_drivers.sim_qkd.philox import Philox
+from qedge_drivers.sim_qkd.physics import transmittance
+from qedge_drivers.sim_qkd.recording import Recording
+from qedge_drivers.sim_qkd.settings import SimQkdSettings, figures
+from qedge_drivers.sim_qkd.source import Emitter, Odds, Receiving, Source
 
-_SEED_BYTES = 16
-_MAX_ASKED_BYTES = 8 << 22
+_SEED_BYTES: Final = 16
+_MAX_ASKED_BYTES: Final = 8 << 22
 
 
-def generator(settings: SimQkdSettings, context: DriverContext) -> np.random.Generator:
-    """Make the generator of the simulated physics, of which nothing secret is drawn."""
-    seed = settings.seed or int.from_bytes(context.random_bytes(_SEED_BYTES), "little")
-    # Equal seeds at both ends must not give equal dice.
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, settings.role == QkdRole.ALICE])))
+class Dice:
+    """Random numbers of the simulated physics, of which nothing secret is drawn; `philox` and `rare` never meet."""
+
+    def __init__(self, settings: SimQkdSettings, context: DriverContext) -> None:
+        seed = settings.seed or int.from_bytes(context.random_bytes(_SEED_BYTES), "little")
+        # Equal seeds at both ends must not give equal dice.
+        sequence = np.random.SeedSequence([seed, settings.role == QkdRole.ALICE])
+        low, high = sequence.generate_state(2).tolist()
+        rare, drift = sequence.spawn(2)
+        self.philox = Philox((low, high), stream=0)
+        self.rare = np.random.Generator(np.random.Philox(rare))
+        self.drift = Wander(np.random.Generator(np.random.Philox(drift)))
+
+
+def warm_up() -> None:
+    """Have the inner loops of Alice's end compiled, or loaded, before light is asked for: seconds once, then 0.1 s."""
+    nothing = CtrDrbg(bytes)
+    odds = Odds(Source((1.0,), (1.0,), 0.5, 1.0), Receiving())
+    _, offsets, choices = Emitter(Philox((0, 0), 0), nothing).emit(odds, 8)
+    ledger = Ledger(nothing)
+    ledger.add(0, 8, odds.dark_borders, offsets, choices)
+    ledger.choices(np.arange(8, dtype=np.uint64))
 
 
 class AliceEnd:
@@ -28,12 +51,16 @@ class AliceEnd:
 
     def __init__(self, settings: SimQkdSettings, context: DriverContext) -> None:
         self.settings = settings
-        self._random_bytes = context.random_bytes
-        self._physics = generator(settings, context)
-        self._ledger = Ledger(context.random_bytes)
+        warm_up()
+        dice = Dice(settings, context)
+        # One generator for the thread that sends and one for the thread that is asked.
+        self._emitter = Emitter(dice.philox, CtrDrbg(context.random_bytes))
+        self._ledger = Ledger(CtrDrbg(context.random_bytes))
+        self._drift = dice.drift
         # Each opening numbers its slots from a place of its own, so that no slot of an earlier one is taken for ours.
         self._next_slot = int.from_bytes(context.random_bytes(4), "little") >> 10 << 40
         self._last_light = -1.0
+        self._odds: tuple[Source, Receiving, Odds] | None = None
         self._fibre = FibreEnd(settings.fibre or default_fibre(context.state_dir, settings.link), self._shine)
 
     def close(self) -> None:
@@ -50,30 +77,71 @@ class AliceEnd:
 
     def preparations(self, slots: bytes) -> Preparations:
         """Say what was prepared in these slots."""
-        if len(slots) % 8 or len(slots) > _MAX_ASKED_BYTES:
-            raise FatalError("Slots are 8 bytes each, at most 4,194,304 at once.")
-        choices = self._ledger.choices(np.frombuffer(slots, "<u8"))
-        return Preparations((choices >> 1 & 1).tobytes(), (choices & 1).tobytes(), (choices >> 2).tobytes())
+        return prepared(self._ledger, slots)
 
     def release(self, before_slot: int) -> None:
         """Forget what was prepared before a slot."""
         self._ledger.release(before_slot)
 
-    def _shine(self, num_slots: int) -> Light:
+    def _shine(self, question: Question) -> Light:
         settings = self.settings
+        now = figures(settings)
+        receiving = Receiving(question.efficiency, question.duty)
+        odds = self._odds_of(settings, receiving, question.num_slots / now.clock_hz)
+        num_slots = min(question.num_slots, int(MAX_BLOCK_WORDS / 2 / max(odds.light, 1e-12)))
+        words, offsets, choices = self._emitter.emit(odds, num_slots)
+        first_slot, self._next_slot = self._next_slot, self._next_slot + num_slots
+        self._ledger.add(first_slot, num_slots, odds.dark_borders, offsets.copy(), choices.copy())
+        self._last_light = time.monotonic()
+        sent = words.astype("<i4", copy=False).data.cast("B")
+        return Light(first_slot, num_slots, now.clock_hz, sent, odds.blinds)
+
+    def _odds_of(self, settings: SimQkdSettings, receiving: Receiving, elapsed_s: float) -> Odds:
+        now = figures(settings).source
+        drift_db = self._drift.step(elapsed_s, settings.loss_drift_db, settings.drift_time_s)
+        loss_db = max(0.0, now.length_km * now.loss_db_per_km + drift_db)
         source = Source(
-            settings.mean_photon_numbers,
-            settings.intensity_probabilities,
-            settings.z_basis_probability,
-            transmittance(settings.length_km, settings.loss_db_per_km),
+            now.mean_photon_numbers,
+            now.intensity_probabilities,
+            now.z_basis_probability,
+            0.0 if settings.fibre_cut else transmittance(loss_db),
+            settings.eve_attack,
             settings.eve_fraction,
         )
-        num_slots = min(num_slots, int(MAX_BLOCK_PULSES / 2 / max(source.light_probability(), 1e-12)))
-        pulses, choices = emit(self._physics, self._random_bytes, source, num_slots)
-        first_slot, self._next_slot = self._next_slot, self._next_slot + num_slots
-        self._ledger.add(first_slot, num_slots, source, pulses.offsets, choices)
-        self._last_light = time.monotonic()
-        offsets = pulses.offsets.astype("<u4").tobytes()
-        return Light(
-            first_slot, num_slots, settings.clock_hz, offsets, pulses.photons.tobytes(), pulses.states.tobytes()
-        )
+        if self._odds is None or self._odds[:2] != (source, receiving):
+            self._odds = source, receiving, Odds(source, receiving)
+        return self._odds[2]
+
+
+class RecordedAlice:
+    """Alice's end of a recording: knows what was prepared in the slots that Bob's recording has."""
+
+    def __init__(self, settings: SimQkdSettings, context: DriverContext) -> None:
+        self.settings = settings
+        self._ledger = Ledger(CtrDrbg(context.random_bytes))
+        for block in Recording.read(settings.replay, QkdRole.ALICE).blocks():
+            choices = block.intensities << np.uint8(2) | block.bases << np.uint8(1) | block.bits
+            self._ledger.add(block.first_slot, block.num_slots, None, block.offsets, choices)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def health(self) -> Health:
+        """A recording is always there."""
+        return Health(OperatingState.UP, "plays a recording")
+
+    def preparations(self, slots: bytes) -> Preparations:
+        """Say what was prepared in these slots."""
+        return prepared(self._ledger, slots)
+
+    def release(self, before_slot: int) -> None:
+        """Forget what was prepared before a slot."""
+        self._ledger.release(before_slot)
+
+
+def prepared(ledger: Ledger, slots: bytes) -> Preparations:
+    """Look increasing slots up, as u64 in bytes."""
+    if len(slots) % 8 or len(slots) > _MAX_ASKED_BYTES:
+        raise FatalError("Slots are 8 bytes each, at most 4,194,304 at once.")
+    choices = ledger.choices(np.frombuffer(slots, "<u8"))
+    return Preparations(choices.bases.tobytes(), choices.bits.tobytes(), choices.intensities.tobytes())

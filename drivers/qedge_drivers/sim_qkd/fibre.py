@@ -1,7 +1,8 @@
 """The fibre: a stream socket on which Bob asks for a stretch of light and Alice's end sends what leaves the fibre.
 
-Only what a fibre carries crosses: the clock, the slots that hold light, their photon numbers and polarisations. Bytes
-from the other side are checked before they are believed, and memory grows only as they arrive.
+Only what a fibre carries crosses: the clock, the slots that hold light, their photon numbers and polarisations, and
+whether bright light blinds who looks. Bob's question says what his receiver loses, so that lost photons need not
+be sent. Bytes from the other side are checked before they are believed.
 """
 
 from __future__ import annotations
@@ -20,28 +21,36 @@ from typing import Final
 from qedge_driver_api import RetriableError
 
 MAX_BLOCK_SLOTS: Final = 1 << 26
-MAX_BLOCK_PULSES: Final = 1 << 20
+MAX_BLOCK_WORDS: Final = 1 << 21
 _MAGIC: Final = b"QFIB"
-_VERSION: Final = 1
-_REQUEST: Final = struct.Struct("<4sHxxQ")
-_REPLY: Final = struct.Struct("<4sHxxQQdQ")
-_PULSE_BYTES: Final = 6
-_CHUNK_BYTES: Final = 1 << 18
+_VERSION: Final = 2
+_REQUEST: Final = struct.Struct("<4sHxxQdd")
+_REPLY: Final = struct.Struct("<4sHHQQdQ")
+_BLINDS: Final = 1
+_WORD_BYTES: Final = 4
 _MAX_PEERS: Final = 4
 _SEND_TIMEOUT_S: Final = 5.0
 _UNIX_PATH_BYTES: Final = 100
 
 
 @dataclass(frozen=True)
+class Question:
+    """How much light Bob wants, what share of its photons he sees, and in what share of the slots he looks."""
+
+    num_slots: int
+    efficiency: float = 1.0
+    duty: float = 1.0
+
+
+@dataclass(frozen=True)
 class Light:
-    """One block of light: `offsets` u32, `photons` u8, `states` u8, one entry per pulse that is not empty."""
+    """One block of light: `words` are little-endian i32 (see `kernels`); `blinds`: bright light comes along."""
 
     first_slot: int
     num_slots: int
     clock_hz: float
-    offsets: bytes
-    photons: bytes
-    states: bytes
+    words: memoryview
+    blinds: bool = False
 
 
 def default_fibre(state_dir: str, link: str) -> str:
@@ -112,8 +121,8 @@ def _listen(fibre: str) -> socket.socket:
 class FibreEnd:
     """Alice's end: serves light from a thread of its own, only when it is asked for."""
 
-    def __init__(self, fibre: str, shine: Callable[[int], Light]) -> None:
-        """`shine(num_slots)` makes the next block, of at most that many slots."""
+    def __init__(self, fibre: str, shine: Callable[[Question], Light]) -> None:
+        """`shine` makes the next block, of at most as many slots as asked for."""
         self._shine = shine
         self._fibre = fibre
         self._listener = _listen(fibre)
@@ -187,16 +196,22 @@ class FibreEnd:
         try:
             got = end.recv(_REQUEST.size - len(self._requests[end]))
             self._requests[end] += got
-            if not got or len(self._requests[end]) < _REQUEST.size:
-                return bool(got)
-            magic, version, num_slots = _REQUEST.unpack(self._requests[end])
-            self._requests[end] = b""
-            if magic != _MAGIC or version != _VERSION or not 1 <= num_slots <= MAX_BLOCK_SLOTS:
+            if not got or self._requests[end][:4] != _MAGIC[: len(self._requests[end])]:
                 return False
-            light = self._shine(num_slots)
+            if len(self._requests[end]) < _REQUEST.size:
+                return True
+            magic, version, *asked = _REQUEST.unpack(self._requests[end])
+            question = Question(*asked)
+            self._requests[end] = b""
+            shares = 0.0 <= question.efficiency <= 1.0 and 0.0 <= question.duty <= 1.0
+            if magic != _MAGIC or version != _VERSION or not shares or not 1 <= question.num_slots <= MAX_BLOCK_SLOTS:
+                return False
+            light = self._shine(question)
             self.fault = ""
-            head = (_MAGIC, _VERSION, light.first_slot, light.num_slots, light.clock_hz, len(light.photons))
-            end.sendall(b"".join((_REPLY.pack(*head), light.offsets, light.photons, light.states)))
+            number = light.words.nbytes // _WORD_BYTES
+            flags = _BLINDS * light.blinds
+            end.sendall(_REPLY.pack(_MAGIC, _VERSION, flags, light.first_slot, light.num_slots, light.clock_hz, number))
+            end.sendall(light.words)
         except OSError:
             return False
         except Exception as error:  # noqa: BLE001 - whatever a block failed with must not end the thread; health says it
@@ -205,31 +220,31 @@ class FibreEnd:
         return True
 
 
-def ask(end: socket.socket, num_slots: int, timeout_s: float) -> Light:
+def ask(end: socket.socket, question: Question, timeout_s: float) -> Light:
     """Ask for the next block; raises `TimeoutError`, `OSError` or `RetriableError` (nonsense came)."""
     until = time.monotonic() + timeout_s
     end.settimeout(timeout_s)
-    end.sendall(_REQUEST.pack(_MAGIC, _VERSION, num_slots))
-    magic, version, first_slot, slots, clock_hz, number = _REPLY.unpack(_receive(end, _REPLY.size, until))
-    sane = magic == _MAGIC and version == _VERSION and 1 <= slots <= num_slots and first_slot <= 2**63 - slots
-    if not sane or not number <= min(slots, MAX_BLOCK_PULSES) or not 0 < clock_hz < float("inf"):
+    end.sendall(_REQUEST.pack(_MAGIC, _VERSION, question.num_slots, question.efficiency, question.duty))
+    magic, version, flags, first_slot, slots, clock_hz, number = _REPLY.unpack(_receive(end, _REPLY.size, until))
+    sane = magic == _MAGIC and version == _VERSION and flags in (0, _BLINDS) and 1 <= slots <= question.num_slots
+    if not sane or first_slot > 2**63 - 1 - slots or number > MAX_BLOCK_WORDS or not 0 < clock_hz < float("inf"):
         raise RetriableError("What comes out of the fibre is no light of a simulated transceiver.")
-    body = _receive(end, number * _PULSE_BYTES, until)
-    return Light(first_slot, slots, clock_hz, body[: 4 * number], body[4 * number : 5 * number], body[5 * number :])
+    return Light(first_slot, slots, clock_hz, _receive(end, number * _WORD_BYTES, until), flags == _BLINDS)
 
 
-def _receive(end: socket.socket, number: int, until: float) -> bytes:
-    data = bytearray()
-    while len(data) < number:
+def _receive(end: socket.socket, number: int, until: float) -> memoryview:
+    data = memoryview(bytearray(number))
+    got = 0
+    while got < number:
         left_s = until - time.monotonic()
         if left_s <= 0:
             raise TimeoutError
         end.settimeout(left_s)
-        got = end.recv(min(number - len(data), _CHUNK_BYTES))
-        if not got:
+        part = end.recv_into(data[got:])
+        if not part:
             raise ConnectionResetError("the other end of the fibre is gone")
-        data += got
-    return bytes(data)
+        got += part
+    return data
 
 
 def is_open(end: socket.socket) -> bool:
