@@ -95,17 +95,17 @@ class KeyStocks:
         first = HKDF(SHA256(), stock_bytes(SEED_BLOCKS), None, info).derive(seed)
         self._stocks = [_Stock(SEED_STOCK, first)]
         self.burnt_bits = 0
-        """Key that is used up, passed over pads included."""
+        """Pads that are used up, those passed over included, in bits."""
 
     @property
     def left(self) -> int:
-        """Blocks for which pads are there; those of the seed count only until distilled key has come."""
-        return sum(stock.blocks - stock.used for stock in self._stocks)
+        """Blocks for which pads are there, those of the seed among them while there are no others."""
+        return sum(stock.blocks - stock.used for stock in self._usable())
 
     @property
     def is_distilled(self) -> bool:
-        """Whether the pads in use come of distilled key."""
-        return self._stocks[0].id != SEED_STOCK
+        """Whether there are pads of distilled key."""
+        return any(stock.id != SEED_STOCK for stock in self._stocks)
 
     def add(self, stock_id: int, material: bytes) -> None:
         """Take in what a block gave; the seed's stock is then used no more by the end that chooses."""
@@ -113,8 +113,7 @@ class KeyStocks:
 
     def next_place(self) -> tuple[int, int]:
         """Return stock and index of the pads to use next: distilled ones before those of the seed, else in order."""
-        stocks = [stock for stock in self._stocks if stock.id != SEED_STOCK] or self._stocks
-        for stock in stocks:
+        for stock in self._usable():
             if stock.used < stock.blocks:
                 return stock.id, stock.used
         raise _no_pads()
@@ -148,9 +147,14 @@ class KeyStocks:
                     stock.take(passed)
                 stock.used = index
 
+    def _usable(self) -> list[_Stock]:
+        """Return the stocks to choose from: distilled ones, and the seed's only while there is no other."""
+        return [stock for stock in self._stocks if stock.id != SEED_STOCK] or self._stocks
+
     def _drop_oldest(self) -> None:
         stock = self._stocks.pop(0)
-        self.burnt_bits += BLOCK_BITS * (stock.blocks - stock.used)
+        if stock.id != SEED_STOCK:  # what the seed gave too much was no distilled key
+            self.burnt_bits += BLOCK_BITS * (stock.blocks - stock.used)
         stock.erase()
 
 

@@ -88,12 +88,10 @@ class BobEngine(Correcting):
         self._z_probability = z_probability
         self._held: OrderedDict[int, _Held] = OrderedDict()
         self._clean_wanted = 0
-        self._refilling = False
         self._forget()
 
     def _forget(self) -> None:
         self._pending = Pending(2)
-        self._refilling = any(held.block.refill for held in self._held.values())
 
     @property
     def is_quarantined(self) -> bool:
@@ -269,7 +267,6 @@ class BobEngine(Correcting):
             return
         block.most_bits = bits
         block.refill = self._refill(bits)
-        self._refilling |= block.refill > 0
         verified = Verified(
             block.number,
             tuple(sorted(block.account.dropped)),
@@ -284,7 +281,8 @@ class BobEngine(Correcting):
         """Say for how many blocks a stock is to be taken out of this one; 0: none."""
         blocks = self.settings.refill_blocks
         enough = self.stocks.is_distilled and self.stocks.left > blocks // 2
-        if self._refilling or enough or 8 * stock_bytes(blocks) > bits // 4:
+        under_way = any(each.refill for each in (*self._blocks.values(), *(held.block for held in self._held.values())))
+        if under_way or enough or 8 * stock_bytes(blocks) > bits // 4:
             return 0
         return blocks
 
@@ -324,4 +322,3 @@ class BobEngine(Correcting):
             return
         del self._held[message.block]
         self._finish(held.block, held.counts, held.output, held.block.refill)
-        self._refilling = any(each.block.refill for each in self._held.values())

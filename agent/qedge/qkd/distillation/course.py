@@ -45,7 +45,7 @@ class Source:
         if not isinstance(made, Preparations):
             raise lied("preparations are none")
         bases, bits, intensities = (
-            np.frombuffer(column, np.uint8) for column in (made.bases, made.bits, made.intensities)
+            np.frombuffer(column, np.uint8).copy() for column in (made.bases, made.bits, made.intensities)
         )
         if not len(bases) == len(bits) == len(intensities) == len(slots):
             raise lied("the preparations do not fit the slots asked for")
@@ -192,8 +192,9 @@ def checked_block(block: object) -> tuple[Words, Bytes, Bytes]:
         raise lied("a block is no DetectionBlock")
     if len(block.slots) != 8 * len(block.bits) or len(block.bases) != len(block.bits):
         raise lied("the arrays of a detection block do not fit together")
-    slots = np.frombuffer(block.slots, "<u8").astype(np.uint64, copy=False)
-    bases, bits = np.frombuffer(block.bases, np.uint8), np.frombuffer(block.bits, np.uint8)
+    # Copies, because compiled loops take no arrays that cannot be written to.
+    slots = np.frombuffer(block.slots, "<u8").astype(np.uint64)
+    bases, bits = (np.frombuffer(column, np.uint8).copy() for column in (block.bases, block.bits))
     if not len(slots):
         return slots, bases, bits
     if block.first_slot < 0 or int(slots[0]) < block.first_slot or int(slots[-1]) >= block.first_slot + block.num_slots:

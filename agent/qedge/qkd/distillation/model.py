@@ -43,7 +43,7 @@ class EngineSettings:
     max_qber: float = 0.11
     clean_blocks: int = 2
     refill_blocks: int = 32
-    max_steps: int = 3
+    max_steps: int = 6
     max_open_blocks: int = 3
     block_limit_ns: int = 120_000_000_000
     simulated: bool = True
