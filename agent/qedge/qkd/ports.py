@@ -63,6 +63,10 @@ class LinkDevice(Protocol):
         """Return its worker; raises `worker.unavailable`, `driver.locked`, `driver.not_found`."""
         ...
 
+    async def call(self, method: str, args: Mapping[str, Msg], *, deadline_s: float) -> Msg:
+        """Call the worker; raises `QedgeError`."""
+        ...
+
 
 class LinkPeers(Protocol):
     """The sessions with other nodes."""

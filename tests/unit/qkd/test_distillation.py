@@ -14,7 +14,7 @@ from qedge.qkd.distillation.ports import Bytes, CodeInfo
 from qedge.wire.qkd import FromAlice, FromBob, LinkFrame
 from tests.unit.qkd.two_ends import MS, ROW_BYTES, SYNDROME_BYTES, Channel, TwoEnds
 
-SETTINGS = EngineSettings("l", block_limit_ns=20_000 * MS, refill_blocks=4)
+SETTINGS = EngineSettings("l", block_limit_ns=20_000 * MS, refill_blocks=4, max_steps=3)
 
 
 def message(frame: bytes) -> msgspec.Struct | None:

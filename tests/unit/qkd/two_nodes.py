@@ -135,6 +135,10 @@ class ToyDevice:
         """Return the worker."""
         return cast("WorkerProcess", self.worker)
 
+    async def call(self, method: str, args: Mapping[str, Msg], *, deadline_s: float) -> Msg:
+        """Call the worker."""
+        return await self.worker.call(method, args, deadline_s=deadline_s)
+
 
 class ToyPeers:
     """Fills `LinkPeers` for each node; `cut` lets every call fail."""

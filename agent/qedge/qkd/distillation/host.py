@@ -6,9 +6,11 @@ engine's work. Raw bits and secrets stay here; out go frames for the other end, 
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Mapping
-from typing import cast
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -17,20 +19,27 @@ from qedge.qkd.authentication.stock import KeyStocks
 from qedge.qkd.distillation.alice import AliceEngine
 from qedge.qkd.distillation.bob import BobEngine
 from qedge.qkd.distillation.course import Course, Source
-from qedge.qkd.distillation.kernels import RoomKernels
 from qedge.qkd.distillation.model import AliceSide, EngineSettings, Epsilons
 from qedge.qkd.distillation.order import HALTED, DistilOrder
 from qedge.qkd.distillation.stopwatch import Stopwatch
+from qedge.qkd.simd.cpu import prepare_numba
 from qedge.workers.driver_host import DriverHost, lied
 from qedge.workers.host import HostLink
 from qedge.workers.model import Msg
 from qedge_driver_api import QkdRole, QkdTransceiver
+
+if TYPE_CHECKING:
+    from qedge.qkd.distillation.kernels import RoomKernels
 
 
 class LinkHost(DriverHost):
     """A `DriverHost` that also distils: methods `distil` (a `DistilOrder`) and `rest`."""
 
     def __init__(self, init: Mapping[str, object], link: HostLink) -> None:
+        state_dir = str(init.get("state_dir", ""))
+        if state_dir and not os.environ.get("NUMBA_CACHE_DIR"):
+            # Before a driver imports numba; one folder for all links of the node.
+            prepare_numba(Path(state_dir).parent.parent / "kernels")
         super().__init__(init, link)
         self._host = link
         self._course: Course | None = None
@@ -73,6 +82,8 @@ class LinkHost(DriverHost):
         self._rest({})
         stopwatch = Stopwatch()
         if self._warm is None:
+            from qedge.qkd.distillation.kernels import RoomKernels  # brings numba, whose cache is chosen above
+
             self._warm = RoomKernels()
         kernels = self._warm
         kernels.stopwatch = stopwatch

@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 
 from qedge.qkd.amplification.toeplitz import hash_key_short, short_seed_words
+from qedge.qkd.amplification.toeplitz import warm as warm_amplification
 from qedge.qkd.distillation.model import BlockCounts, Epsilons, Length, LinkTerms
 from qedge.qkd.distillation.ports import Bytes, CodeInfo, FrameToDecode, PerIntensity, SiftedBits, Words
 from qedge.qkd.distillation.stopwatch import Stopwatch
@@ -17,17 +18,30 @@ from qedge.qkd.finite_key.model import BasisCounts, Counts, DecoyProtocol, Epsil
 from qedge.qkd.reconciliation.codes import CODES, choose_code
 from qedge.qkd.reconciliation.model import Code
 from qedge.qkd.reconciliation.reconciler import Reconciler
+from qedge.qkd.reconciliation.reconciler import warm as warm_reconciliation
 from qedge.qkd.sifting.gaps import decode_gaps, encode_gaps
 from qedge.qkd.sifting.selection import count_errors, sift
+from qedge.qkd.sifting.selection import warm as warm_sifting
 from qedge.qkd.sifting.symbols import decode_bits, decode_symbols, encode_bits, encode_symbols
 
 _BY_NAME = {code.name: code for code in CODES}
 
 
 class RoomKernels:
-    """Implements `Kernels`. `decode` and `amplify` may run in a thread beside one that calls the others."""
+    """Implements `Kernels`. `decode` and `amplify` may run in a thread beside one that calls the others.
+
+    Making one loads all compiled code, or compiles it: some seconds where nothing is cached.
+    """
 
     def __init__(self) -> None:
+        warm_amplification()
+        warm_reconciliation()
+        warm_sifting()
+        slots = np.array([1, 5], np.uint64)
+        decode_gaps(encode_gaps(slots, 0), 0, 2, 6)
+        decode_bits(encode_bits(np.zeros(256, np.uint8)), 256)
+        decode_symbols(encode_symbols(np.zeros(256, np.uint8)), 256)
+        count_errors(*np.zeros((3, 8), np.uint8))
         self.stopwatch = Stopwatch()
         self._here = Reconciler()
         self._beside = Reconciler()

@@ -97,7 +97,9 @@ class LinkEnd:
             config.clean_blocks,
         )
         try:
-            said = await process.call("distil", msgspec.to_builtins(order, builtin_types=(bytes,)), deadline_s=_START_S)
+            said = await self.device.call(
+                "distil", msgspec.to_builtins(order, builtin_types=(bytes,)), deadline_s=_START_S
+            )
         except BaseException:
             self.stop()
             self.over.set()
