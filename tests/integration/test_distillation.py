@@ -13,7 +13,7 @@ import pytest
 from qedge.wire.node import LinkView, NodeStatus
 from tests.integration.fleet_world import FleetWorld
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 CONFIG = """
 [drivers.qkd]
@@ -21,12 +21,13 @@ driver = "sim_qkd"
 [drivers.qkd.settings]
 role = "{role}"
 link = "fibre"
+preset = "plan"
 fibre = "unix:{fibre}"
 {more}
 [qkd.links.fibre]
 transceiver = "qkd"
 peer = "{peer}"
-block_bits = 131072
+block_bits = 1048576
 """
 ENDS = {"alpha": ("bob", "beta"), "beta": ("alice", "alpha")}
 
@@ -50,7 +51,7 @@ async def two_nodes(folder: Path, more: str = "") -> AsyncIterator[FleetWorld]:
         yield world
 
 
-async def wait_link(world: FleetWorld, node: str, holds: Callable[[LinkView], bool], limit_s: float = 90) -> LinkView:
+async def wait_link(world: FleetWorld, node: str, holds: Callable[[LinkView], bool], limit_s: float = 120) -> LinkView:
     """Wait until a node says of its link what is wanted."""
     status = await world.daemons[node].wait_status(lambda status: holds(link_of(status)), limit_s)
     return link_of(status)

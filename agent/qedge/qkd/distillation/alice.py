@@ -107,7 +107,7 @@ class AliceEngine(Engine[AliceBlock]):
         self._forget()
 
     def _forget(self) -> None:
-        self._pending = Pending(5)
+        self._pending = Pending()
         self._sifted = 0
         self._next_slot = 0
 
@@ -180,6 +180,8 @@ class AliceEngine(Engine[AliceBlock]):
     def _detections(self, message: Detections, body: bytes) -> None:
         if message.first_slot < self._next_slot or message.end_slot < message.first_slot:
             raise ProtocolError("Bob announced slots that do not increase")
+        if message.count == 0:
+            raise ProtocolError("Bob announced nothing")
         slots = self.kernels.decode_slots(message.slots, message.first_slot, message.count, message.end_slot)
         bob_bases = self.kernels.decode_bits(message.bases, message.count)
         bases, bits, intensities = self._source.preparations(slots)
@@ -195,14 +197,14 @@ class AliceEngine(Engine[AliceBlock]):
 
     def _fill_block(self) -> None:
         wanted = self.settings.block_bits
-        last = int(np.flatnonzero(self._pending.column(_KEPT))[wanted - 1])
-        announcements, columns = self._pending.cut(last + 1)
+        number_of_detections = self._pending.place_of(wanted, _KEPT)
+        announcements, columns = self._pending.cut(number_of_detections)
         self._sifted -= wanted
         number, self._next_block = self._next_block, self._next_block + 1
         bases, bits, intensities = columns[_BASES], columns[_BITS], columns[_INTENSITIES]
         self._blocks[number] = block = AliceBlock(
             number=number,
-            detections=last + 1,
+            detections=number_of_detections,
             account=LeakAccount(frames_in(wanted)),
             ours=self._transcripts(number, from_alice=True),
             theirs=self._transcripts(number, from_alice=False),
@@ -212,7 +214,7 @@ class AliceEngine(Engine[AliceBlock]):
             bases=bases,
             sifted=self.kernels.sift(bases, columns[_BOB_BASES], bits, intensities),
         )
-        self._post(BlockFull(number, last + 1), block)
+        self._post(BlockFull(number, number_of_detections), block)
 
     def _announced(self, message: Announced, block: AliceBlock) -> None:
         if block.pads is not None:

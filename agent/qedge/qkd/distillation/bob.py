@@ -91,7 +91,7 @@ class BobEngine(Correcting):
         self._forget()
 
     def _forget(self) -> None:
-        self._pending = Pending(2)
+        self._pending = Pending()
 
     @property
     def is_quarantined(self) -> bool:

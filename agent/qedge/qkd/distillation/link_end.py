@@ -174,8 +174,10 @@ class LinkEnd:
         fields = {"link": self.link, "block": report.block, "reason": report.reason, "qber": round(qber, 5)}
         if report.quarantined and report.outcome == "dropped":
             _LOG.error("qkd.alarm", **fields)
-        else:
+        elif report.reason != view.reason:
             _LOG.info("qkd.dropped", outcome=report.outcome, **fields)
+        else:
+            _LOG.debug("qkd.dropped", outcome=report.outcome, **fields)
 
     def _keyed(self, report: BlockReport) -> None:
         metrics, link, view = self._metrics, (self.link,), self._view

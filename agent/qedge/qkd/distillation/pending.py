@@ -3,36 +3,47 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
 import numpy as np
 
 from qedge.qkd.distillation.ports import Bytes
 
 
+@dataclass(slots=True)
+class _Batch:
+    """What one announcement holds; `body` is None once the announcement belongs to a block."""
+
+    body: bytes | None
+    columns: tuple[Bytes, ...]
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+
 class Pending:
     """Columns of equal length, one entry a detection, and the announcements that they came in."""
 
-    def __init__(self, columns: int) -> None:
-        self._columns: list[list[Bytes]] = [[] for _ in range(columns)]
-        self._announced: deque[tuple[int, bytes]] = deque()
-        self._first = 0
-        self._end = 0
-
-    @property
-    def number(self) -> int:
+    def __init__(self) -> None:
+        self._batches: deque[_Batch] = deque()
+        self.number = 0
         """How many detections wait."""
-        return self._end - self._first
 
     def add(self, announcement: bytes, *columns: Bytes) -> None:
-        """Append what one announcement holds."""
-        self._announced.append((self._end, announcement))
-        for column, part in zip(self._columns, columns, strict=True):
-            column.append(part)
-        self._end += len(columns[0])
+        """Append what one announcement holds, which is one detection at least."""
+        self._batches.append(_Batch(announcement, columns))
+        self.number += len(columns[0])
 
-    def column(self, index: int) -> Bytes:
-        """Return one column of all detections that wait."""
-        return self._joined(index)
+    def place_of(self, wanted: int, column: int) -> int:
+        """Return how many detections there are up to the `wanted`-th one with a 1 in a column."""
+        place = 0
+        for batch in self._batches:
+            ones = int(np.count_nonzero(batch.columns[column]))
+            if ones >= wanted:
+                return place + int(np.flatnonzero(batch.columns[column])[wanted - 1]) + 1
+            wanted -= ones
+            place += len(batch)
+        raise ValueError("fewer detections than are wanted")
 
     def cut(self, number: int) -> tuple[list[bytes], list[Bytes]]:
         """Take the first `number` detections: the announcements up to the last of them not taken before, and columns.
@@ -41,19 +52,20 @@ class Pending:
         """
         if not 0 < number <= self.number:
             raise ValueError("a block of more detections than were announced, or of none")
-        taken = []
-        for index in range(len(self._columns)):
-            whole = self._joined(index)
-            taken.append(whole[:number])
-            self._columns[index] = [whole[number:].copy()]
-        self._first += number
-        announcements = []
-        while self._announced and self._announced[0][0] < self._first:
-            announcements.append(self._announced.popleft()[1])
-        return announcements, taken
-
-    def _joined(self, index: int) -> Bytes:
-        parts = self._columns[index]
-        if len(parts) != 1:
-            parts[:] = [np.concatenate(parts) if parts else np.zeros(0, np.uint8)]
-        return parts[0]
+        self.number -= number
+        announcements: list[bytes] = []
+        parts: list[tuple[Bytes, ...]] = []
+        while number:
+            batch = self._batches[0]
+            if batch.body is not None:
+                announcements.append(batch.body)
+                batch.body = None
+            if len(batch) <= number:
+                parts.append(batch.columns)
+                number -= len(batch)
+                self._batches.popleft()
+            else:
+                parts.append(tuple(column[:number] for column in batch.columns))
+                batch.columns = tuple(column[number:] for column in batch.columns)
+                number = 0
+        return announcements, [np.concatenate(column) for column in zip(*parts, strict=True)]
