@@ -309,12 +309,10 @@ class AliceEngine(Engine[AliceBlock]):
             raise ProtocolError("Bob verified out of turn")
         if set(message.dropped) != block.account.dropped:
             raise ProtocolError("Bob and Alice dropped different frames")
-        counts = BlockCounts(
-            _count(block.sifted.key_intensities, self._number),
-            message.key_errors,
-            _count(block.sifted.test_intensities, self._number),
-            message.test_errors,
-        )
+        sifted, number = block.sifted, self._number
+        key_detections, _ = self.kernels.count(sifted.key, sifted.key, sifted.key_intensities, number)
+        test_detections, _ = self.kernels.count(sifted.test, sifted.test, sifted.test_intensities, number)
+        counts = BlockCounts(key_detections, message.key_errors, test_detections, message.test_errors)
         _check_counts(counts)
         block.counts, block.test_qber = counts, counts.test_qber
         block.account.numbers = len(counts.key_errors)
@@ -360,10 +358,6 @@ class AliceEngine(Engine[AliceBlock]):
         committed = Committed(block.number, block.pads.receipt)
         self._recent.append(committed)
         self._post(committed)
-
-
-def _count(intensities: Bytes, number: int) -> tuple[int, ...]:
-    return tuple(int(each) for each in np.bincount(intensities, minlength=number))
 
 
 def _check_frames(frames: Sequence[int], account: LeakAccount) -> None:

@@ -25,6 +25,10 @@ from qedge_driver_api import DetectionBlock, Preparations, QkdTransceiver
 _READ_S: Final = 0.02
 """For how long the device may be waited for: frames and calls wait as long."""
 
+_ANNOUNCED: Final = 1 << 17
+"""Detections that are announced together, unless they take longer than `_HOLD_NS` to come."""
+
+_HOLD_NS: Final = 40_000_000
 _IDLE_S: Final = 0.2
 _STAGES_NS: Final = 2_000_000_000
 _MAX_FRAMES: Final = 64
@@ -86,6 +90,9 @@ class Course:
         self._detections = 0
         self._began = False
         self._device_fault = ""
+        self._read: list[tuple[int, int, tuple[Words, Bytes, Bytes]]] = []
+        self._read_number = 0
+        self._announced_ns = 0
 
     def arrived(self, frame: bytes) -> None:
         """Take a frame of the other end."""
@@ -137,14 +144,26 @@ class Course:
             time.sleep(_READ_S)
             return
         self._device_fault = ""
-        if block is None:
-            return
-        slots, bases, bits = checked_block(block)
-        self._detections += len(slots)
-        with self._stopwatch.stage("engine"):
-            end_slot = block.first_slot + block.num_slots
-            effects = engine.detected(block.first_slot, end_slot, slots, bases, bits, _now_ns())
-        self._do(effects)
+        if block is not None:
+            arrays = checked_block(block)
+            self._detections += len(arrays[0])
+            if self._read and block.first_slot < self._read[-1][1]:
+                self._announce(engine)  # the device counts its slots anew
+            if len(arrays[0]):
+                self._read.append((block.first_slot, block.first_slot + block.num_slots, arrays))
+                self._read_number += len(arrays[0])
+        if self._read_number >= _ANNOUNCED or _now_ns() - self._announced_ns > _HOLD_NS:
+            self._announce(engine)
+
+    def _announce(self, engine: BobEngine) -> None:
+        """Announce what was read, several blocks of the device together where they are small."""
+        read, self._read, self._read_number = self._read, [], 0
+        self._announced_ns = _now_ns()
+        if read:
+            slots, bases, bits = (np.concatenate(column) for column in zip(*(each[2] for each in read), strict=True))
+            with self._stopwatch.stage("engine"):
+                effects = engine.detected(read[0][0], read[-1][1], slots, bases, bits, self._announced_ns)
+            self._do(effects)
 
     def _do(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
