@@ -11,8 +11,8 @@ from typing import Annotated, Final
 
 import msgspec
 
-MAX_DATA_BYTES: Final = 224 * 1024
-"""Of the arrays of one message; with everything around it, a sealed message stays below 256 KiB."""
+MAX_DATA_BYTES: Final = 188 * 1024
+"""Of the arrays of one message, so that a call with it goes in one message over MQTT as well (`mesh.carrier`)."""
 
 MAX_DETECTIONS: Final = 1 << 18
 MAX_ENTRIES: Final = 1 << 20

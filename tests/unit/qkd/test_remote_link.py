@@ -102,6 +102,16 @@ async def test_the_link_begins_anew_when_either_worker_dies() -> None:
         assert len(blocks) == len(set(blocks))
 
 
+async def test_a_locked_transceiver_rests_until_it_is_unlocked() -> None:
+    async with site() as fleet:
+        await fleet.blocks(1)
+        device = fleet.alpha._end.device
+        device.is_up = False  # type: ignore[misc] # - a toy
+        await fleet.until(lambda: fleet.alpha.view().state == "waiting" and fleet.workers["alpha"].course is None)
+        device.is_up = True  # type: ignore[misc] # - a toy
+        await fleet.blocks(1)
+
+
 async def test_the_link_outlives_a_cut_of_the_network() -> None:
     async with site() as fleet:
         await fleet.blocks(1)

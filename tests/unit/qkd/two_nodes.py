@@ -71,7 +71,11 @@ class ToyWorker:
 
     async def call(self, method: str, args: Mapping[str, Msg], *, deadline_s: float) -> Msg:
         """See `WorkerProcess`."""
-        assert (method, deadline_s > 0) == ("distil", True)
+        assert deadline_s > 0
+        if method == "rest":
+            self.rest()
+            return None
+        assert method == "distil"
         order = msgspec.convert(dict(args), DistilOrder)
         self.rest()
         self.starts += 1
@@ -114,6 +118,11 @@ class ToyWorker:
         if self.course is not None:
             self.course.close()
         self.course = self.task = None
+
+    @property
+    def is_alive(self) -> bool:
+        """See `WorkerProcess`."""
+        return True
 
     def die(self) -> None:
         """Do what a killed worker does."""

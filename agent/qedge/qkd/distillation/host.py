@@ -10,7 +10,7 @@ import os
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from qedge.qkd.distillation.kernels import RoomKernels
 
 
+_AGREED: Final = ("mean_photon_numbers", "intensity_probabilities", "z_basis_probability")
+"""Properties of a transceiver on which the length of keys depends."""
+
+
 class LinkHost(DriverHost):
     """A `DriverHost` that also distils: methods `distil` (a `DistilOrder`) and `rest`."""
 
@@ -47,6 +51,18 @@ class LinkHost(DriverHost):
         self._warm: RoomKernels | None = None
         self.add_method("distil", self._distil)
         self.add_method("rest", self._rest)
+
+    def handle(self, method: str, args: Mapping[str, object]) -> Msg:
+        """See `Target.handle`; settings that both ends have agreed on cannot change under an engine."""
+        before = self._agreed() if method == "reconfigure" and self._course is not None else None
+        answer = super().handle(method, args)
+        if before is not None and self._agreed() != before:
+            self._stop("the transceiver was set up anew")
+        return answer
+
+    def _agreed(self) -> tuple[object, ...]:
+        properties = self.driver.properties()
+        return tuple(properties.get(key) for key in ("role", "link", *_AGREED))
 
     def take(self, stream_id: int, message: object, _arrived_ns: int) -> None:
         """See `StreamTarget.take`: a frame of the other end, or none at the end of the stream."""
@@ -97,10 +113,10 @@ class LinkHost(DriverHost):
             simulated=type(self.driver).describe().simulated,
         )
         stocks, properties = KeyStocks(order.seed, order.link), device.properties()
-        z_probability = _number(properties, "z_basis_probability")
+        z_probability = _number(properties, _AGREED[2])
         engine: AliceEngine | BobEngine
         if properties.get("role") == QkdRole.ALICE:
-            means, chances = (_numbers(properties, key) for key in ("mean_photon_numbers", "intensity_probabilities"))
+            means, chances = (_numbers(properties, key) for key in _AGREED[:2])
             engine = AliceEngine(
                 settings,
                 AliceSide(means, chances, z_probability),

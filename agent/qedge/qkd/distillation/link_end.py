@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -23,6 +24,8 @@ from qedge.workers.process import WorkerProcess
 _LOG: Final = get_logger("qkd")
 _START_S: Final = 120.0
 _POLL_S: Final = 0.25
+_LOOK_S: Final = 1.0
+_REST_S: Final = 10.0
 _RATE_BLOCKS: Final = 16
 
 
@@ -71,6 +74,24 @@ class LinkEnd:
     def is_running(self) -> bool:
         """Whether an engine runs."""
         return self.running.is_set() and not self.over.is_set()
+
+    async def until_over(self) -> None:
+        """Wait until a new start is needed; a transceiver that is locked or down rests until it is up again."""
+        while not self.over.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self.over.wait()
+            if not self.device.is_up and self.running.is_set():
+                await self._rest()
+                self.say("waiting", f"{self.device.name} is not up")
+                self.over.set()
+
+    async def _rest(self) -> None:
+        process, stream = self._process, self._stream
+        self.stop()
+        with contextlib.suppress(QedgeError):
+            if process is not None and process.is_alive:
+                await process.call("rest", {"stream": stream}, deadline_s=_REST_S)
 
     async def device_up(self) -> None:
         """Wait until the transceiver can be used."""

@@ -103,7 +103,7 @@ class LocalLink:
             _LOG.debug("qkd.not_opened", link=self.link, code=error.code, reason=error.message)
             self._bob.say("waiting", error.message)
             return
-        waits = [asyncio.ensure_future(end.over.wait()) for end in (self._alice, self._bob)]
+        waits = [asyncio.ensure_future(end.until_over()) for end in (self._alice, self._bob)]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -110,7 +110,7 @@ class RemoteLink:
                 _LOG.debug("qkd.not_opened", link=self.link, code=error.code, reason=error.message)
                 await asyncio.sleep(self._backoff.delay_s(attempt, 1.0))
                 continue
-            await self._end.over.wait()
+            await self._end.until_over()
             self._run_id = b""
             await asyncio.sleep(_PAUSE_S)
 
