@@ -196,7 +196,7 @@ class BobEngine(Correcting):
     def _announce(self, first_slot: int, end_slot: int, slots: Words, bases: Bytes, bits: Bytes) -> None:
         coded = self.kernels.encode_slots(slots, first_slot)
         coded_bases = self.kernels.encode_bits(bases)
-        if max(len(coded), len(coded_bases)) + 1024 > MAX_DATA_BYTES and len(slots) > 1:
+        if len(coded) + len(coded_bases) + 1024 > MAX_DATA_BYTES and len(slots) > 1:
             half = len(slots) // 2
             middle = int(slots[half])
             self._announce(first_slot, middle, slots[:half], bases[:half], bits[:half])
