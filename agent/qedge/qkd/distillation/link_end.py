@@ -161,7 +161,12 @@ class LinkEnd:
     def _taken(self, message: bytes | str) -> None:
         if not isinstance(message, bytes):
             return
-        kind, body = message[:1], message[1:]
+        try:
+            self._act(message[:1], message[1:])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise QedgeError("worker.bad_answer", f"The link worker said what cannot be read ({error}).") from error
+
+    def _act(self, kind: bytes, body: bytes) -> None:
         if kind == FRAME:
             self._on_frame(body)
         elif kind == KEY:
