@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -30,6 +31,10 @@ from qedge.wire.qkd import (
     SiftedPart,
     Syndromes,
 )
+
+_MARGIN: Final = 0.0004
+"""Error rate that a code is chosen above the one expected. At 0.5 % frames then seldom need further rows, which decodes
+2.7 times as fast for 0.3 % of the block; at higher rates it hardly changes the choice."""
 
 
 def _none() -> Bytes:
@@ -163,7 +168,7 @@ class Correcting(Engine[BobBlock]):
         """
         low, high = interval(block.test_errors_total, block.test_total)
         expected = self._qber if self._qber >= 0 and self._qber >= low else min(block.test_qber + (high - low) / 8, 0.5)
-        code = self.kernels.choose_code(expected)
+        code = self.kernels.choose_code(expected + _MARGIN)
         if code is None:
             return False
         block.code, block.expected_qber = code, expected
