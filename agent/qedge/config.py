@@ -352,7 +352,10 @@ def _check_references(config: AgentConfig, values: Mapping[str, object]) -> Iter
     if isinstance(entropy, Mapping) and isinstance(source := entropy.get("source"), str):
         named.append((("entropy", "source"), source))
     for name, link in config.qkd.links.items():
-        named += [(("qkd", "links", name, "alice"), link.alice), (("qkd", "links", name, "bob"), link.bob)]
+        ends = (("alice", link.alice), ("bob", link.bob), ("transceiver", link.transceiver))
+        named += [(("qkd", "links", name, key), driver) for key, driver in ends]
+        if link.fault:
+            yield Fault(("qkd", "links", name), link.fault, "`alice` and `bob`, or `transceiver` and `peer`")
     written = values.get("drivers")
     known = {*config.drivers, *(written if isinstance(written, Mapping) else ())}
     for path, driver in named:

@@ -215,6 +215,8 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "qkd.wrong_wrapping_key": _local(500, "Stored keys are encrypted under another wrapping key.", Exit.CONFIG),
     "qkd.out_of_step": _local(502, "The other end does not have the same key bits; these keys were destroyed."),
     # HTTP and access
+    "qkd.no_seed": _local(503, "A QKD link has no secret to authenticate its classical channel with.", Exit.TEMPORARY),
+    "qkd.no_pads": _local(503, "Key for authentication of a QKD link is used up.", Exit.TEMPORARY),
     "http.bad_request": _remote(400, "The HTTP request cannot be read.", Exit.USAGE),
     "http.not_found": _remote(404, "No such resource.", Exit.USAGE),
     "http.method_not_allowed": _remote(405, "The resource does not know this method.", Exit.USAGE),

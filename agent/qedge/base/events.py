@@ -86,5 +86,12 @@ EVENTS: Final[dict[str, str]] = {
     "keys.failed": "An operation on stored keys failed by a fault of this program; fields: error.",
     "keys.declined": "A peer does not have keys that were ready for sessions; fields: peer, keys.",
     "keys.discarded": "Blocks that both ends do not have alike were destroyed; fields: link, bits.",
+    "qkd.opened": "An end of a link begins to distil; fields: link, peer, first_block.",
+    "qkd.not_opened": "A link cannot begin to distil now; fields: link, code, reason.",
+    "qkd.block": "A block gave key; fields: link, block, key_bits, qber.",
+    "qkd.dropped": "A block gave no key; fields: link, block, outcome, reason, qber.",
+    "qkd.alarm": "A block points at an eavesdropper: key is held back; fields: link, block, reason, qber.",
+    "qkd.halted": "An end of a link stopped and begins anew; fields: link, reason.",
+    "qkd.lost": "A finished block could not be kept; fields: link, block, reason.",
     "qkd.window": "One window of raw detections; fields: link, sifted, qber.",
 }

@@ -112,6 +112,20 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_qkd_detections_total": MetricSpec(Kind.COUNTER, "Detections reported by a transceiver.", ("link",)),
     "qedge_qkd_qber_ratio": MetricSpec(Kind.GAUGE, "Raw error rate of the last window, 0 to 1.", ("link",)),
     "qedge_qkd_key_bits": MetricSpec(Kind.GAUGE, "Where all bits of a link's finished key are.", ("link", "place")),
+    "qedge_qkd_blocks_total": MetricSpec(Kind.COUNTER, "Blocks of a link, as they ended.", ("link", "outcome")),
+    "qedge_qkd_key_bits_total": MetricSpec(Kind.COUNTER, "Key handed to the key store, in bits.", ("link",)),
+    "qedge_qkd_sifted_bits_total": MetricSpec(Kind.COUNTER, "Sifted bits of the blocks that gave key.", ("link",)),
+    "qedge_qkd_leaked_bits_total": MetricSpec(Kind.COUNTER, "Bits disclosed for the blocks that gave key.", ("link",)),
+    "qedge_qkd_wire_bits_total": MetricSpec(Kind.COUNTER, "Bits said for the blocks that gave key.", ("link",)),
+    "qedge_qkd_authentication_bits_total": MetricSpec(Kind.COUNTER, "Key burnt by authentication, in bits.", ("link",)),
+    "qedge_qkd_reserved_bits_total": MetricSpec(Kind.COUNTER, "Key kept back for authentication, in bits.", ("link",)),
+    "qedge_qkd_efficiency_ratio": MetricSpec(
+        Kind.GAUGE, "Bits leaked by the last block over the least that error correction needs.", ("link",)
+    ),
+    "qedge_qkd_quarantined": MetricSpec(Kind.GAUGE, "1 while key is held back after an alarm.", ("link",)),
+    "qedge_qkd_stage_seconds_total": MetricSpec(
+        Kind.COUNTER, "Processor time of the link worker by stage.", ("link", "stage")
+    ),
 }
 
 Labels = tuple[str, ...]

@@ -92,6 +92,17 @@ class _Schedule:
         return HKDFExpand(self._hash, size, info).derive(self._root)
 
 
+def export_secret(secret: Secret, label: str, size: int) -> bytes:
+    """Return a secret for another purpose than frames, the same at both sides: HKDF of the session's secret.
+
+    `label` names the purpose. Nothing can be found out from it about the keys of frames, nor the other way round.
+    """
+    salt = secret.extra.secret if secret.extra is not None else bytes(32)
+    extra_id = secret.extra.id.encode() if secret.extra is not None else b""
+    info = _fields(b"qedge/v1 export", bytes([secret.suite]), secret.session, label.encode(), extra_id)
+    return HKDF(hashes.SHA256(), size, salt, info).derive(secret.exported)
+
+
 class SessionKeys:
     """Seals and opens the frames of one channel (`mqtt` or `direct`) of a session.
 

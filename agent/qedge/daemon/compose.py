@@ -15,7 +15,17 @@ from qedge.base.systemd import Notifier
 from qedge.bus.child_broker import ChildBroker
 from qedge.bus.service import Bus
 from qedge.config import AgentConfig
-from qedge.daemon.adapters import KeptAdminStates, MeshPeers, NamedDriver, QrngSource, ThisHost
+from qedge.daemon.adapters import (
+    KeptAdminStates,
+    LinkTransceiver,
+    MeshPeers,
+    NamedDriver,
+    NoReader,
+    QrngSource,
+    SessionPeers,
+    StoreSink,
+    ThisHost,
+)
 from qedge.daemon.identity import LocalIdentity
 from qedge.daemon.key_files import KeyFiles
 from qedge.daemon.keys import KeyParts, make_keys
@@ -30,6 +40,10 @@ from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.service import MeshService
 from qedge.mesh.sessions import SessionService
+from qedge.qkd.distillation.local import LocalLink
+from qedge.qkd.distillation.order import LINK_HOST
+from qedge.qkd.distillation.service import LinkDesk, RemoteLink
+from qedge.qkd.ports import Link
 from qedge.qkd.service import LinkService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor, Watchdog
@@ -63,7 +77,7 @@ class Parts:
     identity: LocalIdentity
     sessions: SessionService
     mesh: MeshService
-    links: dict[str, LinkService]
+    links: dict[str, Link]
     keys: KeyParts
     node: Node
     web: WebService
@@ -84,7 +98,7 @@ def compose(
     """Make all parts and hand them to the supervisor; nothing runs yet. `renew` starts the services anew."""
     clock, me = SystemClock(), _this_run(identity, epoch)
     supervisor = Supervisor(clock=clock, metrics=metrics, uniform=random.SystemRandom().random)
-    drivers, links = dict[str, DriverService](), dict[str, LinkService]()
+    drivers, links = dict[str, DriverService](), dict[str, Link]()
     entropy = _make_entropy(config, drivers, clock, metrics, f"{me.boot_id} {epoch}")
     tools = Tools(config, identity, me, store, clock, metrics, entropy.random_bytes)
     engine = _make_engine(tools, drivers)
@@ -105,7 +119,6 @@ def compose(
         links=links,
     )
     sessions, mesh = make_mesh(tools, bus, node, keys.for_sessions)
-    keys.stores.attach(sessions)
     node.attach(mesh, make_fleet_desk(tools, bus, broker, sessions, mesh, renew))
     parts = Parts(
         config,
@@ -214,6 +227,7 @@ def _make_web(tools: Tools, node: Node) -> WebService:
 def _enlist(parts: Parts, notifier: Notifier) -> Parts:
     """Hand all services to the supervisor, in the order of their start; they stop in the opposite one."""
     config, supervisor = parts.config, parts.supervisor
+    parts.keys.stores.attach(parts.sessions)
     supervisor.add(parts.entropy, essential=True)
     if parts.broker is not None:
         supervisor.add(parts.broker)
@@ -225,9 +239,7 @@ def _enlist(parts: Parts, notifier: Notifier) -> Parts:
     for name, driver in config.drivers.items():
         if driver.enabled:
             add_driver(parts, name, driver)
-    for name, link in config.qkd.links.items():
-        ends = (NamedDriver(link.alice, parts.drivers), NamedDriver(link.bob, parts.drivers))
-        parts.links[name] = LinkService(name, link, *ends, clock=parts.clock, metrics=parts.metrics)
+    add_links(parts)
     supervisor.add(parts.engine, essential=True)
     for service in parts.across:
         supervisor.add(service, essential=True)
@@ -260,10 +272,53 @@ def add_driver(parts: Parts, name: str, config: DriverConfig) -> None:
         random_bytes=parts.entropy.random_bytes,
         uniform=random.SystemRandom().random,
         admin_states=KeptAdminStates(parts.store),
-        target=CIRCUIT_HOST,
+        target=_host_of(parts.config, name),
         on_change=changed,
     )
     parts.supervisor.add(parts.drivers[name], essential=config.startup == "error")
+
+
+def _host_of(config: AgentConfig, driver: str) -> str:
+    distilling = {name for link in config.qkd.links.values() if link.distils for name in link.transceivers}
+    return LINK_HOST if driver in distilling else CIRCUIT_HOST
+
+
+def add_links(parts: Parts) -> None:
+    """Take all configured links into the daemon; what those to other nodes distil goes to the key store."""
+    drivers, peers = parts.drivers, SessionPeers(parts.identity.node, parts.sessions)
+    desk = LinkDesk(peers)
+    for name, link in parts.config.qkd.links.items():
+        if not link.distils:
+            measured = (NamedDriver(link.alice, drivers), NamedDriver(link.bob, drivers))
+            parts.links[name] = LinkService(name, link, *measured, clock=parts.clock, metrics=parts.metrics)
+            continue
+        ends = [LinkTransceiver(each, drivers) for each in link.transceivers]
+        distilled: RemoteLink | LocalLink
+        if link.peer:
+            distilled = RemoteLink(
+                name,
+                link,
+                ends[0],
+                peers,
+                StoreSink(parts.keys.store),
+                clock=parts.clock,
+                metrics=parts.metrics,
+                random_bytes=parts.entropy.random_bytes,
+            )
+            desk.add(distilled)
+        else:
+            distilled = LocalLink(
+                name,
+                link,
+                ends[0],
+                ends[1],
+                NoReader(),
+                clock=parts.clock,
+                metrics=parts.metrics,
+                random_bytes=parts.entropy.random_bytes,
+            )
+        parts.links[name] = distilled
+        parts.supervisor.add(distilled)
 
 
 async def remove_driver(parts: Parts, name: str) -> None:

@@ -18,7 +18,7 @@ from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.service import MeshService
 from qedge.qkd.delivery.office import KeyOffice
-from qedge.qkd.service import LinkService
+from qedge.qkd.ports import Link
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor
 from qedge.web.ports import DecodeLink, Pulse
@@ -65,7 +65,7 @@ class Node:
         keys: KeyOffice,
         bus: Bus,
         drivers: Mapping[str, DriverService],
-        links: Mapping[str, LinkService],
+        links: Mapping[str, Link],
     ) -> None:
         self._identity = identity
         self._clock = clock

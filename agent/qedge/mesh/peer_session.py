@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
 from qedge.base.errors import QedgeError
 from qedge.crypto.handshake import Agreed
-from qedge.crypto.session import ExtraKey, Secret, SessionKeys
+from qedge.crypto.session import ExtraKey, Secret, SessionKeys, export_secret
 from qedge.mesh.parts import Assembler
 from qedge.wire.mesh import SessionView
 from qedge.wire.session import Answer
@@ -16,6 +19,7 @@ from qedge_device.frame import FrameError
 MQTT: Final = "mqtt"
 DIRECT: Final = "direct"
 MAX_SEEN: Final = 1024
+EXPORTED_BYTES: Final = 32
 MAX_HELD_BYTES: Final = 4 * 2**20
 _CODES: Final = {"replay": "session.replayed", "key": "session.unknown"}
 
@@ -83,12 +87,17 @@ class PeerSession:
         self.has_extra = extra is not None
         self.restricted = restricted
         self._opened_utc_ns = utc_ns
+        self._export = export_secret(secret, "node", EXPORTED_BYTES)
         self._keys = {channel: SessionKeys(secret, channel, now_ns) for channel in (MQTT, DIRECT)}
 
     def succeed(self, before: PeerSession) -> None:
         """Go on where an earlier session with the same run of the peer was, so that no question is acted on twice."""
         if before.theirs.epoch == self.theirs.epoch:
             self.answered = before.answered
+
+    def export(self, label: str) -> bytes:
+        """Return a secret of 32 bytes for the purpose `label`, which the peer gets from the same session."""
+        return HKDF(SHA256(), EXPORTED_BYTES, None, b"qedge/v1 export for " + label.encode()).derive(self._export)
 
     def key_ids(self, channel: str) -> tuple[int, ...]:
         """Return the ids under which frames of this channel may come now."""

@@ -151,6 +151,20 @@ class SessionService:
                 "peer.timeout", f"{peer} did not answer within {deadline_s:g} s.", fix="Try again."
             ) from None
 
+    async def export(self, peer: str, label: str, session_id: bytes = b"") -> tuple[bytes, bytes]:
+        """Return id and secret for the purpose `label` of the session with a peer, which is opened where there is none.
+
+        With `session_id` that session is meant, also where it was replaced a moment ago; raises `session.unknown`.
+        """
+        if not session_id:
+            session = await self._session(peer)
+            return session.id, session.export(label)
+        known = (self._sessions.get(peer), *(old for _, old in self._old if old.peer == peer))
+        for each in known:
+            if each is not None and each.id == session_id:
+                return each.id, each.export(label)
+        raise QedgeError("session.unknown", f"The session that {peer} speaks of is not known here.", fix="Try again.")
+
     async def run(self, ready: Ready) -> None:
         """Serve until cancelled."""
         try:

@@ -42,7 +42,12 @@ class DriverView(msgspec.Struct, frozen=True):
 
 
 class LinkView(msgspec.Struct, frozen=True):
-    """A QKD link: sifted detections and raw error rate of the last window; `qber` is −1 before the first."""
+    """A QKD link: sifted detections and raw error rate of the last window; `qber` is −1 before the first.
+
+    `alice` and `bob` are driver instances, one of them empty where that end is at the node `peer`. A link that distils
+    has a `state`: `waiting`, `running`, `quarantined` or `stopped`, and `reason` says why no key comes; its window is
+    the last block. `key_bits` came since the node was started, `key_bit_s` is the rate over the last blocks.
+    """
 
     name: str
     alice: str
@@ -52,6 +57,20 @@ class LinkView(msgspec.Struct, frozen=True):
     qber: float = -1.0
     gain: float = 0.0
     verdict: str = ""
+    peer: str = ""
+    state: str = ""
+    reason: str = ""
+    blocks: int = 0
+    blocks_dropped: int = 0
+    key_bits: int = 0
+    key_bit_s: float = 0.0
+    last_block: int = -1
+    leaked_bits: int = 0
+    efficiency: float = 0.0
+    authentication_bits: int = 0
+    distilled_pads: bool = False
+    wire_bits_per_sifted: float = 0.0
+    stages_s: dict[str, float] = {}
 
 
 class HostView(msgspec.Struct, frozen=True):

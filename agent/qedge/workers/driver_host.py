@@ -149,14 +149,15 @@ class DriverHost:
     def _open(self, _args: Mapping[str, object]) -> Msg:
         if self._state_dir:
             os.makedirs(self._state_dir, mode=0o700, exist_ok=True)
-        self.driver.open(DriverContext(self._instance, self._state_dir, self._random_bytes, self._link.cancelled))
+        self.driver.open(DriverContext(self._instance, self._state_dir, self.random_bytes, self._link.cancelled))
         return None
 
     def _close(self, _args: Mapping[str, object]) -> Msg:
         self.driver.close()
         return None
 
-    def _random_bytes(self, number: int) -> bytes:
+    def random_bytes(self, number: int) -> bytes:
+        """Return secret random bytes of the node's pool."""
         chunks = []
         while number > 0:
             chunks.append(self._link.random_bytes(min(number, _RANDOM_CHUNK_BYTES)))

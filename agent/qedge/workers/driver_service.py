@@ -134,6 +134,16 @@ class DriverService:
                 _LOG.warning("driver.failed", driver=self.instance, code=error.code, error=str(error))
             raise
 
+    def process(self) -> WorkerProcess:
+        """Return the worker of a driver that has one, to speak to it in streams; raises `worker.unavailable`."""
+        if self._admin is AdminState.LOCKED:
+            raise QedgeError("driver.locked", f"The driver {self.instance} is locked by the operator.")
+        return self._pool.only_process()
+
+    async def restart(self, reason: str) -> None:
+        """Replace the driver's workers."""
+        await self._pool.restart(reason)
+
     def view(self) -> DriverView:
         """Describe the driver and its workers."""
         return DriverView(

@@ -53,6 +53,17 @@ class StreamTarget(Target, Protocol):
         ...
 
 
+class WorkingTarget(Target, Protocol):
+    """A target that also does something by itself, in the thread that calls it, while nobody calls."""
+
+    def work(self) -> float | None:
+        """Do a little, never for longer than a call can wait; returns the seconds until there is more to do.
+
+        None: nothing before a call, or before somebody wakes this thread.
+        """
+        ...
+
+
 class HostLink:
     """What a target gets from its host: random bytes of the node's pool, and whether the call is still wanted."""
 
@@ -64,12 +75,17 @@ class HostLink:
         self._send_lock = threading.Lock()
         self._random: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._random_lock = threading.Lock()
+        self.calls: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
         self.current_id = 0
         self.cancelled_id = -1
 
     def cancelled(self) -> bool:
         """Say whether the call that runs now is no longer wanted."""
         return self.cancelled_id == self.current_id
+
+    def wake(self) -> None:
+        """Have `WorkingTarget.work` run soon; any thread may."""
+        self.calls.put(None)
 
     def random_bytes(self, number: int) -> bytes:
         """Return `number` bytes of the node's pool."""
@@ -145,7 +161,7 @@ def _frames(channel: socket.socket) -> Iterator[tuple[Frame, int]]:
         del waiting[:place]
 
 
-def _read_frames(target: Target, channel: socket.socket, link: HostLink, calls: queue.SimpleQueue[Frame]) -> None:
+def _read_frames(target: Target, channel: socket.socket, link: HostLink) -> None:
     with contextlib.suppress(OSError, QedgeError):
         for frame, arrived_ns in _frames(channel):
             if frame.kind is Kind.STREAM:
@@ -157,7 +173,7 @@ def _read_frames(target: Target, channel: socket.socket, link: HostLink, calls: 
             elif frame.kind is Kind.RANDOM and isinstance(frame.body, bytes):
                 link.give_random(frame.body)
             else:
-                calls.put(frame)
+                link.calls.put(frame)
     os._exit(0)  # the daemon is gone; nobody waits for what the main thread computes
 
 
@@ -200,6 +216,16 @@ def _limit(what: int, value: int) -> None:
 def _load(target: str) -> type[object]:
     module, _, name = target.partition(":")
     return cast("type[object]", getattr(importlib.import_module(module), name))
+
+
+def _next_call(target: Target, calls: queue.SimpleQueue[Frame | None]) -> Frame:
+    """Wait for the next call; a target that has work of its own does it meanwhile."""
+    while True:
+        wait_s = cast("WorkingTarget", target).work() if hasattr(target, "work") else None
+        with contextlib.suppress(queue.Empty):
+            frame = calls.get(timeout=wait_s)
+            if frame is not None:
+                return frame
 
 
 def _answer(target: Target, link: HostLink, frame: Frame) -> None:
@@ -245,12 +271,11 @@ def main(argv: list[str]) -> None:
         _limit(resource.RLIMIT_AS, _address_space_bytes() + memory)
     if isinstance(cpu, int) and cpu > 0:
         _limit(resource.RLIMIT_CPU, cpu)
-    calls: queue.SimpleQueue[Frame] = queue.SimpleQueue()
-    threading.Thread(target=_read_frames, args=(target, channel, link, calls), daemon=True).start()
+    threading.Thread(target=_read_frames, args=(target, channel, link), daemon=True).start()
     threading.Thread(target=_beat, args=(link,), daemon=True).start()
     link.send(Frame(Kind.READY, body=resident_bytes()))
     while True:
-        _answer(target, link, calls.get())
+        _answer(target, link, _next_call(target, link.calls))
 
 
 if __name__ == "__main__":

@@ -134,6 +134,13 @@ class WorkerPool:
         processes = [slot.process for slot in self._slots if slot.process is not None and slot.process.is_alive]
         return list(await asyncio.gather(*(p.call(method, args, deadline_s=deadline_s) for p in processes)))
 
+    def only_process(self) -> WorkerProcess:
+        """Return the process of a pool of one, to speak to it in streams; raises `worker.unavailable` without one."""
+        slot = self._slots[0]
+        if slot.process is None or slot.state not in (WorkerState.READY, WorkerState.BUSY):
+            raise self._unavailable()
+        return slot.process
+
     async def restart(self, reason: str) -> None:
         """Kill every worker; each comes back by itself with whatever `prepare` now does."""
         await asyncio.gather(*(slot.process.kill(reason) for slot in self._slots if slot.process is not None))

@@ -1,0 +1,133 @@
+"""What an engine needs from elsewhere: the kernels, and Alice's device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qedge.qkd.distillation.model import BlockCounts, Epsilons, Length, LinkTerms
+
+Bytes = NDArray[np.uint8]
+Words = NDArray[np.uint64]
+PerIntensity = tuple[tuple[int, ...], tuple[int, ...]]
+"""Detections, and errors among them, of each intensity."""
+
+
+class CodeInfo(Protocol):
+    """An error-correcting code; both ends know the same ones by name."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def syndrome_bits(self) -> int:
+        """Bits of the syndrome of one frame."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FrameToDecode:
+    """One frame of Bob's bits with what Alice said of hers: syndrome, then further rows step by step."""
+
+    bits: Bytes
+    syndrome: bytes
+    rows: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SiftedBits:
+    """Bits made in equal bases, packed, in the order of detections; and the intensity of each, one byte."""
+
+    key: Bytes
+    key_intensities: Bytes
+    test: Bytes
+    test_intensities: Bytes
+
+
+class Kernels(Protocol):
+    """The heavy part, one method a stage. Arrays of bits are one byte a bit unless they are called packed.
+
+    Codings raise `ValueError` for whatever they did not make. `decode` and `amplify` may run beside the others.
+    """
+
+    def encode_slots(self, slots: Words, first_slot: int) -> bytes:
+        """Write increasing slots down."""
+        ...
+
+    def decode_slots(self, data: bytes, first_slot: int, count: int, end_slot: int) -> Words:
+        """Read `count` increasing slots in [first_slot, end_slot)."""
+        ...
+
+    def encode_bits(self, bits: Bytes) -> bytes:
+        """Write bits down, few where they are biased."""
+        ...
+
+    def decode_bits(self, data: bytes, count: int) -> Bytes:
+        """Read `count` bits."""
+        ...
+
+    def encode_symbols(self, symbols: Bytes, alphabet: int) -> bytes:
+        """Write numbers below `alphabet` down."""
+        ...
+
+    def decode_symbols(self, data: bytes, count: int, alphabet: int) -> Bytes:
+        """Read `count` numbers below `alphabet`."""
+        ...
+
+    def sift(self, here: Bytes, there: Bytes, bits: Bytes, intensities: Bytes | None) -> SiftedBits:
+        """Keep the bits of this end whose basis is that of the other end; without intensities they are all 0."""
+        ...
+
+    def count(self, one: Bytes, other: Bytes, intensities: Bytes, number: int) -> PerIntensity:
+        """Return detections and errors for each of `number` intensities of two streams of packed bits."""
+        ...
+
+    def choose_code(self, qber: float) -> CodeInfo | None:
+        """Return the code for an error rate; None where there is none."""
+        ...
+
+    def code(self, name: str) -> CodeInfo | None:
+        """Return the code of this name."""
+        ...
+
+    def syndrome(self, code: CodeInfo, frame: Bytes) -> bytes:
+        """Return the syndrome of a packed frame."""
+        ...
+
+    def rows(self, code: CodeInfo, frame: Bytes, step: int) -> bytes:
+        """Return the further rows number `step` of a packed frame."""
+        ...
+
+    def decode(self, code: CodeInfo, frames: Sequence[FrameToDecode], qber: float) -> list[Bytes | None]:
+        """Return each frame as Alice has it, packed; None where that was not found."""
+        ...
+
+    def amplify(self, key: Bytes, seed: bytes, bits: int) -> bytes:
+        """Hash packed bits (a multiple of 64) to `bits` bits (a multiple of 8) by a 2-universal family."""
+        ...
+
+    def seed_bytes(self, key_bits: int, bits: int) -> int:
+        """Return the size of the seed of such a hash."""
+        ...
+
+    def key_length(self, terms: LinkTerms, counts: BlockCounts, leaked_bits: int, epsilons: Epsilons) -> Length:
+        """Return how long the key may be."""
+        ...
+
+
+class Source(Protocol):
+    """Alice's device. Raises `QedgeError` where it does not know the slots."""
+
+    def preparations(self, slots: Words) -> tuple[Bytes, Bytes, Bytes]:
+        """Return bases, bits and intensities of these slots."""
+        ...
+
+    def release(self, before_slot: int) -> None:
+        """Forget everything before a slot."""
+        ...
