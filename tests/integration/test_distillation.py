@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from qedge.base.errors import QedgeError
+from qedge.client.kme import KeyContainer, KmeClient
+from qedge.client.kme_link import Credentials
 from qedge.wire.node import DriverChange, LinkView, NodeStatus
 from tests.integration.fleet_world import FleetWorld
 
@@ -29,6 +35,19 @@ transceiver = "qkd"
 peer = "{peer}"
 block_bits = 1048576
 """
+DELIVERY = """
+[qkd.delivery]
+enabled = true
+port = 0
+[qkd.saes.alice]
+node = "{alice}"
+permit = ["bob"]
+[qkd.saes.bob]
+node = "{bob}"
+permit = ["alice"]
+[qkd.saes.eve]
+permit = ["alice"]
+"""
 ENDS = {"alpha": ("bob", "beta"), "beta": ("alice", "alpha")}
 
 
@@ -44,11 +63,26 @@ def worker_of(status: NodeStatus) -> int:
 
 
 @asynccontextmanager
-async def two_nodes(folder: Path, more: str = "") -> AsyncIterator[FleetWorld]:
+async def two_nodes(folder: Path, more: str = "", *, delivers: bool = False) -> AsyncIterator[FleetWorld]:
     async with FleetWorld(folder, "mosquitto") as world:
         for node, (role, peer) in ENDS.items():
-            world.start(node, CONFIG.format(role=role, peer=peer, fibre=folder / "fibre.sock", more=more))
+            saes = DELIVERY.format(alice="" if node == "alpha" else "alpha", bob="" if node == "beta" else "beta")
+            text = CONFIG.format(role=role, peer=peer, fibre=folder / "fibre.sock", more=more)
+            world.start(node, text + (saes if delivers else ""))
         yield world
+
+
+async def application(world: FleetWorld, node: str, name: str) -> KmeClient:
+    """Return a client of a node's key manager with a certificate that the node's authority issued."""
+    folder, daemon = world.folder / f"{node}-{name}", world.daemons[node]
+    command = [sys.executable, "-m", "qedge", "keys", "sae", "issue", name, "--out", str(folder)]
+    environ = {**os.environ, "QEDGE_SOCKET": str(daemon.socket)}
+    done = await asyncio.to_thread(subprocess.run, command, env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    async with daemon.client() as client:
+        overview = await client.keys.overview()
+    files = Credentials(folder / f"{name}.crt", folder / f"{name}.key", folder / "ca.crt")
+    return KmeClient(overview.url, files, kme_id=node)
 
 
 async def wait_link(world: FleetWorld, node: str, holds: Callable[[LinkView], bool], limit_s: float = 120) -> LinkView:
@@ -74,3 +108,37 @@ async def test_two_nodes_distil_key_over_a_broker_until_somebody_listens_or_a_wo
         os.kill(worker_of(status), signal.SIGKILL)
         for node in ENDS:
             await wait_link(world, node, lambda now, before=view.blocks: now.blocks >= before + 2)  # type: ignore[misc] # - binds the number
+
+
+async def test_photons_become_keys_that_two_applications_get_once_each(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path, delivers=True) as world:
+        for node in ENDS:
+            await wait_link(world, node, lambda view: view.blocks >= 3)
+        alice, bob = await application(world, "alpha", "alice"), await application(world, "beta", "bob")
+        eve = await application(world, "beta", "eve")
+        async with alice, bob, eve:
+            taken = await until_given(alice)
+            ids = [key.key_ID for key in taken.keys]
+            assert {len(key.secret) for key in taken.keys} == {32}
+            assert taken.keys[0].key_extension["qedge_simulated"] is True
+            with pytest.raises(QedgeError, match="401"):
+                await eve.get_keys_with_ids("alice", ids)
+            got = await bob.get_keys_with_ids("alice", ids)
+            assert [key.secret for key in got.keys] == [key.secret for key in taken.keys]
+            with pytest.raises(QedgeError, match="400"):
+                await bob.get_keys_with_ids("alice", ids)
+            back = await bob.get_keys("alice", size=1024)
+            found = await alice.get_keys_with_ids("bob", [back.keys[0].key_ID])
+            assert found.keys[0].secret == back.keys[0].secret
+            assert len({key.secret for key in (*taken.keys, *back.keys)}) == 6
+
+
+async def until_given(alice: KmeClient) -> KeyContainer:
+    """Ask until the stores of both ends have compared enough blocks."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await alice.get_keys("bob", number=5)
+            except QedgeError as error:
+                assert "503" in error.message, error
+            await asyncio.sleep(0.3)

@@ -22,10 +22,14 @@ if TYPE_CHECKING:
 
 _LEVELS: Final = " ▁▂▃▄▅▆▇█"
 _PLAIN: Final = " .:-=+*#%"
-_SERIES: Final = re.compile(r'^qedge_qkd_([a-z_]+)\{[^}]*link="([^"]*)"[^}]*\} (\S+)$', re.MULTILINE)
-_DISTILLED: Final = "secret_bits_total"
+_SERIES: Final = re.compile(
+    r'^qedge_qkd_([a-z_]+)\{[^}]*link="([^"]*)"(?:,place="([^"]*)")?[^}]*\} (\S+)$', re.MULTILINE
+)
+_DISTILLED: Final = "key_bits_total"
 _QBER: Final = "qber_ratio"
-_STORED: Final = "stored_bits"
+_STORED: Final = "key_bits"
+_KEPT: Final = frozenset({"waiting", "own", "theirs"})
+"""Where key is that nobody had yet."""
 _UNITS: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -91,10 +95,15 @@ async def _overview(node: NodeClient) -> KeyOverview | None:
 
 
 def series_of(text: str) -> dict[str, dict[str, float]]:
-    """Return metrics of links from Prometheus text: name without `qedge_qkd_` → link → value."""
+    """Return metrics of links from Prometheus text: name without `qedge_qkd_` → link → value.
+
+    Of the places where a link's key is, those count where it is still kept, together.
+    """
     found: dict[str, dict[str, float]] = {}
-    for name, link, value in _SERIES.findall(text):
-        found.setdefault(name, {})[link] = float(value)
+    for name, link, place, value in _SERIES.findall(text):
+        if not place or place in _KEPT:
+            of_links = found.setdefault(name, {})
+            of_links[link] = of_links.get(link, 0.0) + float(value) if place else float(value)
     return found
 
 

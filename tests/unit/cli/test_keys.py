@@ -70,7 +70,11 @@ async def test_watching_draws_what_the_node_tells(tmp_path: Path, capsys: pytest
 
 
 def test_a_rate_is_the_growth_of_a_counter() -> None:
-    text = 'qedge_qkd_secret_bits_total{link="l"} %d\nqedge_qkd_stored_bits{link="l"} 5\nqedge_other{link="l"} 1\n'
+    text = (
+        'qedge_qkd_key_bits_total{link="l"} %d\nqedge_other{link="l"} 1\n'
+        'qedge_qkd_key_bits{link="l",place="own"} 2\nqedge_qkd_key_bits{link="l",place="theirs"} 3\n'
+        'qedge_qkd_key_bits{link="l",place="delivered"} 9\n'
+    )
     history = History()
     for now_s, bits in ((0.0, 100), (2.0, 2100), (3.0, 50), (4.0, 1050)):
         note(history, series_of(text % bits), "l", 0.02, now_s)

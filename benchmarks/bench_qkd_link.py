@@ -1,0 +1,197 @@
+"""Secret key that two daemons with a simulated fibre and a real broker between them distil, in wall seconds.
+
+Both daemons, both link workers with their halves of the simulated hardware, and the broker share this machine. What
+counts are bits that lie in both key stores, compared, after what authentication costs: the smaller store counts. The
+detector is the superconducting one of the planner, the settings are the planner's for the length and the block, total
+epsilon 1e-10. `…_4links_10km_each` has four links between the same two nodes. Baseline of each figure: what the link
+would give by plan on hardware in real time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+import uvloop
+
+from benchmarks.broker import Broker
+from benchmarks.fleet import Fleet
+from benchmarks.node import Node
+from benchmarks.report import Figure
+from qedge.cli.keys_watch import series_of
+from qedge.client.node import NodeClient
+from qedge.qkd.planning.channel import RECEIVERS
+from qedge.qkd.planning.expectation import PostProcessing
+from qedge.qkd.planning.plan import LinkDesign, PlanPoint, plan_point
+
+BLOCK: Final = 1 << 21
+EFFICIENCY: Final = 1.15
+WARM_BLOCKS: Final = 2
+WARM_LIMIT_S: Final = 240.0
+WINDOWS: Final = 3
+WINDOW_S: Final = 10.0
+LENGTHS_KM: Final = (10, 25, 50, 75, 100)
+BOUND_25_MBIT_S: Final = 6.0
+BOUND_4_MBIT_S: Final = 2.0
+
+NODE: Final = """
+[node]
+name = "{name}"
+[broker]
+url = "mqtt://127.0.0.1:{port}"
+[qkd.keys]
+max_stored_mbit = 8192
+"""
+LINK: Final = """
+[drivers.qkd{index}]
+driver = "sim_qkd"
+[drivers.qkd{index}.settings]
+role = "{role}"
+link = "fibre{index}"
+fibre = "unix:{fibre}"
+preset = "snspd"
+length_km = {length_km}
+mean_photon_numbers = {means}
+intensity_probabilities = {probabilities}
+z_basis_probability = {z_probability}
+[qkd.links.fibre{index}]
+transceiver = "qkd{index}"
+peer = "{peer}"
+block_bits = {block}
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one set of links gave: Mbit/s of all links together in each window, views of a link, CPU shares."""
+
+    rates: tuple[float, ...]
+    wire_bits_per_sifted: float
+    efficiency: float
+    qber: float
+    stages: Mapping[str, float]
+    busy: float
+
+
+def planned(length_km: float) -> PlanPoint:
+    """Return the plan of a link."""
+    design = LinkDesign(RECEIVERS["snspd"], BLOCK, processing=PostProcessing(efficiency=EFFICIENCY))
+    return plan_point(design, length_km)
+
+
+def links(role: str, peer: str, folder: Path, point: PlanPoint, length_km: float, number: int) -> str:
+    """Write the links of one node."""
+    protocol = point.protocol
+    return "".join(
+        LINK.format(
+            index=index,
+            role=role,
+            peer=peer,
+            fibre=folder / f"fibre{index}.sock",
+            length_km=float(length_km),
+            means=[round(mean, 6) for mean in protocol.mean_photon_numbers],
+            probabilities=_probabilities(protocol.intensity_probabilities),
+            z_probability=round(protocol.z_probability_alice, 6),
+            block=BLOCK,
+        )
+        for index in range(number)
+    )
+
+
+def _probabilities(values: Sequence[float]) -> list[float]:
+    rounded = [round(value, 6) for value in values[:-1]]
+    return [*rounded, round(1 - sum(rounded), 6)]
+
+
+async def stored_bits(client: NodeClient) -> float:
+    """Return the key of all links that lies in a store and was compared with the other end's."""
+    text = await client.metrics()
+    return sum(
+        value
+        for place in ("own", "theirs")
+        for value in series_of("\n".join(line for line in text.splitlines() if f'place="{place}"' in line))
+        .get("key_bits", {})
+        .values()
+    )
+
+
+async def measure(nodes: Sequence[Node], number: int) -> Run:
+    """Wait until the links run, then count."""
+    async with NodeClient(nodes[0].socket) as first, NodeClient(nodes[1].socket) as second:
+        clients, deadline = (first, second), time.monotonic() + WARM_LIMIT_S
+        while True:
+            views = [view for client in clients for view in await client.links()]
+            if len(views) == 2 * number and all(view.blocks >= WARM_BLOCKS for view in views):
+                break
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"no key: {[(view.name, view.state, view.reason) for view in views]}")
+            await asyncio.sleep(0.5)
+        rates = []
+        psutil.cpu_percent()
+        for _ in range(WINDOWS):
+            before, began = [await stored_bits(client) for client in clients], time.monotonic()
+            await asyncio.sleep(WINDOW_S)
+            after, took_s = [await stored_bits(client) for client in clients], time.monotonic() - began
+            rates.append(min(b - a for a, b in zip(before, after, strict=True)) / took_s / 1e6)
+        busy = psutil.cpu_percent() / 100
+        views = [(await client.links())[0] for client in clients]
+        stages: dict[str, float] = {}
+        for view in views:
+            for stage, spent_s in view.stages_s.items():
+                stages[stage] = stages.get(stage, 0.0) + spent_s
+        total = sum(stages.values()) or 1.0
+        return Run(
+            tuple(rates),
+            views[0].wire_bits_per_sifted,
+            views[0].efficiency,
+            views[0].qber,
+            {stage: spent / total for stage, spent in sorted(stages.items())},
+            busy,
+        )
+
+
+def between(length_km: float, number: int = 1) -> tuple[Run, PlanPoint]:
+    """Run links between two daemons."""
+    point = planned(length_km)
+    with tempfile.TemporaryDirectory(prefix="qedge-bench-") as name, Broker("mosquitto", Path(name) / "b") as broker:
+        folder, fleet, nodes = Path(name), Fleet(), []
+        for node, role, peer in (("a", "bob", "b"), ("b", "alice", "a")):
+            fleet.enrol(folder / node, node)
+            config = NODE.format(name=node, port=broker.port)
+            nodes.append(Node(folder / node, config + links(role, peer, folder, point, length_km, number)))
+        with nodes[0], nodes[1]:
+            return uvloop.run(measure(nodes, number)), point
+
+
+def run() -> list[Figure]:
+    """Measure one link at each length, then four."""
+    figures = []
+    for length_km in LENGTHS_KM:
+        found, point = between(length_km)
+        bound = BOUND_25_MBIT_S if length_km == 25 else None
+        figures.append(_rate(f"qkd.secret_mbit_s_{length_km}km", found, point, bound))
+        if length_km == 25:
+            figures += [
+                Figure("qkd.wire_bits_per_sifted", found.wire_bits_per_sifted, "bit", 1),
+                Figure("qkd.link_efficiency", found.efficiency, "", 1),
+                Figure("qkd.link_qber", found.qber, "", 1),
+                Figure("qkd.link_cpu_busy", found.busy, "", 1),
+                *(Figure(f"qkd.stage_share_{stage}", share, "", 1) for stage, share in found.stages.items()),
+            ]
+    found, point = between(10, 4)
+    each = tuple(rate / 4 for rate in found.rates)
+    four = Run(each, found.wire_bits_per_sifted, found.efficiency, found.qber, found.stages, found.busy)
+    figures.append(_rate("qkd.secret_mbit_s_4links_10km_each", four, point, BOUND_4_MBIT_S))
+    return figures
+
+
+def _rate(name: str, found: Run, point: PlanPoint, bound: float | None) -> Figure:
+    baseline = point.secret_bits_per_s / 1e6
+    return Figure(name, statistics.median(found.rates), "Mbit/s", WINDOWS, bound, baseline, at_least=True)
