@@ -56,7 +56,11 @@ class FinishedKey:
 
 @runtime_checkable
 class QkdTransceiver(Driver, Protocol):
-    """One end of a fibre. The setting `role` says which; the methods of the other role raise `FatalError`."""
+    """One end of a fibre. The setting `role` says which; the methods of the other role raise `FatalError`.
+
+    A driver that can gather detections into larger blocks has the setting `block_detections` (int): hosts that distil
+    set it where the operator has not.
+    """
 
     def read_block(self, timeout_s: float) -> DetectionBlock | None:
         """Bob: return the next block of detections, oldest first, or None after `timeout_s` seconds without one."""

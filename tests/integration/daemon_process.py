@@ -42,6 +42,9 @@ class DaemonProcess:
         command = [sys.executable, "-m", "qedge", "run", "--quiet"]
         command += ["--config", str(self.config_path), "--state-dir", str(self.home)]
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("NOTIFY_", "WATCHDOG_"))}
+        if "transceiver =" not in self.config_path.read_text():
+            # compiled kernels are kept there for daemons that distil; any other daemon has none ready
+            environ.pop("NUMBA_CACHE_DIR", None)
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ | self.environ

@@ -102,7 +102,7 @@ class DriverHost:
         self._state_dir = str(init.get("state_dir", ""))
         self._class = load_driver(str(init.get("driver", "")))
         settings = init.get("settings", {})
-        self._settings: dict[str, object] = dict(settings) if isinstance(settings, Mapping) else {}
+        self._settings = self.complete(settings if isinstance(settings, Mapping) else {})
         self._driver: Driver | None = None
         self._methods: dict[str, Callable[[Mapping[str, object]], Msg]] = {
             "describe": lambda _args: describe(self._class),
@@ -156,6 +156,10 @@ class DriverHost:
         self.driver.close()
         return None
 
+    def complete(self, settings: Mapping[str, object]) -> dict[str, object]:
+        """Return the settings that a driver gets; a host that wants some of its own where none are given adds them."""
+        return dict(settings)
+
     def random_bytes(self, number: int) -> bytes:
         """Return secret random bytes of the node's pool."""
         chunks = []
@@ -180,7 +184,7 @@ class DriverHost:
     def _configure(self, args: Mapping[str, object]) -> Msg:
         """Take other settings than those of `init`, before the driver is made."""
         settings = args.get("settings")
-        self._settings = dict(settings) if isinstance(settings, dict) else {}
+        self._settings = self.complete(settings if isinstance(settings, dict) else {})
         return None
 
     def _reconfigure(self, args: Mapping[str, object]) -> Msg:

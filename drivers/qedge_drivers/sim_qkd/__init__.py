@@ -20,7 +20,6 @@ from qedge_driver_api import (
     RetriableError,
     settings_schema,
 )
-from qedge_drivers.sim_qkd.compiled import prepare_cache
 from qedge_drivers.sim_qkd.settings import SimQkdSettings, check, figures
 
 if TYPE_CHECKING:
@@ -67,7 +66,6 @@ class SimQkd:
         """Lay or join the fibre; Bob also opens while nobody sends yet."""
         self.close()
         self._context = context
-        prepare_cache(context.state_dir)
         if self._settings.role == QkdRole.ALICE:
             from qedge_drivers.sim_qkd.alice import AliceEnd, RecordedAlice
 

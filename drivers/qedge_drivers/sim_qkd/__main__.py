@@ -10,6 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+# A recording is worth compiled loops, which the driver takes where a folder for them is named before it is loaded.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path.home() / ".cache" / "qedge" / "numba"))
+
 from qedge_driver_api import DriverContext, DriverError, settings_from_mapping
 from qedge_drivers.sim_qkd import SimQkd, SimQkdSettings
 

@@ -1,7 +1,8 @@
-"""Whether inner loops are compiled: by numba where it is there and works, else they run as plain Python, slowly.
+"""Whether inner loops are compiled: by numba where the process has it ready, else they run as plain Python, slowly.
 
-`NUMBA_DISABLE_JIT=1` is numba's own switch for the slow way. Compiled code is cached beside this package or, where that
-folder is not writable, where `NUMBA_CACHE_DIR` says.
+Loading numba takes a second and 130 MB, which a window of raw detections now and then is not worth. Hosts that distil
+make it ready: they name a folder for compiled code in `NUMBA_CACHE_DIR` before a driver is loaded.
+`NUMBA_DISABLE_JIT=1` is numba's own switch for the slow way.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
@@ -19,16 +21,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def prepare_cache(folder: str) -> None:
-    """Give numba a place for compiled code before it is first imported; `folder` is one that may be written."""
-    writable = os.access(os.path.dirname(os.path.abspath(__file__)), os.W_OK)
-    if not writable and not os.environ.get("NUMBA_CACHE_DIR"):
-        os.environ["NUMBA_CACHE_DIR"] = os.path.join(folder, "numba")
-
-
-COMPILED: Final = importlib.util.find_spec("numba") is not None and os.environ.get("NUMBA_DISABLE_JIT", "0") in (
-    "",
-    "0",
+COMPILED: Final = (
+    importlib.util.find_spec("numba") is not None
+    and os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
+    and ("NUMBA_CACHE_DIR" in os.environ or "numba" in sys.modules)
 )
 
 

@@ -26,7 +26,7 @@ from qedge.qkd.simd.cpu import prepare_numba
 from qedge.workers.driver_host import DriverHost, lied
 from qedge.workers.host import HostLink
 from qedge.workers.model import Msg
-from qedge_driver_api import QkdRole, QkdTransceiver
+from qedge_driver_api import QkdRole, QkdTransceiver, settings_schema
 
 if TYPE_CHECKING:
     from qedge.qkd.distillation.kernels import RoomKernels
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _AGREED: Final = ("mean_photon_numbers", "intensity_probabilities", "z_basis_probability")
 """Properties of a transceiver on which the length of keys depends."""
+_BLOCK_SETTING: Final = "block_detections"
+_BLOCK_DETECTIONS: Final = 1 << 19
 
 
 class LinkHost(DriverHost):
@@ -51,6 +53,12 @@ class LinkHost(DriverHost):
         self._warm: RoomKernels | None = None
         self.add_method("distil", self._distil)
         self.add_method("rest", self._rest)
+
+    def complete(self, settings: Mapping[str, object]) -> dict[str, object]:
+        """Ask for large blocks of a driver that lets its host choose: each costs messages and calls."""
+        if any(info.key == _BLOCK_SETTING for info in settings_schema(self._class.Settings)):
+            return {_BLOCK_SETTING: _BLOCK_DETECTIONS, **settings}
+        return dict(settings)
 
     def handle(self, method: str, args: Mapping[str, object]) -> Msg:
         """See `Target.handle`; settings that both ends have agreed on cannot change under an engine."""
