@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.ready-run
 DEV_STAMP := $(VENV)/.ready-dev
+# Tests wait more than they work; more processes than cores make those fail that watch the clock.
+PROCESSES ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 # The first interpreter that is new enough and can make virtual environments; PYTHON=/path/to/python names another.
@@ -42,7 +44,7 @@ run: $(RUN_STAMP) ## run a node in the foreground
 	@$(BIN)/qedge run $(ARGS)
 
 test: $(DEV_STAMP) ## all tests but the long ones
-	@$(BIN)/python -m pytest -m 'not long' $(ARGS)
+	@$(BIN)/python -m pytest -m 'not long' -n $(PROCESSES) $(ARGS)
 
 test-long: $(DEV_STAMP) ## the same claims with larger numbers
 	@$(BIN)/python -m pytest -m long $(ARGS)

@@ -23,6 +23,7 @@ import uvloop
 
 from benchmarks.broker import Broker
 from benchmarks.fleet import Fleet
+from benchmarks.kernels import prepare
 from benchmarks.node import Node
 from benchmarks.report import Figure
 from qedge.cli.keys_watch import series_of
@@ -172,6 +173,7 @@ def between(length_km: float, number: int = 1) -> tuple[Run, PlanPoint]:
 
 def run() -> list[Figure]:
     """Measure one link at each length, then four."""
+    prepare()  # compiled code is kept for all workers of all runs
     figures = []
     for length_km in LENGTHS_KM:
         found, point = between(length_km)

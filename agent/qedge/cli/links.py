@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from qedge.cli import link_plan
 from qedge.cli.asking import ask, print_json
-from qedge.cli.terminal import table_lines, terminal_of
+from qedge.cli.terminal import clean, table_lines, terminal_of
 
 if TYPE_CHECKING:
     from qedge.wire.node import LinkView
@@ -56,13 +56,14 @@ def _show(links: tuple[LinkView, ...]) -> None:
     rows = [
         (
             link.name,
-            f"{link.alice} → {link.bob}",
+            f"{link.alice or link.peer} → {link.bob or link.peer}",
             "-" if link.qber < 0 else f"{link.qber:.2%}",
             str(link.sifted),
-            f"{link.gain:.2e}",
-            link.verdict,
+            f"{link.gain:.2e}" if not link.state else "-",
+            "-" if not link.state else f"{link.key_bit_s / 1e6:.3f} Mbit/s",
+            f"{link.state}: {clean(link.reason)}" if link.state and link.reason else link.state or link.verdict,
         )
         for link in links
     ]
-    header = ("LINK", "ENDS", "ERRORS", "SIFTED BITS", "GAIN", "VERDICT")
+    header = ("LINK", "ENDS", "ERRORS", "SIFTED BITS", "GAIN", "SECRET KEY", "VERDICT")
     print("\n".join(table_lines(header, rows, terminal=terminal_of()) if rows else ["no links are configured"]))

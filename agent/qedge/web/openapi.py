@@ -29,7 +29,7 @@ def _document(routes: tuple[Route, ...]) -> bytes:
     types: list[type[msgspec.Struct]] = [Problem]
     for route in routes:
         types += [kind for kind in (route.body, *_answers(route), *_said(route)) if kind is not None]
-    schemas, components = msgspec.json.schema_components(types, ref_template=_PREFIX)
+    schemas, components = msgspec.json.schema_components(types, schema_hook=_anything, ref_template=_PREFIX)
     by_type = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -46,6 +46,13 @@ def _document(routes: tuple[Route, ...]) -> bytes:
         "components": {"schemas": components},
     }
     return msgspec.json.format(msgspec.json.encode(whole), indent=1)
+
+
+def _anything(kind: type) -> dict[str, Any]:
+    """Describe what may be any JSON, as members are that vendors add to keys."""
+    if kind is object:
+        return {"description": "any JSON"}
+    raise NotImplementedError(kind)
 
 
 def _answers(route: Route) -> tuple[type[msgspec.Struct], ...]:

@@ -355,5 +355,22 @@ def test_a_loop_that_is_too_long_is_refused_before_its_body_is_read() -> None:
     for values in ("[0:10 ** 12]", f"[0:{2**100}]", f"[{2**100}:-3:0]"):
         error = refusal(HEAD + f"qubit q; for int i in {values} {{ no such statement }}", max_operations=1000)
         assert error.code == "circuit.too_many_ops"
+    nested = "for int i in [0:999] { " * 12 + "x q;" + " }" * 12
+    assert refusal(HEAD + "qubit q; " + nested).code == "circuit.too_many_ops"
     body = "for int i in [5:-2:-1] { x q[0]; } for int i in [3:0] { x q[0]; } for int i in {1, 7} { y q[1]; }"
     assert len(ops(body)) == 6
+
+
+def test_a_body_that_does_not_name_its_variable_is_done_as_often_as_one_that_does() -> None:
+    for inner in ("x q[0];", "{ h q[0]; if (c[0]) { x q[1]; } }", "for int j in [0:2] { rz(0.1 * j) q[j % 2]; }"):
+        for values in ("[0:4]", "{3}", "[2:1]"):
+            plain = f"c[0] = measure q[0]; for int i in {values} {{ {inner} }}"
+            named = f"c[0] = measure q[0]; for int i in {values} {{ /* i */ {inner} }}"
+            one, other = program(TWO + plain).circuit, program(TWO + named).circuit
+            shown = [(op, one.conditions[op[3]] if op[0] == Gate.IF else None) for op in one.ops]
+            expected = [(op, other.conditions[op[3]] if op[0] == Gate.IF else None) for op in other.ops]
+            assert [(op[:3], guard or op[3]) for op, guard in shown] == [
+                (op[:3], guard or op[3]) for op, guard in expected
+            ]
+    made = HEAD + "gate g a { for int i in [0:2] { t a; } } qubit q; g q;"
+    assert [op[0] for op in program(made).circuit.ops][:3] == [Gate.T] * 3

@@ -284,7 +284,8 @@ async def test_a_short_job_that_was_run_while_it_was_looked_at_has_ended_when_it
             assert done.result is not None
             assert (done.result.seed, done.result.counts, done.attempts) == (5, {"00": 9, "11": 1}, 1)
             assert {"admit", "queue", "run"} <= set(done.result.timings_s)
-            assert [view.id for view in await b.service.jobs(1)] == [job.id]
+            # both jobs are of the same millisecond, within which ids have no order
+            assert job.id in [view.id for view in await b.service.jobs(2)]
         assert (await b.submit(seed=5, client_key="mine", fresh=True)).id == job.id
         assert len(qpu.runs) == 2
         assert b.service.totals()[JobState.DONE] == 2

@@ -131,6 +131,10 @@ class Lexer3(Lexer):
 
     pattern: ClassVar[re.Pattern[str]] = _TOKEN_3
 
+    def names(self, name: str, start: int) -> bool:
+        """Say whether a name stands between an offset and the current token; one in a comment counts too."""
+        return re.search(rf"\b{re.escape(name)}\b", self.text[start : self.token.at]) is not None
+
     def move(self, at: int) -> None:
         """Go to an offset, for example back to the start of a loop's body."""
         self.token = self._scan(at)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeVar
 
 from qedge.engine.qasm.lexer import Lexer3, Token
 from qedge.engine.qasm.library import COMPOSITE
@@ -12,6 +12,7 @@ from qedge.engine.qasm3.calls import KNOWN, Call, Modifier, Target, define
 from qedge.engine.qasm3.expression import Node
 from qedge.engine.qasm3.scope import KEYWORDS, Scope
 
+T = TypeVar("T")
 MODIFIERS: Final = frozenset({"inv", "pow", "ctrl", "negctrl"})
 _REFUSED: Final = frozenset(
     {"def", "defcal", "defcalgrammar", "cal", "extern", "while", "switch", "return", "break", "continue", "stretch"}
@@ -160,7 +161,7 @@ class Gates:
     def _line(self, lexer: Lexer3, qubits: Mapping[str, int], body: list[Call]) -> None:
         self._charge(1, lexer.token.at)
         if lexer.token.text == "for":
-            loop(lexer, self._scope, self._charge, lambda: self._loop_body(lexer, qubits, body))
+            loop(lexer, self._scope, self._charge, lambda: self._loop_body(lexer, qubits, body), body, len)
             return
         modifiers = self.modifiers(lexer)
         token = lexer.expect_kind("name", "a gate or '}'")
@@ -195,10 +196,18 @@ class Gates:
         return tuple(positions)
 
 
-def loop(lexer: Lexer3, scope: Scope, charge: Callable[[int, int], None], body: Callable[[], None]) -> None:
-    """Read a `for` statement: `body` reads, and thereby does, its body once for every value.
+def loop(
+    lexer: Lexer3,
+    scope: Scope,
+    charge: Callable[[int, int], None],
+    body: Callable[[], None],
+    items: list[T],
+    size: Callable[[Sequence[T]], int],
+) -> None:
+    """Read a `for` statement: `body` reads, and thereby adds to `items`, its body once for every value.
 
-    All values are charged before the first: a loop that is too long is refused at once.
+    All values are charged before the first: a loop that is too long is refused at once. A body that does not name the
+    variable does the same for every value, so it is read once, and what it added of `size` is charged and added again.
     """
     lexer.next()
     lexer.expect_kind("name", "the type of the loop's variable")
@@ -215,10 +224,16 @@ def loop(lexer: Lexer3, scope: Scope, charge: Callable[[int, int], None], body: 
     if not values:
         _skip(lexer)
     charge(_number_of(values), start)
-    for value in values:
+    begin = len(items)
+    for place, value in enumerate(values):
         lexer.move(start)
         scope.set_constant(name.text, value)
         body()
+        if place == 0 and not lexer.names(name.text, start):
+            again, more = items[begin:], len(values) - 1
+            charge(size(again) * more, start)
+            items.extend(again * more)
+            break
     scope.leave()
 
 

@@ -148,7 +148,7 @@ class _Parser:
         self._depth += 1
         if self._depth > self._limits.max_gate_nesting:
             raise self._lexer.fault(self._lexer.token.at, "circuit.too_large", "expected loops nested less deeply")
-        loop(self._lexer, self._scope, self._spend, self._body)
+        loop(self._lexer, self._scope, self._spend, self._body, self._items, _size)
         self._depth -= 1
         self._loops -= 1
 
@@ -317,7 +317,7 @@ class _Parser:
         return items
 
     def _guard(self, way: Path, items: list[Item], token: Token) -> None:
-        size = sum(item.size if isinstance(item, Deferred) else 1 for item in items)
+        size = _size(items)
         self._spend(size + sum(1 + len(guard.bits) // 16 for guard in way), token.at)
         for number, guard in enumerate(way):
             length = size + len(way) - 1 - number
@@ -342,6 +342,10 @@ class _Parser:
                 limit=self._limits.max_operations,
             )
         self._spent += max(operations, 0)
+
+
+def _size(items: Sequence[Item]) -> int:
+    return sum(item.size if isinstance(item, Deferred) else 1 for item in items)
 
 
 def _writes(items: Sequence[Item], bits: frozenset[int]) -> bool:

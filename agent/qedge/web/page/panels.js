@@ -126,6 +126,25 @@ export function drawEntropy(status) {
     entropy.reason ? el("p", { class: "reason" }, entropy.reason) : el("p", { class: "hidden-label" }, "No failure."));
 }
 
+const LINK_TONES = { running: "good", quarantined: "bad", stopped: "bad", waiting: "warn", full: "idle" };
+
+function rate(bits) {
+  const [size, unit] = bits >= 1e6 ? [1e6, "Mbit/s"] : bits >= 1e3 ? [1e3, "kbit/s"] : [1, "bit/s"];
+  return `${(bits / size).toFixed(bits >= 1e3 ? 2 : 0)} ${unit}`;
+}
+
+function distilled(link) {
+  if (!link.state) return [];
+  const running = link.state === "running" && link.blocks > 0;
+  return [el("div", {}, el("strong", { class: "big" }, running ? rate(link.key_bit_s) : "–"), el("span", { class: "faint" }, "secret key"))];
+}
+
+function distilledFacts(link) {
+  const facts = [`${link.blocks} blocks gave ${(link.key_bits / 1e6).toFixed(2)} Mbit of key`, `${link.blocks_dropped} gave none`];
+  if (link.efficiency) facts.push(`f ${link.efficiency.toFixed(2)}`, `${link.wire_bits_per_sifted.toFixed(1)} bits said per sifted bit`);
+  return [...facts, `${link.authentication_bits} bits for authentication`].join(" · ");
+}
+
 export function drawLinks(status, history, measure, busy) {
   const box = byId("links");
   const links = status.links ?? [];
@@ -139,16 +158,22 @@ export function drawLinks(status, history, measure, busy) {
     const driver = status.drivers.find((one) => one.name === link.alice);
     const eve = driver?.properties?.eve_fraction;
     const measured = link.qber >= 0;
+    const ends = `${link.alice || link.peer} → ${link.bob || link.peer}`;
     return el("div", { class: "link" },
       el("div", { class: "row-head" },
-        el("strong", {}, link.name), el("span", { class: "faint" }, `${link.alice} → ${link.bob}`), el("span", { class: "spacer" }),
+        el("strong", {}, link.name), el("span", { class: "faint" }, ends), el("span", { class: "spacer" }),
+        link.state ? badge(link.state, LINK_TONES[link.state] ?? "warn") : null,
         eve === undefined ? null : badge(eve > 0 ? `eavesdropper on${eve < 1 ? ` ${Math.round(eve * 100)} %` : ""}` : "no eavesdropper", eve > 0 ? "bad" : "good")),
       el("div", { class: "link-figures" },
-        el("div", {}, el("strong", { class: measured && link.qber > 0.11 ? "big bad" : "big" }, measured ? `${(link.qber * 100).toFixed(2)} %` : "–"), el("span", { class: "faint" }, "raw error rate")),
+        el("div", {}, el("strong", { class: measured && link.qber > 0.11 ? "big bad" : "big" }, measured ? `${(link.qber * 100).toFixed(2)} %` : "–"), el("span", { class: "faint" }, link.state ? "error rate" : "raw error rate")),
+        ...distilled(link),
         el("div", {}, el("strong", { class: "big" }, measured ? link.sifted.toLocaleString("en") : "–"), el("span", { class: "faint" }, "sifted bits"))),
       qberChart(points),
-      link.verdict ? el("p", { class: "faint facts" }, link.verdict) : null,
-      el("button", { type: "button", class: "quiet", "data-link": link.name, disabled: busy.has(link.name), on: { click: () => measure(link.name) } }, busy.has(link.name) ? "measuring …" : "Measure a window"));
+      link.state
+        ? el("p", { class: "faint facts" }, distilledFacts(link))
+        : link.verdict ? el("p", { class: "faint facts" }, link.verdict) : null,
+      link.state && link.reason ? el("p", { class: "reason" }, link.reason) : null,
+      link.state ? null : el("button", { type: "button", class: "quiet", "data-link": link.name, disabled: busy.has(link.name), on: { click: () => measure(link.name) } }, busy.has(link.name) ? "measuring …" : "Measure a window"));
   }));
   if (focused) box.querySelector(`[data-link="${CSS.escape(focused)}"]`)?.focus();
 }
