@@ -47,6 +47,8 @@ class Definition:
     work: int = 0
     depth: int = 1
     _template: list[Op] | None = field(default=None, repr=False)
+    _of: tuple[float, ...] | None = field(default=None, repr=False)
+    """The arguments of the last call, and of the template where there is one: programs repeat them."""
 
     @property
     def charge(self) -> int:
@@ -55,12 +57,14 @@ class Definition:
 
     def expand(self, arguments: Sequence[float], qubits: Sequence[int], into: list[Op]) -> None:
         """Append the operations of one call; raises `NotFiniteError` where a parameter has no finite value."""
-        if self.num_params:
+        given = tuple(arguments)
+        if self.num_params and given != self._of:
             self._walk(arguments, qubits, into)
+            self._of, self._template = given, None
             return
         if self._template is None:
             template: list[Op] = []
-            self._walk((), range(self.num_qubits), template)
+            self._walk(arguments, range(self.num_qubits), template)
             self._template = template
         into.extend([(gate, tuple([qubits[i] for i in own]), params, arg) for gate, own, params, arg in self._template])
 

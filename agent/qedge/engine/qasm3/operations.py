@@ -10,7 +10,7 @@ from qedge.engine.qasm.library import Native
 from qedge.engine.qasm.model import ParseLimits
 from qedge.engine.qasm.registers import Names, Operand
 from qedge.engine.qasm.template import Deferred
-from qedge.engine.qasm3.calls import Call, expand, read_anything, without_phases
+from qedge.engine.qasm3.calls import Call, Defined, expand, read_anything, without_phases
 from qedge.engine.qasm3.expression import BadValueError, Formal, evaluate, is_constant
 from qedge.engine.qasm3.gates import Gates
 from qedge.engine.qasm3.modifiers import NoPowerError
@@ -48,6 +48,8 @@ class Operations:
         self._gates = gates
         self._items = items
         self._spend = spend
+        self._before: Call | None = None
+        self._template: list[Op] | None = None
 
     def call(self) -> None:
         """Read the call of a gate, with its modifiers."""
@@ -66,13 +68,24 @@ class Operations:
         try:
             for own in columns:
                 if all(is_constant(node) for node in arguments):
-                    self._items.extend(without_phases(expand(call, (), own)))
+                    self._items.extend(self._expanded(call, own))
                 else:
                     self._items.append(self._defer(call, own, token, at))
         except BadValueError as error:
             raise lexer.fault(at, "circuit.nonfinite_parameter", f"in gate {token}: {error}") from error
         except NoPowerError as error:
             raise lexer.fault(token.at, "circuit.unsupported", f"{error} is not run here", construct="pow") from error
+
+    def _expanded(self, call: Call, own: tuple[int, ...]) -> list[Op]:
+        """Expand a call of constants; one that was there before with the same arguments only changes its qubits."""
+        if not isinstance(call.target, Defined):
+            return without_phases(expand(call, (), own))
+        if call != self._before:
+            self._before, self._template = call, None
+            return without_phases(expand(call, (), own))
+        if self._template is None:
+            self._template = without_phases(expand(call, (), range(len(own))))
+        return [(gate, tuple([own[i] for i in qubits]), params, arg) for gate, qubits, params, arg in self._template]
 
     def _defer(self, call: Call, own: tuple[int, ...], token: Token, at: int) -> Deferred:
         """Put a call off until the parameters of the program have values."""
