@@ -15,6 +15,7 @@ ALLOWED = {
     "APACHE 2.0",
     "APACHE SOFTWARE LICENSE",
     "APACHE-2.0",
+    "APACHE-2.0 WITH LLVM-EXCEPTION",  # the exception allows more, nothing less
     "BSD",
     "BSD LICENSE",
     "BSD-2-CLAUSE",
