@@ -25,7 +25,7 @@ from qedge.wire.tasks import (
     SampleResult,
     SampleTask,
 )
-from tests.integration.daemon_process import DaemonProcess
+from tests.integration.daemon_process import BELL, DaemonProcess
 
 pytestmark = pytest.mark.integration
 
@@ -42,6 +42,17 @@ async def client(tmp_path: Path) -> AsyncIterator[NodeClient]:
             yield node
     finally:
         daemon.stop()
+
+
+async def test_a_job_that_has_ended_when_it_is_accepted_comes_with_its_result(client: NodeClient) -> None:
+    at_once = 0
+    for seed in range(20):
+        job = await client.submit(JobSubmission(BELL, shots=10, seed=seed, fresh=True))
+        assert job.state is not JobState.DONE or job.result is not None
+        at_once += job.state is JobState.DONE
+        batch = await client.submit_batch([JobSubmission(BELL, shots=10, seed=seed)])
+        assert all(each.job is not None and (each.job.state is not JobState.DONE or each.job.result) for each in batch)
+    assert at_once > 0
 
 
 async def test_every_kind_of_job_runs_and_is_kept(client: NodeClient) -> None:

@@ -9,9 +9,10 @@ from aiohttp import web
 from qedge.base.errors import QedgeError
 from qedge.base.ids import is_uuid
 from qedge.web.answers import json_answer
+from qedge.web.ports import NodePort
 from qedge.web.requests import body_of, caller_of, number_of
 from qedge.web.state import state_of
-from qedge.wire.jobs import BatchEntry, BatchView, JobBatch, JobState, JobSubmission, TemplateText
+from qedge.wire.jobs import BatchEntry, BatchView, JobBatch, JobState, JobSubmission, JobView, TemplateText
 from qedge.wire.problem import problem_of
 
 MAX_WAIT_S: Final = 30.0
@@ -26,7 +27,7 @@ async def submit(request: web.Request) -> web.Response:
     node = state_of(request).node
     if submission.dry_run:
         return json_answer(await node.estimate(submission))
-    job = await node.submit(submission, caller_of(request).label)
+    job = await _whole(node, await node.submit(submission, caller_of(request).label))
     if wait_s:
         job = await node.wait_job(job.id, wait_s)
     answer = json_answer(job, 200 if job.state in ENDED else 202)
@@ -41,7 +42,7 @@ async def submit_batch(request: web.Request) -> web.Response:
 
     async def one_of(submission: JobSubmission) -> BatchEntry:
         try:
-            return BatchEntry(job=await node.submit(submission, client))
+            return BatchEntry(job=await _whole(node, await node.submit(submission, client)))
         except QedgeError as error:
             return BatchEntry(error=problem_of(error))
 
@@ -78,6 +79,11 @@ async def one(request: web.Request) -> web.Response:
 async def cancel(request: web.Request) -> web.Response:
     """Cancel a job."""
     return json_answer(await state_of(request).node.cancel(_id(request)))
+
+
+async def _whole(node: NodePort, job: JobView) -> JobView:
+    """Return a job with its result where it has ended already: who is told so does not ask again."""
+    return await node.job(job.id) if job.state is JobState.DONE and job.result is None else job
 
 
 def _id(request: web.Request) -> str:
