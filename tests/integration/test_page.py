@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from qedge.wire.jobs import JobSubmission
-from qedge.wire.node import DriverChange, LinkMeasure
+from qedge.wire.node import DriverChange, LinkMeasure, LinkView
 from tests.integration.browser import PROGRAM, Browser
 from tests.integration.web_site import Site, serving
 
@@ -120,6 +121,23 @@ async def test_what_others_do_appears_without_a_reload(tmp_path: Path) -> None:
         await browser.until("document.querySelectorAll('#links .dot.bad').length === 1")
         site.node.entropy_healthy = False
         await browser.until("document.getElementById('entropy').innerText.includes('repetition count test')")
+
+
+async def test_a_link_that_distils_shows_its_key_and_why_it_gives_none(tmp_path: Path) -> None:
+    async with serving(tmp_path, status_interval_s=0.1) as site, browsing(tmp_path, site) as browser:
+        running = LinkView(
+            "fibre", "", "qkd", sifted=1 << 20, errors=5243, qber=0.005, peer="beta", state="running", blocks=12,
+            blocks_dropped=1, key_bits=5_500_000, key_bit_s=2_750_000.0, efficiency=1.18, wire_bits_per_sifted=11.9,
+        )  # fmt: skip
+        site.node.set_link(running)
+        await open_page(browser, site)
+        panel = "document.querySelectorAll('#links .link')[1].innerText"
+        for words in ("beta → qkd", "running", "2.75 Mbit/s", "0.50 %", "12 blocks gave 5.50 Mbit of key", "f 1.18"):
+            await browser.until(f"{panel}.includes({words!r})")
+        await browser.until("document.querySelectorAll('#links .link button').length === 1")
+        site.node.set_link(msgspec.structs.replace(running, state="quarantined", reason="too many errors", qber=0.25))
+        for words in ("quarantined", "too many errors", "25.00 %"):
+            await browser.until(f"{panel}.includes({words!r})")
 
 
 async def test_random_bytes_and_a_link_window_are_a_click_away(tmp_path: Path) -> None:

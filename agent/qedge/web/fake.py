@@ -234,6 +234,10 @@ class FakeNode:
         sites = (DeviceSite(0, "QB1", 42.0, 21.0, 0.01), DeviceSite(1, "QB2", 40.0, 20.0, 0.02))
         return DeviceView(name, 2, "idle", ("flat",), 3, 1000, 0.0, ((0, 1),), operations, sites)
 
+    def set_link(self, view: LinkView) -> None:
+        """Put a link in the place of the one of its name, or beside the others."""
+        self._links[view.name] = view
+
     def links(self) -> tuple[LinkView, ...]:
         """Return the links."""
         return tuple(self._links.values())
