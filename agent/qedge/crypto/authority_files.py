@@ -6,7 +6,6 @@ key, and may be moved away. Writes are atomic: a new file, synced, then renamed.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +14,7 @@ import msgspec
 from qedge.base.errors import QedgeError
 from qedge.base.ids import RandomBytes
 from qedge.crypto.authority import Authority, Ledger, RootSecret
+from qedge.crypto.durable_file import write_durably
 from qedge.crypto.sealed_file import DEFAULT_COST, Cost, open_secret, seal_secret
 
 _LEDGER: Final = "ledger.qedge"
@@ -101,18 +101,8 @@ class AuthorityFolder:
 
     def _write(self, name: str, data: bytes) -> None:
         path = self.path / name
-        new = path.with_suffix(".new")
         try:
-            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(path)
-            folder = os.open(self.path, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            write_durably(path, data)
         except OSError as error:
             raise _unusable(path, error) from error
 

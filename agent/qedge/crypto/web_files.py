@@ -6,7 +6,6 @@ where an operator has one; `ledger.json` lists what was issued. `server.pem` and
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +13,7 @@ import msgspec
 
 from qedge.base.errors import QedgeError
 from qedge.base.ids import RandomBytes
+from qedge.crypto.durable_file import write_durably
 from qedge.crypto.sealed_file import DEFAULT_COST, Cost, open_secret, seal_secret
 from qedge.crypto.web_authority import RENEW_DAYS, WebAuthority, WebLedger, ends_utc_ns, found_web, names_of
 
@@ -125,19 +125,8 @@ class WebFolder:
 
 def write_file(path: Path, data: bytes, mode: int) -> None:
     """Write a file anew and durably, with exactly these permissions; raises `web.bad_certificate`."""
-    new = path.with_name(path.name + ".new")
     try:
-        new.unlink(missing_ok=True)  # a leftover could have wider permissions
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_durably(path, data, mode)
     except OSError as error:
         raise _unusable(path, error) from error
 

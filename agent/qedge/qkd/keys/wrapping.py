@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qedge.base.errors import QedgeError
 from qedge.base.ids import RandomBytes
+from qedge.crypto.durable_file import write_durably
 from qedge.qkd.keys.vault import KEY_BYTES, Vault
 
 
@@ -17,7 +18,7 @@ def open_vault(path: Path, random_bytes: RandomBytes, *, make: bool) -> Vault:
     """
     try:
         if make and not path.exists():
-            _make(path, random_bytes(KEY_BYTES))
+            write_durably(path, random_bytes(KEY_BYTES))
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             key = file.read(KEY_BYTES + 1)
@@ -28,24 +29,6 @@ def open_vault(path: Path, random_bytes: RandomBytes, *, make: bool) -> Vault:
     if mode & 0o077:
         raise _unusable(path, "others than its owner may read it")
     return Vault(key)
-
-
-def _make(path: Path, key: bytes) -> None:
-    """Write a new key so that after a crash there is either all of it or no file."""
-    draft = path.with_name(path.name + ".new")
-    draft.unlink(missing_ok=True)
-    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(file, key)
-        os.fsync(file)
-    finally:
-        os.close(file)
-    draft.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _unusable(path: Path, why: str) -> QedgeError:
