@@ -38,7 +38,6 @@ _IF: Final = int(Gate.IF)
 _FLIP: Final = Step(Gate.X, (0,))
 _MAX_PARAMETERS: Final = 10_000
 _MAX_TAGS: Final = 64
-_PAULI_NAMES: Final = frozenset({"_PauliX", "_PauliY", "_PauliZ"})
 
 
 def parse(text: str, limits: ParseLimits) -> Template:
@@ -187,7 +186,7 @@ class _Reader:
         steps: list[Step] = []
         for pair in items(part.get("qubit_pauli_map"), self._place):
             both = items(pair, self._place)
-            if len(both) != 2 or kind_of(both[1], self._place) not in _PAULI_NAMES:
+            if len(both) != 2 or kind_of(both[1], self._place) not in _PAULI_GATES:
                 raise self._place.fault("circuit.syntax", "expected a qubit and a Pauli operator each")
             steps.append(Step(_PAULI_GATES[kind_of(both[1], self._place)], (len(own),)))
             own.append(both[0])
@@ -284,7 +283,7 @@ class _Reader:
             both = items(pair, self._place)
             if len(both) != 2:
                 raise self._place.fault("circuit.syntax", "expected pairs of qubits")
-            qubits[self._qubits.number(both[0], used=False)] = self._own([both[1]], frame)[0]
+            qubits[self._qubits.number(both[0])] = self._own([both[1]], frame)[0]
         given = members(part.get("measurement_key_map", {}), self._place)
         renamed = {name: text_of(other, self._place) for name, other in given.items()}
         above = frame.keys or {}
@@ -299,7 +298,7 @@ class _Reader:
         """Return the qubits of an operation, which have to differ."""
         found: list[int] = []
         for each in items(value, self._place):
-            number = self._qubits.number(each, used=False)
+            number = self._qubits.number(each)
             number = (frame.qubits or {}).get(number, number)
             self._qubits.use(number)
             found.append(number)

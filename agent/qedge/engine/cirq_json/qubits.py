@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from qedge.base.errors import QedgeError
 from qedge.engine.cirq_json.tree import Place, kind_of, members, text_of, whole
 from qedge.engine.qasm.model import ParseLimits
 
@@ -23,8 +24,8 @@ class Qubits:
         self._numbers: dict[_Sorting, int] = {}
         self._used: set[int] = set()
 
-    def number(self, value: object, *, used: bool = True) -> int:
-        """Return the number of a qubit."""
+    def number(self, value: object) -> int:
+        """Return the number of a qubit, which `use` makes count."""
         kind = kind_of(value, self._place)
         part = members(value, self._place)
         sorting: _Sorting
@@ -37,29 +38,26 @@ class Qubits:
                 "circuit.unsupported", f"expected a LineQubit, GridQubit or NamedQubit, found {kind[:60]}"
             )
         found = self._numbers.setdefault(sorting, len(self._numbers))
-        if used:
-            self.use(found)
-        limit = self._limits.max_qubits
         # a sub-circuit names qubits that it does not use itself, at most once each
-        if len(self._used) > limit or len(self._numbers) > 2 * limit:
-            raise self._place.fault(
-                "circuit.too_many_qubits", f"expected at most {limit} qubits, found more", limit=limit
-            )
+        if len(self._numbers) > 2 * self._limits.max_qubits:
+            raise self._too_many()
         return found
 
     def use(self, number: int) -> None:
         """Note that an operation acts on a qubit."""
         self._used.add(number)
-        limit = self._limits.max_qubits
-        if len(self._used) > limit:
-            raise self._place.fault(
-                "circuit.too_many_qubits", f"expected at most {limit} qubits, found more", limit=limit
-            )
+        if len(self._used) > self._limits.max_qubits:
+            raise self._too_many()
 
     def ranks(self) -> dict[int, int]:
         """Return the final number of each qubit that is used."""
         names = sorted(name for name, number in self._numbers.items() if number in self._used)
         return {self._numbers[name]: rank for rank, name in enumerate(names)}
+
+    def _too_many(self) -> QedgeError:
+        limit = self._limits.max_qubits
+        message = f"expected at most {limit} qubits, found more"
+        return self._place.fault("circuit.too_many_qubits", message, limit=limit)
 
 
 def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
