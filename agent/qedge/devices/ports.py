@@ -1,0 +1,60 @@
+"""What parts of the gateway need from each other and from rooms beside it; the daemon and `service` fill them in."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from qedge.devices.model import DeviceSession
+from qedge.security.model import Subject
+
+
+class SessionBook(Protocol):
+    """The sessions of this node's devices. Never waits."""
+
+    def find(self, device_id: str, key_id: int) -> DeviceSession | None:
+        """Return the session of a device whose frames carry this key id."""
+        ...
+
+    def current(self, device_id: str) -> DeviceSession | None:
+        """Return the session that messages to a device are sealed in."""
+        ...
+
+    def close(self, device_id: str) -> None:
+        """Forget the keys of all sessions of a device."""
+        ...
+
+
+class Greeter(Protocol):
+    """Makes sessions: what a device sends on its `hello` topic goes in, what goes back on `welcome` comes out."""
+
+    async def greet(self, device_id: str, message: bytes) -> bytes:
+        """Take one step of a handshake, of a resumption or of an enrolment; raises `QedgeError` for what is refused."""
+        ...
+
+
+class Doorman(Protocol):
+    """Checks what a device says at CONNECT, before anything else of it is read."""
+
+    async def check(self, client_id: str, username: str, password: bytes) -> Subject | None:
+        """Return who that is, or None. A guest that may only enrol is a subject with the id of its invitation."""
+        ...
+
+
+class Way(Protocol):
+    """A way to devices: the direct listener or the broker."""
+
+    def send(self, device_id: str, topic: str, payload: bytes) -> bool:
+        """Hand a message over for delivery; False where the device is not to be reached this way."""
+        ...
+
+    def cut(self, device_id: str) -> bool:
+        """Close the device's connection now; False where it has none here."""
+        ...
+
+
+class Consumer(Protocol):
+    """Takes readings that policy has let through, for an app, a segment or the way upstream. Never waits."""
+
+    def take(self, subject: Subject, channel: str, body: bytes, now_ns: int) -> None:
+        """Take one reading of a device, in the order in which the device sent them."""
+        ...

@@ -1,0 +1,1 @@
+"""Who may do what: policy, trust, threats, incidents, and the record of decisions."""
