@@ -11,8 +11,8 @@ from qedge.security.model import Subject
 class SessionBook(Protocol):
     """The sessions of this node's devices. Never waits."""
 
-    def find(self, device_id: str, key_id: int) -> DeviceSession | None:
-        """Return the session of a device whose frames carry this key id."""
+    def find(self, device_id: str, frame: bytes) -> DeviceSession | None:
+        """Return the session of a device that a frame says it belongs to; what is no frame belongs to none."""
         ...
 
     def current(self, device_id: str) -> DeviceSession | None:
