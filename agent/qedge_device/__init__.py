@@ -1,5 +1,9 @@
-"""The device side of a qedge gateway, for makers of devices: any OS, Python 3.9 or newer, few dependencies."""
+"""The device side of a qedge gateway, for makers of devices: any OS, Python 3.9 or newer, few dependencies.
 
+`RichDevice` stands in `qedge_device.rich` and needs `cryptography` 50 or newer; what is named here needs AES alone.
+"""
+
+from qedge_device.constrained import ConstrainedDevice
 from qedge_device.frame import (
     HEADER_BYTES,
     MAX_COUNTER,
@@ -13,6 +17,7 @@ from qedge_device.frame import (
     Suite,
     parse_header,
 )
+from qedge_device.reading import DeviceError
 
 __version__ = "0.1.0"
 
@@ -21,6 +26,8 @@ __all__ = [
     "MAX_COUNTER",
     "OVERHEAD_BYTES",
     "TAG_BYTES",
+    "ConstrainedDevice",
+    "DeviceError",
     "FrameError",
     "FrameHeader",
     "Opener",

@@ -4,7 +4,8 @@ A frame is `version (1) || key id (4) || counter (8) || ciphertext || tag (16)`,
 session's 12-byte IV XOR the counter, right-aligned (the construction of RFC 8446 §5.3), so a (key, nonce) pair never
 repeats while the counter only grows. Bound as associated data: the header as sent, the suite, and the topic.
 
-The handshake that makes key and IV stands elsewhere; this module only seals, opens and refuses repeats.
+The handshake that makes key and IV stands elsewhere; this module only seals, opens and refuses repeats. Frames of
+11 bytes of overhead, for links on which 29 are too many, stand in `short`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Suite(IntEnum):
 
 
 class FrameError(Exception):
-    """A frame has no effect. `reason` is `short`, `version`, `key`, `replay`, `open` or `exhausted`."""
+    """A frame has no effect. `reason` is `short`, `version`, `key`, `replay`, `open`, `exhausted` or `locked`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("frame refused: " + reason)
@@ -68,12 +69,19 @@ def parse_header(frame: bytes) -> FrameHeader:
 class ReplayWindow:
     """Accepts each counter at most once, out of order within the last `size` counters."""
 
+    __slots__ = ("_seen", "_size", "_top")
+
     def __init__(self, size: int = 1024) -> None:
         if size < 1:
             raise ValueError("a replay window holds at least one counter")
         self._size = size
         self._top = -1
         self._seen = 0
+
+    @property
+    def top(self) -> int:
+        """Return the highest counter accepted, −1 before the first."""
+        return self._top
 
     def is_fresh(self, counter: int) -> bool:
         """Say whether `counter` may still be accepted."""
@@ -94,57 +102,102 @@ class ReplayWindow:
 
 
 class _Session:
-    def __init__(self, suite: Suite, key: bytes, iv: bytes, key_id: int) -> None:
+    """Key, IV and topic of one direction. The cipher, which takes kilobytes, is made when it is first needed."""
+
+    __slots__ = ("_aead", "_bound", "_iv", "_key", "_key_id", "_limit", "_suite", "_topic")
+
+    def __init__(self, suite: Suite, key: bytes, iv: bytes, key_id: int, limit: int = MAX_COUNTER) -> None:
         if len(key) != KEY_BYTES or len(iv) != IV_BYTES or not 0 <= key_id < 2**32:
             raise ValueError("a session needs a 32-byte key, a 12-byte IV and a 32-bit key id")
-        self._aead = ChaCha20Poly1305(key) if suite is Suite.CHACHA20_POLY1305 else AESGCM(key)
+        self._key = key
+        self._aead: AESGCM | ChaCha20Poly1305 | None = None
         self._iv = int.from_bytes(iv, "big")
-        self._suite = bytes([suite])
+        self._suite = suite
         self._key_id = key_id
+        self._limit = min(limit, MAX_COUNTER)
+        self._topic: str | None = None
+        self._bound = b""
 
-    def _nonce(self, counter: int) -> bytes:
-        return (self._iv ^ counter).to_bytes(IV_BYTES, "big")
+    def _cipher(self) -> AESGCM | ChaCha20Poly1305:
+        aead = self._aead
+        if aead is None:
+            aead = ChaCha20Poly1305(self._key) if self._suite is Suite.CHACHA20_POLY1305 else AESGCM(self._key)
+            self._aead = aead
+            self._key = b""
+        return aead
 
-    def _bound(self, header: bytes, topic: str) -> bytes:
-        return header + self._suite + topic.encode("utf-8")
+    def _bind(self, topic: str) -> bytes:
+        """Return what is bound besides the header; a session mostly has one topic, so the last one is kept."""
+        if topic != self._topic:
+            self._topic = topic
+            self._bound = bytes([self._suite]) + topic.encode("utf-8")
+        return self._bound
 
 
 class Sealer(_Session):
-    """The sending half of one direction of a session. Never rebuild it with the same key: start a new session."""
+    """The sending half of one direction of a session. Never rebuild it with the same key: start a new session.
 
-    def __init__(self, suite: Suite, key: bytes, iv: bytes, key_id: int) -> None:
-        super().__init__(suite, key, iv, key_id)
+    `limit` is the highest counter; after it a new session is due.
+    """
+
+    __slots__ = ("_counter",)
+
+    def __init__(self, suite: Suite, key: bytes, iv: bytes, key_id: int, limit: int = MAX_COUNTER) -> None:
+        super().__init__(suite, key, iv, key_id, limit)
         self._counter = 0
+
+    @property
+    def sealed(self) -> int:
+        """Return how many messages were sealed."""
+        return self._counter
 
     def seal(self, payload: bytes, topic: str) -> bytes:
         """Seal one message for `topic`; raises `FrameError` (`exhausted`) where a new session is due."""
         counter = self._counter
-        if counter > MAX_COUNTER:
+        if counter > self._limit:
             raise FrameError("exhausted")
         self._counter = counter + 1
         header = _HEADER.pack(VERSION, self._key_id, counter)
-        return header + self._aead.encrypt(self._nonce(counter), payload, self._bound(header, topic))
+        nonce = (self._iv ^ counter).to_bytes(IV_BYTES, "big")
+        return header + self._cipher().encrypt(nonce, payload, header + self._bind(topic))
 
 
 class Opener(_Session):
-    """The receiving half of one direction of a session, with its replay window."""
+    """The receiving half of one direction of a session, with its replay window.
 
-    def __init__(self, suite: Suite, key: bytes, iv: bytes, key_id: int, window: int = 1024) -> None:
-        super().__init__(suite, key, iv, key_id)
+    A counter above `limit` is refused as `exhausted`: a new session is due.
+    """
+
+    __slots__ = ("_window",)
+
+    def __init__(
+        self, suite: Suite, key: bytes, iv: bytes, key_id: int, window: int = 1024, limit: int = MAX_COUNTER
+    ) -> None:
+        super().__init__(suite, key, iv, key_id, limit)
         self._window = ReplayWindow(window)
+
+    @property
+    def used(self) -> bool:
+        """Say whether a good frame came."""
+        return self._window.top >= 0
 
     def open(self, frame: bytes, topic: str) -> bytes:
         """Open one frame that came on `topic`; raises `FrameError` and changes nothing where it is not good."""
-        header = parse_header(frame)
-        if header.key_id != self._key_id:
+        if len(frame) < OVERHEAD_BYTES:
+            raise FrameError("short")
+        version, key_id, counter = _HEADER.unpack_from(frame)
+        if version != VERSION:
+            raise FrameError("version")
+        if key_id != self._key_id:
             raise FrameError("key")
-        if header.counter > MAX_COUNTER or not self._window.is_fresh(header.counter):
+        if counter > self._limit:
+            raise FrameError("replay" if counter > MAX_COUNTER else "exhausted")
+        if not self._window.is_fresh(counter):
             raise FrameError("replay")
+        nonce = (self._iv ^ counter).to_bytes(IV_BYTES, "big")
         try:
-            payload = self._aead.decrypt(
-                self._nonce(header.counter), frame[HEADER_BYTES:], self._bound(frame[:HEADER_BYTES], topic)
-            )
+            payload = self._cipher().decrypt(nonce, frame[HEADER_BYTES:], frame[:HEADER_BYTES] + self._bind(topic))
         except InvalidTag:
             raise FrameError("open") from None
-        self._window.accept(header.counter)
+        self._window.accept(counter)
         return payload
