@@ -21,6 +21,7 @@ DIGEST_BYTES = 32
 MAC_BYTES = 32
 BOOT_BYTES = 16
 KEM_ID_BYTES = 8
+TICKET_BYTES = 8
 KEY_ID_BYTES = 4
 JOIN_NONCE_BYTES = 8
 JOIN_MAC_BYTES = 16
@@ -235,9 +236,10 @@ class Opened:
 
 @dataclass(frozen=True)
 class Resume:
-    """RESUME: the device wants a session from the secret of its last full one. `counter` only grows."""
+    """RESUME: the device wants a session from the secret that `ticket` names. `counter` only grows."""
 
     counter: int
+    ticket: bytes
     suite: int
     nonce: bytes
     extra_id: bytes
@@ -245,8 +247,8 @@ class Resume:
 
     def body(self) -> bytes:
         """Write what the MAC covers."""
-        head = bytes([MessageType.RESUME]) + self.counter.to_bytes(8, "big") + bytes([self.suite]) + self.nonce
-        return head + fields(self.extra_id)
+        head = bytes([MessageType.RESUME]) + self.counter.to_bytes(8, "big") + self.ticket + bytes([self.suite])
+        return head + self.nonce + fields(self.extra_id)
 
     def pack(self) -> bytes:
         """Write the message."""
@@ -257,7 +259,12 @@ class Resume:
         """Read the message; raises `MessageError`."""
         reader = Reader(data, MessageType.RESUME)
         message = cls(
-            reader.number(8), reader.number(1), reader.take(NONCE_BYTES), reader.sized(), reader.take(MAC_BYTES)
+            reader.number(8),
+            reader.take(TICKET_BYTES),
+            reader.number(1),
+            reader.take(NONCE_BYTES),
+            reader.sized(),
+            reader.take(MAC_BYTES),
         )
         reader.end()
         return message

@@ -161,7 +161,7 @@ class RichDevice:
 
     def forget_session(self) -> None:
         """Make the next `hello` begin a full session; to be called where a resumption stays without an answer."""
-        self.kept.can_resume = False
+        self.kept.resumption = b""
 
     def hello(self) -> bytes:
         """Return what goes to `hello_topic` now: to enrol, to resume a session, or to begin a full one."""
@@ -171,9 +171,15 @@ class RichDevice:
             self._hello = make_enrol(
                 self.kept, self._key, self._who(), nonce, self._ephemeral.public_key, self._maker
             ).pack()
-        elif self.kept.can_resume:
-            bare = Resume(self._take(), self.kept.suite, self._random_bytes(NONCE_BYTES), self.kept.extra_id.encode())
-            mac = schedule.hello_mac(self.kept.secret, self._who(), bare.body(), MAC_BYTES)
+        elif self.kept.resumption:
+            bare = Resume(
+                self._take(),
+                schedule.ticket_of(self.kept.resumption),
+                self.kept.suite,
+                self._random_bytes(NONCE_BYTES),
+                self.kept.extra_id.encode(),
+            )
+            mac = schedule.hello_mac(self.kept.resumption, self._who(), bare.body(), MAC_BYTES)
             self._hello = bare.body() + mac
         else:
             kem_id = kem_id_of(self._statement().public_key)
@@ -286,13 +292,13 @@ class RichDevice:
         if opened.kem:
             self._renew_statement(opened.kem)
         self.kept.certificate = opened.certificate or self.kept.certificate
-        self.kept.secret, self.kept.suite, self.kept.can_resume = schedule.next_secret(prk, digest), suite, True
+        self.kept.resumption, self.kept.suite = schedule.next_secret(prk, digest), suite
         self.changed = True
         self._open(prk, digest, opened.key_id, suite, now_s + opened.lifetime_s)
 
     def _take_resumed(self, welcome: bytes, now_s: float) -> None:
         resumed = Resumed.read(welcome)
-        prk = schedule.extract(self.kept.secret, self.kept.extra)
+        prk = schedule.extract(self.kept.resumption, self.kept.extra)
         digest = schedule.transcript(self._who(), self._hello, resumed.body())
         if not hmac.compare_digest(resumed.mac, schedule.confirmation(prk, digest)):
             raise DeviceError("proof")

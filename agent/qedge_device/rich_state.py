@@ -30,7 +30,7 @@ class RichState:
     certificate: bytes = b""
     secret: bytes = b""
     suite: int = 1
-    can_resume: bool = False
+    resumption: bytes = b""
 
     def __repr__(self) -> str:
         return f"RichState({self.device!r})"
@@ -74,7 +74,7 @@ class RichState:
             kept.bytes("certificate"),
             kept.bytes("secret"),
             kept.number("suite"),
-            bool(kept.number("can_resume")),
+            kept.bytes("resumption"),
         )
 
     def values(self) -> dict[str, bytes | str | int]:
@@ -98,11 +98,11 @@ class RichState:
             "certificate": self.certificate,
             "secret": self.secret,
             "suite": self.suite,
-            "can_resume": int(self.can_resume),
+            "resumption": self.resumption,
         }
 
     def enrol(self, enrolled: Enrolled, secret: bytes) -> None:
         """Become what the node said; the token is forgotten."""
         self.device, self.certificate, self.kem = enrolled.device, enrolled.certificate, enrolled.kem
         self.node_parameter, self.node_key = enrolled.parameter, enrolled.node_key
-        self.secret, self.token, self.guest, self.can_resume = secret, b"", "", False
+        self.secret, self.token, self.guest, self.resumption = secret, b"", "", b""

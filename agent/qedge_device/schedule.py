@@ -7,10 +7,13 @@ worth anything with another.
     th     = SHA-256(fields("qedge/v1 device transcript", who, hello, welcome without its MAC))
     mac    = HMAC(HKDF-Expand(prk, fields("qedge/v1 device confirm", th), 32), th), cut to the size of the message's MAC
     key‖iv = HKDF-Expand(prk, fields("qedge/v1 device up" | "… down", th), 32 + size of the IV)
-    secret = HKDF-Expand(prk, fields("qedge/v1 device secret", th), 32)    from which RESUME and CONNECT are proved
+    secret = HKDF-Expand(prk, fields("qedge/v1 device secret", th), 32)
 
-The secret of a full session is both halves after each other, of a resumed one the secret of the last full one, of a
-short one the device's root. The extra key is one of another source, QKD for instance.
+The secret of an enrolment proves every CONNECT of MQTT, the one of a full session proves RESUME.
+
+What goes in as the secret: of a full session both halves after each other, of a resumed one the secret that the last
+full one left, of a short one the device's root, which proves CONNECT and JOIN too. The extra key is one of another
+source, QKD for instance.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import hmac
 from dataclasses import dataclass
 
 from qedge_device import frame, short
-from qedge_device.messages import MAC_BYTES, fields
+from qedge_device.messages import MAC_BYTES, TICKET_BYTES, fields
 
 SECRET_BYTES = 32
 COUNTER_BYTES = 8
@@ -80,6 +83,11 @@ def confirmation(prk: bytes, digest: bytes, size: int = MAC_BYTES) -> bytes:
 def next_secret(prk: bytes, digest: bytes) -> bytes:
     """Return the secret that is kept after a full session or an enrolment."""
     return expand(prk, fields(b"qedge/v1 device secret", digest), SECRET_BYTES)
+
+
+def ticket_of(secret: bytes) -> bytes:
+    """Return the 8 bytes that name a secret of a full session."""
+    return hashlib.sha256(fields(b"qedge/v1 device ticket", secret)).digest()[:TICKET_BYTES]
 
 
 def hello_mac(secret: bytes, name: bytes, body: bytes, size: int) -> bytes:

@@ -56,6 +56,21 @@ def make_issuing(
     return _finish(builder, root_key)
 
 
+def make_device_authority(
+    fleet: str, node: str, key: SigningKey, utc_ns: int, random_bytes: RandomBytes, days: int
+) -> bytes:
+    """Make the self-signed certificate with which a node certifies its devices; DER.
+
+    Nothing leads from it to the fleet's root but a delegation that the node's identity key signs (decision 0051).
+    """
+    name = _name(f"{fleet} devices of {node}")
+    builder = _start(name, name, key.public_key, utc_ns, days, random_bytes)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(_usage(signs=False), critical=True)
+    builder = builder.add_extension(_uri(Subject(fleet, Role.AUTHORITY, node)), critical=False)
+    return _finish(builder, key)
+
+
 def make_leaf(
     subject: Subject,
     public_key: PublicKey,

@@ -55,6 +55,14 @@ class DeviceTier(StrEnum):
     CONSTRAINED = "constrained"
 
 
+class OpenEnrolment(StrEnum):
+    """Who may ask to be enrolled without an invitation."""
+
+    NOBODY = "nobody"
+    MANUFACTURERS = "manufacturers"
+    ANYBODY = "anybody"
+
+
 class Sealing(Protocol):
     """The sending half of a session."""
 

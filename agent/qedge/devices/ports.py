@@ -52,6 +52,18 @@ class Way(Protocol):
         ...
 
 
+class DeviceKeys(Protocol):
+    """Keys of another source for devices, from the key store (QKD). Both raise `device.no_key`."""
+
+    async def fresh(self, device_id: str) -> tuple[str, bytes]:
+        """Take a key of 32 bytes for good, a copy of which the device gets by cable or screen; returns id and key."""
+        ...
+
+    async def collect(self, device_id: str, key_id: str) -> bytes:
+        """Take, once, the key that a device has under this id from a key manager of its own."""
+        ...
+
+
 class Consumer(Protocol):
     """Takes readings that policy has let through, for an app, a segment or the way upstream. Never waits."""
 

@@ -70,6 +70,70 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         ) STRICT, WITHOUT ROWID""",
         "CREATE INDEX templates_by_use ON templates (used_utc_ns)",
     ),
+    (
+        # Attached devices. `groups`, `attributes`, `posture` are JSON; `secret` is a root, or what proves CONNECT.
+        """CREATE TABLE devices (
+            id TEXT PRIMARY KEY,
+            tier TEXT NOT NULL,
+            state TEXT NOT NULL,
+            device_class TEXT NOT NULL,
+            groups TEXT NOT NULL,
+            attributes TEXT NOT NULL,
+            segment TEXT NOT NULL,
+            location TEXT NOT NULL,
+            posture TEXT NOT NULL,
+            safety INTEGER NOT NULL,
+            parameter INTEGER NOT NULL,
+            key_id BLOB NOT NULL,
+            secret BLOB NOT NULL,
+            resumption BLOB NOT NULL,
+            resume_until_utc_ns INTEGER NOT NULL,
+            certified_until_utc_ns INTEGER NOT NULL,
+            counter INTEGER NOT NULL,
+            extra_id TEXT NOT NULL,
+            extra BLOB NOT NULL,
+            from_keys INTEGER NOT NULL,
+            reason TEXT NOT NULL,
+            changed_utc_ns INTEGER NOT NULL,
+            created_utc_ns INTEGER NOT NULL,
+            claim BLOB NOT NULL DEFAULT x''
+        ) STRICT, WITHOUT ROWID""",
+        # Apart, because they are large and seldom read: raw ML-DSA public key and certificate in DER.
+        """CREATE TABLE device_keys (
+            id TEXT PRIMARY KEY,
+            public_key BLOB NOT NULL,
+            certificate BLOB NOT NULL
+        ) STRICT""",
+        # `profile` is JSON; `used_by` the id of the key that used the invitation last.
+        """CREATE TABLE device_invitations (
+            id TEXT PRIMARY KEY,
+            token BLOB NOT NULL,
+            device TEXT NOT NULL,
+            approval INTEGER NOT NULL,
+            uses INTEGER NOT NULL,
+            expires_utc_ns INTEGER NOT NULL,
+            profile BLOB NOT NULL,
+            used_by BLOB NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        # Keys of the node for its devices, by kind: `authority` certifies them, to `kem` they seal.
+        """CREATE TABLE device_node_keys (
+            kind TEXT NOT NULL,
+            serial INTEGER NOT NULL,
+            fleet TEXT NOT NULL,
+            node TEXT NOT NULL,
+            signer TEXT NOT NULL,
+            seed BLOB NOT NULL,
+            document BLOB NOT NULL,
+            until_utc_ns INTEGER NOT NULL,
+            PRIMARY KEY (kind, serial)
+        ) STRICT, WITHOUT ROWID""",
+        # Keys of devices that count no more; kept until their certificates end.
+        """CREATE TABLE revoked_devices (
+            key_id BLOB PRIMARY KEY,
+            device TEXT NOT NULL,
+            until_utc_s INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+    ),
 )
 
 VERSION: Final = len(MIGRATIONS)

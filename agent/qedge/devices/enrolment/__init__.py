@@ -1,0 +1,1 @@
+"""How devices become known: invitations, approval, makers' certificates, roots; certificates and revocation."""

@@ -1,0 +1,114 @@
+"""Revoked devices: the list that a node signs, and what a peer makes of it and of a device that comes from there.
+
+A list counts until its serial is passed. Once it is older than its maximum age, it is still believed in what it
+revokes, but nothing privileged is done for devices of that node any more: somebody may be withholding the next one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import msgspec
+from cryptography import x509
+
+from qedge.base.errors import QedgeError
+from qedge.crypto.certificates import subject_of
+from qedge.crypto.keys import PublicKey
+from qedge.crypto.model import Role, Subject
+from qedge.crypto.trust import Trust
+from qedge.devices.enrolment.authority import DELEGATION_PURPOSE, NodeIdentity, is_own_certificate, signed_by
+from qedge.wire.gateway import (
+    MAX_LISTED_REVOCATIONS,
+    DeviceCredentials,
+    DeviceDelegation,
+    DeviceRevocations,
+    RevokedDevice,
+    SignedByNode,
+)
+
+REVOCATIONS_PURPOSE: Final = "device-revocations"
+_ENCODE: Final = msgspec.msgpack.Encoder().encode
+T = TypeVar("T", DeviceRevocations, DeviceDelegation)
+
+
+def sign_list(identity: NodeIdentity, serial: int, utc_ns: int, revoked: list[RevokedDevice]) -> SignedByNode:
+    """Sign the list of a node; what is beyond its size is left out, and the list says that it is not complete."""
+    entries = tuple(revoked[:MAX_LISTED_REVOCATIONS])
+    said = DeviceRevocations(
+        identity.fleet, identity.node, serial, utc_ns, entries, complete=len(entries) == len(revoked)
+    )
+    return signed_by(identity, _ENCODE(said), REVOCATIONS_PURPOSE)
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A device of another node, as its credentials say."""
+
+    node: str
+    device: str
+    public_key: PublicKey
+
+
+class PeerDevices:
+    """What is known of the devices of other nodes of the fleet."""
+
+    def __init__(self, trust: Trust, max_age_s: float) -> None:
+        self._trust = trust
+        self._max_age_ns = round(max_age_s * 1e9)
+        self._lists: dict[str, DeviceRevocations] = {}
+        self._revoked: dict[str, frozenset[str]] = {}
+
+    def take(self, signed: SignedByNode, utc_ns: int) -> bool:
+        """Take a list; says whether it is newer than the one known. Raises `auth.*`."""
+        found = self._read(signed, DeviceRevocations, REVOCATIONS_PURPOSE, utc_ns)
+        known = self._lists.get(found.node)
+        if known is not None and found.serial <= known.serial:
+            return False
+        self._lists[found.node] = found
+        self._revoked[found.node] = frozenset(each.key_id.hex() for each in found.entries)
+        return True
+
+    def require_fresh(self, node: str, utc_ns: int) -> None:
+        """Raise `device.stale_revocations` where nothing privileged may be done for devices of a node."""
+        known = self._lists.get(node)
+        if known is None or not known.complete or utc_ns - known.utc_ns > self._max_age_ns:
+            raise QedgeError(
+                "device.stale_revocations",
+                f"The list of revoked devices of {node} is missing or too old.",
+                fix="Is the node connected? It signs a new list every few hours.",
+            )
+
+    def verify(self, credentials: DeviceCredentials, utc_ns: int, *, privileged: bool) -> Visitor:
+        """Check a device of another node; raises `auth.*`, and `device.stale_revocations` for privileged things."""
+        said = self._read(credentials.delegation, DeviceDelegation, DELEGATION_PURPOSE, utc_ns)
+        if not is_own_certificate(credentials.certificate, said.authority):
+            raise _untrusted("the certificate of a device is not by its node")
+        certificate = x509.load_der_x509_certificate(credentials.certificate)
+        subject = subject_of(certificate.extensions)
+        if subject is None or subject != Subject(self._trust.fleet, Role.DEVICE, subject.name):
+            raise _untrusted("the certificate is of no device of the fleet")
+        seconds = utc_ns // 1_000_000_000
+        if not certificate.not_valid_before_utc.timestamp() <= seconds <= certificate.not_valid_after_utc.timestamp():
+            raise _untrusted("the certificate of a device is not valid now")
+        public_key = PublicKey(certificate.public_key())
+        if public_key.key_id in self._revoked.get(said.node, ()):
+            raise QedgeError("auth.revoked", f"The device {subject.name} of {said.node} was revoked.")
+        if privileged:
+            self.require_fresh(said.node, utc_ns)
+        return Visitor(said.node, subject.name, public_key)
+
+    def _read(self, signed: SignedByNode, kind: type[T], purpose: str, utc_ns: int) -> T:
+        try:
+            found = msgspec.msgpack.decode(signed.body, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise QedgeError("auth.bad_signature", "What a node says of its devices cannot be read.") from error
+        member = self._trust.verify(signed.chain, utc_ns, name=found.node)
+        if found.fleet != self._trust.fleet:
+            raise _untrusted("it is of another fleet")
+        member.public_key.verify(signed.signature, signed.body, purpose)
+        return found
+
+
+def _untrusted(why: str) -> QedgeError:
+    return QedgeError("auth.untrusted", f"A device of another node is not believed: {why}.")

@@ -1,0 +1,55 @@
+"""The node's keys for its devices and the list of revoked ones in the database: functions that the store calls."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from qedge.devices.enrolment.authority import NodeKey
+from qedge.wire.gateway import RevokedDevice
+
+
+def load_node_keys(connection: sqlite3.Connection) -> list[NodeKey]:
+    """Read all keys, the newest of each kind first."""
+    found = connection.execute(
+        "SELECT kind, serial, fleet, node, signer, seed, document, until_utc_ns FROM device_node_keys"
+        " ORDER BY serial DESC"
+    )
+    return [NodeKey(*row) for row in found]
+
+
+def replace_node_keys(connection: sqlite3.Connection, keys: list[NodeKey]) -> None:
+    """Keep these keys and no others: what is gone opens nothing any more."""
+    connection.execute("DELETE FROM device_node_keys")
+    connection.executemany(
+        "INSERT INTO device_node_keys (kind, serial, fleet, node, signer, seed, document, until_utc_ns)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (each.kind, each.serial, each.fleet, each.node, each.signer, each.seed, each.document, each.until_utc_ns)
+            for each in keys
+        ],
+    )
+
+
+def load_revoked(connection: sqlite3.Connection, utc_s: int) -> list[RevokedDevice]:
+    """Read revoked keys whose certificates have not ended, those that end last first."""
+    connection.execute("DELETE FROM revoked_devices WHERE until_utc_s < ?", (utc_s,))
+    found = connection.execute("SELECT device, key_id, until_utc_s FROM revoked_devices ORDER BY until_utc_s DESC")
+    return [RevokedDevice(*row) for row in found]
+
+
+def add_revoked(connection: sqlite3.Connection, revoked: RevokedDevice) -> None:
+    """Note a revoked key."""
+    connection.execute(
+        "INSERT OR REPLACE INTO revoked_devices (key_id, device, until_utc_s) VALUES (?, ?, ?)",
+        (revoked.key_id, revoked.device, revoked.until_utc_s),
+    )
+
+
+def next_serial(connection: sqlite3.Connection) -> int:
+    """Return the next serial of the list of revoked keys; it never repeats."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'devices.revocation_serial'").fetchone()
+    serial = int(row[0]) + 1 if row is not None else 1
+    connection.execute(
+        "INSERT OR REPLACE INTO meta (key, value) VALUES ('devices.revocation_serial', ?)", (str(serial),)
+    )
+    return serial

@@ -1,0 +1,1 @@
+"""Which devices there are: one record in memory and one row in the database for each."""

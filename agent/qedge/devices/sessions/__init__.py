@@ -1,0 +1,1 @@
+"""Sessions with devices: handshakes, resumption, the book of open sessions, CONNECT."""
