@@ -52,6 +52,11 @@ def open_guest_id(public_key: bytes) -> str:
     return "_" + hashlib.sha3_256(public_key).hexdigest()[:24]
 
 
+def guest_of(invitation: str, public_key: bytes) -> str:
+    """Return the name under which a device with an invitation asks: the invitation's, `-` and 12 hex digits."""
+    return invitation + "-" + hashlib.sha3_256(public_key).hexdigest()[:12]
+
+
 @dataclass(frozen=True)
 class KemStatement:
     """The node's X-Wing key; `serial` grows, a device takes none with a lower one. `until_utc_s` is wall time."""
@@ -214,7 +219,7 @@ def welcomed(guest: bytes, hello: bytes, enrolled: Enrolled) -> bytes:
 class Invitation:
     """What a device gets before it meets its node, by cable, screen or label. A secret, as long as its token is good.
 
-    `guest` is the user name for the time before; `token` (16 bytes) is good once, `root` (32 bytes) makes a
+    `guest` begins the user name for the time before; `token` (16 bytes) is good once, `root` (32 bytes) makes a
     constrained device that needs no enrolment at all, `extra` is a key of another source under `extra_id`.
     """
 

@@ -17,7 +17,7 @@ import hmac
 from collections.abc import Callable
 
 from qedge_device import agreement, reading, schedule
-from qedge_device.enrolling import Enrolled, Invitation, KemStatement, kem_id_of, open_guest_id, pin_of
+from qedge_device.enrolling import Enrolled, Invitation, KemStatement, guest_of, kem_id_of, open_guest_id, pin_of
 from qedge_device.frame import FrameError, Opener, Sealer, Suite, parse_header
 from qedge_device.joining import Maker, answer_secret, make_enrol
 from qedge_device.kept import Counter, Kept, write
@@ -121,7 +121,9 @@ class RichDevice:
     @property
     def username(self) -> str:
         """The user name of MQTT: a guest's before enrolment."""
-        return self.kept.device if self.is_enrolled else self.kept.guest or open_guest_id(self.public_key)
+        if self.is_enrolled:
+            return self.kept.device
+        return guest_of(self.kept.guest, self.public_key) if self.kept.guest else open_guest_id(self.public_key)
 
     def password(self, client_id: str) -> str:
         """Return the password of MQTT for one CONNECT; each is good once. Empty without an invitation's token."""

@@ -109,6 +109,12 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_host_power_watts": MetricSpec(Kind.GAUGE, "Power drawn, where the host reports it.", ("source",)),
     "qedge_host_clock_steps_total": MetricSpec(Kind.COUNTER, "Steps of the wall clock against the boot-time clock."),
     "qedge_process_memory_bytes": MetricSpec(Kind.GAUGE, "Proportional set size of the daemon process."),
+    "qedge_devices": MetricSpec(Kind.GAUGE, "Attached devices by state.", ("state",)),
+    "qedge_device_sessions": MetricSpec(Kind.GAUGE, "Devices with an open session.", ("tier",)),
+    "qedge_device_handshakes_total": MetricSpec(
+        Kind.COUNTER, "Steps of handshakes with devices; busy: told to come back later.", ("step", "outcome")
+    ),
+    "qedge_device_enrolments_total": MetricSpec(Kind.COUNTER, "Enrolments of devices.", ("outcome",)),
     "qedge_qkd_detections_total": MetricSpec(Kind.COUNTER, "Detections reported by a transceiver.", ("link",)),
     "qedge_qkd_qber_ratio": MetricSpec(Kind.GAUGE, "Raw error rate of the last window, 0 to 1.", ("link",)),
     "qedge_qkd_key_bits": MetricSpec(Kind.GAUGE, "Where all bits of a link's finished key are.", ("link", "place")),

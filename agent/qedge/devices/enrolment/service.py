@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from qedge.base.clock import Clock
@@ -31,7 +31,7 @@ from qedge.devices.registry.service import DeviceRegistry
 from qedge.store.store import Store
 from qedge.wire.gateway import DeviceProfile
 from qedge_device import schedule
-from qedge_device.enrolling import Enrol, open_guest_id, proved
+from qedge_device.enrolling import Enrol, guest_of, open_guest_id, proved
 from qedge_device.messages import MessageError, Method, Pending
 
 PENDING_RETRY_S: Final = 10
@@ -69,9 +69,9 @@ class Enrolment:
         clock: Clock,
         random_bytes: RandomBytes,
         metrics: Metrics,
-        replaced: Callable[[DeviceRecord], None],
+        replaced: Callable[[DeviceRecord, bytes], Awaitable[None]],
     ) -> None:
-        """`replaced` hears of a device that brings a new key, while the record still has the old one."""
+        """`replaced` hears of a device that has brought a new key, and the id of the old one."""
         self._config = config
         self._authority = authority
         self._registry = registry
@@ -102,7 +102,7 @@ class Enrolment:
         identity = self._authority.identity
         guest = schedule.who(identity.fleet, identity.node, guest_id)
         invitation = self._registry.invitation(guest_id)
-        if invitation is not None and invitation.token:
+        if invitation is not None and guest_id == guest_of(invitation.id, enrol.public_key):
             vetting.check_token(invitation.token, guest, enrol)
         elif not (self.is_open_to(guest_id) and guest_id == open_guest_id(enrol.public_key)):
             raise QedgeError("device.refused", "A device has no invitation that is good.")
@@ -115,7 +115,11 @@ class Enrolment:
         if enrol.device not in ("", name):
             raise QedgeError("device.refused", "A device asks for a name that is not its own.")
         key_id = bytes.fromhex(public_key.key_id)
+        before = self._registry.get(name)
+        old_key_id = before.key_id if before is not None else b""
         record = self._admit(name, key_id, enrol.parameter, invitation, maker_name)
+        if record is before and old_key_id not in (b"", key_id):
+            await self._replaced(record, old_key_id)
         if invitation is not None:
             await self._registry.use_invitation(invitation, key_id)
         if record.state is DeviceState.PENDING:
@@ -144,14 +148,14 @@ class Enrolment:
         approved = approved and (invitation is not None or bool(maker_name))
         if record is not None and record.key_id == key_id and record.state is not DeviceState.REVOKED:
             return self._again(record)
+        if invitation is not None and invitation.uses < 1:
+            raise QedgeError("device.spent", "The invitation was used already.", fix="Make a new one.")
         if record is None or record.state is DeviceState.REVOKED:
             if not approved:
                 self._check_room()
             record = self._registry.create(name, DeviceTier.RICH, self._profile(invitation))
         elif not _may_take(record, own=own, approved=approved, vouched=bool(maker_name)):
             raise QedgeError("device.refused", f"The name {name} belongs to another device.")
-        if record.key_id:
-            self._replaced(record)
         record.key_id, record.parameter = key_id, parameter
         record.secret = record.resumption = b""
         record.counter = record.resume_until_utc_ns = 0

@@ -41,7 +41,7 @@ class DeviceRecord:
     resume_until_utc_ns: int = 0
     certified_until_utc_ns: int = 0
     counter: int = 0
-    proved_ns: int = 0
+    proved_ns: int = -1
     extra_id: str = ""
     extra: bytes = b""
     from_keys: bool = False
@@ -60,8 +60,13 @@ class DeviceRecord:
 
     @property
     def is_admitted(self) -> bool:
-        """Say whether the device may have sessions: enrolled, or quarantined, where policy denies all it asks for."""
-        return self.state in (DeviceState.ENROLLED, DeviceState.QUARANTINED)
+        """Say whether the device may have sessions now."""
+        return self.state is DeviceState.ENROLLED
+
+    @property
+    def is_known(self) -> bool:
+        """Say whether the device proves who it is at CONNECT; of one in quarantine policy denies all it asks for."""
+        return self.state in (DeviceState.ENROLLED, DeviceState.QUARANTINED) and bool(self.secret)
 
 
 @dataclass(slots=True, eq=False)

@@ -131,8 +131,8 @@ class DeviceRegistry:
         self._dirty[record.subject.id] = None
 
     def invitation(self, guest_id: str) -> InvitationRecord | None:
-        """Return an invitation that has not expired, or None."""
-        found = self._invitations.get(guest_id)
+        """Return the invitation that a guest names in front of a `-`, where it has not expired, or None."""
+        found = self._invitations.get(guest_id.partition("-")[0])
         return found if found is not None and found.expires_utc_ns > self._clock.utc_ns() else None
 
     def invitation_of(self, device_id: str) -> InvitationRecord | None:

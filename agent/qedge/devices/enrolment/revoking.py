@@ -1,0 +1,71 @@
+"""Keys that count no more: those of devices, which go on the signed list, and the node's own, which are replaced."""
+
+from __future__ import annotations
+
+from qedge.base.clock import Clock
+from qedge.base.ids import RandomBytes
+from qedge.devices.enrolment import rows
+from qedge.devices.enrolment.authority import KEM_KEYS_KEPT, DeviceAuthority, make_kem
+from qedge.devices.enrolment.ports import Threads
+from qedge.devices.enrolment.revocations import sign_list
+from qedge.store.store import Store
+from qedge.wire.gateway import RevokedDevice, SignedByNode
+
+
+class Revoking:
+    """Keeps the list of revoked devices and the node's key statement up to date."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        authority: DeviceAuthority,
+        threads: Threads,
+        kem_life_s: float,
+        clock: Clock,
+        random_bytes: RandomBytes,
+    ) -> None:
+        self._store = store
+        self._authority = authority
+        self._threads = threads
+        self._kem_life_s = kem_life_s
+        self._clock = clock
+        self._random_bytes = random_bytes
+
+    async def retire(self, device: str, key_id: bytes, certified_until_utc_ns: int) -> None:
+        """Put a key on the list until its certificate ends; nothing for a device that had none."""
+        if key_id and certified_until_utc_ns > self._clock.utc_ns():
+            revoked = RevokedDevice(device, key_id, certified_until_utc_ns // 1_000_000_000 + 1)
+            await self._store.write(lambda connection: rows.add_revoked(connection, revoked))
+
+    async def signed_list(self) -> SignedByNode:
+        """Sign the list as it is now, under the next serial."""
+        utc_ns = self._clock.utc_ns()
+        revoked = await self._store.write(lambda connection: rows.load_revoked(connection, utc_ns // 1_000_000_000))
+        serial = await self._store.write(rows.next_serial)
+        return await self._threads.run(sign_list, self._authority.identity, serial, utc_ns, revoked)
+
+    async def renew_kem(self) -> None:
+        """Make a new key to which devices seal; the one before stays good, older ones are destroyed."""
+        seed = self._random_bytes(96)
+        newest = self._authority.newest
+        made = await self._threads.run(
+            make_kem,
+            self._authority.identity,
+            newest.serial + 1,
+            self._clock.utc_ns(),
+            self._kem_life_s,
+            lambda size: seed[:size],
+        )
+        kept = await self._store.read(rows.load_node_keys)
+        kem_keys = [made, *(each for each in kept if each.kind == "kem")][:KEM_KEYS_KEPT]
+        keys = [*(each for each in kept if each.kind == "authority"), *kem_keys]
+        await self._store.write(lambda connection: rows.replace_node_keys(connection, keys))
+        self._authority.take_kem(made)
+
+    async def renew_if_due(self) -> bool:
+        """Make a new key where the newest is at its end; says whether."""
+        due = self._authority.newest.until_utc_ns <= self._clock.utc_ns()
+        if due:
+            await self.renew_kem()
+        return due
