@@ -29,6 +29,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "drivers": "drivers",
     "link": "links",
     "keys": "keys",
+    "device": "device",
     "qkd": "qkd",
     "ping": "ping",
     "peers": "peers",

@@ -22,6 +22,7 @@ import msgspec
 
 from qedge.base.errors import QedgeError
 from qedge.client.decoding import DecodeStream, open_stream
+from qedge.client.devices import DevicesClient
 from qedge.client.fleet import FleetClient
 from qedge.client.keys import KeysClient
 from qedge.client.paths import find_socket
@@ -304,6 +305,11 @@ class NodeClient:
     def keys(self) -> KeysClient:
         """Keys and the applications that get them."""
         return KeysClient(self)
+
+    @property
+    def devices(self) -> DevicesClient:
+        """Attached devices."""
+        return DevicesClient(self)
 
     async def ask(
         self, method: str, path: str, kind: type[T], *, body: msgspec.Struct | None = None, timeout_s: float = 0.0

@@ -11,6 +11,7 @@ from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.bus.service import Bus
 from qedge.daemon.fleet_desk import FleetDesk
+from qedge.devices.desk import DeviceDesk
 from qedge.engine.assessment.service import AssessmentService
 from qedge.engine.decoding.service import DecodeService
 from qedge.engine.service import EngineService
@@ -79,6 +80,7 @@ class Node:
         self._mesh: MeshService | None = None
         self._fleet: FleetDesk | None = None
         self._keys = keys
+        self._devices: DeviceDesk | None = None
         self._bus = bus
         self._drivers = drivers
         self._links = links
@@ -93,6 +95,17 @@ class Node:
     def keys(self) -> KeyOffice:
         """What the operator's programs do with keys and applications."""
         return self._keys
+
+    def attach_devices(self, desk: DeviceDesk) -> None:
+        """Take the desk of attached devices, where the node takes any."""
+        self._devices = desk
+
+    @property
+    def devices(self) -> DeviceDesk:
+        """What the operator's programs do with attached devices."""
+        if self._devices is None:
+            raise QedgeError("device.off", "This node takes no devices.", fix="Set devices.enabled = true.")
+        return self._devices
 
     @property
     def fleet(self) -> FleetDesk:

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from qedge.web.device_ports import DevicesPort
 from qedge.web.key_ports import KeysPort
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceView
@@ -116,6 +117,11 @@ class NodePort(Protocol):
     @property
     def keys(self) -> KeysPort:
         """Key delivery of the node; raises `keys.off` where there is none."""
+        ...
+
+    @property
+    def devices(self) -> DevicesPort:
+        """Attached devices; raises `device.off` where the node takes none."""
         ...
 
     def status(self) -> NodeStatus:

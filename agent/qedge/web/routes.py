@@ -9,6 +9,7 @@ from aiohttp import web
 from qedge.web import (
     openapi,
     routes_decode,
+    routes_devices,
     routes_events,
     routes_fleet,
     routes_jobs,
@@ -153,6 +154,7 @@ ROUTES: Final = (
     Route("GET", "/v1/templates/{hash}", Right.VIEW, routes_jobs.template, answer=TemplateView),
     Route("GET", "/v1/jobs/{id}", Right.VIEW, routes_jobs.one, answer=JobView, query=("wait_s",)),
     Route("DELETE", "/v1/jobs/{id}", Right.SUBMIT, routes_jobs.cancel, answer=JobView),
+    *routes_devices.DEVICE_ROUTES,
     Route("GET", "/v1/openapi.json", Right.VIEW, describe),
     Route("GET", "/v1/events", Right.VIEW, routes_events.events, endless=True),
     Route("GET", "/v1/decode", Right.SUBMIT, routes_decode.decode, endless=True, messages=(Request, Answer)),
