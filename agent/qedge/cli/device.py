@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import getpass
+import sys
 from typing import TYPE_CHECKING, Final
 
 from qedge.base.errors import QedgeError
@@ -12,7 +14,7 @@ from qedge.cli.device_profile import add_profile_arguments, profile_of
 from qedge.cli.terminal import clean, paint_state, table_lines, terminal_of
 
 if TYPE_CHECKING:
-    from qedge.wire.gateway import AttachedDevice, DeviceInvited
+    from qedge.wire.gateway import AttachedDevice, AttachedDevices, DeviceInvited
 
 NAME: Final = "device"
 SUMMARY: Final = "Attach devices, and say what becomes of them."
@@ -33,9 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     invite.add_argument("--uses", type=int, default=1, metavar="N", help="how many devices may use it (default: 1)")
     invite.add_argument("--approval", action="store_true", help="every device that uses it waits for `approve`")
     for action in (add, invite):
-        action.add_argument(
-            "--minutes", type=float, default=0.0, help="how long the line is good (default: the node's)"
-        )
+        action.add_argument("--minutes", type=float, default=0.0, help="how long it is good (default: the node's)")
         add_profile_arguments(action)
     approve = actions.add_parser("approve", help="let in a device that waits")
     approve.add_argument("name", metavar="NAME")
@@ -77,10 +77,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _add(args: argparse.Namespace) -> DeviceInvited:
-    from qedge.cli.authority_desk import read_secret
     from qedge.wire.gateway import DeviceAdd
 
-    code = read_secret("Code on the label of the device: ") if args.claim else ""
+    code = _read_code() if args.claim else ""
     wanted = DeviceAdd(
         name=args.name,
         tier="constrained" if args.constrained or args.claim or args.root_from_keys else "rich",
@@ -91,6 +90,13 @@ def _add(args: argparse.Namespace) -> DeviceInvited:
         expires_s=args.minutes * 60,
     )
     return ask(args, lambda node: node.devices.add(wanted))
+
+
+def _read_code() -> str:
+    """Read the code of a label; not an argument, because those stand in the list of processes."""
+    if sys.stdin.isatty():
+        return getpass.getpass("Code on the label of the device: ")
+    return sys.stdin.readline().strip()
 
 
 def _invite(args: argparse.Namespace) -> DeviceInvited:
@@ -141,7 +147,7 @@ def _list(args: argparse.Namespace) -> int:
     rows: list[tuple[str, ...]] = []
     after, states, sessions = "", {}, 0
     while True:
-        page = ask(args, lambda node, after=after: node.devices.listing(args.state, after, _ALL_AT_ONCE))
+        page = _page(args, after)
         states, sessions = page.states, page.sessions
         if args.json:
             for device in page.devices:
@@ -157,6 +163,10 @@ def _list(args: argparse.Namespace) -> int:
         counts = ", ".join(f"{count} {state}" for state, count in states.items() if count)
         print(f"{counts or 'no devices'}; {sessions} with a session")
     return 0
+
+
+def _page(args: argparse.Namespace, after: str) -> AttachedDevices:
+    return ask(args, lambda node: node.devices.listing(args.state, after, _ALL_AT_ONCE))
 
 
 def _row(device: AttachedDevice) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
 """Lists of devices in files, CSV or TOML. Pure.
 
 CSV has a header line; columns are `name` and any of `tier`, `class`, `segment`, `location`, `groups` and `posture`
-(separated by spaces), `safety` (true or false), `root` (hex), `claim_code`; every other column is an attribute. TOML has
-one table `[[device]]` for each device with the same keys, lists for `groups` and `posture`, and a table `attributes`.
+(separated by spaces), `safety` (true or false), `root` (hex), `claim_code`; every other column is an attribute. TOML
+has one table `[[device]]` for each device with the same keys, lists for `groups` and `posture`, and a table
+`attributes`.
 """
 
 from __future__ import annotations
