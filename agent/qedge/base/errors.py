@@ -233,6 +233,8 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "keys.sae_taken": _remote(409, "Another application has the id.", Exit.USAGE),
     "keys.sae_configured": _remote(409, "The application stands in the configuration.", Exit.CONFIG),
     "keys.bad_sae": _remote(422, "The application cannot be added as it is described.", Exit.USAGE),
+    # attached devices
+    "devices.bad_certificate": _local(500, "The certificate of the listener for devices cannot be used.", Exit.CONFIG),
     # the authority of HTTPS certificates
     "web.bad_request": _remote(400, "A signing request for an HTTPS certificate is malformed.", Exit.DATA),
     "web.bad_certificate": _local(500, "A certificate, key or revocation list for HTTPS cannot be used.", Exit.CONFIG),
