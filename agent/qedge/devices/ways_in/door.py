@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import resource
 import socket
@@ -28,6 +29,9 @@ def room_for(max_connections: int) -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = max_connections + _SPARE_DESCRIPTORS
     if soft == resource.RLIM_INFINITY or soft >= needed:
+        return max_connections
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard if hard < 0 else max(hard, needed)))  # root may
         return max_connections
     allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     if allowed > soft:

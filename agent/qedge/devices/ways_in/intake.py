@@ -207,7 +207,9 @@ class _Link:
             for each in patterns
         ]
         answer = await self._ask(mqtt5.SubscribePacket(1, wanted).write())
-        if not isinstance(answer, mqtt5.SubAckPacket) or max(answer.reason_codes) >= _FIRST_FAILURE:
+        if not isinstance(answer, mqtt5.SubAckPacket) or any(
+            int(code) >= _FIRST_FAILURE for code in answer.reason_codes
+        ):
             raise PacketError("the broker refuses the subscriptions")
 
     async def until_lost(self) -> str:
