@@ -250,6 +250,7 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "device.too_many": _local(507, "The node has as many devices as it takes.", Exit.CONFIG),
     "device.no_key": _local(503, "A key of another source is wanted for a device, and there is none."),
     "device.stale_revocations": _local(503, "The list of revoked devices of a node is missing or too old."),
+    "devices.bad_certificate": _local(500, "The certificate of the listener for devices cannot be used.", Exit.CONFIG),
     # the authority of HTTPS certificates
     "web.bad_request": _remote(400, "A signing request for an HTTPS certificate is malformed.", Exit.DATA),
     "web.bad_certificate": _local(500, "A certificate, key or revocation list for HTTPS cannot be used.", Exit.CONFIG),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from qedge.devices.model import DeviceSession
-from qedge.security.model import Subject
+from qedge.security.model import Action, Decision, Evidence, Resource, Subject
 
 
 class SessionBook(Protocol):
@@ -69,4 +70,38 @@ class Consumer(Protocol):
 
     def take(self, subject: Subject, channel: str, body: bytes, now_ns: int) -> None:
         """Take one reading of a device, in the order in which the device sent them."""
+        ...
+
+
+class Witness(Protocol):
+    """Hears what the enforcement point refused or found odd, for audit and trust. Never raises, never waits."""
+
+    def denied(
+        self, subject: Subject | None, action: Action, resource: Resource, decision: Decision, now_ns: int, utc_ns: int
+    ) -> None:
+        """Note a decision that did not permit; None is a subject that nobody knows."""
+        ...
+
+    def odd(self, device_id: str, evidence: Evidence, now_ns: int, utc_ns: int) -> None:
+        """Note something that only this device can have done."""
+        ...
+
+
+class Keeper(Protocol):
+    """Knows when readings that consumers took are safe, so that QoS 1 is not acknowledged before. Never waits."""
+
+    def when_safe(self, then: Callable[[], None]) -> bool:
+        """Return True where all that was taken so far is safe; otherwise False, and call `then` once it is."""
+        ...
+
+
+class Audience(Protocol):
+    """Who hears what segments say. What is said goes to a device by `Way.send` on the topic it joined. Never waits."""
+
+    def join(self, subject: Subject, topic: str, now_ns: int, utc_ns: int) -> bool:
+        """Let a device listen to a topic of a segment where policy permits; False where it does not."""
+        ...
+
+    def leave(self, device_id: str, topic: str) -> None:
+        """Send nothing more of a topic to a device."""
         ...

@@ -1,0 +1,1 @@
+"""The ways by which devices reach a node: MQTT clients at its own listener, and through the broker."""
