@@ -1,4 +1,4 @@
-"""Policies that a fleet's authority signed, requests to decide as they are recorded, and what a node says of its policy.
+"""Policies that a fleet's authority signed, recorded requests, and what a node says of its policy.
 
 What a policy may say is not the wire's business: `text` is TOML (`qedge.security.policy`).
 """
@@ -103,7 +103,7 @@ class RecordedRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag_field
 class RecordCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="record-command/1"):
     """Have a node record the next `count` requests, for at most `seconds`."""
 
-    count: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
+    count: Annotated[int, msgspec.Meta(ge=1, le=2000)] = 1000
     seconds: Annotated[float, msgspec.Meta(gt=0, le=20)] = 10.0
 
 

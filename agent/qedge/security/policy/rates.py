@@ -25,6 +25,10 @@ class RateBook:
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
+    def clear(self) -> None:
+        """Give everybody a whole burst."""
+        self._young, self._old = {}, {}
+
     def take(self, key: Key, interval_ns: int, depth_ns: int, now_ns: int) -> bool:
         """Use an allowance of one in `interval_ns`, `depth_ns` worth of them at once; False, and no change, over it."""
         whole_ns = self._young.get(key)
