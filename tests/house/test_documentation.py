@@ -112,7 +112,6 @@ def test_a_decision_record_has_its_parts(record: Path) -> None:
 
 def test_configuration_files_have_no_faults() -> None:
     from qedge.config import check_config
-
     from qedge.security.policy.document import read_document
 
     for file in sorted((ROOT / "configs").rglob("*.toml")):

@@ -113,7 +113,7 @@ def _find(
     failed = _failed(document, rule.when, subject, minute)
     if failed:
         return Finding(name, rule.effect, False, "", failed[0].value, failed[1])
-    limit = "" if rule.rate == UNLIMITED else f"at most {rule.rate.per_s:g} a second, {rule.rate.burst} at once"
+    limit = "" if rule.rate == UNLIMITED else f"at most {rule.rate.per_second:g} a second, {rule.rate.burst} at once"
     return Finding(name, rule.effect, True, "", "", limit)
 
 

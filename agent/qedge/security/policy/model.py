@@ -17,7 +17,7 @@ from qedge.security.model import MAX_TRUST, Action, Reason, SubjectKind
 ANY: Final = "*"
 """Stands alone in a list of segments, channels, devices, commands or apps and means all of them."""
 
-MAX_RULES: Final = 2000
+MAX_RULES: Final = 1000
 MAX_SEGMENTS: Final = 500
 MAX_LISTED: Final = 1000
 MAX_WINDOWS: Final = 32
@@ -115,9 +115,9 @@ class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How often each subject may use a rule: `per_s` a second in the long run, up to `burst` at once."""
+    """How often each subject may use a rule: `per_second` a second in the long run, up to `burst` at once."""
 
-    per_s: Annotated[float, msgspec.Meta(ge=0.00001, le=1_000_000)]
+    per_second: Annotated[float, msgspec.Meta(ge=0.0001, le=1_000_000)]
     burst: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1
 
 

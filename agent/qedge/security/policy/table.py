@@ -44,7 +44,7 @@ class _Row:
         self.crossing = rule.crossing
         self.when = _Checks(rule.when, zone)
         self.unless = None if rule.unless == ALWAYS else _Checks(rule.unless, zone)
-        self.interval_ns = 0 if rule.rate == UNLIMITED else max(1, round(1e9 / rule.rate.per_s))
+        self.interval_ns = 0 if rule.rate == UNLIMITED else max(1, round(1e9 / rule.rate.per_second))
         self.depth_ns = self.interval_ns * rule.rate.burst
 
 

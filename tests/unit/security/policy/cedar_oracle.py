@@ -148,7 +148,7 @@ class Buckets:
     def _now(self, rule: str, subject: str, now_ns: int) -> Fraction:
         rate = self._rates[rule]
         left, then_ns = self._left.get((rule, subject), (Fraction(rate.burst), now_ns))
-        return min(Fraction(rate.burst), left + Fraction(rate.per_s) * Fraction(now_ns - then_ns, 10**9))
+        return min(Fraction(rate.burst), left + Fraction(rate.per_second) * Fraction(now_ns - then_ns, 10**9))
 
     def tokens(self, request: Request) -> list[str]:
         """Name the rules that the subject of a request may use now."""

@@ -84,7 +84,7 @@ class RandomPolicies:
         if not forbid and self.maybe(0.5):
             rule["crossing"] = True
         if not forbid and self.maybe(0.3):
-            rule["rate"] = {"per_s": self.rng.choice(RATES), "burst": self.rng.randint(1, 3)}
+            rule["rate"] = {"per_second": self.rng.choice(RATES), "burst": self.rng.randint(1, 3)}
         return rule
 
     def subjects(self) -> dict[str, object]:
