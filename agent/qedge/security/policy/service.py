@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,15 +89,13 @@ class PolicyService:
     async def open(self) -> None:
         """Put in force what counted before the restart, else the file; a policy with faults leaves none in force."""
         async with self._changing:
-            try:
-                held = await self._load()
-                if held is not None:
-                    self._held = held
-                    self._enforce(held)
-                elif self._file:
+            held = await self._load()
+            if held is not None:
+                self._held = held
+                self._enforce(held)
+            elif self._file:
+                with contextlib.suppress(QedgeError):  # which is told by then
                     await self._take_file()
-            except QedgeError as error:
-                self._refuse(_FILE, error)
 
     async def run(self, ready: Ready) -> None:
         """Watch over the end of the fleet's policy, and repeat it where the broker lost it, until cancelled."""
