@@ -130,6 +130,14 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "fleet.expired": _remote(410, "The invitation has expired or was used.", Exit.NO_PERMISSION),
     "fleet.not_inviting": _local(503, "A box wants to join, and no program of an operator waits for it."),
     "fleet.not_member": _remote(409, "The node is a fleet of one.", Exit.USAGE),
+    # policies
+    "policy.invalid": _local(422, "A policy has faults; `qedge policy check` lists all of them.", Exit.CONFIG),
+    "policy.unreadable": _local(500, "The policy file cannot be read.", Exit.NO_INPUT),
+    "policy.off": _local(503, "The node enforces no policy: it takes no devices.", Exit.CONFIG),
+    "policy.bad_bundle": _remote(400, "A signed policy cannot be read, or is not of this fleet."),
+    "policy.old": _remote(409, "The fleet has a newer policy than the one that is offered.", Exit.USAGE),
+    "policy.expired": _remote(410, "A signed policy has expired.", Exit.USAGE),
+    "policy.bad_request": _remote(422, "A request to decide cannot be read.", Exit.USAGE),
     # workers and drivers
     "worker.unavailable": _local(503, "The worker is not running; it is being restarted.", Exit.TEMPORARY),
     "worker.crashed": _local(502, "The worker died while it ran the request.", Exit.SOFTWARE),

@@ -84,6 +84,10 @@ METRICS: Final[dict[str, MetricSpec]] = {
         Kind.COUNTER, "Handshakes that failed, also those of others.", ("reason",)
     ),
     "qedge_direct_open": MetricSpec(Kind.GAUGE, "Direct channels to peers."),
+    "qedge_policy_rules": MetricSpec(Kind.GAUGE, "Rules of the policy in force."),
+    "qedge_policy_serial": MetricSpec(Kind.GAUGE, "Serial of the fleet's policy; 0: the fleet has none."),
+    "qedge_policy_changes_total": MetricSpec(Kind.COUNTER, "Policies put in force.", ("source",)),
+    "qedge_policy_refused_total": MetricSpec(Kind.COUNTER, "Policies that were not taken.", ("reason",)),
     "qedge_direct_refused_total": MetricSpec(Kind.COUNTER, "Connections to the direct channel that had no session."),
     "qedge_store_write_seconds": MetricSpec(Kind.HISTOGRAM, "Time of a database write.", (), _LATENCY_S),
     "qedge_store_failures_total": MetricSpec(Kind.COUNTER, "Database writes that failed.", ("reason",)),

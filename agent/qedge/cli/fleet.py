@@ -1,4 +1,4 @@
-"""`qedge fleet`: found a fleet, invite boxes into it, list, revoke and renew its members."""
+"""`qedge fleet`: found a fleet, invite boxes into it, list, revoke and renew its members, sign its policy."""
 
 from __future__ import annotations
 
@@ -39,7 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     revoke.add_argument("node", metavar="NODE", help="name of the member")
     revoke.add_argument("--reason", default="", metavar="TEXT", help="why, for the list")
     renew = actions.add_parser("renew", help="give all members that are there a new certificate")
-    for action in (init, invite, listing, revoke, renew):
+    policy = actions.add_parser("policy", help="sign a policy for all nodes, and hand it to the node of this box")
+    policy.add_argument("file", metavar="FILE", help="the policy")
+    policy.add_argument("--days", type=int, default=365, metavar="N", help="how long it counts (default: 365)")
+    policy.add_argument("--out", default="", metavar="PATH", help="write it to a file, for `qedge policy take`")
+    for action in (init, invite, listing, revoke, renew, policy):
         add_authority_arguments(action)
         action.add_argument("--json", action="store_true", help="print JSON")
 
@@ -54,6 +58,10 @@ def run(args: argparse.Namespace) -> int:
         return invite(args, say)
     if args.action == "list":
         return _list(args)
+    if args.action == "policy":
+        from qedge.cli.fleet_policy import sign
+
+        return sign(args, say)
     return _revoke(args) if args.action == "revoke" else _renew(args)
 
 

@@ -35,6 +35,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "peers": "peers",
     "join": "join",
     "fleet": "fleet",
+    "policy": "policy",
     "node": "enrol",
     "crypto": "crypto",
     "open": "open_page",

@@ -26,6 +26,7 @@ from qedge.client.devices import DevicesClient
 from qedge.client.fleet import FleetClient
 from qedge.client.keys import KeysClient
 from qedge.client.paths import find_socket
+from qedge.client.policy import PolicyClient
 from qedge.client.sse import EventParser
 from qedge.wire.assessment import Assessment
 from qedge.wire.decode import DecodeOpen, MemoryModel, StimModel
@@ -310,6 +311,9 @@ class NodeClient:
     def devices(self) -> DevicesClient:
         """Attached devices."""
         return DevicesClient(self)
+    def policy(self) -> PolicyClient:
+        """The node's policy."""
+        return PolicyClient(self)
 
     async def ask(
         self, method: str, path: str, kind: type[T], *, body: msgspec.Struct | None = None, timeout_s: float = 0.0

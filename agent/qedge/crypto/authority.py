@@ -16,8 +16,9 @@ from qedge.base.ids import RandomBytes, is_name
 from qedge.crypto.certificates import make_issuing, make_leaf, make_root, read_request
 from qedge.crypto.keys import SigningKey, context_of, generate
 from qedge.crypto.model import Role, Subject
-from qedge.crypto.trust import Trust, sign_revocations
+from qedge.crypto.trust import Trust, sign_policy, sign_revocations
 from qedge.wire.mesh import Name, Short
+from qedge.wire.policy import PolicyBundle
 from qedge.wire.trust import Anchor, BrokerAddress, Der, Membership, Revocations, Revoked, SigningRequest
 
 SECOND_ALGORITHM: Final = "slh-dsa-sha2-128s"
@@ -61,6 +62,7 @@ class Ledger(msgspec.Struct, frozen=True, tag_field="type", tag="authority-ledge
     node_days: Annotated[int, msgspec.Meta(ge=1, le=3660)] = NODE_DAYS
     revocation_serial: int = 0
     issued: tuple[Issued, ...] = ()
+    policy_serial: int = 0
 
 
 class RootSecret(msgspec.Struct, frozen=True, tag_field="type", tag="root-secret/1"):
@@ -186,6 +188,13 @@ class Authority:
         }
         listed = Revocations(self.fleet, self.ledger.revocation_serial, utc_ns, tuple(entries.values()))
         return sign_revocations(listed, self._key, self.ledger.issuing)
+
+    def sign_policy(self, text: bytes, *, utc_ns: int, expires_utc_ns: int) -> bytes:
+        """Sign a policy for the whole fleet under the next serial; save the ledger before it leaves."""
+        serial = self.ledger.policy_serial + 1
+        self.ledger = msgspec.structs.replace(self.ledger, policy_serial=serial)
+        bundle = PolicyBundle(self.fleet, serial, utc_ns, expires_utc_ns, text)
+        return sign_policy(bundle, self._key, self.ledger.issuing)
 
     def check(self) -> None:
         """Raise `auth.untrusted` where issuing key and ledger do not belong together."""

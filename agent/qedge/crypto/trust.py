@@ -17,10 +17,12 @@ from qedge.base.errors import QedgeError
 from qedge.crypto.certificates import MAX_DER_BYTES, subject_of
 from qedge.crypto.keys import PublicKey, SigningKey
 from qedge.crypto.model import Member, Role, Subject
+from qedge.wire.policy import PolicyBundle, SignedPolicy
 from qedge.wire.trust import AUTHORITY, Anchor, Der, Revocations
 
 MAX_CHAIN: Final = 2
 REVOCATIONS_PURPOSE: Final = "revocations"
+POLICY_PURPOSE: Final = "policy"
 _CACHE_SIZE: Final = 4096
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _UNREADABLE: Final = (
@@ -51,6 +53,12 @@ def sign_revocations(revocations: Revocations, issuing_key: SigningKey, issuing_
     """Sign a list of revoked keys."""
     body = _ENCODE(revocations)
     return _ENCODE(SignedRevocations(body, issuing_key.sign(body, REVOCATIONS_PURPOSE), issuing_der))
+
+
+def sign_policy(bundle: PolicyBundle, issuing_key: SigningKey, issuing_der: bytes) -> bytes:
+    """Sign a policy of a whole fleet."""
+    body = _ENCODE(bundle)
+    return _ENCODE(SignedPolicy(body, issuing_key.sign(body, POLICY_PURPOSE), issuing_der))
 
 
 class Trust:
@@ -120,11 +128,14 @@ class Trust:
             raise _untrusted("the list of revoked keys is of another fleet")
         if revocations.serial <= self.serial:
             return False
-        issuer = self._issuing(_load(outer.issuer))
-        issuer.verify(outer.signature, outer.body, REVOCATIONS_PURPOSE)
+        self.check_authority(outer.issuer, outer.signature, outer.body, REVOCATIONS_PURPOSE)
         self.serial = revocations.serial
         self.revoked_keys |= {entry.key_id for entry in revocations.entries}
         return True
+
+    def check_authority(self, issuer: bytes, signature: bytes, body: bytes, purpose: str) -> None:
+        """Raise `auth.untrusted` or `auth.bad_signature` where the fleet's authority did not sign `body`."""
+        self._issuing(_load(issuer)).verify(signature, body, purpose)
 
     def check_issuing(self, der: bytes, key_id: str) -> None:
         """Raise `auth.untrusted` where `der` is not the anchor's certificate of the issuing key `key_id`."""

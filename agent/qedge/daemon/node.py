@@ -20,6 +20,7 @@ from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.service import MeshService
 from qedge.qkd.delivery.office import KeyOffice
 from qedge.qkd.ports import Link
+from qedge.security.policy.service import PolicyService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor
 from qedge.web.ports import DecodeLink, Pulse
@@ -79,6 +80,7 @@ class Node:
         self._entropy = entropy
         self._mesh: MeshService | None = None
         self._fleet: FleetDesk | None = None
+        self._policy: PolicyService | None = None
         self._keys = keys
         self._devices: DeviceDesk | None = None
         self._bus = bus
@@ -90,6 +92,17 @@ class Node:
     def attach(self, mesh: MeshService, fleet: FleetDesk) -> None:
         """Take the mesh, which itself asks the node for its capabilities, and what needs the mesh."""
         self._mesh, self._fleet = mesh, fleet
+
+    def attach_policy(self, policy: PolicyService) -> None:
+        """Take the policy, which needs the bus of the fleet."""
+        self._policy = policy
+
+    @property
+    def policy(self) -> PolicyService:
+        """What the operator's programs do with this node's policy."""
+        if self._policy is None:
+            raise QedgeError("policy.off", "This node enforces no policy.", fix="Switch the device gateway on.")
+        return self._policy
 
     @property
     def keys(self) -> KeyOffice:

@@ -16,6 +16,7 @@ from qedge.web.fake_decoder import FakeDecoder
 from qedge.web.fake_devices import FakeDevices
 from qedge.web.fake_fleet import FakeFleet
 from qedge.web.fake_keys import fake_keys
+from qedge.web.fake_policy import FakePolicy
 from qedge.web.ports import DecodeLink, Pulse
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceOperation, DeviceSite, DeviceView
@@ -54,6 +55,7 @@ class FakeNode:
         self.kept_saes: list[str] = []
         self.keys = fake_keys(clock, random_bytes, self.kept_saes)
         self.devices = FakeDevices(clock)
+        self.policy = FakePolicy()
         self._booted_ns = clock.now_ns()
         self._jobs: dict[str, JobView] = {}
         self._changed = asyncio.Event()

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from qedge.web.device_ports import DevicesPort
 from qedge.web.key_ports import KeysPort
+from qedge.web.policy_ports import PolicyPort
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceView
 from qedge.wire.jobs import JobEstimate, JobList, JobSubmission, JobView, TemplateView
@@ -122,6 +123,8 @@ class NodePort(Protocol):
     @property
     def devices(self) -> DevicesPort:
         """Attached devices; raises `device.off` where the node takes none."""
+    def policy(self) -> PolicyPort:
+        """The policy of the node; raises `policy.off` where it enforces none."""
         ...
 
     def status(self) -> NodeStatus:

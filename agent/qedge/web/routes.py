@@ -16,6 +16,7 @@ from qedge.web import (
     routes_keys,
     routes_node,
     routes_page,
+    routes_policy,
     routes_public,
 )
 from qedge.web.access import Right
@@ -61,6 +62,7 @@ from qedge.wire.node import (
     RandomRequest,
     RandomView,
 )
+from qedge.wire.policy import PolicyNotice, PolicyView, RecordCommand, RecordedRequests
 from qedge.wire.trust import (
     BrokerAddress,
     IdentityView,
@@ -130,6 +132,17 @@ ROUTES: Final = (
     Route("POST", "/v1/revocations", Right.ADMIN, routes_fleet.revocations, body=RevocationNotice, status=204),
     Route("GET", "/v1/renewals", Right.ADMIN, routes_fleet.renewals, answer=Renewals),
     Route("POST", "/v1/renewals/{name}", Right.ADMIN, routes_fleet.renew, body=Membership, status=204),
+    Route("GET", "/v1/policy", Right.VIEW, routes_policy.show, answer=PolicyView),
+    Route("PUT", "/v1/policy", Right.ADMIN, routes_policy.take, body=PolicyNotice, answer=PolicyView),
+    Route("POST", "/v1/policy/reload", Right.ADMIN, routes_policy.reload, answer=PolicyView),
+    Route(
+        "POST",
+        "/v1/policy/recordings",
+        Right.ADMIN,
+        routes_policy.record,
+        body=RecordCommand,
+        answer=RecordedRequests,
+    ),
     Route("GET", "/v1/jobs", Right.VIEW, routes_jobs.listing, answer=JobList, query=("limit",)),
     Route(
         "POST",

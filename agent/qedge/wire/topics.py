@@ -14,6 +14,7 @@ import msgspec
 from qedge.base.ids import is_name
 from qedge.wire.envelope import SealKind
 from qedge.wire.mesh import Birth, Lost, Pulse
+from qedge.wire.policy import PolicyNotice
 from qedge.wire.session import Call, Hello
 from qedge.wire.trust import AUTHORITY, JoinAnswer, JoinRequest, RevocationNotice
 
@@ -30,6 +31,7 @@ class Channel(StrEnum):
     HELLO = "hello"
     SEALED = "sealed"
     REVOKED = "revoked"
+    POLICY = "policy"
     JOIN = "join"
     REPLY = "reply"
 
@@ -127,6 +129,17 @@ TOPICS: Final[tuple[Row, ...]] = (
         SealKind.NONE,
         "the authority's signature inside; the serial only grows",
         f"Keys that count no more. Its node is always `{AUTHORITY}`.",
+    ),
+    Row(
+        Channel.POLICY,
+        PolicyNotice,
+        1,
+        True,
+        Publisher.PEERS,
+        False,
+        SealKind.NONE,
+        "the authority's signature inside; the serial only grows",
+        f"What attached devices may do at all nodes. Its node is always `{AUTHORITY}`.",
     ),
     Row(
         Channel.JOIN,

@@ -1,0 +1,1 @@
+"""The policy engine: documents in TOML, the decision table made from them, bundles that a fleet's authority signed."""

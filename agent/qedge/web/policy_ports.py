@@ -1,0 +1,27 @@
+"""What the HTTP interface needs from the policy engine; `security.policy.service` fills it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from qedge.wire.policy import PolicyView, RecordCommand, RecordedRequests
+
+
+class PolicyPort(Protocol):
+    """The policy of the node. Methods raise `policy.*`, `auth.*` and `store.*`."""
+
+    def view(self) -> PolicyView:
+        """Describe the policy in force."""
+        ...
+
+    async def reload(self) -> PolicyView:
+        """Read the file again; one with faults leaves the old policy in force."""
+        ...
+
+    async def take(self, signed: bytes) -> PolicyView:
+        """Take a policy that the fleet's authority signed, and tell all peers."""
+        ...
+
+    async def record(self, command: RecordCommand) -> RecordedRequests:
+        """Record the next requests."""
+        ...
