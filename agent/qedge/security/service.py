@@ -164,7 +164,7 @@ class SecurityService:
                 self.each_second(self._clock.now_ns())
 
     def tick(self, now_ns: int) -> None:
-        """Look for threats, and review a part of the accounts; ten times a second."""
+        """Look for threats, and review a part of the accounts; every `TICK_S`."""
         for finding in self.detector.tick(now_ns):
             self._take(finding, now_ns)
         for subject in self.trust.review(self.subjects.find, now_ns, len(self.trust) // SLICES + 1):

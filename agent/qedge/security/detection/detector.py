@@ -1,8 +1,8 @@
 """The detector: fixed limits, and habits of devices and of their classes, over windows of 5 seconds. Pure.
 
-`tick` is called ten times a second: one slice of the devices ends its window, ten are looked at for floods, which need
-no window to be seen. A fixed limit speaks at once; a habit speaks only when two windows in a row are unusual, and is
-never held against a device that has hardly been seen.
+`tick` is called twenty times a second: one slice of the devices ends its window, ten are looked at for floods, which
+need no window to be seen. A fixed limit speaks at once; a habit speaks only when two windows in a row are unusual, and
+is never held against a device that has hardly been seen.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from qedge.security.model import Evidence
 from qedge.security.tally import Tally
 
 TICK_S: Final = WINDOW_S / SLICES
-_GLANCED: Final = 5
+_GLANCED: Final = 10
 """Every this many ticks all devices are glanced at: twice a second."""
 
 _FACTOR: Final = 2.0
@@ -52,7 +52,7 @@ class Detector:
         )
 
     def tick(self, now_ns: int) -> list[Finding]:
-        """End the windows of one slice, glance at ten, look at sources; to be called every tenth of a second."""
+        """End the windows of one slice, glance at ten, look at sources; to be called every `TICK_S`."""
         findings = []
         number = self._slice
         for each in range(number % _GLANCED, SLICES, _GLANCED):

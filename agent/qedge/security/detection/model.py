@@ -8,8 +8,8 @@ from typing import Final
 from qedge.security.model import Evidence
 
 WINDOW_S: Final = 5.0
-SLICES: Final = 50
-"""A window of a device ends every 5 s; the devices are dealt to 50 slices whose windows end one after the other, so
+SLICES: Final = 100
+"""A window of a device ends every 5 s; the devices are dealt to 100 slices whose windows end one after the other, so
 that no moment has much to do."""
 
 
