@@ -99,5 +99,6 @@ EVENTS: Final[dict[str, str]] = {
     "security.response_failed": "A response could not be carried out; fields: response, error.",
     "security.released": "A quarantine was lifted; fields: device, by.",
     "security.not_kept": "Incidents could not be written down or published; it is tried again; fields: code, error.",
+    "audit.broken": "Rows that the node had vouched for were missing at the start; fields: trail, what.",
     "audit.failed": "The audit log cannot be written; fields: error.",
 }

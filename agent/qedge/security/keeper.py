@@ -106,11 +106,15 @@ class Keeper:
         """Save and publish until cancelled."""
         while True:
             await asyncio.sleep(_SAVE_S)
-            try:
-                await self._save()
-                await self._publish()
-            except QedgeError as error:
-                _LOG.warning("security.not_kept", code=error.code, error=error.message)
+            await self.once()
+
+    async def once(self) -> None:
+        """Save and publish what is new; what fails is tried again the next time."""
+        try:
+            await self._save()
+            await self._publish()
+        except QedgeError as error:
+            _LOG.warning("security.not_kept", code=error.code, error=error.message)
 
     async def close(self) -> None:
         """Save what is left, and close the audit log."""

@@ -25,7 +25,11 @@ class AuditTrail(StrEnum):
 
 
 class AuditKind(StrEnum):
-    """What a row is about. `CHECKPOINT` carries the node's signature, `GAP` counts rows that found no room."""
+    """What a row is about.
+
+    `CHECKPOINT` carries the node's signature, `GAP` counts rows that found no room, `RECOVERED` says that a row was cut
+    off by a crash, `BROKEN` that rows which the node had vouched for were not there when it started.
+    """
 
     ACT = "act"
     RESPONSE = "response"
@@ -34,6 +38,7 @@ class AuditKind(StrEnum):
     CHECKPOINT = "checkpoint"
     GAP = "gap"
     RECOVERED = "recovered"
+    BROKEN = "broken"
 
 
 class AskedResource(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -44,8 +44,8 @@ class TrailFiles:
         cut = self._resume(files[-1]) if files else 0
         if not files:
             self._open(1)
-        if not self._size:
-            self.checkpoint(utc_ns)
+        if not self._size or self._is_anothers():
+            self.checkpoint(utc_ns, anew=True)
         if cut:
             self.append([AuditRow(0, utc_ns, AuditKind.RECOVERED, START, facts={"bytes_cut_off": cut})])
 
@@ -83,7 +83,7 @@ class TrailFiles:
         old, size = self._fd, self._size
         self._open(self.sequence + 1)
         try:
-            made = self.checkpoint(utc_ns)
+            made = self.checkpoint(utc_ns, anew=True)
         except OSError:
             self._file(self.sequence + 1).unlink(missing_ok=True)
             os.close(self._fd)
@@ -95,9 +95,9 @@ class TrailFiles:
         _sync_folder(self._folder)
         return made
 
-    def checkpoint(self, utc_ns: int) -> Checkpoint | None:
+    def checkpoint(self, utc_ns: int, *, anew: bool = False) -> Checkpoint | None:
         """Vouch for all rows so far, unless that was done; the newest checkpoint is also kept beside the files."""
-        if not self.sequence or (self.vouched >= self.sequence and self._size):
+        if not self.sequence or (self.vouched >= self.sequence and not anew):
             return None
         checkpoint = make_checkpoint(self._trail, self.sequence, self.head, utc_ns, self._key)
         row = AuditRow(0, utc_ns, AuditKind.CHECKPOINT, START, checkpoint=checkpoint)
@@ -106,6 +106,16 @@ class TrailFiles:
         self.append([row])
         self.vouched = self.sequence
         return checkpoint
+
+    def has(self, checkpoint: Checkpoint) -> bool:
+        """Say whether the row that a checkpoint vouches for is there as it was, or was removed with its file."""
+        if checkpoint.sequence >= self.sequence:
+            return checkpoint.sequence == self.sequence and checkpoint.hash == self.head
+        files = list_files(self._folder, self._trail)
+        if checkpoint.sequence + 1 < _first(files[0]):
+            return True
+        holding = [path for path in files if _first(path) <= checkpoint.sequence + 1][-1]
+        return f'"previous":"{checkpoint.hash}"'.encode() in holding.read_bytes()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -117,12 +127,20 @@ class TrailFiles:
         self._size = os.fstat(self._fd).st_size
         _sync_folder(self._folder)
 
+    def _is_anothers(self) -> bool:
+        """Say whether the newest checkpoint is of another key: the node has a new identity."""
+        try:
+            latest = read_latest(self._folder, self._trail)
+        except ValueError:
+            return False
+        return latest is not None and latest.key_id != self._key.key_id
+
     def _file(self, first: int) -> Path:
         return self._folder / f"{self._trail}-{first:012d}.jsonl"
 
     def _resume(self, path: Path) -> int:
         """Go on behind the last whole row; returns how many bytes of a row that was cut off are gone."""
-        first = int(path.stem.rpartition("-")[2])
+        first = _first(path)
         self._open(first)
         last, end = _last_row(self._fd, self._size)
         cut = self._size - end
@@ -170,6 +188,10 @@ def _as_it_says(line: bytes) -> AuditRow | None:
         return msgspec.json.decode(line, type=AuditRow)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def _first(path: Path) -> int:
+    return int(path.stem.rpartition("-")[2])
 
 
 def list_files(folder: Path, trail: AuditTrail) -> list[Path]:

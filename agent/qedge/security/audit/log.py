@@ -105,12 +105,12 @@ class AuditLog:
                     await self._due.wait()
             except TimeoutError:
                 pass  # time to look whether a checkpoint is due, or whether the disk has room again
-            await self._write()
+            await self.flush()
             await self._tend()
 
     async def close(self) -> None:
         """Write what waits, vouch for it, and let go of the files."""
-        await self._write()
+        await self.flush()
         with contextlib.suppress(OSError):
             self._heard(await self._run(self._vouch))
         await self._run(self._close)
@@ -118,25 +118,17 @@ class AuditLog:
 
     async def verify(self) -> AuditReport:
         """Check all files in a thread of its own that gives way to the event loop again and again."""
-        await self._write()
+        await self.flush()
         sizes = await self._run(lambda: {trail: files.size for trail, files in self._trails.items()})
         return await asyncio.to_thread(self._verify, sizes)
 
     async def rows(self, trail: AuditTrail, number: int) -> tuple[AuditRow, ...]:
         """Return the newest rows of a trail, oldest first."""
-        await self._write()
+        await self.flush()
         return tuple(await asyncio.to_thread(newest_rows, self._folder, trail, min(number, _MAX_ROWS)))
 
-    # On the event loop
-
-    def _row(self, kind: AuditKind, fields: Mapping[str, object]) -> AuditRow:
-        subject, action, resource, decision, rule, actor = (text(str(fields.get(name, ""))) for name in _TEXTS)
-        facts = facts_of({name: value for name, value in fields.items() if name not in _TEXTS})
-        utc_ns = self._clock.utc_ns()
-        return AuditRow(0, utc_ns, kind, START, subject, action, resource, decision, rule, actor, facts=facts)
-
-    async def _write(self) -> None:
-        """Write all that waits; one at a time, since the thread is one."""
+    async def flush(self) -> None:
+        """Write all that waits now."""
         self._due.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -157,6 +149,12 @@ class AuditLog:
                 self._metrics.add("qedge_audit_lost_total", ("denials",), lost)
         except OSError as error:
             self._failed(error, acts, denials)
+
+    def _row(self, kind: AuditKind, fields: Mapping[str, object]) -> AuditRow:
+        subject, action, resource, decision, rule, actor = (text(str(fields.get(name, ""))) for name in _TEXTS)
+        facts = facts_of({name: value for name, value in fields.items() if name not in _TEXTS})
+        utc_ns = self._clock.utc_ns()
+        return AuditRow(0, utc_ns, kind, START, subject, action, resource, decision, rule, actor, facts=facts)
 
     async def _append(self, trail: AuditTrail, rows: list[AuditRow], utc_ns: int) -> None:
         new = await self._run(self._append_there, trail, rows, utc_ns)
@@ -215,6 +213,12 @@ class AuditLog:
                 max_files=self._config.files,
                 utc_ns=self._clock.utc_ns(),
             )
+            kept = self.kept.get(trail)
+            if kept is not None and not self._trails[trail].has(kept):
+                what = f"row {kept.sequence}, which the node vouched for, is not there as it was"
+                _LOG.error("audit.broken", trail=trail.value, what=what)
+                row = AuditRow(0, self._clock.utc_ns(), AuditKind.BROKEN, START, facts={"what": what})
+                self._trails[trail].append([row])
 
     def _append_there(self, trail: AuditTrail, rows: list[AuditRow], utc_ns: int) -> list[Checkpoint]:
         files = self._trails[trail]
@@ -248,7 +252,7 @@ def verify_folder(
     reports = []
     for trail in AuditTrail:
         check = check_trail(folder, trail, until=sizes.get(trail, -1), kept=kept.get(trail), pause=pause)
-        reports.append(check.report())
+        reports.append(check.report(key_id))
     return AuditReport(not any(each.faults for each in reports), key_id, tuple(reports))
 
 

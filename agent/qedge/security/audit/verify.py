@@ -22,6 +22,7 @@ class TrailCheck:
         self._key_ids: list[str] = []
         self._expected: dict[int, tuple[str, str]] = {}
         self._previous: AuditRow | None = None
+        self._newest: Checkpoint | None = None
         self.files = self.rows = self.first = self.checkpoints = self.proven = 0
 
     def take_file(self, name: str, lines: Iterable[bytes]) -> None:
@@ -46,8 +47,10 @@ class TrailCheck:
         if checkpoint is not None and self._is_sound(what, checkpoint):
             self._expected[checkpoint.sequence] = (checkpoint.hash, what)
 
-    def report(self) -> TrailReport:
-        """Return what was found."""
+    def report(self, key_id: str = "") -> TrailReport:
+        """Return what was found; `key_id` is the node's present key, empty where it is not known."""
+        if key_id and self._newest is not None and self._newest.key_id != key_id:
+            self.fault(f"the newest checkpoint is signed by key {self._newest.key_id}, which is not the node's")
         last = self._previous
         head = last.hash if last else START
         until = last.sequence if last else 0
@@ -77,6 +80,8 @@ class TrailCheck:
                 self.fault(f"{where} begins the files, and no checkpoint vouches for what was before it")
         elif row.previous != before.hash or row.sequence != before.sequence + 1:
             self.fault(f"{where} does not follow row {before.sequence}: rows were removed, added or moved")
+        if row.kind is AuditKind.BROKEN:
+            self.fault(f"{where} says that rows were missing when the node started: {row.facts.get('what', '')}")
         if row.kind is AuditKind.CHECKPOINT:
             self._take_checkpoint(where, row)
         digest, what = self._expected.get(row.sequence, (row.hash, ""))
@@ -106,6 +111,8 @@ class TrailCheck:
             return False
         if checkpoint.key_id not in self._key_ids:
             self._key_ids.append(checkpoint.key_id)
+        if self._newest is None or checkpoint.sequence >= self._newest.sequence:
+            self._newest = checkpoint
         return True
 
     def fault(self, text: str) -> None:
