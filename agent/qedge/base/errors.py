@@ -262,6 +262,13 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     # the authority of HTTPS certificates
     "web.bad_request": _remote(400, "A signing request for an HTTPS certificate is malformed.", Exit.DATA),
     "web.bad_certificate": _local(500, "A certificate, key or revocation list for HTTPS cannot be used.", Exit.CONFIG),
+    # threats
+    "security.off": _local(503, "The node does not watch devices.", Exit.CONFIG),
+    "incident.not_found": _remote(404, "No incident has this id on this node.", Exit.USAGE),
+    "incident.resolved": _remote(409, "The incident is resolved.", Exit.USAGE),
+    "incident.no_device": _remote(404, "The node has no device of this name.", Exit.USAGE),
+    "audit.unavailable": _local(503, "The audit log cannot be written, so privileged acts are refused.", Exit.IO),
+    "audit.no_log": _remote(404, "The folder has no audit log.", Exit.NO_INPUT),
     # client
     "client.no_daemon": _local(503, "No daemon answers at the socket; start one with `qedge run`."),
     "client.timeout": _local(504, "The daemon did not answer in time.", Exit.TEMPORARY),

@@ -112,4 +112,11 @@ EVENTS: Final[dict[str, str]] = {
     "qkd.halted": "An end of a link stopped and begins anew; fields: link, reason.",
     "qkd.lost": "A finished block could not be kept; fields: link, block, reason.",
     "qkd.window": "One window of raw detections; fields: link, sifted, qber.",
+    "security.incident": "An incident changed its state; fields: incident, state, device, evidence.",
+    "security.responded": "The node did something about a device by itself; fields: device, response, outcome, why.",
+    "security.response_failed": "A response could not be carried out; fields: response, error.",
+    "security.released": "A quarantine was lifted; fields: device, by.",
+    "security.not_kept": "Incidents could not be written down or published; it is tried again; fields: code, error.",
+    "audit.broken": "Rows that the node had vouched for were missing at the start; fields: trail, what.",
+    "audit.failed": "The audit log cannot be written; fields: error.",
 }

@@ -142,6 +142,18 @@ METRICS: Final[dict[str, MetricSpec]] = {
         Kind.GAUGE, "Bits leaked by the last block over the least that error correction needs.", ("link",)
     ),
     "qedge_qkd_quarantined": MetricSpec(Kind.GAUGE, "1 while key is held back after an alarm.", ("link",)),
+    "qedge_devices_watched": MetricSpec(Kind.GAUGE, "Attached devices that detection watches."),
+    "qedge_devices_touched": MetricSpec(
+        Kind.GAUGE, "Devices that automatic responses have touched in the last 10 minutes."
+    ),
+    "qedge_findings_total": MetricSpec(Kind.COUNTER, "What detection found, good or bad.", ("evidence",)),
+    "qedge_incidents_open": MetricSpec(Kind.GAUGE, "Incidents that are not resolved."),
+    "qedge_incidents_total": MetricSpec(Kind.COUNTER, "Incidents opened.", ("evidence",)),
+    "qedge_responses_total": MetricSpec(Kind.COUNTER, "Automatic responses.", ("response", "outcome")),
+    "qedge_audit_rows_total": MetricSpec(Kind.COUNTER, "Rows written to the audit log.", ("trail",)),
+    "qedge_audit_lost_total": MetricSpec(
+        Kind.COUNTER, "Rows of the audit log that were only counted, because they came too fast.", ("trail",)
+    ),
     "qedge_qkd_stage_seconds_total": MetricSpec(
         Kind.COUNTER, "Processor time of the link worker by stage.", ("link", "stage")
     ),

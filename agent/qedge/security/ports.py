@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from qedge.security.model import Action, Decision, Resource, Subject
+from qedge.wire.incidents import IncidentBoard
 
 
 class Judge(Protocol):
@@ -36,4 +38,36 @@ class Containment(Protocol):
 
     def rekey(self, device_id: str) -> None:
         """Ask for a new session before anything else is taken."""
+        ...
+
+
+class Subjects(Protocol):
+    """The devices of this node, whoever keeps them. Never waits."""
+
+    def find(self, device_id: str) -> Subject | None:
+        """Return the one record of a device, or None where it is none of this node's."""
+        ...
+
+    def count(self) -> int:
+        """Return how many devices there are: what the cap on automatic responses is a share of."""
+        ...
+
+
+class AddressGuard(Protocol):
+    """The ways in, as far as addresses go."""
+
+    def block(self, address: str, seconds: float) -> None:
+        """Take no connection from an address for so long; 0 lifts it. Sessions that are open stay."""
+        ...
+
+
+class Herald(Protocol):
+    """Tells the fleet of incidents, signed, and hears of those of peers."""
+
+    def listen(self, heard: Callable[[IncidentBoard], None]) -> None:
+        """Call `heard` with every board of another node whose signature is good."""
+        ...
+
+    async def publish(self, board: IncidentBoard) -> None:
+        """Tell all nodes, those included that come later; raises `bus.*`."""
         ...

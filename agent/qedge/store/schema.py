@@ -132,6 +132,26 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             key_id BLOB PRIMARY KEY,
             device TEXT NOT NULL,
             until_utc_s INTEGER NOT NULL
+        # `node` is where it was found, `subject` a device or an address; `record` has everything.
+        """CREATE TABLE incidents (
+            id TEXT PRIMARY KEY,
+            node TEXT NOT NULL,
+            subject TEXT NOT NULL,
+            state TEXT NOT NULL,
+            opened_utc_ns INTEGER NOT NULL,
+            ended_utc_ns INTEGER NOT NULL DEFAULT 0,
+            record BLOB NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX incidents_by_age ON incidents (opened_utc_ns)",
+        "CREATE INDEX incidents_by_end ON incidents (ended_utc_ns) WHERE ended_utc_ns > 0",
+        "CREATE INDEX incidents_by_subject ON incidents (subject, opened_utc_ns)",
+        # The newest board of incidents of each node, this one included.
+        "CREATE TABLE incident_boards (node TEXT PRIMARY KEY, serial INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+        # Accounts of trust as they were at `utc_ns`.
+        """CREATE TABLE trust (
+            device TEXT PRIMARY KEY,
+            utc_ns INTEGER NOT NULL,
+            account BLOB NOT NULL
         ) STRICT, WITHOUT ROWID""",
     ),
 )

@@ -13,6 +13,7 @@ import msgspec
 
 from qedge.base.ids import is_name
 from qedge.wire.envelope import SealKind
+from qedge.wire.incidents import IncidentBoard
 from qedge.wire.mesh import Birth, Lost, Pulse
 from qedge.wire.policy import PolicyNotice
 from qedge.wire.session import Call, Hello
@@ -34,6 +35,7 @@ class Channel(StrEnum):
     POLICY = "policy"
     JOIN = "join"
     REPLY = "reply"
+    INCIDENTS = "incidents"
 
 
 class Publisher(StrEnum):
@@ -162,6 +164,17 @@ TOPICS: Final[tuple[Row, ...]] = (
         SealKind.NONE,
         "a MAC with the secret of a one-time token",
         "The answer to a box that wants to join.",
+    ),
+    Row(
+        Channel.INCIDENTS,
+        IncidentBoard,
+        1,
+        True,
+        Publisher.OWNER,
+        False,
+        SealKind.SIGNED,
+        "the node's signature; the serial only grows",
+        "The incidents that a node has not resolved. Peers enforce its quarantines.",
     ),
 )
 

@@ -1,0 +1,1 @@
+"""Finding threats in what the enforcement point counts, window by window."""

@@ -1,0 +1,1 @@
+"""How far a device is trusted: evidence, its decay, the score, and quarantine."""
