@@ -236,6 +236,13 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     # the authority of HTTPS certificates
     "web.bad_request": _remote(400, "A signing request for an HTTPS certificate is malformed.", Exit.DATA),
     "web.bad_certificate": _local(500, "A certificate, key or revocation list for HTTPS cannot be used.", Exit.CONFIG),
+    # segments of attached devices and commands to them
+    "segment.not_found": _remote(404, "No segment has this name.", Exit.USAGE),
+    "segment.refused": _remote(403, "Policy does not let the caller read the segment.", Exit.NO_PERMISSION),
+    "command.refused": _remote(403, "Policy does not let the caller command the device.", Exit.NO_PERMISSION),
+    "command.no_device": _remote(404, "No device of this node has the name.", Exit.USAGE),
+    "command.unreachable": _local(503, "The device cannot be reached now, or nothing may be sent to it."),
+    "command.conflict": _remote(409, "The key of a command was used before with another one.", Exit.USAGE),
     # client
     "client.no_daemon": _local(503, "No daemon answers at the socket; start one with `qedge run`."),
     "client.timeout": _local(504, "The daemon did not answer in time.", Exit.TEMPORARY),

@@ -94,4 +94,11 @@ EVENTS: Final[dict[str, str]] = {
     "qkd.halted": "An end of a link stopped and begins anew; fields: link, reason.",
     "qkd.lost": "A finished block could not be kept; fields: link, block, reason.",
     "qkd.window": "One window of raw detections; fields: link, sifted, qber.",
+    "segment.rekeyed": "A segment has a new key; fields: segment, cause, members.",
+    "segment.stalled": "A segment cannot have a new key, so nothing of it goes out on the bus; fields: segment, code.",
+    "segment.key_not_delivered": "A peer did not take a key of a segment yet; fields: peer, segment, code.",
+    "segment.not_asked": "A peer could not be asked for its segment; fields: peer, segment, code.",
+    "onward.up": "The way upstream is there; fields: waiting.",
+    "onward.down": "The way upstream is gone; fields: code, waiting.",
+    "onward.not_kept": "Readings for the upstream cannot be written down and wait in memory; fields: code, waiting.",
 }

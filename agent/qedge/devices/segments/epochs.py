@@ -77,6 +77,10 @@ class EpochLine:
         """Return up to which number the next reservation has to go; 0: there are enough."""
         return min(self._next + RESERVE, MAX_EPOCH + 1) if self.reserved - self._next < RESERVE // 2 else 0
 
+    def restart(self, start: int) -> None:
+        """Go on after what an earlier run has taken; before the first epoch only."""
+        self._next = self.reserved = max(start, self._next)
+
     def extend(self, reserved: int) -> None:
         """Hear that numbers below `reserved` are written down as taken."""
         self.reserved = max(self.reserved, reserved)

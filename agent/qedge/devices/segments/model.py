@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+import msgspec
+
 from qedge.security.model import Subject, SubjectKind
 
 
@@ -44,8 +46,7 @@ class Handover:
     secrets: dict[str, bytes] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True, gc=False):
     """A reading as consumers in the node see it; `taken_ns` is on the boot-time clock, `utc_ns` on the wall clock."""
 
     device: str
