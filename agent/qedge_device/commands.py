@@ -12,7 +12,6 @@ gateway's own: `_key` downwards is a key of a segment (`qedge_device.group`), up
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Tuple
 
 REQUEST_BYTES = 8
 DONE = "_done"
@@ -35,7 +34,7 @@ def pack_command(request: bytes, argument: bytes) -> bytes:
     return request + argument
 
 
-def unpack_command(body: bytes) -> Tuple[bytes, bytes]:
+def unpack_command(body: bytes) -> tuple[bytes, bytes]:
     """Return request id and argument; raises `ValueError`."""
     if len(body) < REQUEST_BYTES:
         raise ValueError("a command begins with a request id of 8 bytes")
@@ -47,7 +46,7 @@ def pack_done(request: bytes, status: CommandStatus, detail: str = "") -> bytes:
     return pack_command(request, bytes([status]) + detail.encode()[:MAX_DETAIL_BYTES])
 
 
-def unpack_done(body: bytes) -> Tuple[bytes, CommandStatus, str]:
+def unpack_done(body: bytes) -> tuple[bytes, CommandStatus, str]:
     """Return request id, status and text; raises `ValueError`."""
     request, rest = unpack_command(body)
     if not rest:
@@ -55,12 +54,12 @@ def unpack_done(body: bytes) -> Tuple[bytes, CommandStatus, str]:
     return request, CommandStatus(rest[0]), rest[1 : 1 + MAX_DETAIL_BYTES].decode("utf-8", "replace")
 
 
-def pack_key_request(segment: str = "", channels: Tuple[str, ...] = ()) -> bytes:
+def pack_key_request(segment: str = "", channels: tuple[str, ...] = ()) -> bytes:
     """Write the body of a reading on `_key`: ask for channels of a segment, by default all of the device's own."""
     return f"{segment}/{','.join(channels)}".encode("ascii") if segment or channels else b""
 
 
-def unpack_key_request(body: bytes) -> Tuple[str, Tuple[str, ...]]:
+def unpack_key_request(body: bytes) -> tuple[str, tuple[str, ...]]:
     """Return segment and channels, empty where none is named; raises `ValueError`."""
     if not body:
         return "", ()

@@ -14,10 +14,10 @@ with the number of the epoch as key id.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from typing import Deque, Dict, List, Tuple
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
@@ -57,7 +57,7 @@ class GroupKey:
 
     segment: str
     epoch: int
-    secrets: Dict[str, bytes] = field(repr=False)
+    secrets: dict[str, bytes] = field(repr=False)
 
 
 def next_secret(secret: bytes, topic: str) -> bytes:
@@ -65,7 +65,7 @@ def next_secret(secret: bytes, topic: str) -> bytes:
     return _expand(secret, b"qedge/v1 segment next", SECRET_BYTES, topic.encode())
 
 
-def epoch_keys(secret: bytes, topic: str, epoch: int) -> Tuple[bytes, bytes]:
+def epoch_keys(secret: bytes, topic: str, epoch: int) -> tuple[bytes, bytes]:
     """Return key and IV of an epoch."""
     both = _expand(secret, b"qedge/v1 segment key", KEY_BYTES + IV_BYTES, topic.encode(), _EPOCH.pack(epoch))
     return both[:KEY_BYTES], both[KEY_BYTES:]
@@ -91,7 +91,7 @@ def unpack_group_key(data: bytes) -> GroupKey:
         raise ValueError("a group key is cut off")
     epoch = int(_EPOCH.unpack_from(data, place)[0])
     place += _EPOCH.size
-    secrets: Dict[str, bytes] = {}
+    secrets: dict[str, bytes] = {}
     while place < len(data):
         channel, place = _take_short(data, place)
         secret = data[place : place + SECRET_BYTES]
@@ -107,7 +107,7 @@ def _short(name: str) -> bytes:
     return bytes([len(data)]) + data
 
 
-def _take_short(data: bytes, place: int) -> Tuple[str, int]:
+def _take_short(data: bytes, place: int) -> tuple[str, int]:
     if place >= len(data) or not 1 <= data[place] <= 36 or len(data) < place + 1 + data[place]:
         raise ValueError("a name is missing or cut off")
     end = place + 1 + data[place]
@@ -130,13 +130,13 @@ class GroupOpener:
     def __init__(self, topic: str, window: int = 1024) -> None:
         self._topic = topic
         self._window = window
-        self._generations: List[_Generation] = []
+        self._generations: list[_Generation] = []
 
     def take(self, epoch: int, secret: bytes) -> None:
         """Take the secret that opens frames from `epoch` on; one that came before changes nothing."""
         if len(secret) != SECRET_BYTES or not 0 <= epoch <= MAX_EPOCH:
             raise ValueError("a secret of a group has 32 bytes, its epoch 32 bits")
-        # an epoch that has opened a frame here is known, whichever secret led to it; taken anew it would forget its window
+        # an epoch that has opened a frame here is known, whichever secret led to it; anew it would forget its window
         if any(known.first == epoch or known.first < epoch < known.following for known in self._generations):
             return
         self._generations.append(_Generation(epoch, secret))
@@ -147,7 +147,9 @@ class GroupOpener:
         """Open a frame; raises `GroupError` and changes nothing where it is not good."""
         try:
             epoch = parse_header(frame).key_id
-            place = next((i for i in reversed(range(len(self._generations))) if self._generations[i].first <= epoch), -1)
+            place = next(
+                (i for i in reversed(range(len(self._generations))) if self._generations[i].first <= epoch), -1
+            )
             if place < 0:
                 raise GroupError("old" if self._generations else "ahead")
             generation = self._generations[place]
@@ -164,7 +166,7 @@ class GroupOpener:
         """Go on to a later epoch of a generation, once a frame shows that it has begun."""
         if epoch - generation.following >= MAX_STEPS:
             raise GroupError("ahead" if is_newest else "open")
-        fresh: Dict[int, Opener] = {}
+        fresh: dict[int, Opener] = {}
         secret = generation.secret
         for each in range(generation.following, epoch + 1):
             if each > epoch - KEPT_EPOCHS:
@@ -193,10 +195,10 @@ class GroupReader:
 
     def __init__(self, base: str) -> None:
         self._base = base
-        self._openers: Dict[str, GroupOpener] = {}
-        self._waiting: Deque[Tuple[str, bytes]] = deque(maxlen=MAX_WAITING)
+        self._openers: dict[str, GroupOpener] = {}
+        self._waiting: deque[tuple[str, bytes]] = deque(maxlen=MAX_WAITING)
 
-    def take(self, key: GroupKey) -> List[Tuple[str, bytes]]:
+    def take(self, key: GroupKey) -> list[tuple[str, bytes]]:
         """Take a key; returns channel and payload of all frames that waited for it, in the order they came."""
         for channel in [each for each in self._openers if each not in key.secrets]:
             del self._openers[channel]
@@ -208,10 +210,8 @@ class GroupReader:
         waited, opened = list(self._waiting), []
         self._waiting.clear()
         for channel, frame in waited:
-            try:
+            with contextlib.suppress(GroupError):  # it was put aside again, or it is none
                 opened.append((channel, self.open(channel, frame)))
-            except GroupError:
-                pass  # it was put aside again, or it is none
         return opened
 
     def open(self, channel: str, frame: bytes) -> bytes:

@@ -1,7 +1,8 @@
-"""Properties of group keys: who has left opens nothing sent afterwards, who joins nothing before, members everything."""
+"""Properties of group keys: who left opens nothing sent afterwards, who joins nothing before, members everything."""
 
 from __future__ import annotations
 
+import contextlib
 import random
 from dataclasses import dataclass, field
 
@@ -89,13 +90,11 @@ class Segment(RuleBasedStateMachine):
         number = len(self.sent)
         readers = frozenset(name for name, channels in self.members.items() if channel in channels)
         self.sent.append((channel, frame, readers))
-        for name, actor in self.actors.items():
+        for actor in self.actors.values():
             if channel in actor.served:
                 actor.due.add(number)
-            try:
+            with contextlib.suppress(GroupError):
                 actor.got.add(int.from_bytes(actor.reader.open(channel, frame), "big"))
-            except GroupError:
-                pass
 
     @rule()
     def rekey(self) -> None:

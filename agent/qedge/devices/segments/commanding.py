@@ -110,9 +110,7 @@ class CommandDesk:
         if known.digest != digest:
             raise QedgeError("command.conflict", "The key was used before with another command.", fix="Take a new key.")
         if known.outcome and known.outcome != UNKNOWN:
-            return CommandView(
-                ask.device, ask.command, known.request.hex(), known.outcome, known.detail, repeated=True
-            )
+            return CommandView(ask.device, ask.command, known.request.hex(), known.outcome, known.detail, repeated=True)
         return await self._do(ask, known.request, client, repeated=True)
 
     async def _do(self, ask: CommandAsk, request: bytes, client: str, *, repeated: bool) -> CommandView:
@@ -173,9 +171,7 @@ class CommandDesk:
             pass
         took_ms = round((self._clock.now_ns() - pending.sent_ns) / 1e6, 3)
         self._metrics.add("qedge_commands_total", (outcome,))
-        return CommandView(
-            pending.device, pending.command, pending.request.hex(), outcome, detail, took_ms, repeated
-        )
+        return CommandView(pending.device, pending.command, pending.request.hex(), outcome, detail, took_ms, repeated)
 
     def _next_request(self) -> bytes:
         """Return an id that no other command of this node has: random for each run, then counted."""

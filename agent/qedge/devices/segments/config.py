@@ -69,17 +69,17 @@ class GroupKeyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             le=10_000,
         ),
     ] = 200
-    join_window_ms: Annotated[
-        int, msgspec.Meta(description="How long joins are gathered.", ge=0, le=10_000)
-    ] = 1000
+    join_window_ms: Annotated[int, msgspec.Meta(description="How long joins are gathered.", ge=0, le=10_000)] = 1000
     rekey_on_join: Annotated[
         bool, msgspec.Meta(description="Let newcomers read nothing that was said before they came.")
     ] = True
     handovers_per_s: Annotated[
-        int, msgspec.Meta(description="Keys handed to members in a second, all segments together.", ge=100, le=1_000_000)
+        int,
+        msgspec.Meta(description="Keys handed to members in a second, all segments together.", ge=100, le=1_000_000),
     ] = 20_000
     subscription_s: Annotated[
-        int, msgspec.Meta(description="A peer that reads a segment has to ask again within this time.", ge=10, le=86_400)
+        int,
+        msgspec.Meta(description="A peer that reads a segment has to ask again within this time.", ge=10, le=86_400),
     ] = 3600
     batch_ms: Annotated[
         int,
@@ -97,9 +97,7 @@ class GroupKeyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def pace(self) -> Pace:
         """Return the times of a membership."""
         ms = 1_000_000
-        return Pace(
-            self.leave_window_ms * ms, self.join_window_ms * ms, self.max_age_s * 1000 * ms, self.rekey_on_join
-        )
+        return Pace(self.leave_window_ms * ms, self.join_window_ms * ms, self.max_age_s * 1000 * ms, self.rekey_on_join)
 
 
 def check_segments(
@@ -113,4 +111,6 @@ def check_segments(
         if len(set(segment.channels)) != len(segment.channels):
             yield Fault((*section, name, "channels"), "names a channel twice", "each once")
         if segment.upstream and not recipient:
-            yield Fault((*section, name, "upstream"), "is true", "devices.onward.recipient, the key of who shall read it")
+            yield Fault(
+                (*section, name, "upstream"), "is true", "devices.onward.recipient, the key of who shall read it"
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
 from qedge.devices.segments.model import RetentionClass
@@ -43,6 +44,20 @@ class Lanes(Generic[T]):
         self._lanes[retention].append(item)
         self._size += 1
         return True
+
+    def put_back(self, taken: Mapping[RetentionClass, Sequence[T]]) -> None:
+        """Put what was taken from the front there again; where there is no room now, the usual ones give way."""
+        for retention, items in taken.items():
+            self._lanes[retention].extendleft(reversed(items))
+            self._size += len(items)
+        for lowest in reversed(_ORDER):
+            while self._size > self._limit and self._lanes[lowest]:
+                if lowest is RetentionClass.CRITICAL:
+                    self._lanes[lowest].pop()
+                else:
+                    self._lanes[lowest].popleft()
+                self._size -= 1
+                self.dropped[lowest] += 1
 
     def take(self) -> tuple[RetentionClass, T] | None:
         """Take the next item, of the highest class that has one."""

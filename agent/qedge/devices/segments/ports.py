@@ -96,8 +96,6 @@ class CommandJournal(Protocol):
 class Onward(Protocol):
     """The way upstream."""
 
-    def put(
-        self, device: str, segment: str, channel: str, retention: RetentionClass, utc_ns: int, body: bytes
-    ) -> bool:
+    def put(self, device: str, segment: str, channel: str, retention: RetentionClass, utc_ns: int, body: bytes) -> bool:
         """Keep a reading for the upstream; False where it had to be dropped. Never waits."""
         ...

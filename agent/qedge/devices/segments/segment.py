@@ -114,6 +114,4 @@ class Segment:
     def member_views(self, limit: int) -> tuple[SegmentMemberView, ...]:
         """Describe members."""
         members = self.membership.members()[:limit]
-        return tuple(
-            SegmentMemberView(str(each.kind), each.id, self.membership.channels_of(each)) for each in members
-        )
+        return tuple(SegmentMemberView(str(each.kind), each.id, self.membership.channels_of(each)) for each in members)

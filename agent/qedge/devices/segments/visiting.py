@@ -55,9 +55,7 @@ class Visitor:
 
     name = "segment-visits"
 
-    def __init__(
-        self, fleet: str, peers: Peers, bus: SegmentBus, *, clock: Clock, feed_readings: int = 10_000
-    ) -> None:
+    def __init__(self, fleet: str, peers: Peers, bus: SegmentBus, *, clock: Clock, feed_readings: int = 10_000) -> None:
         self._fleet = fleet
         self._peers = peers
         self._bus = bus
