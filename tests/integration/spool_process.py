@@ -71,7 +71,7 @@ async def main(folder: Path, *, quiet: bool) -> None:
     onward = OnwardService(config, store, FileUplink(folder, steady=quiet), clock=SystemClock(), metrics=metrics)
     log = os.open(folder / "accepted", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     # whoever restarts counts on far above everything that was counted before
-    first = int(time.time() * 1000)
+    first = time.time_ns() // 1000
     ready = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(onward.run(ready.set))

@@ -89,5 +89,5 @@ def test_nothing_accepted_is_lost_when_the_node_is_killed(tmp_path: Path) -> Non
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_nothing_accepted_is_lost_over_many_kills(tmp_path: Path) -> None:
-    crash(tmp_path, 40, random.Random())
+    crash(tmp_path, 25, random.Random())
     check(tmp_path)
