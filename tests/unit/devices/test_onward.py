@@ -172,7 +172,9 @@ async def test_a_transaction_that_fails_uses_up_no_numbers(tmp_path: Path) -> No
     async with spooling(tmp_path, FakeUplink()) as site:
         put(site, "d", 0)
         await site.until_sent(1)
-        await site.store.write(lambda c: c.execute("CREATE TRIGGER no BEFORE INSERT ON telemetry BEGIN SELECT RAISE(ABORT, 'no'); END"))
+        await site.store.write(
+            lambda c: c.execute("CREATE TRIGGER no BEFORE INSERT ON telemetry BEGIN SELECT RAISE(ABORT, 'no'); END")
+        )
         put(site, "d", 1)
         while not site.onward.view().problem:
             await asyncio.sleep(0.005)

@@ -32,15 +32,19 @@ _HALF: Final = 4
 
 
 class Pending:
-    """A command that is away. `answer` is set once the device has spoken: outcome and text."""
+    """A command that is away. `answer` is set once the device has spoken: outcome and text.
 
-    __slots__ = ("answer", "command", "device", "request", "sent_ns")
+    `given_up`: somebody has waited for the answer in vain.
+    """
+
+    __slots__ = ("answer", "command", "device", "given_up", "request", "sent_ns")
 
     def __init__(self, device: str, command: str, request: bytes, sent_ns: int) -> None:
         self.device = device
         self.command = command
         self.request = request
         self.sent_ns = sent_ns
+        self.given_up = False
         self.answer: asyncio.Future[tuple[CommandStatus, str]] = asyncio.get_running_loop().create_future()
 
 
@@ -115,8 +119,8 @@ class CommandDesk:
 
     async def _do(self, ask: CommandAsk, request: bytes, client: str, *, repeated: bool) -> CommandView:
         pending = self._pending.get(request)
-        if pending is None:
-            # it may never have left, or its answer was lost: under the same id a device does it once
+        if pending is None or pending.given_up:
+            # it may never have arrived, or its answer was lost: under the same id a device does it once
             pending = self._send(ask.device, ask.command, ask.argument, request)
         view = await self._wait(pending, ask.deadline_s, repeated=repeated)
         if view.outcome != UNKNOWN:
@@ -152,7 +156,8 @@ class CommandDesk:
         if len(self._pending) >= MAX_PENDING:
             self._pending.popitem(last=False)
         now_ns = self._clock.now_ns()
-        pending = Pending(device, command, request, now_ns)
+        pending = self._pending.get(request) or Pending(device, command, request, now_ns)
+        pending.given_up = False
         # before it is sent: on a direct connection the answer may come while `down` still runs
         self._pending[request] = pending
         if not self._downlink.down(device, command, pack_command(request, argument), now_ns):
@@ -168,7 +173,7 @@ class CommandDesk:
                 status, detail = await asyncio.shield(pending.answer)
             outcome = status.name.lower()
         except TimeoutError:
-            pass
+            pending.given_up = True
         took_ms = round((self._clock.now_ns() - pending.sent_ns) / 1e6, 3)
         self._metrics.add("qedge_commands_total", (outcome,))
         return CommandView(pending.device, pending.command, pending.request.hex(), outcome, detail, took_ms, repeated)
