@@ -190,13 +190,13 @@ def topics_page() -> str:
     """Write the reference of the topic map and of the messages on it."""
     rows = (
         [
-            code(f"{TOPIC_ROOT}/{{fleet}}/{{node}}/{row.channel}"),
-            code(row.message.__struct_config__.tag),
+            code(f"{TOPIC_ROOT}/{{fleet}}/{{node}}/{row.pattern}"),
+            code(row.message.__struct_config__.tag) if row.message is not None else "bytes",
             str(row.qos),
             "yes" if row.retain else "no",
             str(row.publisher),
-            "its node" if row.read_by_owner else "all nodes",
-            row.seal.name.lower(),
+            str(row.reader),
+            row.seal.name.lower() if row.seal is not None else "frame",
             row.proof,
             row.meaning,
         ]
@@ -214,10 +214,13 @@ def topics_page() -> str:
         "meaning",
     )
     parts = [
-        "Messages are MessagePack inside an envelope; names on the wire are at most 36 letters, digits, `-` and `_`.\n",
+        "Messages are MessagePack inside an envelope; what is sealed as a `frame` has none. Names on the wire are at most "
+        "36 letters, digits, `-` and `_`.\n",
         table(headings, rows),
     ]
     for row in TOPICS:
+        if row.message is None:
+            continue
         fields = ([code(name), code(type_name(kind))] for name, kind in get_type_hints(row.message).items())
         tag = row.message.__struct_config__.tag
         parts += [f"## `{tag}`\n", (inspect.getdoc(row.message) or "") + "\n", table(("field", "type"), fields)]

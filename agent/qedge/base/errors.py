@@ -269,6 +269,13 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "incident.no_device": _remote(404, "The node has no device of this name.", Exit.USAGE),
     "audit.unavailable": _local(503, "The audit log cannot be written, so privileged acts are refused.", Exit.IO),
     "audit.no_log": _remote(404, "The folder has no audit log.", Exit.NO_INPUT),
+    # segments of attached devices and commands to them
+    "segment.not_found": _remote(404, "No segment has this name.", Exit.USAGE),
+    "segment.refused": _remote(403, "Policy does not let the caller read the segment.", Exit.NO_PERMISSION),
+    "command.refused": _remote(403, "Policy does not let the caller command the device.", Exit.NO_PERMISSION),
+    "command.no_device": _remote(404, "No device of this node has the name.", Exit.USAGE),
+    "command.unreachable": _local(503, "The device cannot be reached now, or nothing may be sent to it."),
+    "command.conflict": _remote(409, "The key of a command was used before with another one.", Exit.USAGE),
     # client
     "client.no_daemon": _local(503, "No daemon answers at the socket; start one with `qedge run`."),
     "client.timeout": _local(504, "The daemon did not answer in time.", Exit.TEMPORARY),

@@ -119,4 +119,11 @@ EVENTS: Final[dict[str, str]] = {
     "security.not_kept": "Incidents could not be written down or published; it is tried again; fields: code, error.",
     "audit.broken": "Rows that the node had vouched for were missing at the start; fields: trail, what.",
     "audit.failed": "The audit log cannot be written; fields: error.",
+    "segment.rekeyed": "A segment has a new key; fields: segment, cause, members.",
+    "segment.stalled": "A segment cannot have a new key, so nothing of it goes out on the bus; fields: segment, code.",
+    "segment.key_not_delivered": "A peer did not take a key of a segment yet; fields: peer, segment, code.",
+    "segment.not_asked": "A peer could not be asked for its segment; fields: peer, segment, code.",
+    "onward.up": "The way upstream is there; fields: waiting.",
+    "onward.down": "The way upstream is gone; fields: code, waiting.",
+    "onward.not_kept": "Readings for the upstream cannot be written down and wait in memory; fields: code, waiting.",
 }

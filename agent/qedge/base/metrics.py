@@ -157,6 +157,20 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_qkd_stage_seconds_total": MetricSpec(
         Kind.COUNTER, "Processor time of the link worker by stage.", ("link", "stage")
     ),
+    "qedge_segment_members": MetricSpec(Kind.GAUGE, "Members that read a segment over the bus.", ("segment",)),
+    "qedge_segment_epoch": MetricSpec(Kind.GAUGE, "Number of the epoch of a segment's key.", ("segment",)),
+    "qedge_segment_readings_total": MetricSpec(
+        Kind.COUNTER, "Readings of a segment: taken, and dropped on the way to the bus.", ("segment", "outcome")
+    ),
+    "qedge_segment_strays_total": MetricSpec(Kind.COUNTER, "Readings on channels that their segment does not have."),
+    "qedge_segment_handovers_total": MetricSpec(Kind.COUNTER, "Group keys handed to devices.", ("outcome",)),
+    "qedge_commands_total": MetricSpec(Kind.COUNTER, "Commands to devices.", ("outcome",)),
+    "qedge_onward_rows": MetricSpec(Kind.GAUGE, "Readings that wait for the upstream.", ("class",)),
+    "qedge_onward_bytes": MetricSpec(Kind.GAUGE, "Bytes of readings that wait for the upstream.", ("class",)),
+    "qedge_onward_sent_total": MetricSpec(Kind.COUNTER, "Readings that the upstream has acknowledged.", ("kind",)),
+    "qedge_onward_dropped_total": MetricSpec(
+        Kind.COUNTER, "Readings for the upstream that gave way.", ("class", "reason")
+    ),
 }
 
 Labels = tuple[str, ...]

@@ -247,3 +247,42 @@ KEY_SCHEMA: Final = Schema(
     0x71656B79, KEY_MIGRATIONS, ("secure_delete = ON", "cache_size = -8192", "journal_size_limit = 8388608")
 )
 """`keys.sqlite3`: the key store, in a file of its own, so that a fast link never holds up the ledger of jobs."""
+
+_LANE: Final = """(
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    device TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    segment TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    utc_ns INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT"""
+
+SPOOL_MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+        # Readings that wait for the upstream, a table for each class, so that each is read and erased from its front.
+        f"CREATE TABLE critical {_LANE}",
+        f"CREATE TABLE telemetry {_LANE}",
+        f"CREATE TABLE bulk {_LANE}",
+        # The last sequence number of a device among readings that are gone.
+        "CREATE TABLE sequences (device TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+        # Numbers of epochs below `taken` are never used again.
+        "CREATE TABLE epochs (segment TEXT PRIMARY KEY, taken INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+        # Commands with a key of their client; `outcome` is empty until they ended.
+        """CREATE TABLE commands (
+            client TEXT NOT NULL,
+            client_key TEXT NOT NULL,
+            digest BLOB NOT NULL,
+            request BLOB NOT NULL,
+            outcome TEXT NOT NULL,
+            detail TEXT NOT NULL,
+            utc_ns INTEGER NOT NULL,
+            PRIMARY KEY (client, client_key)
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX commands_by_age ON commands (utc_ns)",
+    ),
+)
+
+SPOOL_SCHEMA: Final = Schema(0x71656473, SPOOL_MIGRATIONS, ("cache_size = -8192", "journal_size_limit = 16777216"))
+"""`spool.sqlite3`: what attached devices said and is not upstream yet, in a file of its own for the same reason."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from qedge.wire.attached import DeviceLeaf, device_topic
 from qedge.wire.envelope import SealKind
+from qedge.wire.segments import every_channel, parse_segment_topic, segment_topic
 from qedge.wire.topics import MAX_LEVELS, TOPICS, Channel, every_node, listened, matches, parse_topic, topic
 
 
@@ -17,7 +19,7 @@ def test_every_channel_has_one_row_and_a_topic_that_leads_back(channel: Channel)
 
 
 def test_every_row_carries_a_tagged_struct_of_its_own() -> None:
-    tags = [row.message.__struct_config__.tag for row in TOPICS]
+    tags = [row.message.__struct_config__.tag for row in TOPICS if row.message is not None]
     assert all(isinstance(tag, str) and "/" in tag for tag in tags)
     assert len(set(tags)) == len(tags)
 
@@ -29,7 +31,18 @@ def test_nothing_retained_is_a_question() -> None:
 def test_every_message_has_a_seal_or_says_why_it_is_believed() -> None:
     assert all(row.proof for row in TOPICS)
     assert {row.channel for row in TOPICS if row.seal is SealKind.SEALED} == {Channel.SEALED}
-    assert {row.channel for row in TOPICS if row.seal is SealKind.SIGNED} == {Channel.BIRTH}
+    assert {row.channel for row in TOPICS if row.seal is SealKind.SIGNED} == {Channel.BIRTH, Channel.ONWARD}
+
+
+def test_rows_of_devices_and_segments_have_the_topics_that_their_functions_make() -> None:
+    patterns = {row.pattern for row in TOPICS if row.channel is None}
+    made = {device_topic("f", "n", "d", leaf) for leaf in DeviceLeaf} | {segment_topic("f", "n", "s", "c")}
+    filled = {each.format(device="d", segment="s", channel="c") for each in patterns}
+    assert {f"qedge/v1/f/n/{each}" for each in filled} == made
+    assert all(name.count("/") < MAX_LEVELS for name in made)
+    assert parse_segment_topic(segment_topic("f", "n", "s", "c")) == ("f", "n", "s", "c")
+    assert [parse_segment_topic(each) for each in ("", "qedge/v1/f/n/seg/s", "qedge/v1/f/n/dev/d/up")] == [None] * 3
+    assert matches(every_channel("f", "n", "s"), segment_topic("f", "n", "s", "c"))
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "+", "#", "ä", "x" * 37, "a b", "a\n", "$SYS"])

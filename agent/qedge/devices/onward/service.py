@@ -1,0 +1,245 @@
+"""Store and forward: `put` never waits, the disk has a reading soon after, the upstream when the way is there.
+
+Every reading goes over the disk, also while the way is up, so there is one order and one path that crashes are tested
+on. It is erased after the upstream's broker has acknowledged it; what is sent twice has the same sequence number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Final
+
+from qedge.base.clock import Clock
+from qedge.base.errors import QedgeError
+from qedge.base.log import get_logger
+from qedge.base.metrics import Metrics
+from qedge.base.service import Ready
+from qedge.devices.onward.config import OnwardConfig
+from qedge.devices.onward.ports import Uplink
+from qedge.devices.onward.spool import LANES, LaneLimits, Row, Spool, Waiting
+from qedge.devices.segments.lanes import Lanes
+from qedge.devices.segments.model import RetentionClass
+from qedge.store.store import Store
+from qedge.wire.segments import OnwardReading, OnwardReadings, OnwardView
+
+_LOG: Final = get_logger("devices")
+MAX_BATCH: Final = 8192
+MAX_MESSAGE_BYTES: Final = 128 * 1024
+_LOOK_S: Final = 0.25
+_RETRY_S: Final = 1.0
+_LAST_RETRY_S: Final = 30.0
+_EXPIRE_S: Final = 30.0
+
+
+class OnwardService:
+    """Implements `qedge.devices.segments.ports.Onward`."""
+
+    name = "onward"
+
+    def __init__(self, config: OnwardConfig, store: Store, uplink: Uplink, *, clock: Clock, metrics: Metrics) -> None:
+        self._config = config
+        self._store = store
+        self._uplink = uplink
+        self._clock = clock
+        self._metrics = metrics
+        limits = {each: config.keep(each) for each in LANES}
+        self._spool = Spool(
+            {each: LaneLimits(keep.max_mib * 2**20, keep.drop == "oldest") for each, keep in limits.items()}
+        )
+        self._queue: Lanes[Waiting] = Lanes(config.queue_readings)
+        self._queue_dropped = dict(self._queue.dropped)
+        self._filled = asyncio.Event()
+        self._written = asyncio.Event()
+        self._taken = 0
+        self._safe = 0
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._sent = 0
+        self._dropped: dict[str, int] = {}
+        self._up_since_utc_ns = 0
+        self._problem = ""
+
+    def put(self, device: str, segment: str, channel: str, retention: RetentionClass, utc_ns: int, body: bytes) -> bool:
+        """Keep a reading; False where it had to be dropped. On the disk once `settled` returns."""
+        kept = self._queue.put(retention, Waiting(device, segment, channel, utc_ns, body))
+        self._taken += kept
+        self._filled.set()
+        return kept
+
+    async def settled(self) -> None:
+        """Return when everything that was put before is on the disk, or had to give way."""
+        if self._safe < self._taken:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append((self._taken, future))
+            await future
+
+    def view(self) -> OnwardView:
+        """Describe what waits and what was dropped."""
+        lanes = self._spool.lanes.values()
+        oldest = min((each.oldest_utc_ns for each in lanes if each.rows), default=0)
+        return OnwardView(
+            up=self._up_since_utc_ns > 0,
+            waiting=sum(each.rows for each in lanes) + len(self._queue),
+            waiting_bytes=sum(each.num_bytes for each in lanes),
+            oldest_s=round(max(0, self._clock.utc_ns() - oldest) / 1e9, 3) if oldest else 0.0,
+            sent=self._sent,
+            dropped=dict(self._dropped),
+            problem=self._problem,
+        )
+
+    async def run(self, ready: Ready) -> None:
+        """Write and send until cancelled; what waits in memory then is written first."""
+        await self._store.read(self._spool.load)
+        ready()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._write())
+                group.create_task(self._forward())
+                group.create_task(self._expire())
+        finally:
+            if len(self._queue):
+                await self._write_batch(MAX_BATCH * 16)
+
+    # To the disk
+
+    async def _write(self) -> None:
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            while len(self._queue):
+                if not await self._write_batch(MAX_BATCH):
+                    await asyncio.sleep(_RETRY_S)
+                    self._store.look_again()
+            self._settle()
+
+    async def _write_batch(self, limit: int) -> bool:
+        """Write what waits in memory in one transaction; where the disk is full it goes on waiting, in its order."""
+        batch: dict[RetentionClass, list[Waiting]] = {each: [] for each in LANES}
+        for _ in range(limit):
+            found = self._queue.take()
+            if found is None:
+                break
+            batch[found[0]].append(found[1])
+        try:
+            changes = await self._store.write(partial(self._spool.append, batch=batch))
+        except QedgeError as error:
+            self._queue.put_back(batch)
+            if not self._problem:
+                _LOG.warning("onward.not_kept", code=error.code, waiting=len(self._queue))
+            self._problem = error.code
+            return False
+        self._problem = ""
+        self._spool.apply(changes)
+        for change in changes:
+            self._drop(change.lane, "space", change.erased + change.refused)
+        self._settle()
+        self._written.set()
+        return True
+
+    def _settle(self) -> None:
+        """Tell those who wait that what they put is safe: everything taken but what is still in memory."""
+        for retention, total in self._queue.dropped.items():
+            self._drop(retention, "memory", total - self._queue_dropped[retention])
+            self._queue_dropped[retention] = total
+        self._safe = self._taken - len(self._queue)
+        while self._waiters and (self._waiters[0][0] <= self._safe or not len(self._queue)):
+            future = self._waiters.pop(0)[1]
+            if not future.done():
+                future.set_result(None)
+
+    def _drop(self, retention: RetentionClass, reason: str, number: int) -> None:
+        if number:
+            name = f"{retention.value}.{reason}"
+            self._dropped[name] = self._dropped.get(name, 0) + number
+            self._metrics.add("qedge_onward_dropped_total", (retention.value, reason), number)
+
+    # Upstream
+
+    async def _forward(self) -> None:
+        retry_s = _RETRY_S
+        while True:
+            self._look_up()
+            if not await self._has_rows():
+                continue
+            try:
+                await self._send_some()
+                retry_s = _RETRY_S
+            except QedgeError as error:
+                self._lost(error)
+                await asyncio.sleep(retry_s)
+                retry_s = min(_LAST_RETRY_S, retry_s * 2)
+
+    def _look_up(self) -> None:
+        up = self._uplink.is_up
+        if up and not self._up_since_utc_ns:
+            self._up_since_utc_ns = self._clock.utc_ns()
+            _LOG.info("onward.up", waiting=self.view().waiting)
+        elif not up and self._up_since_utc_ns:
+            self._up_since_utc_ns = 0
+            _LOG.info("onward.down", code="", waiting=self.view().waiting)
+
+    def _lost(self, error: QedgeError) -> None:
+        if self._up_since_utc_ns:
+            _LOG.info("onward.down", code=error.code, waiting=self.view().waiting)
+        self._up_since_utc_ns = 0
+
+    async def _has_rows(self) -> bool:
+        """Say whether something can go upstream; waits a while where nothing can."""
+        if self._up_since_utc_ns and any(each.rows for each in self._spool.lanes.values()):
+            return True
+        self._gauge()
+        self._written.clear()
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                await self._written.wait()
+        except TimeoutError:
+            pass
+        if not self._up_since_utc_ns:
+            await asyncio.sleep(_LOOK_S / 4)
+        return False
+
+    async def _send_some(self) -> None:
+        """Send the first readings of the highest class that has any, and erase them once they are acknowledged."""
+        lane = next((each for each, state in self._spool.lanes.items() if state.rows), None)
+        if lane is None:
+            return
+        limit = self._config.batch_readings
+        rows = await self._store.read(partial(self._spool.read, lane=lane, limit=limit, max_bytes=MAX_MESSAGE_BYTES))
+        if not rows:
+            return
+        message = OnwardReadings(tuple(self._reading(row) for row in rows))
+        await self._uplink.send(message)
+        work = partial(self._spool.remove, lane=lane, upto=rows[-1].id)
+        self._spool.apply(await self._store.write(work, accepted=True))
+        historical = sum(each.historical for each in message.readings)
+        self._sent += len(rows)
+        self._metrics.add("qedge_onward_sent_total", ("historical",), historical)
+        self._metrics.add("qedge_onward_sent_total", ("live",), len(rows) - historical)
+        if historical:
+            await asyncio.sleep(historical / self._config.replay_per_s)
+
+    def _reading(self, row: Row) -> OnwardReading:
+        old = row.utc_ns < self._up_since_utc_ns
+        return OnwardReading(row.device, row.sequence, row.segment, row.channel, row.utc_ns, row.body, old)
+
+    async def _expire(self) -> None:
+        while True:
+            utc_ns = self._clock.utc_ns()
+            for lane in LANES:
+                before_ns = utc_ns - self._config.keep(lane).max_age_s * 10**9
+                if 0 < self._spool.lanes[lane].oldest_utc_ns < before_ns:
+                    work = partial(self._spool.expire, lane=lane, utc_ns=before_ns)
+                    try:
+                        changes = await self._store.write(work, accepted=True)
+                    except QedgeError as error:
+                        self._problem = error.code
+                        continue
+                    self._spool.apply(changes)
+                    for change in changes:
+                        self._drop(lane, "age", change.erased)
+            await asyncio.sleep(_EXPIRE_S)
+
+    def _gauge(self) -> None:
+        for lane, state in self._spool.lanes.items():
+            self._metrics.set("qedge_onward_rows", state.rows, (lane.value,))
+            self._metrics.set("qedge_onward_bytes", state.num_bytes, (lane.value,))

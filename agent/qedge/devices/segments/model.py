@@ -1,0 +1,70 @@
+"""The nouns of segments: members, what is handed to them, and why an epoch began."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+from qedge.security.model import Subject, SubjectKind
+
+
+class MemberId(NamedTuple):
+    """Who reads a segment over the bus."""
+
+    kind: SubjectKind
+    id: str
+
+
+class Cause(StrEnum):
+    """Why a segment has a new epoch."""
+
+    START = "start"
+    JOINED = "joined"
+    LEFT = "left"
+    AGE = "age"
+    FRAMES = "frames"
+    OPERATOR = "operator"
+
+
+class RetentionClass(StrEnum):
+    """What is dropped first where not all readings of a segment can be kept: `bulk`, then `telemetry`."""
+
+    CRITICAL = "critical"
+    TELEMETRY = "telemetry"
+    BULK = "bulk"
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """Secrets on their way to one member: those of `secrets` from epoch `epoch` on."""
+
+    member: MemberId
+    epoch: int
+    secrets: dict[str, bytes] = field(repr=False)
+
+
+class Reading(msgspec.Struct, frozen=True, gc=False):
+    """A reading as consumers in the node see it; `taken_ns` is on the boot-time clock, `utc_ns` on the wall clock."""
+
+    device: str
+    segment: str
+    channel: str
+    body: bytes
+    taken_ns: int
+    utc_ns: int
+
+
+@dataclass(slots=True)
+class Reader:
+    """A member and what its admission rests on: judged again when its subject's epoch changes or its lease ends.
+
+    `until_ns` 0: as long as policy lets it; otherwise the member has to ask again before then (boot-time clock).
+    """
+
+    subject: Subject
+    channels: tuple[str, ...]
+    seen_epoch: int
+    until_ns: int = 0
