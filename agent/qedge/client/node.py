@@ -311,6 +311,8 @@ class NodeClient:
     def devices(self) -> DevicesClient:
         """Attached devices."""
         return DevicesClient(self)
+
+    @property
     def policy(self) -> PolicyClient:
         """The node's policy."""
         return PolicyClient(self)

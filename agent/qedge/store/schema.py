@@ -132,6 +132,9 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             key_id BLOB PRIMARY KEY,
             device TEXT NOT NULL,
             until_utc_s INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+    ),
+    (
         # `node` is where it was found, `subject` a device or an address; `record` has everything.
         """CREATE TABLE incidents (
             id TEXT PRIMARY KEY,

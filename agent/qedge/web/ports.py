@@ -123,6 +123,9 @@ class NodePort(Protocol):
     @property
     def devices(self) -> DevicesPort:
         """Attached devices; raises `device.off` where the node takes none."""
+        ...
+
+    @property
     def policy(self) -> PolicyPort:
         """The policy of the node; raises `policy.off` where it enforces none."""
         ...

@@ -172,18 +172,17 @@ TOPICS: Final[tuple[Row, ...]] = (
         "the authority's signature inside; the serial only grows",
         f"Keys that count no more. Its node is always `{AUTHORITY}`.",
     ),
-    Row(
+    _of_node(
         Channel.POLICY,
         PolicyNotice,
         1,
         True,
         Publisher.PEERS,
-        False,
+        Reader.NODES,
         SealKind.NONE,
         "the authority's signature inside; the serial only grows",
         f"What attached devices may do at all nodes. Its node is always `{AUTHORITY}`.",
     ),
-    Row(
     _of_node(
         Channel.JOIN,
         JoinRequest,
@@ -206,16 +205,17 @@ TOPICS: Final[tuple[Row, ...]] = (
         "a MAC with the secret of a one-time token",
         "The answer to a box that wants to join.",
     ),
-    Row(
+    _of_node(
         Channel.INCIDENTS,
         IncidentBoard,
         1,
         True,
         Publisher.OWNER,
-        False,
+        Reader.NODES,
         SealKind.SIGNED,
         "the node's signature; the serial only grows",
         "The incidents that a node has not resolved. Peers enforce its quarantines.",
+    ),
     _of_node(
         Channel.ONWARD,
         OnwardSealed,

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from qedge.base.errors import QedgeError
 from qedge_device.messages import MessageType as Type
 from tests.unit.devices.device_site import site
 
