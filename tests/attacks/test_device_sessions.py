@@ -386,9 +386,7 @@ async def test_guests_may_only_enrol(tmp_path: Path) -> None:
 async def test_nobody_asks_under_the_name_of_anothers_key(tmp_path: Path) -> None:
     async with site(tmp_path, enrolment=EnrolmentConfig(open_to=OpenEnrolment.ANYBODY)) as here:
         line = Invitation("lab", "box-1", "", "", "", b"", 0).write()
-        one, two = (
-            RichDevice.from_invitation(line, random_bytes=here.world.random_bytes, name=f"d-{n}") for n in "12"
-        )
+        one, two = (RichDevice.from_invitation(line, random_bytes=here.world.random_bytes, name=f"d-{n}") for n in "12")
         assert await here.devices.doorman.check("c", one.username, b"") is not None
         assert await refused(here, one.username, two.hello()) == "device.refused"
 
@@ -429,7 +427,7 @@ async def test_garbage_hellos_are_refused_with_a_code(tmp_path: Path) -> None:
                     try:
                         await here.devices.greeter.greet(name, message)
                     except QedgeError as error:
-                        assert error.code.startswith(("device.", "crypto.", "auth."))  # noqa: PT017 - some are answered
+                        assert error.code.startswith(("device.", "crypto.", "auth."))
 
 
 async def test_resumption_proves_the_secret_and_never_moves_the_counter_before(tmp_path: Path) -> None:
