@@ -104,7 +104,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             public_key BLOB NOT NULL,
             certificate BLOB NOT NULL
         ) STRICT""",
-        # `profile` is JSON; `used_by` the id of the key that used the invitation last.
+        # `profile` is JSON; `uses` are left.
         """CREATE TABLE device_invitations (
             id TEXT PRIMARY KEY,
             token BLOB NOT NULL,
@@ -112,8 +112,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             approval INTEGER NOT NULL,
             uses INTEGER NOT NULL,
             expires_utc_ns INTEGER NOT NULL,
-            profile BLOB NOT NULL,
-            used_by BLOB NOT NULL
+            profile BLOB NOT NULL
         ) STRICT, WITHOUT ROWID""",
         # Keys of the node for its devices, by kind: `authority` certifies them, to `kem` they seal.
         """CREATE TABLE device_node_keys (

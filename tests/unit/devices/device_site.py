@@ -26,6 +26,7 @@ from qedge_device.messages import MessageType
 from qedge_device.rich import RichDevice
 
 FLEET = "lab"
+_ENROLMENT, _SESSIONS = EnrolmentConfig(), SessionsConfig()
 METER = DeviceProfile(device_class="meter", segment="hall", groups=("north", "power"), attributes={"floor": "2"})
 
 
@@ -174,8 +175,8 @@ async def site(
     world: World | None = None,
     node: str = "box-1",
     identity: NodeIdentity | None = None,
-    enrolment: EnrolmentConfig = EnrolmentConfig(),
-    sessions: SessionsConfig = SessionsConfig(),
+    enrolment: EnrolmentConfig = _ENROLMENT,
+    sessions: SessionsConfig = _SESSIONS,
 ) -> AsyncIterator[Site]:
     """Open a node's devices on the database in `folder`."""
     world = world or World()

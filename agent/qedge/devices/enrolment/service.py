@@ -120,13 +120,10 @@ class Enrolment:
         record = self._admit(name, key_id, enrol.parameter, invitation, maker_name)
         if record is before and old_key_id not in (b"", key_id):
             await self._replaced(record, old_key_id)
-        if invitation is not None:
-            await self._registry.use_invitation(invitation, key_id)
         if record.state is DeviceState.PENDING:
-            await self._registry.save(record, keys=KeptKeys(enrol.public_key))
+            await self._registry.save(record, keys=KeptKeys(enrol.public_key), invitation=invitation)
             return Pending(PENDING_RETRY_S).pack()
-        token = invitation.token if invitation is not None else b""
-        return await self._welcome(record, guest, token, data, enrol, public_key)
+        return await self._welcome(record, guest, invitation, data, enrol, public_key)
 
     async def _maker(self, enrol: Enrol, guest: bytes) -> str:
         if enrol.method != Method.MANUFACTURER:
@@ -156,6 +153,8 @@ class Enrolment:
             record = self._registry.create(name, DeviceTier.RICH, self._profile(invitation))
         elif not _may_take(record, own=own, approved=approved, vouched=bool(maker_name)):
             raise QedgeError("device.refused", f"The name {name} belongs to another device.")
+        if invitation is not None:
+            invitation.uses -= 1
         record.key_id, record.parameter = key_id, parameter
         record.secret = record.resumption = b""
         record.counter = record.resume_until_utc_ns = 0
@@ -183,14 +182,20 @@ class Enrolment:
         return DeviceProfile(self._config.manufactured_class, self._config.manufactured_segment)
 
     async def _welcome(
-        self, record: DeviceRecord, guest: bytes, token: bytes, data: bytes, enrol: Enrol, public_key: PublicKey
+        self,
+        record: DeviceRecord,
+        guest: bytes,
+        invitation: InvitationRecord | None,
+        data: bytes,
+        enrol: Enrol,
+        public_key: PublicKey,
     ) -> bytes:
         utc_ns = self._clock.utc_ns()
         welcome = await self._threads.run(
             vetting.answer,
             self._authority,
             guest,
-            token,
+            invitation.token if invitation is not None else b"",
             data,
             enrol,
             record.subject.id,
@@ -203,7 +208,7 @@ class Enrolment:
             raise QedgeError("device.refused", "Another key or an operator was faster.")
         record.secret = welcome.secret
         record.certified_until_utc_ns = utc_ns + round(self._config.certificate_s * 1e9)
-        await self._registry.save(record, keys=KeptKeys(enrol.public_key, welcome.certificate))
+        await self._registry.save(record, keys=KeptKeys(enrol.public_key, welcome.certificate), invitation=invitation)
         return welcome.message
 
 

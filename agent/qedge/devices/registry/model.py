@@ -71,7 +71,7 @@ class DeviceRecord:
 
 @dataclass(slots=True, eq=False)
 class InvitationRecord:
-    """An invitation. `device` empty: whoever has it chooses a name. `used_by` is the key that used it last."""
+    """An invitation. `device` empty: whoever has it chooses a name. `uses` are left."""
 
     id: str
     token: bytes
@@ -80,7 +80,6 @@ class InvitationRecord:
     uses: int
     expires_utc_ns: int
     profile: DeviceProfile
-    used_by: bytes = b""
 
     def __repr__(self) -> str:
         return f"<invitation {self.id}>"

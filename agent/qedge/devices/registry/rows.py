@@ -187,10 +187,10 @@ def _bytes(value: object) -> bytes:
 def load_invitations(connection: sqlite3.Connection) -> dict[str, InvitationRecord]:
     """Read all invitations."""
     rows = connection.execute(
-        "SELECT id, token, device, approval, uses, expires_utc_ns, profile, used_by FROM device_invitations"
+        "SELECT id, token, device, approval, uses, expires_utc_ns, profile FROM device_invitations"
     )
     return {
-        row[0]: InvitationRecord(row[0], row[1], row[2], bool(row[3]), row[4], row[5], _PROFILE.decode(row[6]), row[7])
+        row[0]: InvitationRecord(row[0], row[1], row[2], bool(row[3]), row[4], row[5], _PROFILE.decode(row[6]))
         for row in rows
     }
 
@@ -199,7 +199,7 @@ def write_invitations(connection: sqlite3.Connection, invitations: Iterable[Invi
     """Write invitations."""
     connection.executemany(
         "INSERT OR REPLACE INTO device_invitations"
-        " (id, token, device, approval, uses, expires_utc_ns, profile, used_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        " (id, token, device, approval, uses, expires_utc_ns, profile) VALUES (?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 each.id,
@@ -209,7 +209,6 @@ def write_invitations(connection: sqlite3.Connection, invitations: Iterable[Invi
                 each.uses,
                 each.expires_utc_ns,
                 msgspec.json.encode(each.profile),
-                each.used_by,
             )
             for each in invitations
         ],

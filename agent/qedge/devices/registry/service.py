@@ -151,16 +151,6 @@ class DeviceRegistry:
         if gone:
             await self._write(lambda connection: rows.remove_invitations(connection, gone))
 
-    async def use_invitation(self, invitation: InvitationRecord, key_id: bytes) -> None:
-        """Note that a key used an invitation; the same key may ask again, which costs no use. Raises `device.spent`."""
-        if invitation.used_by == key_id:
-            return
-        if invitation.uses < 1:
-            raise QedgeError("device.spent", "The invitation was used already.", fix="Make a new one.")
-        invitation.uses -= 1
-        invitation.used_by = key_id
-        await self._write(lambda connection: rows.write_invitations(connection, [invitation]))
-
     async def forget_expired(self) -> None:
         """Forget invitations whose time has passed."""
         now = self._clock.utc_ns()
@@ -168,8 +158,17 @@ class DeviceRegistry:
         if gone:
             await self.withdraw_invitations(gone)
 
-    async def save(self, *records: DeviceRecord, keys: KeptKeys | None = None, claim: bytes | None = None) -> None:
-        """Write records down, with keys or the digest of a claim code for a single one; raises `store.*`."""
+    async def save(
+        self,
+        *records: DeviceRecord,
+        keys: KeptKeys | None = None,
+        claim: bytes | None = None,
+        invitation: InvitationRecord | None = None,
+    ) -> None:
+        """Write records down; for a single one with keys, digest of a claim code, and the invitation it has used.
+
+        All of it in one transaction; raises `store.*`.
+        """
         now = self._clock.utc_ns()
         written = [rows.row_of(record, now) for record in records]
         device_id = records[0].subject.id if records else ""
@@ -180,6 +179,8 @@ class DeviceRegistry:
                 rows.write_keys(connection, device_id, keys)
             if claim is not None:
                 rows.write_claim(connection, device_id, claim)
+            if invitation is not None:
+                rows.write_invitations(connection, [invitation])
 
         await self._write(work)
         for record in records:
