@@ -97,6 +97,8 @@ class Dialogue:
 
     def take(self, data: bytes, now_ns: int, utc_ns: int) -> None:
         """Take what was read from the socket; never raises."""
+        if data[0] == 0x30 and self._take_plain(data, now_ns, utc_ns):
+            return
         rest = self._rest
         if rest is not None:
             rest += data
@@ -107,6 +109,32 @@ class Dialogue:
             self._read(data, now_ns, utc_ns)
         except PacketError as error:
             self._break(error, now_ns, utc_ns)
+
+    def _take_plain(self, data: bytes, now_ns: int, utc_ns: int) -> bool:
+        """Take the commonest of all reads, one whole PUBLISH at QoS 0 of the device; False where it is another."""
+        end = len(data)
+        if end < 4 or self._rest is not None:
+            return False
+        size, body = data[1], 2
+        if size > 127:
+            if data[2] > 127:
+                return False
+            size, body = size & 0x7F | data[2] << 7, 3
+        if body + size != end or size > self._limit or not data.startswith(self._up_field, body):
+            return False
+        body += len(self._up_field)
+        if self.version == MQTT_5:
+            if body >= end or data[body]:
+                return False
+            body += 1
+        self.heard_ns = now_ns
+        outcome = self._rules.enforcement.up(self.device_id, self._up_topic, data[body:], now_ns, utc_ns)
+        if 0 < outcome <= _EXPIRED:
+            self.end(Code.NOT_AUTHORIZED, "no_session")
+        bucket = self._bucket
+        if bucket is not None and bucket.take(1.0, now_ns) > 0:
+            self._charge(0, now_ns)
+        return True
 
     def admit(self, subject: Subject, now_ns: int, utc_ns: int) -> None:
         """Let the device in, and deal with what it sent meanwhile."""
@@ -185,6 +213,8 @@ class Dialogue:
         field, limit, is_5 = self._up_field, self._limit, self.version == MQTT_5
         up, state_open = self._rules.enforcement.up, State.OPEN
         acks: bytearray | None = None
+        if self.state is State.NEW and data[0] != Packet.CONNECT << 4:
+            raise PacketError("no_connect", Code.PROTOCOL_ERROR)
         try:
             while at + 2 <= end:
                 first, size, body = data[at], data[at + 1], at + 2
@@ -266,8 +296,6 @@ class Dialogue:
         """Deal with anything but a plain message of the device."""
         kind, flags = codec.kind_of(first), first & 0x0F
         if self.state is State.NEW:
-            if kind is not Packet.CONNECT:
-                raise PacketError("no_connect", Code.PROTOCOL_ERROR)
             self._connect = connect = codec.parse_connect(flags, body)
             self.version = connect.version
             self.state = State.WAITING

@@ -141,6 +141,7 @@ class Line:
         "_out",
         "_pending",
         "_receive",
+        "_take",
         "_transmit",
         "address",
         "fd",
@@ -168,6 +169,7 @@ class Line:
         self.sock = sock
         self.fd = sock.fileno()
         self.taker = taker
+        self._take = taker.take
         self.address = address
         self.group = group
         self.quick_ack = False
@@ -204,6 +206,9 @@ class Line:
 
     def serve(self, events: int, now_ns: int, utc_ns: int) -> None:
         """Read a little, write what waits."""
+        if events == _IN == self._mask:
+            self._read(now_ns, utc_ns)
+            return
         if events & _OUT:
             self._flush(now_ns)
         if self._closed:
@@ -280,7 +285,7 @@ class Line:
         if self.quick_ack:
             with contextlib.suppress(OSError):
                 self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        self.taker.take(data, now_ns, utc_ns)
+        self._take(data, now_ns, utc_ns)
         if self._pending is not None and not self._closed and self._mask & _IN and self._pending():
             self._lanes.soon(self._read_pending)
 
