@@ -119,12 +119,14 @@ class ResourceMasks:
         return mask & self._node if kind is ResourceKind.NODE else NONE
 
 
-def bits(mask: int) -> Iterable[int]:
-    """Yield the numbers of the rules in a mask, lowest first."""
+def bits(mask: int) -> list[int]:
+    """Return the numbers of the rules in a mask, lowest first."""
+    found = []
     while mask:
         lowest = mask & -mask
-        yield lowest.bit_length() - 1
+        found.append(lowest.bit_length() - 1)
         mask ^= lowest
+    return found
 
 
 def _mask(flags: Iterable[bool]) -> int:
