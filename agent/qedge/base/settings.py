@@ -285,7 +285,7 @@ def _fits(kind: inspect.Type, value: object) -> bool:
     if isinstance(kind, inspect.LiteralType):
         return value in kind.values
     if isinstance(kind, inspect.EnumType):
-        return value in {member.value for member in kind.cls}
+        return value in [member.value for member in kind.cls]  # not a set: a table has no hash
     raise TypeError(f"settings cannot be of type {kind}")
 
 
