@@ -13,6 +13,7 @@ from qedge.cli.asking import ask, print_json
 from qedge.cli.terminal import clean, table_lines, terminal_of
 
 if TYPE_CHECKING:
+    from qedge.security.model import Decision
     from qedge.security.policy.expectations import SubjectWords
     from qedge.security.policy.explain import Explanation
     from qedge.security.policy.model import PolicyDocument
@@ -243,9 +244,8 @@ def _test(args: argparse.Namespace) -> int:
         for each in failed:
             wanted = each.expectation
             asked = f"{wanted.subject} {wanted.action} {wanted.resource}"
-            expected = f"{wanted.reason}{f' by {wanted.rule}' if wanted.rule else ''}"
-            got = f"{each.decision.reason}{f' by {each.decision.rule}' if each.decision.rule else ''}"
-            print(f"{args.file}:{each.line}: {asked}: is {got}; expected {expected}")
+            expected = f"{wanted.reason} by {wanted.rule}" if wanted.rule else wanted.reason
+            print(f"{args.file}:{each.line}: {asked}: is {_told(each.decision)}; expected {expected}")
         print(f"{len(outcomes) - len(failed)} of {_count(len(outcomes), 'expectation')} met")
     return int(Exit.FAILED if failed else Exit.OK)
 
@@ -265,25 +265,23 @@ def _simulate(args: argparse.Namespace) -> int:
     if args.json:
         print_json(outcome)
     else:
-        rows = [
-            (
-                str(each.count),
-                f"{each.before.reason} {each.before.rule}".strip(),
-                f"{each.after.reason} {each.after.rule}".strip(),
-                each.action.value,
-                clean(each.example.subject.id if each.example.subject else "nobody known"),
-                clean(_written(each.example.resource)),
-            )
-            for each in sorted(outcome.changes, key=lambda each: -each.count)
-        ]
-        if rows:
-            headings = ("REQUESTS", "WAS", "WOULD BE", "ACTION", "FOR INSTANCE", "")
-            print("\n".join(table_lines(headings, rows, terminal=terminal_of())))
+        for each in sorted(outcome.changes, key=lambda each: -each.count):
+            asked = each.example
+            who = clean(asked.subject.id if asked.subject else "somebody unknown")
+            print(f"{_count(each.count, 'request')}: {_told(each.before)}, would be {_told(each.after)}")
+            print(f"  for instance {who} {clean(asked.action)} {clean(_written(asked.resource))}")
+        if outcome.more:
+            print(f"{_count(outcome.more, 'request')} more, of other kinds of change")
         print(
             f"{_count(outcome.requests, 'request')}, {changed} decided otherwise: "
             f"{outcome.newly_denied} newly denied, {outcome.newly_allowed} newly allowed"
         )
     return int(Exit.FAILED if changed and args.exit_code else Exit.OK)
+
+
+def _told(decision: Decision) -> str:
+    """Say a decision in two words, or three."""
+    return clean(f"{decision.reason} by {decision.rule}" if decision.rule else decision.reason.value)
 
 
 def _written(resource: RecordedResource) -> str:

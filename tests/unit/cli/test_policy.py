@@ -144,8 +144,11 @@ def test_simulate_shows_what_would_change(file: Path, capsys: pytest.CaptureFixt
     assert "3 requests, 0 decided otherwise" in told(capsys, "simulate", str(file), "--log", str(log), "--exit-code")
     file.write_text(HEAD + rule("strict", rest="when = { trust = 50 }"))
     out = told(capsys, "simulate", str(file), "--log", str(log))
-    assert "2         allowed report  trust strict  publish  m1            segment:hall/temp" in out
-    assert out.splitlines()[-1] == "3 requests, 2 decided otherwise: 2 newly denied, 0 newly allowed"
+    assert out.splitlines() == [
+        "2 requests: allowed by report, would be trust by strict",
+        "  for instance m1 publish segment:hall/temp",
+        "3 requests, 2 decided otherwise: 2 newly denied, 0 newly allowed",
+    ]
     told(capsys, "simulate", str(file), "--log", str(log), "--exit-code", code=1)
     answer = json.loads(told(capsys, "simulate", str(file), "--log", str(log), "--json"))
     assert (answer["newly_denied"], answer["changes"][0]["count"]) == (2, 2)
