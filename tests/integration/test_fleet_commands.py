@@ -21,6 +21,7 @@ from qedge.crypto.keys import generate
 from qedge.crypto.model import Role, Subject
 from qedge.crypto.sealed_file import Cost
 from qedge.crypto.trust import Trust
+from qedge.security.policy.bundle import check_bundle, read_bundle
 from qedge.wire.trust import (
     BrokerAddress,
     JoinAnswer,
@@ -299,3 +300,45 @@ def an_invitation() -> str:
     broker = BrokerAddress("mqtt://192.0.2.1:1883", "qedge", "secret")
     later = time.time_ns() + 60 * 10**9
     return write_invitation(Invitation("fleet", "box-2", 3, broker, bytes(32), bytes(8), bytes(16), later))
+
+
+async def test_a_policy_is_signed_under_the_next_serial_and_the_node_gets_it(
+    tmp_path: Path, operator: Operator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text("version = 1\n")
+    async with serving(tmp_path) as site:
+        assert await invoke(operator.socket, fleet, "policy", str(file), "--days", "3", *operator.at) == 0
+        assert "policy of the fleet, serial 1" in capsys.readouterr().out
+        assert await invoke(operator.socket, fleet, "policy", str(file), *operator.at) == 0
+        first, second = site.node.policy.taken
+        assert (first.serial, second.serial, first.text) == (1, 2, b"version = 1\n")
+        assert first.expires_utc_ns - first.utc_ns == 3 * 86_400 * 10**9
+        assert operator.folder.ledger().policy_serial == 2
+        file.write_text("version = 2\n")
+        with pytest.raises(QedgeError) as refused:
+            await invoke(operator.socket, fleet, "policy", str(file), *operator.at)
+        assert refused.value.code == "policy.invalid"
+        assert operator.folder.ledger().policy_serial == 2, "one with faults is not signed"
+
+
+async def test_a_policy_is_written_to_a_file_that_every_member_believes(
+    tmp_path: Path, operator: Operator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "policy.toml", tmp_path / "policy.signed"
+    file.write_text("version = 1\n")
+    assert await invoke(operator.socket, fleet, "policy", str(file), "--out", str(out), *operator.at) == 0
+    assert f"qedge policy take {out}" in capsys.readouterr().err
+    trust = Trust(operator.folder.ledger().anchor, "home")
+    assert check_bundle(read_bundle(out.read_bytes(), trust), time.time_ns()).rules == {}
+
+
+async def test_where_no_node_takes_a_policy_the_authority_says_what_to_do(
+    tmp_path: Path, operator: Operator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text("version = 1\n")
+    with pytest.raises(QedgeError) as refused:
+        await invoke(operator.socket, fleet, "policy", str(file), *operator.at)
+    assert refused.value.code == "client.no_daemon"
+    assert "Run the command again" in capsys.readouterr().err

@@ -13,9 +13,21 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from qedge.cli import decode
+from qedge.cli.main import main
+from qedge.security.policy.model import (
+    Conditions,
+    PolicyDocument,
+    Rate,
+    Resources,
+    Rule,
+    Segment,
+    Subjects,
+    Window,
+)
 from tests.integration.daemon_process import DaemonProcess
 
 pytestmark = pytest.mark.integration
@@ -30,7 +42,7 @@ def commands(guide: str) -> Iterator[tuple[dict[str, str], list[str]]]:
     for language, name, text in BLOCK.findall((GUIDES / guide).read_text()):
         if language == "python":
             yield {**files, name: text}, ["python", name]
-        elif language in ("qasm", "json") and name:
+        elif language in ("qasm", "json", "toml") and name:
             files[name] = text
         elif language == "sh":
             yield dict(files), shlex.split(text.strip())
@@ -97,6 +109,35 @@ async def test_every_command_of_the_guide_to_decoding_works(
     assert sum(json.loads(line).get("flushed", False) for line in stored.splitlines()) == 3
     assert re.findall(r"^shot (\d) ended: 61 of 61 rounds in 11 windows, frame ([01]),", uploaded, re.MULTILINE) == ends
     assert "201 rounds are decided" in fed
+
+
+async def test_every_command_of_the_guide_to_policies_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outputs = []
+    for files, command in commands("write-a-policy.md"):
+        for name, text in files.items():
+            (tmp_path / name).write_text(text)
+        assert main(command[1:]) == 0, command
+        outputs.append(capsys.readouterr().out)
+    checked, explained, tested, simulated = outputs
+    assert checked == "ok (policy.toml: 4 rules, 2 segments)\n"
+    assert tested == "6 of 6 expectations met\n"
+    blocks = BLOCK.findall((GUIDES / "write-a-policy.md").read_text())
+    shown = [text for language, _, text in blocks if language == "console"]
+    assert [_words(text) for text in shown] == [_words(explained), _words(simulated)]
+
+
+def test_the_guide_to_policies_names_every_key() -> None:
+    text = (GUIDES / "write-a-policy.md").read_text()
+    for struct in (PolicyDocument, Segment, Subjects, Resources, Conditions, Window, Rate, Rule):
+        keys = {field.encode_name for field in msgspec.structs.fields(struct)} - {"description"}
+        assert {key for key in keys if not re.search(rf"\b{key}\b", text)} == set(), struct
+
+
+def _words(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines()]
 
 
 def _run(command: list[str], daemon: DaemonProcess) -> str:

@@ -8,6 +8,7 @@ configuration file and the reference page have one source.
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -157,6 +158,7 @@ def document(section: type[msgspec.Struct], path: KeyPath = ()) -> Iterator[Row]
     yield from _document_struct(_struct_info(section), path)
 
 
+@functools.cache
 def _struct_info(section: type[msgspec.Struct]) -> inspect.StructType:
     info = inspect.type_info(section)
     if not isinstance(info, inspect.StructType):
@@ -283,7 +285,7 @@ def _fits(kind: inspect.Type, value: object) -> bool:
     if isinstance(kind, inspect.LiteralType):
         return value in kind.values
     if isinstance(kind, inspect.EnumType):
-        return value in {member.value for member in kind.cls}
+        return value in [member.value for member in kind.cls]  # not a set: a table has no hash
     raise TypeError(f"settings cannot be of type {kind}")
 
 

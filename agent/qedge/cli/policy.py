@@ -13,6 +13,7 @@ from qedge.cli.asking import ask, print_json
 from qedge.cli.terminal import clean, table_lines, terminal_of
 
 if TYPE_CHECKING:
+    from qedge.security.model import Decision
     from qedge.security.policy.expectations import SubjectWords
     from qedge.security.policy.explain import Explanation
     from qedge.security.policy.model import PolicyDocument
@@ -22,6 +23,7 @@ NAME: Final = "policy"
 SUMMARY: Final = "Say what attached devices, apps and peers may do: check, explain, test and simulate policies."
 _KINDS: Final = ("device", "app", "peer", "cloud")
 _ACTIONS: Final = ("connect", "publish", "subscribe", "command")
+_DAY_NS: Final = 86_400 * 1_000_000_000
 _MAX_BUNDLE: Final = 1 << 20
 _HELP: Final = "See `qedge policy explain --help`."
 
@@ -98,15 +100,22 @@ def view_lines(view: PolicyView) -> list[str]:
         lines = ["no policy is in force: everything is denied"]
     else:
         of = f"the fleet, serial {view.serial}" if view.source == "fleet" else clean(view.file)
-        lines = [f"policy of {of}: {view.rules} rules, {view.segments} segments, sha256 {view.sha256[:16]}"]
+        held = f"{_count(view.rules, 'rule')}, {_count(view.segments, 'segment')}"
+        lines = [f"policy of {of}: {held}, sha256 {view.sha256[:16]}"]
     if view.expires_utc_ns:
-        days = (view.expires_utc_ns - time.time_ns()) / 86_400e9
-        lines.append(f"it expires in {days:.0f} days" if days > 0 else "the fleet's policy has expired; sign it again")
+        days = (view.expires_utc_ns - time.time_ns()) // _DAY_NS
+        lines.append(
+            f"it expires in {_count(days, 'day')}" if days >= 0 else "the fleet's policy has expired; sign it again"
+        )
     if view.source == "fleet" and view.file:
         lines.append(f"{clean(view.file)} is not used while the fleet has a policy")
     if view.refused:
         lines.append(f"not taken: {clean(view.refused)}")
     return lines
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def read_policy(path: str) -> PolicyDocument:
@@ -138,9 +147,10 @@ def _check(args: argparse.Namespace) -> int:
         print(as_json(Verdict(None, faults, (args.file,))))
     elif reading.document is not None:
         document = reading.document
-        print(f"ok ({args.file}: {len(document.rules)} rules, {len(document.segments)} segments)")
+        held = f"{_count(len(document.rules), 'rule')}, {_count(len(document.segments), 'segment')}"
+        print(f"ok ({args.file}: {held})")
     else:
-        print("\n".join([*map(str, faults), f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"]))
+        print("\n".join([*map(str, faults), _count(len(faults), "fault")]))
     return int(Exit.CONFIG if faults else Exit.OK)
 
 
@@ -234,10 +244,9 @@ def _test(args: argparse.Namespace) -> int:
         for each in failed:
             wanted = each.expectation
             asked = f"{wanted.subject} {wanted.action} {wanted.resource}"
-            expected = f"{wanted.reason}{f' by {wanted.rule}' if wanted.rule else ''}"
-            got = f"{each.decision.reason}{f' by {each.decision.rule}' if each.decision.rule else ''}"
-            print(f"{args.file}:{each.line}: {asked}: is {got}; expected {expected}")
-        print(f"{len(outcomes) - len(failed)} of {len(outcomes)} expectations met")
+            expected = f"{wanted.reason} by {wanted.rule}" if wanted.rule else wanted.reason
+            print(f"{args.file}:{each.line}: {asked}: is {_told(each.decision)}; expected {expected}")
+        print(f"{len(outcomes) - len(failed)} of {_count(len(outcomes), 'expectation')} met")
     return int(Exit.FAILED if failed else Exit.OK)
 
 
@@ -256,25 +265,23 @@ def _simulate(args: argparse.Namespace) -> int:
     if args.json:
         print_json(outcome)
     else:
-        rows = [
-            (
-                str(each.count),
-                f"{each.before.reason} {each.before.rule}".strip(),
-                f"{each.after.reason} {each.after.rule}".strip(),
-                each.action.value,
-                clean(each.example.subject.id if each.example.subject else "nobody known"),
-                clean(_written(each.example.resource)),
-            )
-            for each in sorted(outcome.changes, key=lambda each: -each.count)
-        ]
-        if rows:
-            headings = ("REQUESTS", "WAS", "WOULD BE", "ACTION", "FOR INSTANCE", "")
-            print("\n".join(table_lines(headings, rows, terminal=terminal_of())))
+        for each in sorted(outcome.changes, key=lambda each: -each.count):
+            asked = each.example
+            who = clean(asked.subject.id if asked.subject else "somebody unknown")
+            print(f"{_count(each.count, 'request')}: {_told(each.before)}, would be {_told(each.after)}")
+            print(f"  for instance {who} {clean(asked.action)} {clean(_written(asked.resource))}")
+        if outcome.more:
+            print(f"{_count(outcome.more, 'request')} more, of other kinds of change")
         print(
-            f"{outcome.requests} requests, {changed} decided otherwise: "
+            f"{_count(outcome.requests, 'request')}, {changed} decided otherwise: "
             f"{outcome.newly_denied} newly denied, {outcome.newly_allowed} newly allowed"
         )
     return int(Exit.FAILED if changed and args.exit_code else Exit.OK)
+
+
+def _told(decision: Decision) -> str:
+    """Say a decision in two words, or three."""
+    return clean(f"{decision.reason} by {decision.rule}" if decision.rule else decision.reason.value)
 
 
 def _written(resource: RecordedResource) -> str:

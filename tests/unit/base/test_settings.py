@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 import msgspec
+import pytest
 
 from qedge.base.settings import MAX_FAULTS, Fault, check, document, dotted, toml_value
+
+
+class Colour(StrEnum):
+    """Some words."""
+
+    RED = "red"
+
+
+class Painted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[painted]`: a choice that is an enum."""
+
+    colour: Colour = Colour.RED
 
 
 class Inner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,3 +138,9 @@ def test_values_are_written_as_toml_does() -> None:
 
 def test_a_flood_of_faults_is_cut_off() -> None:
     assert len(check(Outer, {"name": "a", "inner": {f"k{index}": 1 for index in range(100_000)}})) == MAX_FAULTS
+
+
+@pytest.mark.parametrize("value", [{}, [], {"a": [1]}, "blue", 1, True])
+def test_whatever_stands_for_a_choice_is_a_fault_not_a_crash(value: object) -> None:
+    (fault,) = check(Painted, {"colour": value})
+    assert fault.expected == 'one of "red"'

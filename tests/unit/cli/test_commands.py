@@ -23,6 +23,7 @@ from qedge.cli import (
     open_page,
     peers,
     ping,
+    policy,
     qkd,
     status,
     submit,
@@ -45,6 +46,7 @@ COMMANDS = [
     crypto,
     keys,
     qkd,
+    policy,
 ]
 
 

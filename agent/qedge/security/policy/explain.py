@@ -17,7 +17,6 @@ from qedge.security.policy.model import (
     Conditions,
     Effect,
     PolicyDocument,
-    Resources,
     Rule,
     Subjects,
     attribute_values,
@@ -97,7 +96,7 @@ def _find(
         return Finding(name, rule.effect, False, "subject", "", mismatch)
     if action not in rule.actions:
         return Finding(name, rule.effect, False, "action", "", f"it is about {', '.join(rule.actions)}")
-    mismatch = _resource_mismatch(document, rule.resources, resource)
+    mismatch = _resource_mismatch(document, rule, resource)
     if mismatch:
         return Finding(name, rule.effect, False, "resource", "", mismatch)
     if rule.effect is Effect.FORBID:
@@ -137,8 +136,9 @@ def _subject_mismatch(wanted: Subjects, subject: Subject) -> str:
     return ""
 
 
-def _resource_mismatch(document: PolicyDocument, wanted: Resources, resource: Resource) -> str:
+def _resource_mismatch(document: PolicyDocument, rule: Rule, resource: Resource) -> str:
     """Say why a rule is not about a resource; empty: it is."""
+    wanted = rule.resources
     if resource.kind is ResourceKind.NODE:
         return "" if wanted.node else "it is not about the node"
     if resource.kind is ResourceKind.APP:
@@ -149,9 +149,10 @@ def _resource_mismatch(document: PolicyDocument, wanted: Resources, resource: Re
             return "it is not about this command"
         if wanted.devices and not _among(wanted.devices, resource.owner):
             return "it is not about this device"
-        if wanted.segments and (known is None or not _among(wanted.segments, resource.segment)):
-            return "it is not about devices of this segment"
-        return ""
+        if not wanted.segments or (rule.effect is Effect.FORBID and wanted.segments == (ANY,)):
+            return ""
+        inside = known is not None and _among(wanted.segments, resource.segment)
+        return "" if inside else "it is not about devices of this segment"
     if known is None:
         return f"the policy knows no segment {resource.segment}"
     if not _among(wanted.segments, resource.segment):

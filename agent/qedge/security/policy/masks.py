@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from qedge.security.model import Action, Resource, ResourceKind, Subject
-from qedge.security.policy.model import ANY, PolicyDocument, Rule, attribute_values
+from qedge.security.policy.model import ANY, Effect, PolicyDocument, Rule, attribute_values
 
 NONE: Final = 0
 
@@ -84,8 +84,12 @@ class ResourceMasks:
         self._apps = Index([each.apps for each in resources])
         segments = Index([each.segments for each in resources])
         self._inside = {name: segments.accepting(name) for name in document.segments}
-        self._elsewhere = _mask(not each.segments for each in resources)
-        """Rules on commands of devices in whatever segment: those that name devices and no segments."""
+        self._elsewhere = _mask(
+            not rule.resources.segments or (rule.effect is Effect.FORBID and rule.resources.segments == (ANY,))
+            for rule in rules
+        )
+        """Rules on commands of devices in segments that are not known: those that name devices and no segments, and
+        forbids that mean all. A permit that means all means those that are known: either way the safe side."""
         channels = Index([each.channels for each in resources])
         with_channels = _mask(bool(each.channels) for each in resources)
         self._channels: dict[str, tuple[Mapping[str, int] | None, Index, int]] = {}
@@ -115,12 +119,14 @@ class ResourceMasks:
         return mask & self._node if kind is ResourceKind.NODE else NONE
 
 
-def bits(mask: int) -> Iterable[int]:
-    """Yield the numbers of the rules in a mask, lowest first."""
+def bits(mask: int) -> list[int]:
+    """Return the numbers of the rules in a mask, lowest first."""
+    found = []
     while mask:
         lowest = mask & -mask
-        yield lowest.bit_length() - 1
+        found.append(lowest.bit_length() - 1)
         mask ^= lowest
+    return found
 
 
 def _mask(flags: Iterable[bool]) -> int:

@@ -31,15 +31,20 @@ class RateBook:
 
     def take(self, key: Key, interval_ns: int, depth_ns: int, now_ns: int) -> bool:
         """Use an allowance of one in `interval_ns`, `depth_ns` worth of them at once; False, and no change, over it."""
-        whole_ns = self._young.get(key)
+        young = self._young
+        whole_ns = young.get(key)
         if whole_ns is None:
             whole_ns = self._old.get(key, now_ns)
-            if len(self._young) >= self._max_kept:
-                self._old, self._young = self._young, {}
-        # A rule whose rate was changed never makes anybody wait longer than from the new empty.
-        spent_ns = min(max(whole_ns - now_ns, 0), depth_ns) + interval_ns
-        if spent_ns > depth_ns:
-            self._young[key] = now_ns + spent_ns - interval_ns
+            if len(young) >= self._max_kept:
+                self._old, self._young = young, {}
+                young = self._young
+        spent_ns = whole_ns - now_ns
+        if spent_ns < 0:
+            spent_ns = 0
+        elif spent_ns > depth_ns:  # a rule whose rate was changed makes nobody wait longer than from the new empty
+            spent_ns = depth_ns
+        if spent_ns + interval_ns > depth_ns:
+            young[key] = now_ns + spent_ns
             return False
-        self._young[key] = now_ns + spent_ns
+        young[key] = now_ns + spent_ns + interval_ns
         return True

@@ -6,7 +6,6 @@ and rates are looked at for every request. Revocation, quarantine and the lease 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from qedge.security.model import Action, Decision, Reason, Resource, ResourceKind, Subject
@@ -25,9 +24,10 @@ QUARANTINED: Final = Decision(False, Reason.QUARANTINED)
 LEASE: Final = Decision(False, Reason.LEASE)
 NO_RULE: Final = Decision(False, Reason.NO_RULE)
 
-_RANKS: Final[Mapping[Reason, int]] = {reason: rank for rank, reason in enumerate(DENIALS)}
-_TIME: Final = _RANKS[Reason.TIME]
-_RATE: Final = _RANKS[Reason.RATE]
+_HOLDS: Final = -1
+_SEGMENT, _TRUST, _TIME, _LOCATION, _POSTURE, _QKD, _RATE = range(len(DENIALS))
+"""Ranks of the reasons in `DENIALS`."""
+
 _KEY = tuple[Action, ResourceKind, str, str, str]
 
 
@@ -60,15 +60,15 @@ class _Checks:
         self.qkd = conditions.qkd
         self.windows = Windows(conditions.time, conditions.zone or zone) if conditions.time else None
 
-    def failing(self, subject: Subject) -> Reason | None:
-        """Return what a subject lacks first, time left aside."""
+    def failing(self, subject: Subject) -> int:
+        """Return the rank of what a subject lacks first, time left aside; `_HOLDS`: nothing."""
         if subject.trust < self.trust:
-            return Reason.TRUST
+            return _TRUST
         if self.locations and subject.location not in self.locations:
-            return Reason.LOCATION
-        if not self.posture <= subject.posture:
-            return Reason.POSTURE
-        return Reason.QKD if self.qkd and not subject.qkd_backed else None
+            return _LOCATION
+        if self.posture and not self.posture <= subject.posture:
+            return _POSTURE
+        return _QKD if self.qkd and not subject.qkd_backed else _HOLDS
 
 
 class _Guard:
@@ -83,14 +83,18 @@ class _Guard:
 
 
 class _Step:
-    """A permit that holds now or not: while its window is open, then denied as `failing` says, or for its rate."""
+    """A permit that holds now or not: while its window is open, then denied as `failing` says, or for its rate.
 
-    __slots__ = ("failing", "row", "windows")
+    `key` is that of the rate.
+    """
 
-    def __init__(self, row: _Row, windows: Windows | None, failing: int) -> None:
+    __slots__ = ("failing", "key", "row", "windows")
+
+    def __init__(self, row: _Row, windows: Windows | None, failing: int, subject: Subject) -> None:
         self.row = row
         self.windows = windows
         self.failing = failing
+        self.key = (row.name, subject.kind, subject.id) if row.interval_ns else None
 
 
 class _Plan:
@@ -153,7 +157,7 @@ class PolicyTable:
         if verdict is None:
             verdict = self._settle(known, key, subject, action, resource)
         if verdict.__class__ is _Plan:
-            return self._weigh(verdict, subject, now_ns, utc_ns)
+            return self._weigh(verdict, now_ns, utc_ns)
         return verdict  # type: ignore[return-value]  # isinstance would cost a tenth of a decision
 
     def _look_up(self, subject: Subject) -> _Known:
@@ -183,18 +187,18 @@ class PolicyTable:
             if guard.when is None and guard.unless is None:
                 break
         steps: list[_Step] = []
-        rank, denial = -1, NO_RULE
+        rank, denial = _HOLDS, NO_RULE
         foreign = resource.segment != "" and resource.segment != subject.segment
         for number in bits(matching & ~self._forbids):
             row = self._rows[number]
-            failing = _failing(row, subject, foreign)
             windows = row.when.windows
-            if 0 <= failing < _TIME or (failing >= 0 and windows is None):
+            failing = _SEGMENT if foreign and not row.crossing else row.when.failing(subject)
+            if failing != _HOLDS and (windows is None or failing < _TIME):
                 if failing > rank:
                     rank, denial = failing, row.denials[failing]
                 continue
-            steps.append(_Step(row, windows, failing))
-            if failing < 0 and windows is None and not row.interval_ns:
+            steps.append(_Step(row, windows, failing, subject))
+            if failing == _HOLDS and windows is None and not row.interval_ns:
                 break
         if guards:
             first = guards[0]
@@ -202,27 +206,25 @@ class PolicyTable:
                 return first.decision
         elif not steps:
             return denial
-        elif steps[0].failing < 0 and steps[0].windows is None and not steps[0].row.interval_ns:
+        elif steps[0].failing == _HOLDS and steps[0].windows is None and not steps[0].row.interval_ns:
             return steps[0].row.allowed
         return _Plan(tuple(guards), tuple(steps), rank, denial)
 
-    def _weigh(self, plan: _Plan, subject: Subject, now_ns: int, utc_ns: int) -> Decision:
+    def _weigh(self, plan: _Plan, now_ns: int, utc_ns: int) -> Decision:
         """Decide what depends on time."""
         minute = utc_ns // MINUTE_NS
         for guard in plan.guards:
             when, unless = guard.when, guard.unless
             if (when is None or when.is_open(minute)) and not (unless is not None and unless.is_open(minute)):
                 return guard.decision
-        rank, denial = plan.rank, plan.denial
+        rank, denial, take = plan.rank, plan.denial, self._rates.take
         for step in plan.steps:
             row = step.row
             if step.windows is not None and not step.windows.is_open(minute):
                 failing = _TIME
-            elif step.failing >= 0:
+            elif step.failing != _HOLDS:
                 failing = step.failing
-            elif row.interval_ns and not self._rates.take(
-                (row.name, subject.kind, subject.id), row.interval_ns, row.depth_ns, now_ns
-            ):
+            elif step.key is not None and not take(step.key, row.interval_ns, row.depth_ns, now_ns):
                 failing = _RATE
             else:
                 return row.allowed
@@ -233,17 +235,9 @@ class PolicyTable:
 
 def _guard(row: _Row, subject: Subject) -> _Guard | None:
     """Return when a forbid applies to a subject; None: never while the subject is as it is."""
-    if row.when.failing(subject) is not None:
+    if row.when.failing(subject) != _HOLDS:
         return None
     unless = row.unless
-    if unless is None or unless.failing(subject) is not None:
+    if unless is None or unless.failing(subject) != _HOLDS:
         return _Guard(row.forbidden, row.when.windows, None)
     return None if unless.windows is None else _Guard(row.forbidden, row.when.windows, unless.windows)
-
-
-def _failing(row: _Row, subject: Subject, foreign: bool) -> int:
-    """Return the rank of what a permit lacks first, time and rate left aside; −1: nothing."""
-    if foreign and not row.crossing:
-        return _RANKS[Reason.SEGMENT]
-    reason = row.when.failing(subject)
-    return -1 if reason is None else _RANKS[reason]

@@ -25,7 +25,6 @@ from qedge.security.policy.model import (
     Conditions,
     Effect,
     PolicyDocument,
-    Resources,
     Rule,
     Window,
     attribute_values,
@@ -44,7 +43,7 @@ def translate(document: PolicyDocument) -> str:
 
 def _rule(document: PolicyDocument, name: str, rule: Rule) -> str:
     actions = ", ".join(f'Action::"{each}"' for each in rule.actions)
-    tests = [*_subjects(rule), _resources(document, rule.resources)]
+    tests = [*_subjects(rule), _resources(document, rule)]
     if rule.effect is Effect.FORBID:
         tests += [test for _, test in _conditions(document, rule.when)]
         unless = " && ".join(f"({test})" for _, test in _conditions(document, rule.unless))
@@ -85,8 +84,8 @@ def _subjects(rule: Rule) -> list[str]:
     return tests
 
 
-def _resources(document: PolicyDocument, wanted: Resources) -> str:
-    arms = []
+def _resources(document: PolicyDocument, rule: Rule) -> str:
+    wanted, arms = rule.resources, []
     if wanted.node:
         arms.append("resource is Node")
     if wanted.apps:
@@ -94,7 +93,7 @@ def _resources(document: PolicyDocument, wanted: Resources) -> str:
     segments = list(document.segments) if wanted.segments == ("*",) else list(wanted.segments)
     if wanted.commands:
         tests = ["resource is Actuator", _listed(wanted.commands, "resource.name")]
-        if wanted.segments:
+        if wanted.segments and not (rule.effect is Effect.FORBID and wanted.segments == ("*",)):
             tests.append(_among(segments, "resource.segment"))
         if wanted.devices:
             tests.append(_listed(wanted.devices, "resource.owner"))

@@ -161,6 +161,19 @@ def test_commands_of_devices_are_named_by_device_or_by_its_segment() -> None:
     assert asked("close", "hall", "v9") == asked("close", "unknown", "v9") == ""
 
 
+def test_all_segments_are_those_that_are_known_to_a_permit_and_whatever_there_is_to_a_forbid() -> None:
+    head = '[rules.{}]\neffect = "{}"\nsubjects = {{ kinds = ["app"] }}\nactions = ["command"]\n'
+    in_all = 'resources = { segments = ["*"], commands = ["*"] }\n'
+    may = head.format("may", "permit") + "crossing = true\n"
+    app = Subject("desk", SubjectKind.APP, lease_until_ns=LEASE_NS)
+    nowhere = Resource(ResourceKind.DEVICE, "open", "nowhere", "v1")
+    assert PolicyTable(policy(may + in_all)).decide(app, Action.COMMAND, nowhere, 0, 0).reason is Reason.NO_RULE
+    by_device = may + 'resources = { devices = ["*"], commands = ["*"] }\n'
+    assert PolicyTable(policy(by_device)).decide(app, Action.COMMAND, nowhere, 0, 0).allowed
+    stopped = PolicyTable(policy(by_device, head.format("no", "forbid") + in_all))
+    assert stopped.decide(app, Action.COMMAND, nowhere, 0, 0).rule == "no"
+
+
 def test_a_rule_for_devices_says_nothing_of_an_app_of_the_same_id() -> None:
     text = REPORT.replace('classes = ["meter"]', 'ids = ["m1"]')
     subject = meter(kind=SubjectKind.APP)
