@@ -43,7 +43,7 @@ class Parts(Protocol):
 class Keeper:
     """Writes twice a second what has changed, and publishes the board at most once a second.
 
-    `overruled` are incidents of peers that an operator ended here, and that are not enforced again.
+    `waiting` are incidents that are not in the database as they are now; `overruled` are incidents of peers that an operator ended here, and that are not enforced again.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Keeper:
         self._herald = herald
         self._clock = clock
         self._parts = parts
-        self._dirty: dict[str, IncidentView] = {}
+        self.waiting: dict[str, IncidentView] = {}
         self._serials: dict[str, int] = {}
         self._new_serials: dict[str, int] = {}
         self._checkpoints: list[Checkpoint] = []
@@ -66,7 +66,7 @@ class Keeper:
 
     def take(self, view: IncidentView) -> None:
         """Write an incident down soon."""
-        self._dirty[view.id] = view
+        self.waiting[view.id] = view
         if view.state == IncidentState.RESOLVED and view.node != self._node and view.ended_by not in (PEER, CROWDED):
             self._overrule(view.id)
 
@@ -126,20 +126,18 @@ class Keeper:
             _LOG.warning("security.not_kept", code=error.code, error=error.message)
 
     async def _save(self) -> None:
-        dirty, self._dirty = self._dirty, {}
         serials, self._new_serials = self._new_serials, {}
         checkpoints, self._checkpoints = self._checkpoints, []
         try:
-            if dirty:
-                views = tuple(dirty.values())
+            if views := tuple(self.waiting.values()):
                 write = partial(ledger.write_incidents, views=views, most=self._config.incidents.max_kept)
                 await self._store.write(write, accepted=True)
+                self.waiting = {name: view for name, view in self.waiting.items() if view not in views}
             for node, serial in serials.items():
                 await self._store.write(partial(ledger.write_serial, node=node, serial=serial))
             for checkpoint in checkpoints:
                 await self._store.set_meta(_CHECKPOINT + checkpoint.trail, msgspec.json.encode(checkpoint).decode())
         except QedgeError:
-            self._dirty = dirty | self._dirty
             self._new_serials = serials | self._new_serials
             raise
         if self._clock.now_ns() - self._accounts_ns >= _ACCOUNTS_NS:
