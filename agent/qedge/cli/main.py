@@ -35,6 +35,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "join": "join",
     "fleet": "fleet",
     "node": "enrol",
+    "incident": "incident",
+    "audit": "audit",
     "crypto": "crypto",
     "open": "open_page",
     "install": "install",

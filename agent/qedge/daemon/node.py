@@ -19,6 +19,7 @@ from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.service import MeshService
 from qedge.qkd.delivery.office import KeyOffice
 from qedge.qkd.ports import Link
+from qedge.security.desk import SecurityDesk
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor
 from qedge.web.ports import DecodeLink, Pulse
@@ -82,6 +83,7 @@ class Node:
         self._bus = bus
         self._drivers = drivers
         self._links = links
+        self.security_desk: SecurityDesk | None = None
         self.addresses: Callable[[], tuple[str, str]] = lambda: ("", "")
         """Unix socket path and HTTP address, set once the web service knows them."""
 
@@ -93,6 +95,13 @@ class Node:
     def keys(self) -> KeyOffice:
         """What the operator's programs do with keys and applications."""
         return self._keys
+
+    @property
+    def security(self) -> SecurityDesk:
+        """What the operator's programs do about threats."""
+        if self.security_desk is None:
+            raise QedgeError("security.off", "This node does not watch devices.")
+        return self.security_desk
 
     @property
     def fleet(self) -> FleetDesk:
