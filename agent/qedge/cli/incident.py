@@ -106,7 +106,7 @@ def view_lines(view: IncidentView) -> list[str]:
     lines = [
         f"{view.id}  {view.state}",
         f"  {view.subject_is} {clean(view.subject)}"
-        + (f" of class {clean(view.device_class)}" * bool(view.device_class)),
+        + (f", class {clean(view.device_class)}" * bool(view.device_class)),
         f"  found by {view.node} at {at(view.opened_utc_ns)}: {view.evidence}, {view.count} times, "
         f"severity {view.severity:.2f}" + (f", score {view.score:.0f}" if view.score >= 0 else ""),
     ]

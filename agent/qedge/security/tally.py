@@ -20,6 +20,7 @@ class Tally:
         "messages",
         "replayed",
         "squared_bytes",
+        "throttled",
     )
 
     def __init__(self) -> None:
@@ -37,4 +38,5 @@ class Tally:
         self.malformed = 0
         self.replayed = 0
         self.denied = 0
+        self.throttled = 0
         self.channels.clear()

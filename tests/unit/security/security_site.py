@@ -70,7 +70,7 @@ class Site:
     async def rows(self, trail: str = "acts") -> list[dict[str, Any]]:
         await self.service.audit.flush()
         paths = sorted((self.folder / "audit").glob(f"{trail}-*"))
-        return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+        return [json.loads(line) for path in paths for line in path.read_bytes().splitlines()]
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from qedge.base.errors import QedgeError
 from qedge.security.fake import FakeFleet
 from qedge.security.incidents.model import INCIDENT_STATES, RESPONSES, IncidentState
 from qedge.security.model import Action, Decision, Evidence, Reason, Resource, ResourceKind
+from qedge.security.tally import Tally
 from qedge.wire.incidents import MAX_EVIDENCE, BoardEntry, IncidentBoard, IncidentChange
 from tests.unit.security.security_site import Site, device, serving
 
@@ -136,6 +137,42 @@ async def test_a_quarantine_is_reviewed_and_ends_with_its_incident(tmp_path: Pat
         assert not meter.quarantined
         assert site.contained.of("release") == ["meter"]
         assert len(site.service.incidents) == 0
+
+
+async def test_tallies_that_others_keep_are_followed(tmp_path: Path) -> None:
+    meter = device("meter")
+    async with serving(tmp_path, meter) as site:
+        devices, addresses = {"meter": Tally(), "ghost": Tally()}, {"192.0.2.1": Tally()}
+        site.service.follow(lambda: devices, lambda: addresses)
+        site.step(1)
+        assert len(site.service.tallies) == 1
+        devices["meter"].throttled = 5000
+        site.step(1)
+        assert site.contained.done == [("throttle", "meter")]
+        for _ in range(14):
+            addresses["192.0.2.1"].failed += 1
+            site.step(1)
+        assert ("block", "192.0.2.1") in site.contained.done
+        devices["meter"] = Tally()  # it was forgotten and came again
+        site.step(6)
+        devices["meter"].messages = 5000
+        site.step(1)
+        assert site.incident("meter").count == 2
+        del devices["meter"]
+        site.step(1)
+        assert len(site.service.tallies) == 0
+
+
+async def test_what_only_the_device_can_have_done_is_judged_once_a_tick(tmp_path: Path) -> None:
+    meter = device("meter")
+    async with serving(tmp_path, meter) as site:
+        for _ in range(1000):
+            site.service.odd("meter", Evidence.TOPIC_SPREAD, 0, 0)
+            site.service.odd("meter", Evidence.MALFORMED, 0, 0)
+        site.step(1)
+        (row,) = [each for each in (await site.desk.device_story("meter")).rows if each.evidence == "topic_spread"]
+        assert (row.points, row.count) == (-15, 1)
+        assert site.incident("meter").rows[0].detail == "1000 times at once"
 
 
 # Peers
@@ -337,7 +374,7 @@ async def test_the_running_service_watches_writes_and_stops_in_order(tmp_path: P
     meter = device("meter")
     async with serving(tmp_path, meter, running=True) as site:
         site.service.denied(
-            meter, Action.PUBLISH, Resource(ResourceKind.SEGMENT, "heat"), Decision(False, Reason.NO_RULE)
+            meter, Action.PUBLISH, Resource(ResourceKind.SEGMENT, "heat"), Decision(False, Reason.NO_RULE), 0, 0
         )
         misbehave(site, "meter")
     lines = (tmp_path / "audit" / "acts-000000000001.jsonl").read_text().splitlines()

@@ -18,7 +18,7 @@ CHECKPOINT_ENTRY: Final = "audit_checkpoint_"
 
 
 def known_by_database(path: Path) -> tuple[str, dict[AuditTrail, Checkpoint]]:
-    """Return the id of the node's key and the newest checkpoints; empty where the database is not there or not sound."""
+    """Return the id of the node's key and the newest checkpoints; empty where it is not there, or not sound."""
     if not path.is_file():
         return "", {}
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)

@@ -76,7 +76,8 @@ class AuditLog:
 
     def deny(self, subject: Subject | None, action: Action, resource: Resource, decision: Decision) -> None:
         """Write down a denial soon; never waits."""
-        self._denials.add(subject, action, resource, decision, self._clock.utc_ns())
+        now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
+        self._denials.add(subject, action, resource, decision, now_ns, utc_ns)
         if self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._config.commit_ms / 1000, self._due.set)
