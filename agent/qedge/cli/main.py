@@ -37,6 +37,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "fleet": "fleet",
     "policy": "policy",
     "node": "enrol",
+    "incident": "incident",
+    "audit": "audit",
     "crypto": "crypto",
     "open": "open_page",
     "install": "install",

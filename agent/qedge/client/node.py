@@ -27,6 +27,7 @@ from qedge.client.fleet import FleetClient
 from qedge.client.keys import KeysClient
 from qedge.client.paths import find_socket
 from qedge.client.policy import PolicyClient
+from qedge.client.security import SecurityClient
 from qedge.client.sse import EventParser
 from qedge.wire.assessment import Assessment
 from qedge.wire.decode import DecodeOpen, MemoryModel, StimModel
@@ -301,6 +302,11 @@ class NodeClient:
     def fleet(self) -> FleetClient:
         """The node's place in a fleet."""
         return FleetClient(self)
+
+    @property
+    def security(self) -> SecurityClient:
+        """Incidents, trust and the audit log."""
+        return SecurityClient(self)
 
     @property
     def keys(self) -> KeysClient:

@@ -20,6 +20,7 @@ from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.service import MeshService
 from qedge.qkd.delivery.office import KeyOffice
 from qedge.qkd.ports import Link
+from qedge.security.desk import SecurityDesk
 from qedge.security.policy.service import PolicyService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor
@@ -86,6 +87,7 @@ class Node:
         self._bus = bus
         self._drivers = drivers
         self._links = links
+        self.security_desk: SecurityDesk | None = None
         self.addresses: Callable[[], tuple[str, str]] = lambda: ("", "")
         """Unix socket path and HTTP address, set once the web service knows them."""
 
@@ -119,6 +121,13 @@ class Node:
         if self._devices is None:
             raise QedgeError("device.off", "This node takes no devices.", fix="Set devices.enabled = true.")
         return self._devices
+
+    @property
+    def security(self) -> SecurityDesk:
+        """What the operator's programs do about threats."""
+        if self.security_desk is None:
+            raise QedgeError("security.off", "This node does not watch devices.")
+        return self.security_desk
 
     @property
     def fleet(self) -> FleetDesk:

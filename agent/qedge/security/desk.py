@@ -35,13 +35,13 @@ class SecurityDesk:
         views = {view.id: view for view in book.views()}
         if not only_open:
             kept = await self._store.read(partial(ledger.read_newest, limit=min(limit, MAX_LISTED)))
-            views = {view.id: view for view in kept} | views
+            views = {view.id: view for view in kept} | self._service.keeper.waiting | views
         newest = sorted(views.values(), key=lambda view: (view.opened_utc_ns, view.id), reverse=True)
         return IncidentList(tuple(newest[:limit]), len(book), self._service.config.detection.mode)
 
     async def incident(self, incident_id: str) -> IncidentView:
         """Return one incident; raises `incident.not_found`."""
-        view = self._service.incidents.find(incident_id)
+        view = self._service.incidents.find(incident_id) or self._service.keeper.waiting.get(incident_id)
         view = view or await self._store.read(partial(ledger.read_one, incident_id=incident_id))
         if view is None:
             raise QedgeError(

@@ -13,6 +13,7 @@ from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger
 from qedge.security import ledger
+from qedge.security.audit.database import CHECKPOINT_ENTRY
 from qedge.security.audit.log import AuditLog
 from qedge.security.config import SecurityConfig
 from qedge.security.incidents.book import CROWDED, PEER, IncidentBook
@@ -29,7 +30,6 @@ _SAVE_S: Final = 0.5
 _PUBLISH_NS: Final = 1_000_000_000
 _ACCOUNTS_NS: Final = 600_000_000_000
 _MAX_OVERRULED: Final = 4096
-_CHECKPOINT: Final = "audit_checkpoint_"
 
 
 class Parts(Protocol):
@@ -43,7 +43,8 @@ class Parts(Protocol):
 class Keeper:
     """Writes twice a second what has changed, and publishes the board at most once a second.
 
-    `overruled` are incidents of peers that an operator ended here, and that are not enforced again.
+    `waiting` are incidents that are not in the database as they are now; `overruled` are incidents of peers that an
+    operator ended here, and that are not enforced again.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Keeper:
         self._herald = herald
         self._clock = clock
         self._parts = parts
-        self._dirty: dict[str, IncidentView] = {}
+        self.waiting: dict[str, IncidentView] = {}
         self._serials: dict[str, int] = {}
         self._new_serials: dict[str, int] = {}
         self._checkpoints: list[Checkpoint] = []
@@ -66,7 +67,7 @@ class Keeper:
 
     def take(self, view: IncidentView) -> None:
         """Write an incident down soon."""
-        self._dirty[view.id] = view
+        self.waiting[view.id] = view
         if view.state == IncidentState.RESOLVED and view.node != self._node and view.ended_by not in (PEER, CROWDED):
             self._overrule(view.id)
 
@@ -85,7 +86,7 @@ class Keeper:
         """Read what was written down, and open the audit log."""
         now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
         for trail in AuditTrail:
-            if kept := await self._store.get_meta(_CHECKPOINT + trail):
+            if kept := await self._store.get_meta(CHECKPOINT_ENTRY + trail):
                 self._parts.audit.kept[trail] = msgspec.json.decode(kept, type=Checkpoint)
         await self._parts.audit.open()
         self._serials = await self._store.read(ledger.read_serials)
@@ -126,20 +127,21 @@ class Keeper:
             _LOG.warning("security.not_kept", code=error.code, error=error.message)
 
     async def _save(self) -> None:
-        dirty, self._dirty = self._dirty, {}
         serials, self._new_serials = self._new_serials, {}
         checkpoints, self._checkpoints = self._checkpoints, []
         try:
-            if dirty:
-                views = tuple(dirty.values())
+            if written := dict(self.waiting):
+                views = tuple(written.values())
                 write = partial(ledger.write_incidents, views=views, most=self._config.incidents.max_kept)
                 await self._store.write(write, accepted=True)
+                self.waiting = {name: view for name, view in self.waiting.items() if view is not written.get(name)}
             for node, serial in serials.items():
                 await self._store.write(partial(ledger.write_serial, node=node, serial=serial))
             for checkpoint in checkpoints:
-                await self._store.set_meta(_CHECKPOINT + checkpoint.trail, msgspec.json.encode(checkpoint).decode())
+                await self._store.set_meta(
+                    CHECKPOINT_ENTRY + checkpoint.trail, msgspec.json.encode(checkpoint).decode()
+                )
         except QedgeError:
-            self._dirty = dirty | self._dirty
             self._new_serials = serials | self._new_serials
             raise
         if self._clock.now_ns() - self._accounts_ns >= _ACCOUNTS_NS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,9 @@ _LOG: Final = get_logger("security")
 _SECOND: Final = round(1 / TICK_S)
 _RETRIED: Final = 16
 _LATE_S: Final = 1.0
+_FOLLOWED: Final = 5
+_MAX_ODD: Final = 10_000
+_ODD: Final = 0.25
 SELF: Final = "node"
 """The actor of what the node does by itself."""
 
@@ -79,6 +83,10 @@ class SecurityService:
         self.keeper = Keeper(node, config, store=store, herald=herald, clock=clock, parts=self)
         self.audit.on_checkpoint = self.keeper.take_checkpoint
         self._states: dict[str, str] = {}
+        self._odd: dict[tuple[str, Evidence], int] = {}
+        self._followed: tuple[Callable[[], Mapping[str, Tally]], Callable[[], Mapping[str, Tally]]] = (dict, dict)
+        self._following = False
+        self._ticks = 0
         herald.listen(self.heard)
 
     # What others tell
@@ -91,9 +99,24 @@ class SecurityService:
         """Return the tally of an address from which nobody has proven to be a device; ask at every attempt."""
         return self.tallies.address(address, self._clock.now_ns())
 
-    def denied(self, subject: Subject | None, action: Action, resource: Resource, decision: Decision) -> None:
-        """Write a denial down, soon; whoever asked counts it in the tally. Never waits."""
+    def follow(self, devices: Callable[[], Mapping[str, Tally]], addresses: Callable[[], Mapping[str, Tally]]) -> None:
+        """Watch tallies that the enforcement point and the ways in keep themselves, by device and by address."""
+        self._followed = (devices, addresses)
+
+    def denied(
+        self, subject: Subject | None, action: Action, resource: Resource, decision: Decision, now_ns: int, utc_ns: int
+    ) -> None:
+        """Write a denial down, soon; the enforcement point counts it in the tally. Never waits."""
         self.audit.deny(subject, action, resource, decision)
+
+    def odd(self, device_id: str, evidence: Evidence, now_ns: int, utc_ns: int) -> None:
+        """Note something that only this device can have done, beside what tallies count. Never waits.
+
+        It is judged with the next tick, however often it was said; malformed messages are judged by the tally alone.
+        """
+        if evidence is not Evidence.MALFORMED and len(self._odd) < _MAX_ODD:
+            key = (device_id, evidence)
+            self._odd[key] = self._odd.get(key, 0) + 1
 
     def observe(self, subject: Subject, evidence: Evidence, severity: float, now_ns: int, detail: str = "") -> None:
         """Take a piece of evidence of `severity` 0 … 1, with all that follows from it."""
@@ -165,6 +188,17 @@ class SecurityService:
 
     def tick(self, now_ns: int) -> None:
         """Look for threats, and review a part of the accounts; every `TICK_S`."""
+        self._ticks += 1
+        if self._ticks % _FOLLOWED == 0:
+            devices, addresses = self._followed
+            if (mine := devices()) or self._following:
+                self._following = True
+                self.tallies.follow(mine, self.subjects.find, now_ns)
+            self.tallies.follow_addresses(addresses(), now_ns)
+        odd, self._odd = self._odd, {}
+        for (device_id, evidence), times in odd.items():
+            detail = f"{times} times at once"
+            self._take(Finding(evidence, min(1.0, _ODD * times), detail, device=device_id), now_ns)
         for finding in self.detector.tick(now_ns):
             self._take(finding, now_ns)
         for subject in self.trust.review(self.subjects.find, now_ns, len(self.trust) // SLICES + 1):

@@ -17,6 +17,7 @@ from qedge.web.fake_devices import FakeDevices
 from qedge.web.fake_fleet import FakeFleet
 from qedge.web.fake_keys import fake_keys
 from qedge.web.fake_policy import FakePolicy
+from qedge.web.fake_security import FakeSecurity
 from qedge.web.ports import DecodeLink, Pulse
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceOperation, DeviceSite, DeviceView
@@ -53,6 +54,7 @@ class FakeNode:
         self.fleet = FakeFleet()
         self.decoder = FakeDecoder()
         self.kept_saes: list[str] = []
+        self.security = FakeSecurity(clock)
         self.keys = fake_keys(clock, random_bytes, self.kept_saes)
         self.devices = FakeDevices(clock)
         self.policy = FakePolicy()

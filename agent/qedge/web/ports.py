@@ -10,6 +10,7 @@ from typing import Protocol
 from qedge.web.device_ports import DevicesPort
 from qedge.web.key_ports import KeysPort
 from qedge.web.policy_ports import PolicyPort
+from qedge.web.security_ports import SecurityPort
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceView
 from qedge.wire.jobs import JobEstimate, JobList, JobSubmission, JobView, TemplateView
@@ -128,6 +129,8 @@ class NodePort(Protocol):
     @property
     def policy(self) -> PolicyPort:
         """The policy of the node; raises `policy.off` where it enforces none."""
+    def security(self) -> SecurityPort:
+        """Threats and what is done about them; raises `security.off` where nobody watches."""
         ...
 
     def status(self) -> NodeStatus:

@@ -18,10 +18,12 @@ from qedge.web import (
     routes_page,
     routes_policy,
     routes_public,
+    routes_security,
 )
 from qedge.web.access import Right
 from qedge.web.route import Route
 from qedge.wire.assessment import Assessment
+from qedge.wire.audit import AuditReport, AuditRows
 from qedge.wire.decode import Answer, Request
 from qedge.wire.delivery import (
     HandedKeys,
@@ -38,6 +40,7 @@ from qedge.wire.delivery import (
 )
 from qedge.wire.device import DeviceView
 from qedge.wire.http import LinkList, Live, PageLogin, PageSession, Readiness
+from qedge.wire.incidents import DeviceStory, IncidentChange, IncidentList, IncidentView
 from qedge.wire.jobs import (
     BatchView,
     JobBatch,
@@ -111,6 +114,27 @@ ROUTES: Final = (
         "POST", "/v1/saes/{name}/certificates", Right.KEYS, routes_keys.certify, body=SaeRequest, answer=SaeCertificate
     ),
     Route("DELETE", "/v1/saes/{name}/certificates", Right.KEYS, routes_keys.revoke, answer=SaeRevoked),
+    Route("GET", "/v1/incidents", Right.VIEW, routes_security.incidents, answer=IncidentList, query=("limit", "all")),
+    Route("GET", "/v1/incidents/{id}", Right.VIEW, routes_security.incident, answer=IncidentView),
+    Route(
+        "POST",
+        "/v1/incidents/{id}/acknowledge",
+        Right.ADMIN,
+        routes_security.acknowledge,
+        body=IncidentChange,
+        answer=IncidentView,
+    ),
+    Route(
+        "POST",
+        "/v1/incidents/{id}/resolve",
+        Right.ADMIN,
+        routes_security.resolve,
+        body=IncidentChange,
+        answer=IncidentView,
+    ),
+    Route("GET", "/v1/trust/{name}", Right.VIEW, routes_security.story, answer=DeviceStory),
+    Route("GET", "/v1/audit/{trail}", Right.ADMIN, routes_security.audit, answer=AuditRows, query=("limit",)),
+    Route("POST", "/v1/audit", Right.ADMIN, routes_security.verify, answer=AuditReport),
     Route("POST", "/v1/random", Right.DRAW, routes_node.random, body=RandomRequest, answer=RandomView),
     Route("GET", "/v1/peers", Right.VIEW, routes_node.peers, answer=PeerList),
     Route("POST", "/v1/ping", Right.ADMIN, routes_node.ping, body=PingRequest, answer=PingView),

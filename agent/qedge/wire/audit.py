@@ -61,22 +61,29 @@ class AskedSubject(msgspec.Struct, frozen=True, omit_defaults=True):
     segment: Text = ""
     location: Text = ""
     posture: tuple[Text, ...] = ()
-    trust: int = 0
+    trust: int = 50
     quarantined: bool = False
     revoked: bool = False
     safety: bool = False
     qkd_backed: bool = False
+    lease_until_ns: int = 0
 
 
-class DeniedRequest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A denied request, whole enough to be decided again under another policy. None: nobody knows who asked."""
+class DeniedRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="recorded-request/1"):
+    """A denied request, whole enough to be decided again under another policy. No `subject`: nobody knows who asked.
 
-    subject: AskedSubject | None
+    In JSON it is a recorded request as policies are replayed against; `allowed` is always false. `now_ns` is on the
+    boot-time clock.
+    """
+
+    utc_ns: Count
+    now_ns: Count
     action: Text
     resource: AskedResource
-    utc_ns: Count
+    allowed: bool
     reason: Text
     rule: Text = ""
+    subject: AskedSubject | None = None
 
 
 class Checkpoint(msgspec.Struct, frozen=True, omit_defaults=True):

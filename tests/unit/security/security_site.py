@@ -69,8 +69,8 @@ class Site:
 
     async def rows(self, trail: str = "acts") -> list[dict[str, Any]]:
         await self.service.audit.flush()
-        lines = [line for path in sorted((self.folder / "audit").glob(f"{trail}-*")) for line in path.open()]
-        return [json.loads(line) for line in lines]
+        paths = sorted((self.folder / "audit").glob(f"{trail}-*"))
+        return [json.loads(line) for path in paths for line in path.read_bytes().splitlines()]
 
 
 @asynccontextmanager

@@ -59,6 +59,7 @@ class AuditLog:
         self._trails: dict[AuditTrail, TrailFiles] = {}
         self._acts: list[_Waiting] = []
         self._denials = PendingDenials(config.queue)
+        self._writing: set[asyncio.Task[None]] = set()
         self._due = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._failing = False
@@ -75,7 +76,8 @@ class AuditLog:
 
     def deny(self, subject: Subject | None, action: Action, resource: Resource, decision: Decision) -> None:
         """Write down a denial soon; never waits."""
-        self._denials.add(subject, action, resource, decision, self._clock.utc_ns())
+        now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
+        self._denials.add(subject, action, resource, decision, now_ns, utc_ns)
         if self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._config.commit_ms / 1000, self._due.set)
@@ -111,6 +113,7 @@ class AuditLog:
     async def close(self) -> None:
         """Write what waits, vouch for it, and let go of the files."""
         await self.flush()
+        await asyncio.gather(*self._writing)
         with contextlib.suppress(OSError):
             self._heard(await self._run(self._vouch))
         await self._run(self._close)
@@ -128,7 +131,13 @@ class AuditLog:
         return tuple(await asyncio.to_thread(newest_rows, self._folder, trail, min(number, _MAX_ROWS)))
 
     async def flush(self) -> None:
-        """Write all that waits now."""
+        """Write all that waits now. Whoever is cancelled while it waits for this takes nothing along."""
+        writing = asyncio.create_task(self._write())
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+        await asyncio.shield(writing)
+
+    async def _write(self) -> None:
         self._due.clear()
         if self._timer is not None:
             self._timer.cancel()

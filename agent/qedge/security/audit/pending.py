@@ -34,7 +34,9 @@ class PendingDenials:
     def __len__(self) -> int:
         return len(self._rows) + (self.lost > 0)
 
-    def add(self, subject: Subject | None, action: Action, resource: Resource, decision: Decision, utc_ns: int) -> None:
+    def add(
+        self, subject: Subject | None, action: Action, resource: Resource, decision: Decision, now_ns: int, utc_ns: int
+    ) -> None:
         """Take a denial in."""
         name = "" if subject is None else subject.id
         key: tuple[object, ...] = (name, action, resource, decision)
@@ -51,7 +53,7 @@ class PendingDenials:
             self.lost += 1
         else:
             self._each[name] = self._each.get(name, 0) + 1
-            self._rows[key] = _Waiting(denied(subject, action, resource, decision, utc_ns))
+            self._rows[key] = _Waiting(denied(subject, action, resource, decision, now_ns, utc_ns))
 
     def take(self, utc_ns: int) -> list[AuditRow]:
         """Return all that waits as rows, and begin anew."""

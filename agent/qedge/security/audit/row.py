@@ -12,6 +12,7 @@ from qedge.base.errors import QedgeError
 from qedge.base.log import scrub
 from qedge.crypto.keys import PublicKey, SigningKey
 from qedge.security.model import Action, Decision, Resource, Subject
+from qedge.security.words import plain
 from qedge.wire.audit import AskedResource, AskedSubject, AuditRow, AuditTrail, Checkpoint, DeniedRequest
 
 START: Final = "0" * 64
@@ -74,7 +75,7 @@ def _vouched(trail: AuditTrail, sequence: int, digest: str, utc_ns: int) -> byte
 
 
 def denied(
-    subject: Subject | None, action: Action, resource: Resource, decision: Decision, utc_ns: int
+    subject: Subject | None, action: Action, resource: Resource, decision: Decision, now_ns: int, utc_ns: int
 ) -> DeniedRequest:
     """Keep a request that was denied, as it was; values that sound secret are scrubbed."""
     asked = None
@@ -94,9 +95,11 @@ def denied(
             revoked=subject.revoked,
             safety=subject.safety,
             qkd_backed=subject.qkd_backed,
+            lease_until_ns=subject.lease_until_ns,
         )
     wanted = AskedResource(resource.kind.value, text(resource.name), text(resource.segment), text(resource.owner))
-    return DeniedRequest(asked, action.value, wanted, utc_ns, decision.reason.value, text(decision.rule))
+    reason, rule = decision.reason.value, text(decision.rule)
+    return DeniedRequest(utc_ns, now_ns, action.value, wanted, decision.allowed, reason, rule, asked)
 
 
 def facts_of(fields: Mapping[str, object]) -> dict[str, str | int | float | bool]:
@@ -108,5 +111,5 @@ def facts_of(fields: Mapping[str, object]) -> dict[str, str | int | float | bool
 
 
 def text(value: str) -> str:
-    """Cut a text to what a row holds; what cannot be written as UTF-8 becomes question marks."""
-    return value[:MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
+    """Make a text one that a row holds."""
+    return plain(value, MAX_TEXT)

@@ -66,13 +66,15 @@ class Detector:
     def _glance(self, number: int) -> list[Finding]:
         limit = self._config.messages
         flooding = [
-            each for each in self._book.slices[number].values() if each.tally.messages > limit and not each.flagged
+            each
+            for each in self._book.slices[number].values()
+            if each.tally.messages + each.tally.throttled > limit and not each.flagged
         ]
         return [self._flood(each) for each in flooding]
 
     def _flood(self, watched: Watched) -> Finding:
         watched.flagged = True
-        messages = watched.tally.messages
+        messages = watched.tally.messages + watched.tally.throttled
         severity = min(1.0, 0.5 + messages / (20 * self._config.messages))
         detail = f"{messages} messages within {WINDOW_S:g} s"
         return Finding(Evidence.FLOODING, severity, detail, device=watched.subject.id)
@@ -98,7 +100,7 @@ class Detector:
 
     def _judge(self, watched: Watched, tally: Tally, stretch: float) -> Iterator[Finding]:
         config, device = self._config, watched.subject.id
-        if tally.messages > config.messages * stretch and not watched.flagged:
+        if tally.messages + tally.throttled > config.messages * stretch and not watched.flagged:
             yield self._flood(watched)
         for name, evidence, limit, words in self._limits if _marked(tally) else ():
             if (count := getattr(tally, name)) >= limit:
@@ -172,4 +174,4 @@ class Detector:
 
 
 def _marked(tally: Tally) -> bool:
-    return bool(tally.malformed or tally.failed or tally.replayed or tally.denied or tally.connects)
+    return bool(tally.malformed or tally.failed or tally.replayed or tally.denied or tally.connects or tally.throttled)

@@ -1,11 +1,12 @@
 """The tallies of one node: of its devices, and of addresses from which nobody has proven to be a device. Pure.
 
-Whoever takes messages asks once for the tally and increments it; the detector reads and resets it.
+Whoever takes messages asks once for the tally and increments it, or has tallies of its own that are followed here; the
+detector reads and resets them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import cycle
 from typing import Final
 
@@ -63,6 +64,31 @@ class TallyBook:
             return watched.tally
         known[1].subject = subject
         return known[1].tally
+
+    def follow(self, tallies: Mapping[str, Tally], find: Callable[[str], Subject | None], now_ns: int) -> None:
+        """Watch devices by tallies that somebody else keeps: new ones are taken up, those gone are forgotten.
+
+        Cheap where nothing has changed: one look for each device.
+        """
+        found = 0
+        for device_id, tally in tallies.items():
+            known = self._devices.get(device_id)
+            if known is not None and known[1].tally is tally:
+                found += 1
+            elif (subject := find(device_id)) is not None:
+                self.device(subject, now_ns)
+                self._devices[device_id][1].tally = tally
+                found += 1
+        if len(self._devices) > found:
+            for device_id in self._devices.keys() - tallies.keys():
+                self.forget(device_id)
+
+    def follow_addresses(self, tallies: Mapping[str, Tally], now_ns: int) -> None:
+        """Watch those addresses that have failed, by tallies that somebody else keeps."""
+        for address, tally in tallies.items():
+            if tally.failed or tally.malformed:
+                self.address(address, now_ns)
+                self.addresses[address].tally = tally
 
     def address(self, address: str, now_ns: int) -> Tally:
         """Return the tally of an address, to be asked for at every attempt."""

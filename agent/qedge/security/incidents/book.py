@@ -27,6 +27,7 @@ from qedge.security.incidents.model import (
     Response,
 )
 from qedge.security.model import Evidence, Subject
+from qedge.security.words import plain
 from qedge.wire.incidents import (
     MAX_ACTS,
     MAX_BOARD,
@@ -39,6 +40,10 @@ from qedge.wire.incidents import (
 )
 
 T = TypeVar("T")
+
+MAX_WORD: Final = 48
+MAX_WORDS: Final = 300
+"""Longest texts that `qedge.wire.incidents` has room for."""
 
 QUIET: Final = "quiet"
 REVIEW: Final = "review"
@@ -103,7 +108,7 @@ class IncidentBook:
             if finding.severity < self._config.severity and wanted is not Response.QUARANTINE:
                 return ()
             view = self._new(self._node, finding, subject, utc_ns)
-        row = EvidenceRow(utc_ns, finding.evidence.value, finding.severity, finding.detail)
+        row = EvidenceRow(utc_ns, finding.evidence.value, finding.severity, plain(finding.detail, MAX_WORDS))
         view = msgspec.structs.replace(
             view,
             rows=_keep((*view.rows, row), MAX_EVIDENCE),
@@ -145,7 +150,7 @@ class IncidentBook:
         if view is None:
             finding = Finding(Evidence.DENIED, 1.0, "", device=device_id)
             view = self._new(self._node, finding, subject, utc_ns)
-            row = EvidenceRow(utc_ns, BY_OPERATOR, 1.0, reason)
+            row = EvidenceRow(utc_ns, BY_OPERATOR, 1.0, plain(reason, MAX_WORDS))
             view = msgspec.structs.replace(view, evidence=BY_OPERATOR, rows=(row,), count=1)
             self._set(view, now_ns)
         return Act(view.id, Response.QUARANTINE, device_id, reason)
@@ -181,7 +186,7 @@ class IncidentBook:
                 return
         elif found.wanted is not None and HARDNESS[found.wanted.response] <= HARDNESS[act.response]:
             found.wanted = None
-        row = ActRow(utc_ns, act.response.value, outcome.value, actor)
+        row = ActRow(utc_ns, act.response.value, outcome.value, plain(actor, MAX_WORD))
         view = msgspec.structs.replace(found.view, acts=_keep((*found.view.acts, row), MAX_ACTS), changed_utc_ns=utc_ns)
         if outcome is Outcome.DONE and act.response is not Response.ALARM and view.state == IncidentState.OPENED:
             view = _step(view, IncidentEvent.RESPONDED)
@@ -200,7 +205,9 @@ class IncidentBook:
         if found is None:
             return None
         note = note or found.view.note
-        found.view = msgspec.structs.replace(found.view, acknowledged_by=actor, note=note, changed_utc_ns=utc_ns)
+        found.view = msgspec.structs.replace(
+            found.view, acknowledged_by=plain(actor, MAX_WORD), note=plain(note, MAX_WORDS), changed_utc_ns=utc_ns
+        )
         self._changed(found.view)
         return found.view
 
@@ -211,7 +218,11 @@ class IncidentBook:
             return None
         view = _step(found.view, IncidentEvent.RESOLVED)
         view = msgspec.structs.replace(
-            view, ended_utc_ns=utc_ns, changed_utc_ns=utc_ns, ended_by=by, note=note or view.note
+            view,
+            ended_utc_ns=utc_ns,
+            changed_utc_ns=utc_ns,
+            ended_by=plain(by, MAX_WORD),
+            note=plain(note, MAX_WORDS) or view.note,
         )
         self._by_subject.pop((view.node, view.subject), None)
         self._changed(view)
@@ -252,14 +263,14 @@ class IncidentBook:
         return IncidentView(
             id=incident_id or uuid7(utc_ns, self._random_bytes),
             node=node,
-            subject=finding.device or finding.address,
+            subject=plain(finding.device or finding.address, MAX_WORDS),
             subject_is=SubjectIs.DEVICE if finding.device else SubjectIs.ADDRESS,
             evidence=finding.evidence.value,
             state=INCIDENT_STATES.initial.value,
             severity=finding.severity,
             opened_utc_ns=utc_ns,
             changed_utc_ns=utc_ns,
-            device_class=subject.device_class if subject else "",
+            device_class=plain(subject.device_class, MAX_WORD) if subject else "",
             safety=subject.safety if subject else False,
             count=0,
         )
