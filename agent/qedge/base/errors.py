@@ -237,6 +237,7 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "web.bad_request": _remote(400, "A signing request for an HTTPS certificate is malformed.", Exit.DATA),
     "web.bad_certificate": _local(500, "A certificate, key or revocation list for HTTPS cannot be used.", Exit.CONFIG),
     # segments of attached devices and commands to them
+    "segment.off": _local(503, "The node has no segments for attached devices.", Exit.CONFIG),
     "segment.not_found": _remote(404, "No segment has this name.", Exit.USAGE),
     "segment.refused": _remote(403, "Policy does not let the caller read the segment.", Exit.NO_PERMISSION),
     "command.refused": _remote(403, "Policy does not let the caller command the device.", Exit.NO_PERMISSION),

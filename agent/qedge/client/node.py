@@ -25,6 +25,7 @@ from qedge.client.decoding import DecodeStream, open_stream
 from qedge.client.fleet import FleetClient
 from qedge.client.keys import KeysClient
 from qedge.client.paths import find_socket
+from qedge.client.segments import SegmentsClient
 from qedge.client.sse import EventParser
 from qedge.wire.assessment import Assessment
 from qedge.wire.decode import DecodeOpen, MemoryModel, StimModel
@@ -304,6 +305,11 @@ class NodeClient:
     def keys(self) -> KeysClient:
         """Keys and the applications that get them."""
         return KeysClient(self)
+
+    @property
+    def segments(self) -> SegmentsClient:
+        """Segments of attached devices, and commands to devices."""
+        return SegmentsClient(self)
 
     async def ask(
         self, method: str, path: str, kind: type[T], *, body: msgspec.Struct | None = None, timeout_s: float = 0.0

@@ -15,6 +15,7 @@ from qedge.base.ids import RandomBytes, uuid7
 from qedge.web.fake_decoder import FakeDecoder
 from qedge.web.fake_fleet import FakeFleet
 from qedge.web.fake_keys import fake_keys
+from qedge.web.fake_segments import FakeSegments
 from qedge.web.ports import DecodeLink, Pulse
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceOperation, DeviceSite, DeviceView
@@ -50,6 +51,7 @@ class FakeNode:
         self._instant = instant
         self.fleet = FakeFleet()
         self.decoder = FakeDecoder()
+        self.segments = FakeSegments()
         self.kept_saes: list[str] = []
         self.keys = fake_keys(clock, random_bytes, self.kept_saes)
         self._booted_ns = clock.now_ns()

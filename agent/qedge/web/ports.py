@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from qedge.web.key_ports import KeysPort
+from qedge.web.segment_ports import SegmentsPort
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceView
 from qedge.wire.jobs import JobEstimate, JobList, JobSubmission, JobView, TemplateView
@@ -116,6 +117,11 @@ class NodePort(Protocol):
     @property
     def keys(self) -> KeysPort:
         """Key delivery of the node; raises `keys.off` where there is none."""
+        ...
+
+    @property
+    def segments(self) -> SegmentsPort:
+        """Segments of attached devices; raises `segment.off` where there are none."""
         ...
 
     def status(self) -> NodeStatus:

@@ -16,6 +16,7 @@ from qedge.web import (
     routes_node,
     routes_page,
     routes_public,
+    routes_segments,
 )
 from qedge.web.access import Right
 from qedge.web.route import Route
@@ -60,6 +61,7 @@ from qedge.wire.node import (
     RandomRequest,
     RandomView,
 )
+from qedge.wire.segments import CommandView, DeviceCommand, SegmentDetail, SegmentList, SegmentView
 from qedge.wire.trust import (
     BrokerAddress,
     IdentityView,
@@ -108,6 +110,17 @@ ROUTES: Final = (
         "POST", "/v1/saes/{name}/certificates", Right.KEYS, routes_keys.certify, body=SaeRequest, answer=SaeCertificate
     ),
     Route("DELETE", "/v1/saes/{name}/certificates", Right.KEYS, routes_keys.revoke, answer=SaeRevoked),
+    Route("GET", "/v1/segments", Right.VIEW, routes_segments.segments, answer=SegmentList),
+    Route("GET", "/v1/segments/{name}", Right.VIEW, routes_segments.segment, answer=SegmentDetail),
+    Route("POST", "/v1/segments/{name}/rekey", Right.ADMIN, routes_segments.rekey, answer=SegmentView),
+    Route(
+        "POST",
+        "/v1/devices/{name}/commands",
+        Right.ADMIN,
+        routes_segments.command,
+        body=DeviceCommand,
+        answer=CommandView,
+    ),
     Route("POST", "/v1/random", Right.DRAW, routes_node.random, body=RandomRequest, answer=RandomView),
     Route("GET", "/v1/peers", Right.VIEW, routes_node.peers, answer=PeerList),
     Route("POST", "/v1/ping", Right.ADMIN, routes_node.ping, body=PingRequest, answer=PingView),
