@@ -270,6 +270,7 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "audit.unavailable": _local(503, "The audit log cannot be written, so privileged acts are refused.", Exit.IO),
     "audit.no_log": _remote(404, "The folder has no audit log.", Exit.NO_INPUT),
     # segments of attached devices and commands to them
+    "segment.off": _local(503, "The node has no segments for attached devices.", Exit.CONFIG),
     "segment.not_found": _remote(404, "No segment has this name.", Exit.USAGE),
     "segment.refused": _remote(403, "Policy does not let the caller read the segment.", Exit.NO_PERMISSION),
     "command.refused": _remote(403, "Policy does not let the caller command the device.", Exit.NO_PERMISSION),

@@ -26,6 +26,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "jobs": "jobs",
     "template": "template",
     "random": "draw",
+    "segment": "segment",
     "drivers": "drivers",
     "link": "links",
     "keys": "keys",

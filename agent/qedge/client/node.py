@@ -28,6 +28,7 @@ from qedge.client.keys import KeysClient
 from qedge.client.paths import find_socket
 from qedge.client.policy import PolicyClient
 from qedge.client.security import SecurityClient
+from qedge.client.segments import SegmentsClient
 from qedge.client.sse import EventParser
 from qedge.wire.assessment import Assessment
 from qedge.wire.decode import DecodeOpen, MemoryModel, StimModel
@@ -322,6 +323,9 @@ class NodeClient:
     def policy(self) -> PolicyClient:
         """The node's policy."""
         return PolicyClient(self)
+    def segments(self) -> SegmentsClient:
+        """Segments of attached devices, and commands to devices."""
+        return SegmentsClient(self)
 
     async def ask(
         self, method: str, path: str, kind: type[T], *, body: msgspec.Struct | None = None, timeout_s: float = 0.0

@@ -25,6 +25,7 @@ from qedge.security.policy.service import PolicyService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor
 from qedge.web.ports import DecodeLink, Pulse
+from qedge.web.segment_ports import SegmentsPort
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceView
 from qedge.wire.jobs import JobEstimate, JobList, JobState, JobSubmission, JobView, TemplateView
@@ -80,6 +81,7 @@ class Node:
         self._decoder = decoder
         self._entropy = entropy
         self._mesh: MeshService | None = None
+        self._segments: SegmentsPort | None = None
         self._fleet: FleetDesk | None = None
         self._policy: PolicyService | None = None
         self._keys = keys
@@ -128,6 +130,19 @@ class Node:
         if self.security_desk is None:
             raise QedgeError("security.off", "This node does not watch devices.")
         return self.security_desk
+
+    @property
+    def segments(self) -> SegmentsPort:
+        """What the operator's programs do with segments of attached devices; raises `segment.off`."""
+        if self._segments is None:
+            raise QedgeError(
+                "segment.off", "This node has no segments.", fix="Configure [devices.segments.NAME] and restart."
+            )
+        return self._segments
+
+    @segments.setter
+    def segments(self, office: SegmentsPort) -> None:
+        self._segments = office
 
     @property
     def fleet(self) -> FleetDesk:

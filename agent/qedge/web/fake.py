@@ -18,6 +18,7 @@ from qedge.web.fake_fleet import FakeFleet
 from qedge.web.fake_keys import fake_keys
 from qedge.web.fake_policy import FakePolicy
 from qedge.web.fake_security import FakeSecurity
+from qedge.web.fake_segments import FakeSegments
 from qedge.web.ports import DecodeLink, Pulse
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceOperation, DeviceSite, DeviceView
@@ -53,6 +54,7 @@ class FakeNode:
         self._instant = instant
         self.fleet = FakeFleet()
         self.decoder = FakeDecoder()
+        self.segments = FakeSegments()
         self.kept_saes: list[str] = []
         self.security = FakeSecurity(clock)
         self.keys = fake_keys(clock, random_bytes, self.kept_saes)

@@ -11,6 +11,7 @@ from qedge.web.device_ports import DevicesPort
 from qedge.web.key_ports import KeysPort
 from qedge.web.policy_ports import PolicyPort
 from qedge.web.security_ports import SecurityPort
+from qedge.web.segment_ports import SegmentsPort
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceView
 from qedge.wire.jobs import JobEstimate, JobList, JobSubmission, JobView, TemplateView
@@ -131,6 +132,8 @@ class NodePort(Protocol):
         """The policy of the node; raises `policy.off` where it enforces none."""
     def security(self) -> SecurityPort:
         """Threats and what is done about them; raises `security.off` where nobody watches."""
+    def segments(self) -> SegmentsPort:
+        """Segments of attached devices; raises `segment.off` where there are none."""
         ...
 
     def status(self) -> NodeStatus:

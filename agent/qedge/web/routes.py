@@ -19,6 +19,7 @@ from qedge.web import (
     routes_policy,
     routes_public,
     routes_security,
+    routes_segments,
 )
 from qedge.web.access import Right
 from qedge.web.route import Route
@@ -66,6 +67,7 @@ from qedge.wire.node import (
     RandomView,
 )
 from qedge.wire.policy import PolicyNotice, PolicyView, RecordCommand, RecordedRequests
+from qedge.wire.segments import CommandView, DeviceCommand, SegmentDetail, SegmentList, SegmentView
 from qedge.wire.trust import (
     BrokerAddress,
     IdentityView,
@@ -135,6 +137,17 @@ ROUTES: Final = (
     Route("GET", "/v1/trust/{name}", Right.VIEW, routes_security.story, answer=DeviceStory),
     Route("GET", "/v1/audit/{trail}", Right.ADMIN, routes_security.audit, answer=AuditRows, query=("limit",)),
     Route("POST", "/v1/audit", Right.ADMIN, routes_security.verify, answer=AuditReport),
+    Route("GET", "/v1/segments", Right.VIEW, routes_segments.segments, answer=SegmentList),
+    Route("GET", "/v1/segments/{name}", Right.VIEW, routes_segments.segment, answer=SegmentDetail),
+    Route("POST", "/v1/segments/{name}/rekey", Right.ADMIN, routes_segments.rekey, answer=SegmentView),
+    Route(
+        "POST",
+        "/v1/devices/{name}/commands",
+        Right.ADMIN,
+        routes_segments.command,
+        body=DeviceCommand,
+        answer=CommandView,
+    ),
     Route("POST", "/v1/random", Right.DRAW, routes_node.random, body=RandomRequest, answer=RandomView),
     Route("GET", "/v1/peers", Right.VIEW, routes_node.peers, answer=PeerList),
     Route("POST", "/v1/ping", Right.ADMIN, routes_node.ping, body=PingRequest, answer=PingView),

@@ -226,4 +226,4 @@ class DeviceCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     command: Name
     argument: Annotated[bytes, msgspec.Meta(max_length=MAX_ARGUMENT_BYTES)] = b""
     key: Annotated[str, msgspec.Meta(max_length=64)] = ""
-    deadline_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 10.0
+    deadline_s: Annotated[float, msgspec.Meta(gt=0, le=30)] = 10.0

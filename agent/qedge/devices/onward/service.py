@@ -26,6 +26,9 @@ from qedge.wire.segments import OnwardReading, OnwardReadings, OnwardView
 _LOG: Final = get_logger("devices")
 MAX_BATCH: Final = 8192
 MAX_MESSAGE_BYTES: Final = 128 * 1024
+MAX_BODY_BYTES: Final = 96 * 1024
+"""Of one reading; a larger one would not fit into a message with its seal."""
+
 _LOOK_S: Final = 0.25
 _RETRY_S: Final = 1.0
 _LAST_RETRY_S: Final = 30.0
@@ -58,9 +61,13 @@ class OnwardService:
         self._dropped: dict[str, int] = {}
         self._up_since_utc_ns = 0
         self._problem = ""
+        self._batch = config.batch_readings
 
     def put(self, device: str, segment: str, channel: str, retention: RetentionClass, utc_ns: int, body: bytes) -> bool:
         """Keep a reading; False where it had to be dropped. On the disk once `settled` returns."""
+        if len(body) > MAX_BODY_BYTES:
+            self._drop(retention, "size", 1)
+            return False
         kept = self._queue.put(retention, Waiting(device, segment, channel, utc_ns, body))
         self._taken += kept
         self._filled.set()
@@ -203,20 +210,36 @@ class OnwardService:
         lane = next((each for each, state in self._spool.lanes.items() if state.rows), None)
         if lane is None:
             return
-        limit = self._config.batch_readings
-        rows = await self._store.read(partial(self._spool.read, lane=lane, limit=limit, max_bytes=MAX_MESSAGE_BYTES))
+        rows = await self._store.read(
+            partial(self._spool.read, lane=lane, limit=self._batch, max_bytes=MAX_MESSAGE_BYTES)
+        )
         if not rows:
             return
         message = OnwardReadings(tuple(self._reading(row) for row in rows))
-        await self._uplink.send(message)
-        work = partial(self._spool.remove, lane=lane, upto=rows[-1].id)
-        self._spool.apply(await self._store.write(work, accepted=True))
+        try:
+            await self._uplink.send(message)
+        except QedgeError as error:
+            if error.code != "bus.too_large":
+                raise
+            # a broker may take less than the wire allows: go on with smaller messages rather than stand still
+            if len(rows) > 1:
+                self._batch = len(rows) // 2
+                return
+            self._drop(lane, "size", 1)
+            await self._remove(lane, rows)
+            return
+        self._batch = min(self._config.batch_readings, self._batch + 1)
+        await self._remove(lane, rows)
         historical = sum(each.historical for each in message.readings)
         self._sent += len(rows)
         self._metrics.add("qedge_onward_sent_total", ("historical",), historical)
         self._metrics.add("qedge_onward_sent_total", ("live",), len(rows) - historical)
         if historical:
             await asyncio.sleep(historical / self._config.replay_per_s)
+
+    async def _remove(self, lane: RetentionClass, rows: list[Row]) -> None:
+        work = partial(self._spool.remove, lane=lane, upto=rows[-1].id)
+        self._spool.apply(await self._store.write(work, accepted=True))
 
     def _reading(self, row: Row) -> OnwardReading:
         old = row.utc_ns < self._up_since_utc_ns

@@ -161,7 +161,7 @@ class CommandDesk:
         # before it is sent: on a direct connection the answer may come while `down` still runs
         self._pending[request] = pending
         if not self._downlink.down(device, command, pack_command(request, argument), now_ns):
-            del self._pending[request]
+            self._pending.pop(request, None)
             self._metrics.add("qedge_commands_total", ("unreachable",))
             raise QedgeError("command.unreachable", f"{device!r} cannot be reached now.", fix="Try again later.")
         return pending
