@@ -24,6 +24,8 @@ from qedge.base.settings import MAX_FAULTS, Fault, KeyPath, check, show
 from qedge.bus.config import BusConfig
 from qedge.crypto.config import CryptoConfig
 from qedge.crypto.policy import check_policy
+from qedge.devices.config import DEVICE_SECTIONS, DevicesConfig
+from qedge.devices.segments.config import check_segments
 from qedge.engine.config import EngineConfig
 from qedge.engine.decoding.config import DecodeConfig
 from qedge.entropy.config import EntropyConfig
@@ -32,6 +34,7 @@ from qedge.qkd.config import LinkConfig
 from qedge.qkd.delivery.config import DeliveryConfig, SaeConfig
 from qedge.qkd.delivery.registry import check_saes
 from qedge.qkd.keys.config import KeyStoreConfig
+from qedge.security.config import SECURITY_SECTIONS, SecurityConfig
 from qedge.web.config import WebConfig
 from qedge.workers.config import DriverConfig, WorkersConfig
 from qedge_driver_api import SettingInfo
@@ -114,6 +117,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workers: WorkersConfig = WorkersConfig()
     drivers: Annotated[dict[InstanceName, DriverConfig], msgspec.Meta(max_length=MAX_DRIVERS)] = {}
     qkd: QkdConfig = QkdConfig()
+    devices: DevicesConfig = DevicesConfig()
+    security: SecurityConfig = SecurityConfig()
 
 
 SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
@@ -133,6 +138,8 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "qkd.keys": KeyStoreConfig,
     "qkd.delivery": DeliveryConfig,
     "qkd.saes.NAME": SaeConfig,
+    **DEVICE_SECTIONS,
+    **SECURITY_SECTIONS,
 }
 """Sections as the reference lists them."""
 
@@ -347,6 +354,7 @@ def _check_references(config: AgentConfig, values: Mapping[str, object]) -> Iter
     """
     yield from check_policy(config.crypto)
     yield from check_saes(config.qkd.saes)
+    yield from check_segments(config.devices.segments, config.devices.onward.recipient)
     named: list[tuple[KeyPath, str]] = []
     entropy = values.get("entropy")
     if isinstance(entropy, Mapping) and isinstance(source := entropy.get("source"), str):

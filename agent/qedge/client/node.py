@@ -323,6 +323,8 @@ class NodeClient:
     def policy(self) -> PolicyClient:
         """The node's policy."""
         return PolicyClient(self)
+
+    @property
     def segments(self) -> SegmentsClient:
         """Segments of attached devices, and commands to devices."""
         return SegmentsClient(self)

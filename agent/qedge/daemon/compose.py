@@ -61,6 +61,7 @@ PULSE_LIMIT_S: Final = 20.0
 class Parts:
     """Everything one daemon is made of."""
 
+    tools: Tools
     config: AgentConfig
     clock: SystemClock
     metrics: Metrics
@@ -121,6 +122,7 @@ def compose(
     sessions, mesh = make_mesh(tools, bus, node, keys.for_sessions)
     node.attach(mesh, make_fleet_desk(tools, bus, broker, sessions, mesh, renew))
     parts = Parts(
+        tools,
         config,
         clock,
         metrics,
@@ -253,6 +255,17 @@ def _enlist(parts: Parts, notifier: Notifier) -> Parts:
         Watchdog(notifier=notifier, clock=parts.clock, metrics=parts.metrics, pulses=pulses, max_age_s=PULSE_LIMIT_S)
     )
     return parts
+
+
+async def add_gateway(parts: Parts, spool: Store) -> None:
+    """Take attached devices into the daemon."""
+    # loaded only where it is wanted: most boxes of a fleet have no devices of their own
+    from qedge.daemon.gateway import open_gateway
+
+    gateway = await open_gateway(parts.tools, parts.bus, parts.sessions, parts.mesh, spool)
+    parts.node.attach_gateway(gateway.desks)
+    for service in gateway.services:
+        parts.supervisor.add(service)
 
 
 def add_driver(parts: Parts, name: str, config: DriverConfig) -> None:

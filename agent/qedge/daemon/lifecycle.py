@@ -22,9 +22,10 @@ from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
 from qedge.base.systemd import Notifier
 from qedge.config import Change, LoadedConfig, changed_sections
-from qedge.daemon.compose import Parts, add_driver, compose, remove_driver
+from qedge.daemon.compose import Parts, add_driver, add_gateway, compose, remove_driver
 from qedge.daemon.identity import broker_password, load_identity
 from qedge.daemon.key_files import KeyFiles, open_key_files
+from qedge.store.schema import SPOOL_SCHEMA
 from qedge.store.store import Store
 
 _LOG: Final = get_logger("daemon")
@@ -73,15 +74,22 @@ class Daemon:
         )
         metrics = Metrics()
         store = Store(Path(config.node.state_dir) / "qedge.sqlite3", metrics=metrics)
-        key_files = None
+        key_files, spool = None, None
         try:
             key_files = open_key_files(config, metrics)
+            if config.devices.enabled:
+                spool = Store(Path(config.node.state_dir) / "spool.sqlite3", metrics=metrics, schema=SPOOL_SCHEMA)
             while True:
-                clean = await self._live(await self._compose(store, key_files, metrics))
+                parts = await self._compose(store, key_files, metrics)
+                if spool is not None:
+                    await add_gateway(parts, spool)
+                clean = await self._live(parts)
                 if self._stop.is_set() or not clean:
                     return clean
                 _LOG.info("daemon.identity_changed")
         finally:
+            if spool is not None:
+                spool.close()
             if key_files is not None:
                 key_files.close()
             store.close()

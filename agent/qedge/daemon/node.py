@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Final
 
 from qedge import __version__
@@ -12,6 +13,7 @@ from qedge.base.errors import QedgeError
 from qedge.bus.service import Bus
 from qedge.daemon.fleet_desk import FleetDesk
 from qedge.devices.desk import DeviceDesk
+from qedge.devices.segments.office import SegmentOffice
 from qedge.engine.assessment.service import AssessmentService
 from qedge.engine.decoding.service import DecodeService
 from qedge.engine.service import EngineService
@@ -25,7 +27,6 @@ from qedge.security.policy.service import PolicyService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor
 from qedge.web.ports import DecodeLink, Pulse
-from qedge.web.segment_ports import SegmentsPort
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceView
 from qedge.wire.jobs import JobEstimate, JobList, JobState, JobSubmission, JobView, TemplateView
@@ -33,6 +34,7 @@ from qedge.wire.mesh import PeerList
 from qedge.wire.node import (
     DriverChange,
     DriverView,
+    GatewayView,
     HostView,
     LinkMeasure,
     LinkView,
@@ -50,6 +52,17 @@ MAX_PING_BYTES: Final = 2**20
 MAX_PARALLEL: Final = 16
 PUMP_LIMIT_S: Final = 15.0
 HOST_LIMIT_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayDesks:
+    """What serves the operator's programs where the node takes devices."""
+
+    devices: DeviceDesk
+    policy: PolicyService
+    security: SecurityDesk
+    segments: SegmentOffice
+    view: Callable[[], GatewayView]
 
 
 class Node:
@@ -81,15 +94,12 @@ class Node:
         self._decoder = decoder
         self._entropy = entropy
         self._mesh: MeshService | None = None
-        self._segments: SegmentsPort | None = None
         self._fleet: FleetDesk | None = None
-        self._policy: PolicyService | None = None
+        self._gateway: GatewayDesks | None = None
         self._keys = keys
-        self._devices: DeviceDesk | None = None
         self._bus = bus
         self._drivers = drivers
         self._links = links
-        self.security_desk: SecurityDesk | None = None
         self.addresses: Callable[[], tuple[str, str]] = lambda: ("", "")
         """Unix socket path and HTTP address, set once the web service knows them."""
 
@@ -97,52 +107,39 @@ class Node:
         """Take the mesh, which itself asks the node for its capabilities, and what needs the mesh."""
         self._mesh, self._fleet = mesh, fleet
 
-    def attach_policy(self, policy: PolicyService) -> None:
-        """Take the policy, which needs the bus of the fleet."""
-        self._policy = policy
-
-    @property
-    def policy(self) -> PolicyService:
-        """What the operator's programs do with this node's policy."""
-        if self._policy is None:
-            raise QedgeError("policy.off", "This node enforces no policy.", fix="Switch the device gateway on.")
-        return self._policy
+    def attach_gateway(self, desks: GatewayDesks) -> None:
+        """Take what serves attached devices, where the node takes any."""
+        self._gateway = desks
 
     @property
     def keys(self) -> KeyOffice:
         """What the operator's programs do with keys and applications."""
         return self._keys
 
-    def attach_devices(self, desk: DeviceDesk) -> None:
-        """Take the desk of attached devices, where the node takes any."""
-        self._devices = desk
-
     @property
     def devices(self) -> DeviceDesk:
-        """What the operator's programs do with attached devices."""
-        if self._devices is None:
-            raise QedgeError("device.off", "This node takes no devices.", fix="Set devices.enabled = true.")
-        return self._devices
+        """What the operator's programs do with attached devices; raises `device.off`."""
+        return self._desks("device.off").devices
+
+    @property
+    def policy(self) -> PolicyService:
+        """What the operator's programs do with this node's policy; raises `policy.off`."""
+        return self._desks("policy.off").policy
 
     @property
     def security(self) -> SecurityDesk:
-        """What the operator's programs do about threats."""
-        if self.security_desk is None:
-            raise QedgeError("security.off", "This node does not watch devices.")
-        return self.security_desk
+        """What the operator's programs do about threats; raises `security.off`."""
+        return self._desks("security.off").security
 
     @property
-    def segments(self) -> SegmentsPort:
+    def segments(self) -> SegmentOffice:
         """What the operator's programs do with segments of attached devices; raises `segment.off`."""
-        if self._segments is None:
-            raise QedgeError(
-                "segment.off", "This node has no segments.", fix="Configure [devices.segments.NAME] and restart."
-            )
-        return self._segments
+        return self._desks("segment.off").segments
 
-    @segments.setter
-    def segments(self, office: SegmentsPort) -> None:
-        self._segments = office
+    def _desks(self, code: str) -> GatewayDesks:
+        if self._gateway is None:
+            raise QedgeError(code, "This node takes no devices.", fix="Set devices.enabled = true and restart it.")
+        return self._gateway
 
     @property
     def fleet(self) -> FleetDesk:
@@ -178,6 +175,7 @@ class Node:
             socket=socket,
             http=http,
             not_ready=missing,
+            gateway=self._gateway.view() if self._gateway is not None else None,
         )
 
     def missing(self) -> tuple[str, ...]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Final
 
 import msgspec
 
 from qedge.devices.model import OpenEnrolment
+from qedge.devices.onward.config import KeepConfig, OnwardConfig
+from qedge.devices.segments.config import GroupKeyConfig, SegmentConfig
+from qedge.devices.ways_in.config import IntakeConfig, ListenerConfig
+
+MAX_SEGMENTS: Final = 256
 
 
 class EnrolmentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,3 +108,41 @@ class SessionsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         msgspec.Meta(description="Handshakes that may wait for the thread of public keys.", ge=1, le=10_000),
     ] = 256
     threads: Annotated[int, msgspec.Meta(description="Threads of public-key operations.", ge=1, le=64)] = 1
+
+
+class DevicesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[devices]`: the gateway for attached devices."""
+
+    enabled: Annotated[
+        bool, msgspec.Meta(description="Take devices at all. Without a policy nothing is allowed to any of them.")
+    ] = False
+    enrolment: EnrolmentConfig = EnrolmentConfig()
+    sessions: SessionsConfig = SessionsConfig()
+    listener: ListenerConfig = ListenerConfig()
+    broker: IntakeConfig = IntakeConfig()
+    segments: Annotated[
+        dict[
+            Annotated[
+                str,
+                msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,36}\Z", title="at most 36 letters, digits, - and _"),
+            ],
+            SegmentConfig,
+        ],
+        msgspec.Meta(max_length=MAX_SEGMENTS),
+    ] = {}
+    group_keys: GroupKeyConfig = GroupKeyConfig()
+    onward: OnwardConfig = OnwardConfig()
+
+
+DEVICE_SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
+    "devices": DevicesConfig,
+    "devices.enrolment": EnrolmentConfig,
+    "devices.sessions": SessionsConfig,
+    "devices.listener": ListenerConfig,
+    "devices.broker": IntakeConfig,
+    "devices.segments.NAME": SegmentConfig,
+    "devices.group_keys": GroupKeyConfig,
+    "devices.onward": OnwardConfig,
+    "devices.onward.CLASS": KeepConfig,
+}
+"""Sections as the reference lists them."""

@@ -239,6 +239,17 @@ class Enforcement:
             self._failed(error, now_ns)
             return self._told(Delivery.UNREACHABLE)
 
+    def hand(self, device_id: str, command: str, body: bytes, now_ns: int) -> bool:
+        """Send what the node itself decided: a command that `CommandDesk` has let through, or the key of a segment."""
+        try:
+            session = self._current(device_id)
+            if session is None or session.expires_ns <= now_ns:
+                return self._told(Delivery.NO_SESSION) is Delivery.SENT
+            return self._told(self._send(session, device_id, command, body)) is Delivery.SENT
+        except Exception as error:  # noqa: BLE001 - as in `up`
+            self._failed(error, now_ns)
+            return False
+
     def refuse(self, device_id: str, outcome: Outcome, now_ns: int, utc_ns: int, proven: bool) -> int:
         """Count a message that a way refused without opening it: too many, or on a topic of somebody else."""
         tally = self.tallies.get(device_id, self.strangers) if proven else self.strangers

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
 
 import msgspec
+
+from qedge.security.policy.config import PolicyConfig
 
 
 class TrustConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,7 +150,18 @@ class AuditConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SecurityConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[security]`: threats and what is done about them."""
 
+    policy: PolicyConfig = PolicyConfig()
     trust: TrustConfig = TrustConfig()
     detection: DetectionConfig = DetectionConfig()
     incidents: IncidentConfig = IncidentConfig()
     audit: AuditConfig = AuditConfig()
+
+
+SECURITY_SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
+    "security.policy": PolicyConfig,
+    "security.trust": TrustConfig,
+    "security.detection": DetectionConfig,
+    "security.incidents": IncidentConfig,
+    "security.audit": AuditConfig,
+}
+"""Sections as the reference lists them."""

@@ -130,8 +130,14 @@ class NodePort(Protocol):
     @property
     def policy(self) -> PolicyPort:
         """The policy of the node; raises `policy.off` where it enforces none."""
+        ...
+
+    @property
     def security(self) -> SecurityPort:
         """Threats and what is done about them; raises `security.off` where nobody watches."""
+        ...
+
+    @property
     def segments(self) -> SegmentsPort:
         """Segments of attached devices; raises `segment.off` where there are none."""
         ...

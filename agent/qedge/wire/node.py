@@ -109,6 +109,29 @@ class EntropyView(msgspec.Struct, frozen=True):
     failures: int = 0
 
 
+class GatewayView(msgspec.Struct, frozen=True):
+    """The gateway for attached devices: `states` counts devices by state, `tls` is that of the listener at best.
+
+    `tls` is `none`, `classical` or `x25519mlkem768`; frames are sealed in any case. `denied` and `taken` count
+    messages since the start.
+    """
+
+    devices: int = 0
+    states: dict[str, int] = {}
+    sessions: int = 0
+    connections: int = 0
+    addresses: tuple[str, ...] = ()
+    tls: str = "none"
+    paused: str = ""
+    through_broker: bool = False
+    taken: int = 0
+    denied: int = 0
+    incidents: int = 0
+    policy_rules: int = 0
+    policy_source: str = "none"
+    segments: tuple[str, ...] = ()
+
+
 class NodeStatus(msgspec.Struct, frozen=True, tag_field="type", tag="node-status/1"):
     """Everything `qedge status` and the page show."""
 
@@ -133,6 +156,7 @@ class NodeStatus(msgspec.Struct, frozen=True, tag_field="type", tag="node-status
     socket: str = ""
     http: str = ""
     not_ready: tuple[str, ...] = ()
+    gateway: GatewayView | None = None
 
 
 class RandomRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="random-request/1"):

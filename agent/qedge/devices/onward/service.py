@@ -7,6 +7,7 @@ on. It is erased after the upstream's broker has acknowledged it; what is sent t
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -79,6 +80,15 @@ class OnwardService:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append((self._taken, future))
             await future
+
+    def when_safe(self, then: Callable[[], None]) -> bool:
+        """Implement `Keeper`: say whether everything that was put is on the disk; if not, call `then` once it is."""
+        if self._safe >= self._taken:
+            return True
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(lambda _: then())
+        self._waiters.append((self._taken, future))
+        return False
 
     def view(self) -> OnwardView:
         """Describe what waits and what was dropped."""

@@ -25,6 +25,7 @@ from qedge.devices.model import DEVICE_STATES, DeviceEvent, DeviceState, DeviceT
 from qedge.devices.registry import rows
 from qedge.devices.registry.model import GUEST_MARK, DeviceRecord, InvitationRecord, Sharing, new_subject
 from qedge.devices.registry.rows import KeptKeys, KeptTimes
+from qedge.security.model import Subject
 from qedge.store.store import Store
 from qedge.wire.gateway import DeviceProfile
 
@@ -45,6 +46,8 @@ class DeviceRegistry:
         self._devices: dict[str, DeviceRecord] = {}
         self._invitations: dict[str, InvitationRecord] = {}
         self._dirty: dict[str, None] = {}
+        self.on_created: Callable[[Subject], None] = lambda _: None
+        """Hears of every new device, before anything can come from it."""
         self._lock = asyncio.Lock()
 
     async def load(self) -> None:
@@ -105,6 +108,7 @@ class DeviceRegistry:
         record = DeviceRecord(subject, tier, DEVICE_STATES.initial, secret=secret)
         self._devices[device_id] = record
         self.touch(record)
+        self.on_created(subject)
         return record
 
     def discard(self, record: DeviceRecord) -> None:

@@ -146,6 +146,11 @@ class Listener:
         if line is not None:
             self._dialogue(line).pace(self._throttles.rate(device_id), now_ns)
 
+    def block(self, address: str, seconds: float) -> None:
+        """Take no connection from an address for so long; 0 lifts it. Connections that are open stay."""
+        now_ns = self._clock.now_ns()
+        self._addresses.block(address_of(address), now_ns + round(seconds * 1e9), now_ns)
+
     def recheck(self, device_id: str) -> None:
         """Ask policy once more whether a device may be connected, and cut it where it may not."""
         line = self._devices.get(device_id)

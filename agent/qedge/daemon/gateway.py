@@ -1,0 +1,389 @@
+"""The gateway for attached devices, put together: policy, security, devices, ways in, segments, the way upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from qedge.base.metrics import Metrics
+from qedge.base.service import Ready, Service
+from qedge.bus.service import Bus
+from qedge.crypto.signed import sign_envelope
+from qedge.daemon.gateway_ports import (
+    AllSubjects,
+    DeviceRoom,
+    DeviceSubjects,
+    Downward,
+    ListenerLimiter,
+    SegmentAir,
+    SegmentDoor,
+    TrustHistory,
+)
+from qedge.daemon.node import GatewayDesks
+from qedge.daemon.peers import Tools
+from qedge.devices.enforcement import Enforcement
+from qedge.devices.enrolment.authority import NodeIdentity
+from qedge.devices.onward.ledger import GatewayLedger
+from qedge.devices.onward.ports import Uplink
+from qedge.devices.onward.sealing import OnwardSealer, read_recipient
+from qedge.devices.onward.service import OnwardService
+from qedge.devices.onward.uplink import BusUplink
+from qedge.devices.ports import Way
+from qedge.devices.segments.commanding import CommandDesk
+from qedge.devices.segments.hosting import PeerHost
+from qedge.devices.segments.office import SegmentOffice
+from qedge.devices.segments.service import SegmentService
+from qedge.devices.segments.visiting import Visitor
+from qedge.devices.service import Devices, open_devices
+from qedge.devices.ways_in.greeting import GreetingDesk
+from qedge.devices.ways_in.intake import BrokerIntake
+from qedge.devices.ways_in.listener import Listener
+from qedge.devices.ways_in.rates import Throttles
+from qedge.mesh.crypto_thread import CryptoThread
+from qedge.mesh.service import MeshService
+from qedge.mesh.sessions import SessionService
+from qedge.security.desk import SecurityDesk
+from qedge.security.incidents.fleet import FleetHerald
+from qedge.security.model import Action, Decision, Resource, Subject
+from qedge.security.policy.engine import PolicyEngine
+from qedge.security.policy.service import PolicyService
+from qedge.security.service import SecurityService
+from qedge.store.store import Store
+from qedge.wire.audit import AuditKind
+from qedge.wire.envelope import Header
+from qedge.wire.node import GatewayView
+from qedge.wire.segments import OnwardReadings, OnwardView
+
+_WATCH_S: Final = 0.5
+_EVERYWHERE: Final = ("0.0.0.0", "[::]")  # noqa: S104 - compared with, not bound
+
+
+class NoUplink:
+    """Where nothing is configured to go upstream."""
+
+    is_up = False
+
+    async def send(self, readings: OnwardReadings) -> None:
+        """Never called: it is never up."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Everything that serves attached devices; `services` in the order of their start."""
+
+    policy: PolicyService
+    security: SecurityService
+    devices: Devices
+    segments: SegmentService
+    visitor: Visitor
+    desks: GatewayDesks
+    services: tuple[Service, ...]
+
+
+class GatewayWatch:
+    """Brings what the enforcement point counts before the detector, and a change of policy before the segments."""
+
+    name = "device-watch"
+
+    def __init__(
+        self,
+        policy: PolicyService,
+        security: SecurityService,
+        enforcement: Enforcement,
+        listener: Listener,
+        segments: SegmentService,
+        now_ns: Callable[[], int],
+    ) -> None:
+        self._engine = policy.engine
+        self._security = security
+        self._enforcement = enforcement
+        self._listener = listener
+        self._segments = segments
+        self._now_ns = now_ns
+        self._policy = policy.engine.document
+
+    async def run(self, ready: Ready) -> None:
+        """Look twice a second until cancelled."""
+        ready()
+        while True:
+            self.look()
+            await asyncio.sleep(_WATCH_S)
+
+    def look(self) -> None:
+        """Look once."""
+        now_ns, tallies = self._now_ns(), self._security.tallies
+        tallies.follow(self._enforcement.tallies, self._security.subjects.find, now_ns)
+        tallies.follow_addresses(self._listener.address_tallies, now_ns)
+        if self._engine.document is not self._policy:
+            self._policy = self._engine.document
+            self._segments.policy_changed()
+
+
+class WatchfulSecurity:
+    """The security service, which gives all devices the trust they had as soon as it has read it."""
+
+    name = "security"
+
+    def __init__(self, security: SecurityService, devices: Devices) -> None:
+        self._security = security
+        self._devices = devices
+
+    async def run(self, ready: Ready) -> None:
+        """Watch until cancelled."""
+
+        def opened() -> None:
+            for record in self._devices.registry:
+                self._security.admit(record.subject)
+            self._devices.registry.on_created = self._security.admit
+            ready()
+
+        await self._security.run(opened)
+
+
+@dataclass(frozen=True, slots=True)
+class _Floor:
+    """Who decides, who the devices are, and who watches them."""
+
+    engine: PolicyEngine
+    policy: PolicyService
+    devices: Devices
+    security: SecurityService
+    limiter: ListenerLimiter
+    thread: CryptoThread
+
+
+@dataclass(frozen=True, slots=True)
+class _Saying:
+    """What becomes of readings, and where commands come from."""
+
+    segments: SegmentService
+    commands: CommandDesk
+    onward: OnwardService
+    subjects: AllSubjects
+    air: SegmentAir
+    down: Downward
+
+
+async def open_gateway(tools: Tools, bus: Bus, sessions: SessionService, mesh: MeshService, spool: Store) -> Gateway:
+    """Make all parts; reads devices and the policy. Raises `device.bad_maker`, `store.*`, `onward.bad_recipient`."""
+    config, identity = tools.config.devices, tools.identity
+    floor = await _open_floor(tools, bus)
+    saying = await _make_saying(tools, floor, bus, mesh, spool)
+    segments, security = saying.segments, floor.security
+    enforcement = Enforcement(
+        floor.devices.sessions, floor.engine, consumers=[segments], witness=security, metrics=tools.metrics
+    )
+    saying.down.enforcement = enforcement
+    greetings = GreetingDesk(floor.devices.greeter, metrics=tools.metrics)
+    listener, intake = _make_ways(tools, floor, saying, bus, enforcement, greetings)
+
+    def acted(who: str, what: str, to: str) -> None:
+        security.audit.record(AuditKind.ACT, subject=to, action=what, actor=who)
+
+    def waiting() -> OnwardView | None:
+        return saying.onward.view() if config.onward.recipient else None
+
+    desks = GatewayDesks(
+        floor.devices.desk,
+        floor.policy,
+        SecurityDesk(security, tools.store, tools.clock),
+        SegmentOffice(segments, saying.commands, waiting, acted=acted),
+        lambda: _view(floor, listener, intake, segments, tools.metrics),
+    )
+    watch = GatewayWatch(floor.policy, security, enforcement, listener, segments, tools.clock.now_ns)
+    hosts = PeerHost(segments, saying.commands, sessions, saying.subjects, clock=tools.clock)
+    feed_readings = config.group_keys.feed_readings
+    visitor = Visitor(identity.fleet, sessions, saying.air, clock=tools.clock, feed_readings=feed_readings)
+    services: list[Service] = [WatchfulSecurity(security, floor.devices), floor.policy, saying.onward, segments]
+    services += [hosts, visitor, DeviceRoom(floor.devices), greetings, watch]
+    if config.listener.listen or config.listener.listen_tls:
+        services.append(listener)
+    if intake is not None:
+        services.append(intake)
+    return Gateway(floor.policy, security, floor.devices, segments, visitor, desks, tuple(services))
+
+
+async def _open_floor(tools: Tools, bus: Bus) -> _Floor:
+    config, identity, thread, limiter = tools.config, tools.identity, CryptoThread(), ListenerLimiter()
+    engine, history = PolicyEngine(), TrustHistory()
+    policy = PolicyService(
+        engine,
+        identity.trust,
+        config.security.policy,
+        bus=bus,
+        shelf=tools.store,
+        clock=tools.clock,
+        metrics=tools.metrics,
+    )
+    await policy.open()
+    devices = await open_devices(
+        config.devices.sessions,
+        config.devices.enrolment,
+        NodeIdentity(identity.fleet, identity.node, identity.key, identity.membership.chain),
+        address=lambda: _address(limiter.listener, bus),
+        store=tools.store,
+        clock=tools.clock,
+        random_bytes=tools.random_bytes,
+        uniform=random.SystemRandom().random,
+        metrics=tools.metrics,
+        history=history,
+    )
+    chain = identity.membership.chain
+    herald = FleetHerald(
+        identity.fleet, identity.node, identity.key, chain, identity.trust, bus=bus, thread=thread, clock=tools.clock
+    )
+    security = history.security = SecurityService(
+        identity.node,
+        config.security,
+        store=tools.store,
+        folder=Path(config.node.state_dir) / "audit",
+        key=identity.key,
+        subjects=DeviceSubjects(devices.registry),
+        containment=devices.administrator,
+        guard=limiter,
+        herald=herald,
+        clock=tools.clock,
+        metrics=tools.metrics,
+        random_bytes=tools.random_bytes,
+    )
+    return _Floor(engine, policy, devices, security, limiter, thread)
+
+
+async def _make_saying(tools: Tools, floor: _Floor, bus: Bus, mesh: MeshService, spool: Store) -> _Saying:
+    config, down, air = tools.config.devices, Downward(), SegmentAir(bus, floor.engine)
+    uplink = await _make_uplink(tools, floor, bus)
+    onward = OnwardService(config.onward, spool, uplink, clock=tools.clock, metrics=tools.metrics)
+    apps = frozenset(app for segment in config.segments.values() for app in segment.apps)
+    subjects = AllSubjects(floor.devices.registry, lambda: apps, lambda: [peer.node for peer in mesh.peers().peers])
+    ledger = GatewayLedger(spool)
+
+    def denied(subject: Subject | None, action: Action, resource: Resource, decision: Decision) -> None:
+        floor.security.denied(subject, action, resource, decision, tools.clock.now_ns(), tools.clock.utc_ns())
+
+    segments = SegmentService(
+        tools.identity.fleet,
+        tools.identity.node,
+        config.segments,
+        config.group_keys,
+        judge=floor.engine,
+        subjects=subjects,
+        downlink=down,
+        bus=air,
+        keep=ledger,
+        onward=onward,
+        clock=tools.clock,
+        metrics=tools.metrics,
+        random_bytes=tools.random_bytes,
+        denied=denied,
+    )
+    commands = CommandDesk(
+        floor.engine,
+        subjects,
+        down,
+        ledger,
+        clock=tools.clock,
+        metrics=tools.metrics,
+        random_bytes=tools.random_bytes,
+        denied=denied,
+    )
+    segments.bind(answers=commands)
+    return _Saying(segments, commands, onward, subjects, air, down)
+
+
+def _make_ways(
+    tools: Tools, floor: _Floor, saying: _Saying, bus: Bus, enforcement: Enforcement, greetings: GreetingDesk
+) -> tuple[Listener, BrokerIntake | None]:
+    config, identity, administrator = tools.config.devices, tools.identity, floor.devices.administrator
+    throttles = Throttles(config.listener.messages_per_s)
+    listener = Listener(
+        config.listener,
+        fleet=identity.fleet,
+        node=identity.node,
+        enforcement=enforcement,
+        doorman=floor.devices.doorman,
+        desk=greetings,
+        throttles=throttles,
+        clock=tools.clock,
+        metrics=tools.metrics,
+        keeper=saying.onward,
+        audience=saying.air,
+    )
+    intake = None
+    if config.broker.enabled:
+        intake = BrokerIntake(
+            config.broker,
+            lambda: bus.dialled,
+            fleet=identity.fleet,
+            node=identity.node,
+            enforcement=enforcement,
+            desk=greetings,
+            throttles=throttles,
+            clock=tools.clock,
+            metrics=tools.metrics,
+            uniform=random.SystemRandom().random,
+            tls=lambda: bus.tls,
+            keeper=saying.onward,
+            between=listener.lanes.serve_urgent,
+        )
+    ways: list[Way] = [listener] if intake is None else [listener, intake]
+    enforcement.connect(ways)
+    for way in (*ways, SegmentDoor(saying.segments)):
+        administrator.add_way(way)
+    administrator.set_limiter(floor.limiter)
+    floor.limiter.listener = saying.air.way = listener
+    return listener, intake
+
+
+async def _make_uplink(tools: Tools, floor: _Floor, bus: Bus) -> Uplink:
+    identity, file = tools.identity, tools.config.devices.onward.recipient
+    if not file:
+        return NoUplink()
+    recipient = read_recipient(await asyncio.to_thread(Path(file).read_text, "ascii"))
+    chain = identity.membership.chain
+
+    async def sign(header: Header, body: msgspec.Struct) -> bytes:
+        return await floor.thread.run(sign_envelope, header, body, identity.key, chain)
+
+    sealer = OnwardSealer(identity.fleet, identity.node, recipient)
+    return BusUplink(identity.fleet, identity.node, bus, sealer, sign, clock=tools.clock)
+
+
+def _address(listener: Listener | None, bus: Bus) -> str:
+    """Return where devices connect: the listener, or else the broker."""
+    listening = listener.view().addresses if listener is not None else ()
+    if listening:
+        host, _, port = listening[0].rpartition(":")
+        return f"mqtt://{os.uname().nodename if host in _EVERYWHERE else host}:{port}"
+    dialled = bus.dialled
+    return f"mqtt://{dialled.host}:{dialled.port}" if dialled is not None else ""
+
+
+def _view(
+    floor: _Floor, listener: Listener, intake: BrokerIntake | None, segments: SegmentService, metrics: Metrics
+) -> GatewayView:
+    heard, states = listener.view(), floor.devices.registry.states()
+    policy = floor.policy.view()
+    return GatewayView(
+        devices=sum(states.values()),
+        states=states,
+        sessions=len(floor.devices.sessions),
+        connections=heard.connections,
+        addresses=heard.addresses,
+        tls=heard.tls,
+        paused=heard.paused,
+        through_broker=intake is not None and intake.connected,
+        taken=round(metrics.value("qedge_device_messages_total", ("taken",))),
+        denied=round(metrics.value("qedge_device_messages_total", ("denied",))),
+        incidents=len(floor.security.incidents),
+        policy_rules=policy.rules,
+        policy_source=policy.source,
+        segments=tuple(view.name for view in segments.views()),
+    )

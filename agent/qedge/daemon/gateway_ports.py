@@ -1,0 +1,175 @@
+"""Fills what the rooms of zero trust need from each other and from the rest of the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from qedge.base.service import Ready
+from qedge.bus.model import Handler
+from qedge.bus.service import Bus
+from qedge.devices.enforcement import Enforcement
+from qedge.devices.ports import Way
+from qedge.devices.registry.service import DeviceRegistry
+from qedge.devices.segments.service import SegmentService
+from qedge.devices.service import Devices
+from qedge.devices.ways_in.listener import Listener
+from qedge.security.model import Action, Resource, ResourceKind, Subject, SubjectKind
+from qedge.security.ports import Judge
+from qedge.security.service import SecurityService
+from qedge.security.trust.book import name_of
+from qedge.wire.segments import parse_segment_topic
+
+ALWAYS_NS: Final = 2**63 - 1
+Named = Callable[[], Iterable[str]]
+
+
+class DeviceSubjects:
+    """Fills `security.ports.Subjects` from the registry of devices."""
+
+    def __init__(self, registry: DeviceRegistry) -> None:
+        self._registry = registry
+
+    def find(self, device_id: str) -> Subject | None:
+        """Return the one record of a device."""
+        record = self._registry.get(device_id)
+        return record.subject if record is not None else None
+
+    def count(self) -> int:
+        """Return how many devices there are."""
+        return len(self._registry)
+
+
+class AllSubjects:
+    """Fills `segments.ports.Subjects`: devices, apps that segments name, and nodes of the fleet."""
+
+    def __init__(self, registry: DeviceRegistry, apps: Named, peers: Named) -> None:
+        self._devices = DeviceSubjects(registry)
+        self._named = {SubjectKind.APP: apps, SubjectKind.PEER: peers}
+        self._known: dict[tuple[SubjectKind, str], Subject] = {}
+
+    def find(self, kind: SubjectKind, name: str) -> Subject | None:
+        """Return the subject of a device, of an app or of a peer; None for one that nobody knows."""
+        if kind is SubjectKind.DEVICE:
+            return self._devices.find(name)
+        if kind not in self._named or name not in self._named[kind]():
+            return None
+        subject = self._known.get((kind, name))
+        if subject is None:
+            # who it is was proved by the session or the socket over which it asks
+            subject = self._known[kind, name] = Subject(name, kind, lease_until_ns=ALWAYS_NS)
+        return subject
+
+
+class Downward:
+    """Fills `segments.ports.Downlink` from the enforcement point, which is made later."""
+
+    def __init__(self) -> None:
+        self.enforcement: Enforcement | None = None
+
+    def down(self, device_id: str, command: str, body: bytes, now_ns: int) -> bool:
+        """Seal a message in the device's session and send it."""
+        return self.enforcement is not None and self.enforcement.hand(device_id, command, body, now_ns)
+
+
+class SegmentAir:
+    """Fills `SegmentBus` and `Audience`: what segments say goes to the broker, and to devices of the listener."""
+
+    def __init__(self, bus: Bus, judge: Judge) -> None:
+        self._bus = bus
+        self._judge = judge
+        self._heard: dict[str, dict[str, None]] = {}
+        self.way: Way | None = None
+        self.segments: SegmentService | None = None
+
+    def post(self, topic: str, payload: bytes, *, expiry_s: int) -> None:
+        """Publish at QoS 1 without waiting."""
+        if self.way is not None:
+            for device_id in list(self._heard.get(topic, ())):
+                self.way.send(device_id, topic, payload)
+        self._bus.post(topic, payload, expiry_s=expiry_s)
+
+    def subscribe(self, pattern: str, handler: Handler) -> None:
+        """Hand every message on `pattern` to `handler`."""
+        self._bus.subscribe(pattern, handler)
+
+    def join(self, subject: Subject, topic: str, now_ns: int, utc_ns: int) -> bool:
+        """Let a device listen to a topic of a segment where policy permits; the key comes by its `down` topic."""
+        parsed = parse_segment_topic(topic)
+        if parsed is None or self.segments is None:
+            return False
+        segment, channel = parsed[2], parsed[3]
+        resource = Resource(ResourceKind.SEGMENT, channel, segment)
+        if not self._judge.decide(subject, Action.SUBSCRIBE, resource, now_ns, utc_ns).allowed:
+            return False
+        self._heard.setdefault(topic, {})[subject.id] = None
+        return True
+
+    def leave(self, device_id: str, topic: str) -> None:
+        """Send nothing more of a topic to a device."""
+        heard = self._heard.get(topic)
+        if heard is not None:
+            heard.pop(device_id, None)
+            if not heard:
+                del self._heard[topic]
+
+
+class SegmentDoor:
+    """A way to the policy administrator: who is cut off loses its place in all segments in the same call."""
+
+    def __init__(self, segments: SegmentService) -> None:
+        self._segments = segments
+
+    def send(self, device_id: str, topic: str, payload: bytes) -> bool:
+        """Return False: nothing is sent this way."""
+        return False
+
+    def cut(self, device_id: str) -> bool:
+        """Shut a device out of all segments."""
+        self._segments.shut_out(SubjectKind.DEVICE, device_id, "cut off")
+        return False
+
+
+class ListenerLimiter:
+    """Fills `administrator.Limiter` and `AddressGuard` from the listener."""
+
+    def __init__(self) -> None:
+        self.listener: Listener | None = None
+
+    def limit(self, device_id: str, messages_per_s: float) -> None:
+        """Let so many messages a second pass; 0 lifts it."""
+        if self.listener is not None:
+            self.listener.throttle(device_id, messages_per_s)
+
+    def block(self, address: str, seconds: float) -> None:
+        """Take no connection from an address for so long; 0 lifts it."""
+        if self.listener is not None:
+            self.listener.block(address, seconds)
+
+
+class TrustHistory:
+    """Fills `devices.desk.History` from the trust book."""
+
+    def __init__(self) -> None:
+        self.security: SecurityService | None = None
+
+    def history(self, device_id: str) -> tuple[str, ...]:
+        """Return one line for each change, oldest first."""
+        if self.security is None:
+            return ()
+        rows = self.security.trust.why(device_id)
+        return tuple(f"{name_of(row.kind)}: {row.before} to {row.after}" for row in rows)
+
+
+class DeviceRoom:
+    """The room of devices as a service."""
+
+    name = "devices"
+
+    def __init__(self, devices: Devices) -> None:
+        self._devices = devices
+
+    async def run(self, ready: Ready) -> None:
+        """Save, sweep and renew until cancelled."""
+        ready()
+        await self._devices.run()
