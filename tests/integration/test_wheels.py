@@ -59,6 +59,29 @@ def test_the_driver_contract_is_installed_and_imported_alone(tmp_path: Path) -> 
     assert daemon_loaded == "False"
 
 
+def test_the_device_library_is_installed_and_works_alone(tmp_path: Path) -> None:
+    with _build(ROOT / "packaging" / "qedge-device", tmp_path / "dist") as wheel:
+        names = wheel.namelist()
+        assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"qedge_device"}
+        assert {"qedge_device/device-sessions.json", "qedge_device/README.md"} <= set(names)
+        built = wheel.filename
+    assert built is not None
+    target = tmp_path / "target"
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", str(target), built]
+    done = subprocess.run(install, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    program = (
+        f"import sys, os; sys.path.insert(0, {str(target)!r}); import qedge_device, qedge_device.rich as rich; "
+        "device = qedge_device.ConstrainedDevice('lab', 'box', 'tag', bytes(32), os.urandom); "
+        "print(len(device.hello()), qedge_device.__file__, rich.__file__, 'qedge' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    size, *files, daemon_loaded = done.stdout.split()
+    assert (size, daemon_loaded) == ("29", "False")
+    assert all(Path(file).is_relative_to(target) for file in files)
+
+
 def test_every_part_that_is_built_alone_builds(tmp_path: Path) -> None:
     for part in sorted((ROOT / "packaging").glob("*/pyproject.toml")):
         with _build(part.parent, tmp_path / part.parent.name) as wheel:

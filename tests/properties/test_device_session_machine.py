@@ -64,7 +64,9 @@ class Gateway(RuleBasedStateMachine):
             return
         self.counter = join.counter
         self.epoch = next(each for each in range(64) if each not in self.book.epochs("tag-1"))
-        opened = join_session(self.place, self.subject, ROOT, join, self.epoch, self.source.randbytes(8), self.now_ns, 60)
+        opened = join_session(
+            self.place, self.subject, ROOT, join, self.epoch, self.source.randbytes(8), self.now_ns, 60
+        )
         self.book.add(opened.session)
         self.welcomes.append(opened.message)
 

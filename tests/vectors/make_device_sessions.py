@@ -89,9 +89,7 @@ async def make() -> dict[str, Any]:
     device_half = kem.open(prove.sealed, agreement.prove_info(name, prove))
     assert device_half == half
     opened = Opened.read(full[3])
-    node_half = XWingKey(session_seed).open(
-        opened.sealed, agreement.open_info(name, hashlib.sha256(full[2]).digest())
-    )
+    node_half = XWingKey(session_seed).open(opened.sealed, agreement.open_info(name, hashlib.sha256(full[2]).digest()))
     full_prk = schedule.extract(half + node_half)
     full_digest = schedule.transcript(name, full[2], opened.body())
     back = Resumed.read(resumed[1])
