@@ -1,9 +1,9 @@
 """Readings of 10,000 devices, 10,000 a second, 64 to 256 bytes each, through decryption, window, policy and a consumer.
 
 Directly: devices → listener → enforcement point. Through mosquitto: devices → broker → intake → enforcement point.
-`ingest.lost` counts both. Latency is from `send` of the device to the consumer. `ingest.cpu_us_per_msg` is all processor
-time of the node's process while it takes them directly, over their number; baseline: AES-256-GCM and the window of the
-same frames alone. `ingest.max_msg_s` is what it takes when devices send as fast as they can.
+`ingest.lost` counts both. Latency is from `send` of the device to the consumer. `ingest.cpu_us_per_msg` is all
+processor time of the node's process while it takes them directly, over their number; baseline: AES-256-GCM and the
+window of the same frames alone. `ingest.max_msg_s` is what it takes when devices send as fast as they can.
 
 A round lasts 60 s, or what QEDGE_BENCH_SECONDS says.
 """

@@ -1,7 +1,7 @@
 """A process with listener, broker intake and enforcement point, as the daemon has them, for measurements of devices.
 
-`build` is the one place that says what they are made of. Sessions are given instead of negotiated (`FakeSessionBook`), so
-that a load process can have the other halves without a handshake; frames, windows and topics are real.
+`build` is the one place that says what they are made of. Sessions are given instead of negotiated (`FakeSessionBook`),
+so that a load process can have the other halves without a handshake; frames, windows and topics are real.
 """
 
 from __future__ import annotations

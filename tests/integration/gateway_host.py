@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import socket
 import struct
@@ -34,6 +33,7 @@ from qedge.devices.ways_in.listener import Listener
 from qedge.devices.ways_in.rates import Throttles
 
 FLEET, NODE = "f", "n"
+_CLIENTS: list[RawClient] = []
 
 
 async def until(condition: Callable[[], object], limit_s: float = 20.0) -> None:
@@ -82,6 +82,7 @@ class GatewayHost:
             between=self.listener.lanes.serve_urgent,
         )
         self.enforcement.connect([self.listener, self.intake])
+        self.tasks: list[asyncio.Task[None]] = []
         self.services: list[Service] = [self.desk, self.listener, *([self.intake] if broker is not None else [])]
 
     def add(self, name: str, *, safety: bool = False) -> FakeDevice:
@@ -110,16 +111,22 @@ async def gateway(broker: Endpoint | None = None, **settings: object) -> AsyncIt
     config = msgspec.convert({"listen": ["127.0.0.1:0"], **settings}, ListenerConfig)
     host = GatewayHost(config, broker)
     ready = [asyncio.Event() for _ in host.services]
-    tasks = [asyncio.create_task(service.run(event.set)) for service, event in zip(host.services, ready, strict=True)]
+    host.tasks = [
+        asyncio.create_task(service.run(event.set)) for service, event in zip(host.services, ready, strict=True)
+    ]
     try:
         async with asyncio.timeout(20):
             for event in ready:
                 await event.wait()
         yield host
     finally:
-        for task in tasks:
+        for task in host.tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*host.tasks, return_exceptions=True)
+        for client in _CLIENTS:
+            client.abort()
+        _CLIENTS.clear()
+        await asyncio.sleep(0)
 
 
 class RawClient:
@@ -131,7 +138,9 @@ class RawClient:
 
     @classmethod
     async def dial(cls, port: int, source: str = "127.0.0.1") -> RawClient:
-        return cls(*await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0)))
+        client = cls(*await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0)))
+        _CLIENTS.append(client)
+        return client
 
     @classmethod
     async def attach(
@@ -170,7 +179,8 @@ class RawClient:
     def abort(self) -> None:
         """Break the connection off."""
         sock = self.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if sock is not None and sock.fileno() >= 0:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
 
@@ -181,8 +191,3 @@ def connect_packet(device: FakeDevice, keep_alive_s: int = 60, password: bytes |
     fields = b"".join(struct.pack(">H", len(each)) + each for each in (name, name, secret))
     body = b"\x00\x04MQTT\x04\xc2" + struct.pack(">H", keep_alive_s) + fields
     return bytes([0x10, len(body)]) + body
-
-
-def random_bytes(size: int) -> bytes:
-    """Return what a fuzzing device sends."""
-    return os.urandom(size)

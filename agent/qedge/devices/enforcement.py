@@ -143,14 +143,10 @@ class Enforcement:
         try:
             session = self._find(device_id, frame)
             if session is None:
-                if not proven:
-                    self.strangers.failed += 1
-                return self._count(Outcome.NO_SESSION)
+                return self._no_session(proven)
             if session.expires_ns <= now_ns:
                 return self._count(Outcome.EXPIRED)
-            tally = self.tallies.get(device_id)
-            if tally is None:
-                tally = self.tallies[device_id] = Tally()
+            tally = self.tallies.get(device_id) or self._tally(device_id)
             try:
                 inside = session.opener.open(frame, topic)
             except FrameError as error:
@@ -166,9 +162,7 @@ class Enforcement:
             if known is None or len(inside) < end:
                 known = self._learn(subject.segment, inside)
                 if known is None:
-                    tally.malformed += 1
-                    self._witness.odd(device_id, Evidence.MALFORMED, now_ns, utc_ns)
-                    return self._count(Outcome.MALFORMED)
+                    return self.malformed(device_id, now_ns, utc_ns)
             channel, resource = known
             channels = tally.channels
             if channel not in channels and len(channels) < MAX_TALLIED_CHANNELS:
@@ -263,17 +257,15 @@ class Enforcement:
 
     def note_connect(self, device_id: str, now_ns: int) -> None:
         """Count that a device has connected and proved who it is."""
-        tally = self.tallies.get(device_id)
-        if tally is None:
-            tally = self.tallies[device_id] = Tally()
+        tally = self._tally(device_id)
         tally.connects += 1
         tally.last_ns = now_ns
 
-    def malformed(self, device_id: str, now_ns: int, utc_ns: int) -> None:
-        """Note that a device that has proved who it is broke the protocol of its way."""
+    def malformed(self, device_id: str, now_ns: int, utc_ns: int) -> int:
+        """Note that a device that has proved who it is sends what cannot be read; returns the `Outcome`."""
         self.tallies.get(device_id, self.strangers).malformed += 1
         self._witness.odd(device_id, Evidence.MALFORMED, now_ns, utc_ns)
-        self._count(Outcome.MALFORMED)
+        return self._count(Outcome.MALFORMED)
 
     def forget(self, device_id: str) -> None:
         """Drop the count of a device that is no longer one of this node."""
@@ -319,6 +311,14 @@ class Enforcement:
         if len(self._resources) < MAX_KNOWN_CHANNELS and len(channel) <= MAX_CHANNEL_BYTES:
             self._resources[(segment, inside[1 : 1 + inside[0]])] = known
         return known
+
+    def _tally(self, device_id: str) -> Tally:
+        return self.tallies.setdefault(device_id, Tally())
+
+    def _no_session(self, proven: bool) -> int:
+        if not proven:
+            self.strangers.failed += 1
+        return self._count(Outcome.NO_SESSION)
 
     def _unopened(self, device_id: str, reason: str, now_ns: int, utc_ns: int, again: bool, proven: bool) -> int:
         if reason == "replay" and again:

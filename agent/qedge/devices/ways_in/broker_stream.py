@@ -11,7 +11,7 @@ import mqtt5
 from qedge.devices.enforcement import Enforcement, Outcome
 from qedge.devices.ports import Keeper
 from qedge.devices.ways_in.codec import parse_length
-from qedge.devices.ways_in.model import PacketError
+from qedge.devices.ways_in.model import Packet, PacketError
 from qedge.devices.ways_in.properties import read_variable
 from qedge.devices.ways_in.rates import Throttles
 from qedge.wire.attached import DeviceLeaf, device_topic, parse_device_topic
@@ -22,6 +22,7 @@ _LOOK_EVERY: Final = 8
 Known = tuple[str, str, bool]
 """Device, topic as text, and whether it is a `hello`; no device: a topic that is none of ours."""
 
+_OF_SERVERS: Final = frozenset({Packet.CONNACK, Packet.PUBACK, Packet.SUBACK, Packet.PINGRESP, Packet.DISCONNECT})
 _FOREIGN: Final[Known] = ("", "", False)
 
 
@@ -96,8 +97,10 @@ class BrokerStream:
                     number += 1
                     if number % _LOOK_EVERY == 0:
                         self._between()
-                else:
+                elif data[at] >> 4 in _OF_SERVERS:
                     self._take_other(data[at:stop])
+                else:
+                    raise PacketError("unexpected")
                 at = stop
         finally:
             if acks:
@@ -157,6 +160,11 @@ class BrokerStream:
             read, _size = mqtt5.read(memoryview(packet))
         except (ValueError, IndexError) as error:
             raise PacketError(str(error)) from None
+        except BaseException as error:
+            # mqtt5 0.8.0 panics at a text that is no UTF-8, and panics of Rust are no `Exception`s.
+            if type(error).__name__ != "PanicException":
+                raise
+            raise PacketError("bad_text") from None
         self._other(read)
 
     def _acknowledge(self, acks: bytes) -> None:

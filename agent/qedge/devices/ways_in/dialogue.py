@@ -212,7 +212,7 @@ class Dialogue:
         at, end, num_packets = 0, len(data), 0
         field, limit, is_5 = self._up_field, self._limit, self.version == MQTT_5
         up, state_open = self._rules.enforcement.up, State.OPEN
-        acks: bytearray | None = None
+        acks = bytearray()
         if self.state is State.NEW and data[0] != Packet.CONNECT << 4:
             raise PacketError("no_connect", Code.PROTOCOL_ERROR)
         try:
@@ -231,9 +231,8 @@ class Dialogue:
                 at = stop
                 num_packets += 1
                 if first & 0xF5 != 0x30 or first == 0x38 or not data.startswith(field, body):
-                    if acks:
-                        self._acknowledge(acks)  # in the order of what they answer (§4.6)
-                        acks = None
+                    self._acknowledge(acks)  # in the order of what they answer (§4.6)
+                    acks = bytearray()
                     self._take_packet(first, data[body:stop], now_ns, utc_ns)
                     if self.state is not State.OPEN:
                         break
@@ -255,17 +254,15 @@ class Dialogue:
                     raise PacketError("truncated")
                 outcome = up(self.device_id, self._up_topic, data[body:stop], now_ns, utc_ns, first & 0x08 != 0)
                 if packet_id:
-                    acks = bytearray() if acks is None else acks
                     acks += codec.puback(packet_id, self.version, _CODES.get(outcome, Code.SUCCESS))
                 if 0 < outcome <= _EXPIRED:
                     self._acknowledge(acks)
-                    acks = None
+                    acks = bytearray()
                     self.end(Code.NOT_AUTHORIZED, "no_session")
                 if self.state is not state_open:
                     return
         finally:
-            if acks:
-                self._acknowledge(acks)
+            self._acknowledge(acks)
         if at < end and self.state is not State.CLOSED:
             self._keep_rest(data, at, end)
         if num_packets:
@@ -359,7 +356,7 @@ class Dialogue:
             )
         return self._hearing
 
-    def _acknowledge(self, acks: bytearray | None) -> None:
+    def _acknowledge(self, acks: bytearray) -> None:
         if not acks:
             return
         keeper, data = self._rules.keeper, bytes(acks)
