@@ -35,8 +35,11 @@ class FakePolicy:
 
     async def take(self, signed: bytes) -> PolicyView:
         """Take a bundle."""
-        body = msgspec.msgpack.decode(signed, type=SignedPolicy).body
-        bundle = msgspec.msgpack.decode(body, type=PolicyBundle)
+        try:
+            body = msgspec.msgpack.decode(signed, type=SignedPolicy).body
+            bundle = msgspec.msgpack.decode(body, type=PolicyBundle)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise QedgeError("policy.bad_bundle", "A signed policy cannot be read.") from error
         if self.taken and bundle.serial <= self.taken[-1].serial:
             raise QedgeError("policy.old", "It is not newer.", fix="Sign it again.")
         self.engine.swap(self.engine.compile(parse_document(bundle.text)))

@@ -10,6 +10,7 @@ import pytest
 from qedge.base.errors import QedgeError
 from qedge.wire.envelope import MAX_BYTES, Header, SealKind, decode, encode, purpose_of
 from qedge.wire.mesh import Birth, Capability, Lost, Ping, Pong, Pulse
+from qedge.wire.policy import PolicyBundle, PolicyNotice, SignedPolicy
 from qedge.wire.session import Answer, Call, Hello, Part
 from qedge.wire.trust import RevocationNotice
 
@@ -25,6 +26,7 @@ def header(purpose: str, topic: str = TOPIC, **changes: object) -> Header:
 
 ID = bytes(range(16))
 CAPABILITY = Capability("qpu", "qpu", "sim_qpu", "1.0", True, {"num_qubits": 20, "preset": "plan", "exact": True})
+BUNDLE = PolicyBundle("fleet", 7, UTC_NS, UTC_NS + 86_400_000_000_000, b"version = 1\n")
 CASES: dict[str, tuple[Header, msgspec.Struct]] = {
     "ping-1": (header("mesh-ping/1"), Ping(bytes(range(16)))),
     "pong-1": (header("mesh-pong/1", "qedge/v1/local/box-2/reply"), Pong(bytes(range(16)))),
@@ -60,6 +62,10 @@ CASES: dict[str, tuple[Header, msgspec.Struct]] = {
         header("revocation-notice/1", "qedge/v1/fleet/_authority/revoked"),
         RevocationNotice(b"signed"),
     ),
+    "policy-notice-1": (
+        header("policy-notice/1", "qedge/v1/fleet/_authority/policy"),
+        PolicyNotice(msgspec.msgpack.encode(SignedPolicy(msgspec.msgpack.encode(BUNDLE), b"signature", b"issuer"))),
+    ),
 }
 OLDER = {"birth-1", "birth-1-leaving"}
 """Written before births had heartbeats: still read, and written with more fields now."""
@@ -71,6 +77,15 @@ def test_golden_files_are_read_and_written_as_ever(name: str) -> None:
     golden = (GOLDEN / f"{name}.bin").read_bytes()
     assert decode(golden, head.topic, type(body), UTC_NS) == (head, body)
     assert encode(head, body) == golden or name in OLDER
+
+
+def test_the_bundle_in_a_golden_policy_is_read_as_ever() -> None:
+    _, notice = decode(
+        (GOLDEN / "policy-notice-1.bin").read_bytes(), CASES["policy-notice-1"][0].topic, PolicyNotice, 0
+    )
+    outer = msgspec.msgpack.decode(notice.signed, type=SignedPolicy)
+    assert (outer.signature, outer.issuer) == (b"signature", b"issuer")
+    assert msgspec.msgpack.decode(outer.body, type=PolicyBundle) == BUNDLE
 
 
 def test_every_golden_file_belongs_to_a_case() -> None:
