@@ -113,7 +113,6 @@ class AuditLog:
     async def close(self) -> None:
         """Write what waits, vouch for it, and let go of the files."""
         await self.flush()
-        await asyncio.gather(*self._writing)
         with contextlib.suppress(OSError):
             self._heard(await self._run(self._vouch))
         await self._run(self._close)
@@ -131,11 +130,11 @@ class AuditLog:
         return tuple(await asyncio.to_thread(newest_rows, self._folder, trail, min(number, _MAX_ROWS)))
 
     async def flush(self) -> None:
-        """Write all that waits now. Whoever is cancelled while it waits for this takes nothing along."""
+        """Write all that waits now, and wait for what is being written; to be cancelled takes nothing along."""
         writing = asyncio.create_task(self._write())
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
-        await asyncio.shield(writing)
+        await asyncio.shield(asyncio.gather(*self._writing))
 
     async def _write(self) -> None:
         self._due.clear()

@@ -207,4 +207,4 @@ class TrustBook:
 
 def name_of(kind: int) -> str:
     """Name what a row of the history is about."""
-    return DEEDS[kind] if kind in DEEDS else ORDER[kind].value
+    return DEEDS[kind] if kind in DEEDS else ORDER[kind].value if kind < len(ORDER) else "unknown"
