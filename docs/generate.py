@@ -214,8 +214,8 @@ def topics_page() -> str:
         "meaning",
     )
     parts = [
-        "Messages are MessagePack inside an envelope; what is sealed as a `frame` has none. Names on the wire are at most "
-        "36 letters, digits, `-` and `_`.\n",
+        "Messages are MessagePack inside an envelope; what is sealed as a `frame` has none. Names on the wire are at "
+        "most 36 letters, digits, `-` and `_`.\n",
         table(headings, rows),
     ]
     for row in TOPICS:

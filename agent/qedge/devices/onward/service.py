@@ -121,12 +121,7 @@ class OnwardService:
 
     async def _write_batch(self, limit: int) -> bool:
         """Write what waits in memory in one transaction; where the disk is full it goes on waiting, in its order."""
-        batch: dict[RetentionClass, list[Waiting]] = {each: [] for each in LANES}
-        for _ in range(limit):
-            found = self._queue.take()
-            if found is None:
-                break
-            batch[found[0]].append(found[1])
+        batch = self._queue.take_many(limit)
         try:
             changes = await self._store.write(partial(self._spool.append, batch=batch))
         except QedgeError as error:
