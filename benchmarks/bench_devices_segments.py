@@ -158,7 +158,7 @@ async def _spool() -> tuple[float, float, float, float]:
             appends.append(ROWS / (time.perf_counter() - began))
             began = time.perf_counter()
             uplink.is_up = True
-            while onward.view().waiting:
+            while onward.view().waiting:  # noqa: ASYNC110 - looked at from outside, as an operator does
                 await asyncio.sleep(0.02)
             drains.append(ROWS / (time.perf_counter() - began))
             spent.append((time.process_time() - cpu) / ROWS * 1e6)
