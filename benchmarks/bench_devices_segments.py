@@ -24,7 +24,7 @@ from qedge.devices.onward.service import OnwardService
 from qedge.devices.segments.config import GroupKeyConfig, SegmentConfig
 from qedge.devices.segments.fake import FakeDownlink, FakeJudge, FakeKeep, FakeOnward, FakeSegmentBus, FakeSubjects
 from qedge.devices.segments.membership import Membership, Pace
-from qedge.devices.segments.model import MemberId, RetentionClass
+from qedge.devices.segments.model import FOREVER, MemberId, RetentionClass
 from qedge.devices.segments.service import SegmentService
 from qedge.security.model import Action, Subject, SubjectKind
 from qedge.store.schema import SPOOL_SCHEMA
@@ -87,7 +87,10 @@ def _keys() -> tuple[float, float]:
 
 
 async def _readings() -> tuple[float, float]:
-    subjects = FakeSubjects(Subject("app", SubjectKind.APP), Subject("d", SubjectKind.DEVICE, segment="plant"))
+    subjects = FakeSubjects(
+        Subject("app", SubjectKind.APP, lease_until_ns=FOREVER),
+        Subject("d", SubjectKind.DEVICE, segment="plant", lease_until_ns=FOREVER),
+    )
     bus = FakeSegmentBus()
     service = SegmentService(
         "f",

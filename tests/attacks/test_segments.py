@@ -14,7 +14,7 @@ from qedge.base.errors import QedgeError
 from qedge.devices.onward.config import KeepConfig, OnwardConfig
 from qedge.devices.segments.epochs import EpochLine
 from qedge.devices.segments.fake import FakeKeep
-from qedge.devices.segments.model import RetentionClass
+from qedge.devices.segments.model import FOREVER, RetentionClass
 from qedge.security.model import Action, Subject, SubjectKind
 from qedge.wire.segments import SegmentReading, SegmentReadings, segment_topic
 from qedge_device.frame import HEADER_BYTES, Sealer
@@ -117,7 +117,7 @@ async def test_a16_nothing_is_decompressed_and_a_bomb_is_carried_as_it_is() -> N
 async def test_a17_a_member_that_forges_huge_lists_is_refused_before_they_are_made() -> None:
     # any member has the group key and could seal this; what opens it must not allocate what it claims
     async with segments() as site:
-        site.subjects.known[SubjectKind.PEER, "box-2"] = Subject("box-2", SubjectKind.PEER)
+        site.subjects.known[SubjectKind.PEER, "box-2"] = Subject("box-2", SubjectKind.PEER, lease_until_ns=FOREVER)
         site.judge.permits.add(("box-2", Action.SUBSCRIBE, "*"))
         feed = await site.visitor.open_feed(NODE, "plant", ("level",))
         await site.settle()
@@ -192,7 +192,7 @@ async def test_a39_a_revocation_that_is_withheld_ends_with_the_lease() -> None:
         await site.settle()
         subject = site.subjects.known[SubjectKind.DEVICE, "d1"]
         site.judge.permits.add(("control", Action.COMMAND, "*"))
-        app = Subject("control", SubjectKind.APP)
+        app = Subject("control", SubjectKind.APP, lease_until_ns=FOREVER)
         subject.lease_until_ns = site.clock.now_ns() + 86_400 * 10**9
         site.desk.issue(app, "d1", "open")
         site.clock.advance_s(86_401)

@@ -14,13 +14,14 @@ import pytest
 from qedge.base.errors import QedgeError
 from qedge.devices.onward.sealing import OnwardSealer, new_recipient, read_recipient
 from qedge.devices.segments.fake import FakeJudge, FakeKeep
+from qedge.devices.segments.model import FOREVER
 from qedge.security.model import Action, Decision, Reason, Resource, ResourceKind, Subject, SubjectKind
 from qedge.wire.segments import CommandAsk, OnwardReading, OnwardReadings
 from qedge_device.frame import parse_header
 from tests.unit.devices.onward_site import FakeUplink, spooling
 from tests.unit.devices.segment_site import NODE, Site, segments
 
-APP = Subject("dashboard", SubjectKind.APP)
+APP = Subject("dashboard", SubjectKind.APP, lease_until_ns=FOREVER)
 
 
 class WatchingJudge(FakeJudge):
@@ -54,7 +55,7 @@ async def test_1_all_data_sources_and_services_are_resources() -> None:
         member = site.device("d1")
         member.ask()
         site.service.open_feed("dashboard", "plant", ("level",))
-        site.subjects.known[SubjectKind.PEER, "box-2"] = Subject("box-2", SubjectKind.PEER)
+        site.subjects.known[SubjectKind.PEER, "box-2"] = Subject("box-2", SubjectKind.PEER, lease_until_ns=FOREVER)
         await site.visitor.open_feed(NODE, "office", ("light",))
         site.desk.issue(APP, "d1", "open")
         asked = {(who, action, resource.kind, resource.name) for who, action, resource in judge.questions}
@@ -100,7 +101,7 @@ async def test_3_access_is_granted_per_session() -> None:
             await site.settle()
             epochs.append(parse_header(site.bus.posted[-1][1]).key_id)
             assert idle.keys == []  # permitted is not enough: who does not ask gets nothing
-            site.subjects.known[SubjectKind.PEER, "box-2"] = Subject("box-2", SubjectKind.PEER)
+            site.subjects.known[SubjectKind.PEER, "box-2"] = Subject("box-2", SubjectKind.PEER, lease_until_ns=FOREVER)
             site.judge.permits.add(("box-2", Action.SUBSCRIBE, "level"))
             feed = await site.visitor.open_feed(NODE, "plant", ("level",))
             await site.settle()

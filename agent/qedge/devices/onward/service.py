@@ -7,6 +7,8 @@ on. It is erased after the upstream's broker has acknowledged it; what is sent t
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -56,7 +58,7 @@ class OnwardService:
         self._written = asyncio.Event()
         self._taken = 0
         self._safe = 0
-        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._waiters: deque[tuple[int, Callable[[], None]]] = deque()
         self._sent = 0
         self._dropped: dict[str, int] = {}
         self._up_since_utc_ns = 0
@@ -77,8 +79,18 @@ class OnwardService:
         """Return when everything that was put before is on the disk, or had to give way."""
         if self._safe < self._taken:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append((self._taken, future))
+            self._waiters.append((self._taken, lambda: None if future.done() else future.set_result(None)))
             await future
+
+    def when_safe(self, then: Callable[[], None]) -> bool:
+        """Return True where all that was put is on the disk; otherwise False, and call `then` once it is.
+
+        Ways in hold back their acknowledgements (QoS 1) until then.
+        """
+        if self._safe >= self._taken:
+            return True
+        self._waiters.append((self._taken, then))
+        return False
 
     def view(self) -> OnwardView:
         """Describe what waits and what was dropped."""
@@ -145,9 +157,7 @@ class OnwardService:
             self._queue_dropped[retention] = total
         self._safe = self._taken - len(self._queue)
         while self._waiters and (self._waiters[0][0] <= self._safe or not len(self._queue)):
-            future = self._waiters.pop(0)[1]
-            if not future.done():
-                future.set_result(None)
+            self._waiters.popleft()[1]()
 
     def _drop(self, retention: RetentionClass, reason: str, number: int) -> None:
         if number:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qedge.base.ids import is_name
 
-FILE = Path(__file__).resolve().parents[2] / "examples" / "devices" / "level_control.py"
+FILE = Path(__file__).resolve().parents[2] / "examples" / "level-control" / "level_control.py"
 
 
 async def test_the_level_stays_between_the_marks_by_commands_alone() -> None:

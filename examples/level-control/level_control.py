@@ -1,7 +1,7 @@
 """An app that reads a segment and commands an actuator: it keeps the level of a tank between two marks.
 
-Run it to see it against a tank and a valve made up here: `python examples/devices/level_control.py`. In a node the
-daemon gives the app its feed and its desk, under the name of the app; everything it may do stands in the policy:
+Run it to see it against a tank and a valve made up here: `python examples/level-control/level_control.py`. In a node
+the daemon gives the app its feed and its desk, under the name of the app; what it may do stands in the policy:
 
     app `level-control`  subscribe  segment plant, channel level
     app `level-control`  command    device valve-1, command set
@@ -20,6 +20,7 @@ from qedge.devices.segments.commanding import CommandDesk, Pending
 from qedge.devices.segments.config import GroupKeyConfig, SegmentConfig
 from qedge.devices.segments.fake import FakeDownlink, FakeJudge, FakeKeep, FakeOnward, FakeSegmentBus, FakeSubjects
 from qedge.devices.segments.feeds import AppPort
+from qedge.devices.segments.model import FOREVER
 from qedge.devices.segments.service import SegmentService
 from qedge.security.model import Action, Subject, SubjectKind
 from qedge_device.commands import DONE, CommandStatus, pack_done, unpack_command
@@ -82,8 +83,10 @@ class Tank:
 async def main(steps: int = 200) -> Tank:
     """Run the app beside a tank; returns the tank."""
     clock, metrics, downlink, keep = SystemClock(), Metrics(), FakeDownlink(), FakeKeep()
-    app = Subject(NAME, SubjectKind.APP)
-    devices = [Subject(name, SubjectKind.DEVICE, segment="plant") for name in ("sensor-1", "valve-1")]
+    app = Subject(NAME, SubjectKind.APP, lease_until_ns=FOREVER)
+    devices = [
+        Subject(name, SubjectKind.DEVICE, segment="plant", lease_until_ns=FOREVER) for name in ("sensor-1", "valve-1")
+    ]
     subjects = FakeSubjects(app, *devices)
     judge = FakeJudge((NAME, Action.SUBSCRIBE, "level"), (NAME, Action.COMMAND, "set"))
     service = SegmentService(
