@@ -190,12 +190,12 @@ def topics_page() -> str:
     """Write the reference of the topic map and of the messages on it."""
     rows = (
         [
-            code(f"{TOPIC_ROOT}/{{fleet}}/{{node}}/{row.pattern}"),
+            code(f"{TOPIC_ROOT}/{{fleet}}/{{node}}/{row.place}"),
             code(row.message.__struct_config__.tag) if row.message is not None else "bytes",
             str(row.qos),
             "yes" if row.retain else "no",
             str(row.publisher),
-            str(row.reader),
+            row.readers,
             row.seal.name.lower() if row.seal is not None else "frame",
             row.proof,
             row.meaning,
@@ -214,8 +214,8 @@ def topics_page() -> str:
         "meaning",
     )
     parts = [
-        "Messages are MessagePack inside an envelope; what is sealed as a `frame` has none. Names on the wire are at most "
-        "36 letters, digits, `-` and `_`.\n",
+        "Messages are MessagePack inside an envelope; what is sealed as a `frame` has none. Names on the wire are at "
+        "most 36 letters, digits, `-` and `_`.\n",
         table(headings, rows),
     ]
     for row in TOPICS:

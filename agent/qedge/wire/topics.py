@@ -50,124 +50,109 @@ class Publisher(StrEnum):
     DEVICE = "the device"
 
 
-class Reader(StrEnum):
-    """Who listens to a topic."""
-
-    NODES = "all nodes"
-    OWNER = "its node"
-    DEVICE = "the device"
-    MEMBERS = "members of the segment"
-    UPSTREAM = "the upstream"
-
-
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One kind of topic: `pattern` is what stands behind `qedge/v1/{fleet}/{node}/`.
+    """One kind of topic. `message` is the body of the envelope, or of the one inside where it is sealed.
 
-    `channel` is set where that is a single level. `message` is the body of the envelope, or of what is inside where it
-    is sealed; None where what it carries is no struct. `seal` None: no envelope, a frame of `qedge_device.frame` alone.
-    `proof` says what makes a reader believe a message whose envelope has no seal.
+    `read_by_owner`: its node listens to it; the others are read by all nodes, or by `reader` where that is set.
+    `proof` says what makes a reader believe a message whose envelope has no seal. Topics of devices and segments have
+    more levels, `pattern`, and no channel of the node; what they carry is a frame without an envelope (`seal` None),
+    and for a program alone where `message` is None.
     """
 
-    pattern: str
     channel: Channel | None
     message: type[msgspec.Struct] | None
     qos: int
     retain: bool
     publisher: Publisher
-    reader: Reader
+    read_by_owner: bool
     seal: SealKind | None
     proof: str
     meaning: str
+    pattern: str = ""
+    reader: str = ""
 
     @property
-    def read_by_owner(self) -> bool:
-        """Whether its node listens to it."""
-        return self.reader is Reader.OWNER
+    def place(self) -> str:
+        """Return what stands behind `qedge/v1/{fleet}/{node}/`."""
+        return self.pattern or str(self.channel)
+
+    @property
+    def readers(self) -> str:
+        """Return who listens, in words."""
+        return self.reader or ("its node" if self.read_by_owner else "all nodes")
 
 
-def _of_node(
-    channel: Channel,
-    message: type[msgspec.Struct],
-    qos: int,
-    retain: bool,
-    publisher: Publisher,
-    reader: Reader,
-    seal: SealKind,
-    proof: str,
-    meaning: str,
-) -> Row:
-    return Row(channel.value, channel, message, qos, retain, publisher, reader, seal, proof, meaning)
-
-
-def _of_device(leaf: DeviceLeaf, publisher: Publisher, seal: SealKind | None, proof: str, meaning: str) -> Row:
-    reader = Reader.OWNER if publisher is Publisher.DEVICE else Reader.DEVICE
-    return Row(f"dev/{{device}}/{leaf}", None, None, 1, False, publisher, reader, seal, proof, meaning)
+def _of_device(leaf: DeviceLeaf, proof: str, meaning: str) -> Row:
+    from_device = leaf in (DeviceLeaf.HELLO, DeviceLeaf.UP)
+    publisher = Publisher.DEVICE if from_device else Publisher.OWNER
+    reader = "" if from_device else "the device"
+    return Row(None, None, 1, False, publisher, from_device, None, proof, meaning, f"dev/{{device}}/{leaf}", reader)
 
 
 TOPICS: Final[tuple[Row, ...]] = (
-    _of_node(
+    Row(
         Channel.BIRTH,
         Birth,
         1,
         True,
         Publisher.OWNER,
-        Reader.NODES,
+        False,
         SealKind.SIGNED,
         "the node's signature",
         "What the node is and can do.",
     ),
-    _of_node(
+    Row(
         Channel.LOST,
         Lost,
         1,
         False,
         Publisher.OWNER,
-        Reader.NODES,
+        False,
         SealKind.NONE,
         "none: a hint that makes peers ask the node",
         "The last will: the broker lost its connection to the node.",
     ),
-    _of_node(
+    Row(
         Channel.PULSE,
         Pulse,
         0,
         False,
         Publisher.OWNER,
-        Reader.NODES,
+        False,
         SealKind.NONE,
         "the hash chain that the birth committed to",
         "A heartbeat.",
     ),
-    _of_node(
+    Row(
         Channel.HELLO,
         Hello,
         1,
         False,
         Publisher.PEERS,
-        Reader.OWNER,
+        True,
         SealKind.NONE,
         "TLS 1.3 with certificates on both sides",
         "One flight of the handshake of a session.",
     ),
-    _of_node(
+    Row(
         Channel.SEALED,
         Call,
         1,
         False,
         Publisher.PEERS,
-        Reader.OWNER,
+        True,
         SealKind.SEALED,
         "the keys of the session",
         "Questions, answers and parts of them, in the frames of a session.",
     ),
-    _of_node(
+    Row(
         Channel.REVOKED,
         RevocationNotice,
         1,
         True,
         Publisher.PEERS,
-        Reader.NODES,
+        False,
         SealKind.NONE,
         "the authority's signature inside; the serial only grows",
         f"Keys that count no more. Its node is always `{AUTHORITY}`.",
@@ -184,23 +169,24 @@ TOPICS: Final[tuple[Row, ...]] = (
         f"What attached devices may do at all nodes. Its node is always `{AUTHORITY}`.",
     ),
     _of_node(
+    Row(
         Channel.JOIN,
         JoinRequest,
         1,
         False,
         Publisher.ANYONE,
-        Reader.OWNER,
+        True,
         SealKind.NONE,
         "a MAC with the secret of a one-time token",
         "A box asks to become a member.",
     ),
-    _of_node(
+    Row(
         Channel.REPLY,
         JoinAnswer,
         1,
         False,
         Publisher.PEERS,
-        Reader.OWNER,
+        True,
         SealKind.NONE,
         "a MAC with the secret of a one-time token",
         "The answer to a box that wants to join.",
@@ -217,49 +203,38 @@ TOPICS: Final[tuple[Row, ...]] = (
         "The incidents that a node has not resolved. Peers enforce its quarantines.",
     ),
     _of_node(
+    Row(
         Channel.ONWARD,
         OnwardSealed,
         1,
         False,
         Publisher.OWNER,
-        Reader.UPSTREAM,
+        False,
         SealKind.SIGNED,
         "the node's signature; HPKE hides the readings from all but the recipient",
         "Readings of attached devices on their way upstream.",
+        reader="the upstream",
     ),
     _of_device(
         DeviceLeaf.HELLO,
-        Publisher.DEVICE,
-        None,
         "the device's signature or MAC over the node's nonce",
         "A step of an enrolment, a handshake or a resumption.",
     ),
-    _of_device(
-        DeviceLeaf.WELCOME,
-        Publisher.OWNER,
-        None,
-        "the node's signature or MAC over the device's nonce",
-        "The answer to a step.",
-    ),
-    _of_device(DeviceLeaf.UP, Publisher.DEVICE, None, "the keys of the device's session", "Readings of a device."),
-    _of_device(
-        DeviceLeaf.DOWN,
-        Publisher.OWNER,
-        None,
-        "the keys of the device's session",
-        "Commands to a device, and keys of its segment.",
-    ),
+    _of_device(DeviceLeaf.WELCOME, "the node's signature or MAC over the device's nonce", "The answer to a step."),
+    _of_device(DeviceLeaf.UP, "the keys of the device's session", "Readings of a device."),
+    _of_device(DeviceLeaf.DOWN, "the keys of the device's session", "Commands to a device, and keys of its segment."),
     Row(
-        "seg/{segment}/{channel}",
         None,
         SegmentReadings,
         1,
         False,
         Publisher.OWNER,
-        Reader.MEMBERS,
+        False,
         None,
         "the group key of the segment's epoch, which members alone have: any of them could have made it",
         "Readings of a channel of a segment, for consumers that policy lets in.",
+        "seg/{segment}/{channel}",
+        "members of the segment",
     ),
 )
 

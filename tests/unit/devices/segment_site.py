@@ -23,6 +23,7 @@ from qedge.devices.segments.fake import (
     FakeSubjects,
 )
 from qedge.devices.segments.hosting import PeerHost
+from qedge.devices.segments.model import FOREVER
 from qedge.devices.segments.service import SegmentService
 from qedge.devices.segments.visiting import Visitor
 from qedge.security.model import Action, Decision, Resource, Subject, SubjectKind
@@ -130,7 +131,9 @@ class Site:
 
     def device(self, name: str, segment: str = "plant", *, reads: bool = True) -> Member:
         """Add a device that may read its segment, or not."""
-        self.subjects.known[SubjectKind.DEVICE, name] = Subject(name, SubjectKind.DEVICE, segment=segment)
+        self.subjects.known[SubjectKind.DEVICE, name] = Subject(
+            name, SubjectKind.DEVICE, segment=segment, lease_until_ns=FOREVER
+        )
         if reads:
             for channel in SEGMENTS[segment].channels:
                 self.judge.permits.add((name, Action.SUBSCRIBE, channel))

@@ -9,12 +9,13 @@ import pytest
 from qedge.base.errors import QedgeError
 from qedge.devices.segments.commanding import MAX_PENDING
 from qedge.devices.segments.fake import FakeKeep
+from qedge.devices.segments.model import FOREVER
 from qedge.security.model import Action, Subject, SubjectKind
 from qedge.wire.segments import CommandAsk, CommandView
 from qedge_device.commands import DONE, CommandStatus, pack_done, unpack_command
 from tests.unit.devices.segment_site import NODE, Site, segments
 
-APP = Subject("control", SubjectKind.APP)
+APP = Subject("control", SubjectKind.APP, lease_until_ns=FOREVER)
 
 
 class Valve:
@@ -57,7 +58,7 @@ async def test_a_command_is_done_and_the_device_says_so() -> None:
 async def test_policy_decides_every_command_and_denials_are_heard() -> None:
     site = Site()
     Valve(site)
-    stranger = Subject("stranger", SubjectKind.APP)
+    stranger = Subject("stranger", SubjectKind.APP, lease_until_ns=FOREVER)
     for by, command in ((stranger, "open"), (None, "open"), (APP, "close"), (APP, "_key")):
         site.judge.permits.add(("control", Action.COMMAND, "_key"))
         with pytest.raises(QedgeError) as refused:
@@ -148,7 +149,7 @@ async def test_a_peer_commands_through_the_policy_of_the_devices_node() -> None:
         with pytest.raises(QedgeError) as refused:
             await peer.call(NODE, ask(), CommandView, deadline_s=5)
         assert refused.value.code == "command.refused"
-        site.subjects.known[SubjectKind.PEER, "box-2"] = Subject("box-2", SubjectKind.PEER)
+        site.subjects.known[SubjectKind.PEER, "box-2"] = Subject("box-2", SubjectKind.PEER, lease_until_ns=FOREVER)
         site.judge.permits.add(("box-2", Action.COMMAND, "open"))
         view = await peer.call(NODE, ask(), CommandView, deadline_s=5)
         assert view.outcome == "done"

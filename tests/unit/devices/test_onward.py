@@ -14,6 +14,7 @@ from qedge.devices.onward.config import KeepConfig, OnwardConfig
 from qedge.devices.onward.spool import ROW_BYTES
 from qedge.devices.segments.lanes import Lanes
 from qedge.devices.segments.model import RetentionClass
+from qedge.wire.segments import OnwardReadings
 from tests.unit.devices.onward_site import FakeUplink, Site, spooling
 
 TELEMETRY, CRITICAL, BULK = RetentionClass.TELEMETRY, RetentionClass.CRITICAL, RetentionClass.BULK
@@ -166,6 +167,38 @@ async def test_a_full_disk_keeps_readings_in_memory_in_their_order_and_writes_th
         assert [each.sequence for each in uplink.got] == list(range(1, 1025))
         assert site.onward.view().dropped == {"telemetry.memory": 976}
         assert site.onward.view().problem == ""
+
+
+async def test_ways_in_hear_when_what_they_acknowledge_is_on_the_disk(tmp_path: Path) -> None:
+    async with spooling(tmp_path, FakeUplink(up=False)) as site:
+        assert site.onward.when_safe(lambda: None)
+        safe: list[int] = []
+        put(site, "d", 1)
+        assert not site.onward.when_safe(lambda: safe.append(1))
+        put(site, "d", 2)
+        assert not site.onward.when_safe(lambda: safe.append(2))
+        assert safe == []
+        await site.onward.settled()
+        assert safe == [1, 2]
+        with sqlite3.connect(tmp_path / "spool.sqlite3") as connection:
+            assert connection.execute("SELECT count(*) FROM telemetry").fetchone()[0] == 2
+        connection.close()
+
+
+async def test_a_message_that_the_broker_finds_too_large_is_made_smaller_until_it_fits(tmp_path: Path) -> None:
+    class Narrow(FakeUplink):
+        async def send(self, readings: OnwardReadings) -> None:
+            if len(readings.readings) > 3 or any(len(each.body) > 100 for each in readings.readings):
+                raise QedgeError("bus.too_large", "Too large.")
+            await super().send(readings)
+
+    async with spooling(tmp_path, Narrow()) as site:
+        for number in range(20):
+            put(site, "d", number, size=500 if number == 7 else 4)
+        await site.until_sent(19)
+        await site.until_empty()
+        assert numbers(site, "d") == [number for number in range(20) if number != 7]
+        assert site.onward.view().dropped == {"telemetry.size": 1}
 
 
 async def test_a_transaction_that_fails_uses_up_no_numbers(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from qedge.base.errors import QedgeError
 from qedge.devices.segments.config import SegmentConfig, check_segments
 from qedge.devices.segments.fake import FakeKeep
-from qedge.devices.segments.model import MemberId
+from qedge.devices.segments.model import FOREVER, MemberId
 from qedge.security.model import Action, Subject, SubjectKind
 from qedge.wire.segments import segment_topic
 from qedge_device.frame import parse_header
@@ -145,7 +145,9 @@ async def test_without_a_number_on_the_disk_nothing_is_sealed() -> None:
 
 async def test_apps_read_through_policy_and_lose_the_feed_when_it_says_so() -> None:
     async with segments() as site:
-        app = site.subjects.known[SubjectKind.APP, "dashboard"] = Subject("dashboard", SubjectKind.APP)
+        app = site.subjects.known[SubjectKind.APP, "dashboard"] = Subject(
+            "dashboard", SubjectKind.APP, lease_until_ns=FOREVER
+        )
         site.device("d1")
         for unknown in ("dashboard", "other"):
             with pytest.raises(QedgeError) as refused:
@@ -168,7 +170,9 @@ async def test_apps_read_through_policy_and_lose_the_feed_when_it_says_so() -> N
 
 async def test_a_slow_app_loses_old_readings_and_hears_how_many() -> None:
     async with segments() as site:
-        site.subjects.known[SubjectKind.APP, "dashboard"] = Subject("dashboard", SubjectKind.APP)
+        site.subjects.known[SubjectKind.APP, "dashboard"] = Subject(
+            "dashboard", SubjectKind.APP, lease_until_ns=FOREVER
+        )
         site.judge.permits.add(("dashboard", Action.SUBSCRIBE, "*"))
         site.device("d1")
         feed = site.service.open_feed("dashboard", "plant")
@@ -230,6 +234,55 @@ def test_segments_that_cannot_work_are_faults_of_the_configuration() -> None:
     assert [fault.path[2] for fault in check_segments(faulty, "cloud.pub")] == ["a", "b"]
 
 
+class OneWay:
+    """The connection of one device to this node."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.sent: list[tuple[str, bytes]] = []
+
+    def send(self, device_id: str, topic: str, payload: bytes) -> bool:
+        if device_id != self.device:
+            return False
+        self.sent.append((topic, payload))
+        return True
+
+    def cut(self, device_id: str) -> bool:
+        return device_id == self.device
+
+
+async def test_a_device_on_a_direct_connection_hears_its_segment_while_policy_lets_it() -> None:
+    async with segments() as site:
+        member, other = site.device("d1"), site.device("d2", reads=False)
+        ways = [OneWay("d1"), OneWay("d2")]
+        site.service.bind(ways=ways)
+        where = {channel: segment_topic(FLEET, NODE, "plant", channel) for channel in ("level", "flow")}
+        now = (site.clock.now_ns(), site.clock.utc_ns())
+        subject, unlucky = (site.subjects.known[SubjectKind.DEVICE, name] for name in ("d1", "d2"))
+        assert all(site.service.join(subject, topic, *now) for topic in where.values())
+        assert not site.service.join(unlucky, where["level"], *now)
+        for foreign in (
+            segment_topic(FLEET, NODE, "office", "light"),
+            segment_topic(FLEET, "box-9", "plant", "level"),
+            segment_topic(FLEET, NODE, "nowhere", "level"),
+            "qedge/v1/fleet/box-1/dev/d2/up",
+        ):
+            assert not site.service.join(subject, foreign, *now)
+        await site.settle()
+        site.service.leave("d1", where["flow"])
+        for channel in ("level", "flow"):
+            site.say("d2", channel, channel.encode())
+        await site.settle()
+        assert [topic for topic, _ in ways[0].sent] == [where["level"]]
+        assert sorted(member.listen()) == [b"flow", b"level"]
+        site.service.shut_out(SubjectKind.DEVICE, "d1", "quarantined")
+        other.ask()
+        site.say("d2", "level", b"more")
+        await site.settle()
+        assert len(ways[0].sent) == 1
+        assert ways[1].sent == []
+
+
 # Peers
 
 
@@ -239,7 +292,7 @@ async def test_a_peer_reads_a_segment_through_policy_and_follows_its_keys() -> N
         with pytest.raises(QedgeError) as refused:
             await site.visitor.open_feed(NODE, "plant", ("level",))
         assert refused.value.code == "segment.refused"
-        site.subjects.known[SubjectKind.PEER, "box-2"] = Subject("box-2", SubjectKind.PEER)
+        site.subjects.known[SubjectKind.PEER, "box-2"] = Subject("box-2", SubjectKind.PEER, lease_until_ns=FOREVER)
         site.judge.permits.add(("box-2", Action.SUBSCRIBE, "level"))
         feed = await site.visitor.open_feed(NODE, "plant", ("level", "flow"))
         await site.settle()
@@ -255,7 +308,7 @@ async def test_a_peer_reads_a_segment_through_policy_and_follows_its_keys() -> N
 async def test_a_peer_that_is_shut_out_hears_why_and_reads_nothing_more() -> None:
     async with segments() as site:
         site.device("d1")
-        site.subjects.known[SubjectKind.PEER, "box-2"] = Subject("box-2", SubjectKind.PEER)
+        site.subjects.known[SubjectKind.PEER, "box-2"] = Subject("box-2", SubjectKind.PEER, lease_until_ns=FOREVER)
         site.judge.permits.add(("box-2", Action.SUBSCRIBE, "level"))
         feed = await site.visitor.open_feed(NODE, "plant", ("level",))
         await site.settle()
@@ -269,7 +322,7 @@ async def test_a_peer_that_is_shut_out_hears_why_and_reads_nothing_more() -> Non
 
 async def test_a_subscription_of_a_peer_that_is_not_renewed_ends() -> None:
     async with segments() as site:
-        site.subjects.known[SubjectKind.PEER, "box-2"] = Subject("box-2", SubjectKind.PEER)
+        site.subjects.known[SubjectKind.PEER, "box-2"] = Subject("box-2", SubjectKind.PEER, lease_until_ns=FOREVER)
         site.judge.permits.add(("box-2", Action.SUBSCRIBE, "level"))
         feed = await site.visitor.open_feed(NODE, "plant", ("level",))
         await site.settle()

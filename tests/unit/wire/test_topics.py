@@ -37,7 +37,7 @@ def test_every_message_has_a_seal_or_says_why_it_is_believed() -> None:
 
 
 def test_rows_of_devices_and_segments_have_the_topics_that_their_functions_make() -> None:
-    patterns = {row.pattern for row in TOPICS if row.channel is None}
+    patterns = {row.place for row in TOPICS if row.channel is None}
     made = {device_topic("f", "n", "d", leaf) for leaf in DeviceLeaf} | {segment_topic("f", "n", "s", "c")}
     filled = {each.format(device="d", segment="s", channel="c") for each in patterns}
     assert {f"qedge/v1/f/n/{each}" for each in filled} == made

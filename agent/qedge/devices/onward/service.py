@@ -7,6 +7,7 @@ on. It is erased after the upstream's broker has acknowledged it; what is sent t
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -57,7 +58,7 @@ class OnwardService:
         self._written = asyncio.Event()
         self._taken = 0
         self._safe = 0
-        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._waiters: deque[tuple[int, Callable[[], None]]] = deque()
         self._sent = 0
         self._dropped: dict[str, int] = {}
         self._up_since_utc_ns = 0
@@ -78,16 +79,17 @@ class OnwardService:
         """Return when everything that was put before is on the disk, or had to give way."""
         if self._safe < self._taken:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append((self._taken, future))
+            self._waiters.append((self._taken, lambda: None if future.done() else future.set_result(None)))
             await future
 
     def when_safe(self, then: Callable[[], None]) -> bool:
-        """Implement `Keeper`: say whether everything that was put is on the disk; if not, call `then` once it is."""
+        """Return True where all that was put is on the disk; otherwise False, and call `then` once it is.
+
+        Ways in hold back their acknowledgements (QoS 1) until then.
+        """
         if self._safe >= self._taken:
             return True
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        future.add_done_callback(lambda _: then())
-        self._waiters.append((self._taken, future))
+        self._waiters.append((self._taken, then))
         return False
 
     def view(self) -> OnwardView:
@@ -131,12 +133,7 @@ class OnwardService:
 
     async def _write_batch(self, limit: int) -> bool:
         """Write what waits in memory in one transaction; where the disk is full it goes on waiting, in its order."""
-        batch: dict[RetentionClass, list[Waiting]] = {each: [] for each in LANES}
-        for _ in range(limit):
-            found = self._queue.take()
-            if found is None:
-                break
-            batch[found[0]].append(found[1])
+        batch = self._queue.take_many(limit)
         try:
             changes = await self._store.write(partial(self._spool.append, batch=batch))
         except QedgeError as error:
@@ -160,9 +157,7 @@ class OnwardService:
             self._queue_dropped[retention] = total
         self._safe = self._taken - len(self._queue)
         while self._waiters and (self._waiters[0][0] <= self._safe or not len(self._queue)):
-            future = self._waiters.pop(0)[1]
-            if not future.done():
-                future.set_result(None)
+            self._waiters.popleft()[1]()
 
     def _drop(self, retention: RetentionClass, reason: str, number: int) -> None:
         if number:

@@ -136,7 +136,7 @@ class Spool:
             sequence = last[device] = (last.get(device) or self._last.get(device, 0)) + 1
             kept.append((device, sequence, each.segment, each.channel, each.utc_ns, each.body))
         connection.executemany(
-            f"INSERT INTO {lane.value} (device, sequence, segment, channel, utc_ns, body)"  # noqa: S608 - ours
+            f"INSERT INTO {lane.value} (device, sequence, segment, channel, utc_ns, body)"  # noqa: S608 - a name of ours
             " VALUES (?, ?, ?, ?, ?, ?)",
             kept,
         )
@@ -149,7 +149,7 @@ class Spool:
         rows: list[Row] = []
         size = 0
         for found in connection.execute(
-            f"SELECT id, device, sequence, segment, channel, utc_ns, body FROM {lane.value}"  # noqa: S608 - ours
+            f"SELECT id, device, sequence, segment, channel, utc_ns, body FROM {lane.value}"  # noqa: S608 - a name of ours
             " ORDER BY id LIMIT ?",
             (limit,),
         ):
@@ -176,7 +176,7 @@ class Spool:
         while True:
             chunk = list(
                 connection.execute(
-                    f"SELECT id, utc_ns FROM {lane.value} WHERE id > ? ORDER BY id LIMIT ?",  # noqa: S608 - ours
+                    f"SELECT id, utc_ns FROM {lane.value} WHERE id > ? ORDER BY id LIMIT ?",  # noqa: S608 - a name of ours
                     (after, _CHUNK),
                 )
             )
@@ -196,7 +196,7 @@ class Spool:
         while wanted > 0:
             last = 0
             for row_id, length in connection.execute(
-                f"SELECT id, length(body) FROM {lane.value} WHERE id > ? ORDER BY id LIMIT ?",  # noqa: S608 - ours
+                f"SELECT id, length(body) FROM {lane.value} WHERE id > ? ORDER BY id LIMIT ?",  # noqa: S608 - a name of ours
                 (after, _CHUNK),
             ):
                 last, wanted = row_id, wanted - length - ROW_BYTES

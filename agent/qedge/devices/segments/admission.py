@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qedge.base.errors import QedgeError
 from qedge.devices.segments.ports import Denied
 from qedge.security.model import Action, Decision, Reason, Resource, ResourceKind, Subject
 from qedge.security.ports import Judge
@@ -46,4 +47,15 @@ def admit(
 
 def is_out(subject: Subject, now_ns: int) -> bool:
     """Say whether a subject has lost its place, so that nothing may be handed to it whatever a rule says."""
-    return subject.quarantined or subject.revoked or 0 < subject.lease_until_ns <= now_ns
+    return subject.quarantined or subject.revoked or subject.lease_until_ns <= now_ns
+
+
+def refusal(segment: str, admission: Admission) -> QedgeError:
+    """Make the error for somebody who may read nothing of a segment."""
+    reasons = ", ".join(f"{channel}: {reason}" for channel, reason in admission.refused[:4])
+    return QedgeError(
+        "segment.refused",
+        f"Policy lets nothing of the segment {segment!r} be read ({reasons or 'nothing was asked for'}).",
+        fix="`qedge policy explain` says which rule would have to permit it.",
+        reason=str(admission.refused[0][1]) if admission.refused else "",
+    )

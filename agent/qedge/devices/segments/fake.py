@@ -27,7 +27,7 @@ class FakeJudge:
         self.asked = 0
 
     def decide(
-        self, subject: Subject | None, action: Action, resource: Resource, _now_ns: int, _utc_ns: int
+        self, subject: Subject | None, action: Action, resource: Resource, now_ns: int, _utc_ns: int
     ) -> Decision:
         """Decide by identity, standing and the list."""
         self.asked += 1
@@ -37,6 +37,8 @@ class FakeJudge:
             return Decision(False, Reason.REVOKED)
         if subject.quarantined:
             return Decision(False, Reason.QUARANTINED)
+        if subject.lease_until_ns <= now_ns:
+            return Decision(False, Reason.LEASE)
         ways = {(who, action, what) for who in (subject.id, "*") for what in (resource.name, "*")}
         return Decision(True, Reason.ALLOWED, "fake") if ways & self.permits else Decision(False, Reason.NO_RULE)
 

@@ -74,7 +74,7 @@ class PeerHost:
         return SegmentGranted(admission.granted, refused, lease_s)
 
     async def _quit(self, peer: str, quit_: SegmentQuit) -> SegmentHeard:
-        self._service.leave(SubjectKind.PEER, peer, quit_.segment)
+        self._service.let_go(SubjectKind.PEER, peer, quit_.segment)
         return SegmentHeard()
 
     async def _command(self, peer: str, ask: CommandAsk) -> CommandView:

@@ -59,6 +59,16 @@ class Lanes(Generic[T]):
                 self._size -= 1
                 self.dropped[lowest] += 1
 
+    def take_many(self, limit: int) -> dict[RetentionClass, list[T]]:
+        """Take the next items, at most `limit`, by class and each in its order."""
+        taken: dict[RetentionClass, list[T]] = {}
+        for retention, lane in self._lanes.items():
+            number = min(len(lane), limit)
+            taken[retention] = [lane.popleft() for _ in range(number)]
+            limit -= number
+            self._size -= number
+        return taken
+
     def take(self) -> tuple[RetentionClass, T] | None:
         """Take the next item, of the highest class that has one."""
         for retention, lane in self._lanes.items():

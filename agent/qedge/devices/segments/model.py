@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from qedge.security.model import Subject, SubjectKind
+
+FOREVER: Final = 2**63 - 1
+"""Lease of a subject whose identity is proved anew at every question: an app of this process, an operator."""
 
 
 class MemberId(NamedTuple):

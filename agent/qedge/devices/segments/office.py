@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from qedge.devices.segments.commanding import CommandDesk
+from qedge.devices.segments.model import FOREVER
 from qedge.devices.segments.service import SegmentService
 from qedge.security.model import MAX_TRUST, Subject, SubjectKind
 from qedge.wire.segments import (
@@ -18,7 +19,9 @@ from qedge.wire.segments import (
     SegmentView,
 )
 
-OPERATOR: Final = Subject("operator", SubjectKind.APP, groups=frozenset({"operators"}), trust=MAX_TRUST)
+OPERATOR: Final = Subject(
+    "operator", SubjectKind.APP, groups=frozenset({"operators"}), trust=MAX_TRUST, lease_until_ns=FOREVER
+)
 """Who an operator is to policy: an app of the group `operators`. Without a rule for it, it commands nothing either."""
 
 Act = Callable[[str, str, str], None]

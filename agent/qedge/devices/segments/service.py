@@ -8,7 +8,7 @@ return on, nothing is sealed that the one shut out could open.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from qedge.base.clock import Clock
@@ -17,8 +17,11 @@ from qedge.base.ids import RandomBytes
 from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
-from qedge.devices.segments.admission import Admission, admit, is_out
+from qedge.devices.ports import Way
+from qedge.devices.segments.admission import Admission, admit, is_out, refusal
+from qedge.devices.segments.audience import Listeners
 from qedge.devices.segments.config import GroupKeyConfig, SegmentConfig
+from qedge.devices.segments.counts import Counts
 from qedge.devices.segments.feeds import Feed
 from qedge.devices.segments.model import Handover, MemberId, Reader, Reading
 from qedge.devices.segments.ports import Denied, Downlink, EpochKeep, Onward, SegmentBus, Subjects
@@ -26,7 +29,7 @@ from qedge.devices.segments.review import Reviewer
 from qedge.devices.segments.segment import Segment
 from qedge.security.model import Reason, Subject, SubjectKind
 from qedge.security.ports import Judge
-from qedge.wire.segments import SegmentDetail, SegmentReading, SegmentView, segment_base
+from qedge.wire.segments import SegmentDetail, SegmentReading, SegmentView, parse_segment_topic, segment_base
 from qedge_device.commands import DONE, KEY, unpack_key_request
 from qedge_device.group import GroupKey, pack_group_key
 
@@ -49,7 +52,7 @@ class Answers(Protocol):
 
 
 class SegmentService:
-    """All segments of this node. Implements `qedge.devices.ports.Consumer`."""
+    """All segments of this node. Implements `qedge.devices.ports.Consumer` and `Audience`."""
 
     name = "segments"
 
@@ -85,18 +88,27 @@ class SegmentService:
             name: Segment(name, segment_base(fleet, node, name), each, 0, config.pace(), random_bytes)
             for name, each in segments.items()
         }
+        self._place = (fleet, node)
+        self._listeners = Listeners()
         self._feeds: dict[Feed, tuple[Segment, Subject, tuple[str, ...], int]] = {}
         self._answers: Answers | None = None
         self._to_peer: HandToPeer = lambda *_: None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
         self._reviewer = Reviewer(self._segments, self._admit, self._leave)
-        self._counted: dict[tuple[str, str], int] = {}
+        self._counts = Counts(metrics)
         self._utc_offset_ns = clock.utc_ns() - clock.now_ns()
         self._strays = 0
 
-    def bind(self, *, answers: Answers | None = None, to_peer: HandToPeer | None = None) -> None:
-        """Say who takes answers of devices, and who carries keys to peers."""
+    def bind(
+        self,
+        *,
+        answers: Answers | None = None,
+        to_peer: HandToPeer | None = None,
+        ways: Sequence[Way] | None = None,
+    ) -> None:
+        """Say who takes answers of devices, who carries keys to peers, and by which ways devices hear segments."""
+        self._listeners.ways = ways if ways is not None else self._listeners.ways
         self._answers = answers or self._answers
         self._to_peer = to_peer or self._to_peer
 
@@ -151,6 +163,7 @@ class SegmentService:
     def _publish(self, segment: Segment, channel: str) -> None:
         topic = f"{segment.base}/{channel}"
         for frame in segment.frames(channel, self._clock.now_ns()):
+            self._listeners.send(topic, frame)
             try:
                 self._bus.post(topic, frame, expiry_s=_EXPIRY_S)
             except QedgeError:
@@ -168,12 +181,34 @@ class SegmentService:
         found = self._find(segment)
         admission = self._admit(subject, found, channels)
         if subject is None or not admission.granted:
-            raise _refused(segment, admission)
+            raise refusal(segment, admission)
         member = MemberId(subject.kind, subject.id)
         found.readers[member] = Reader(subject, channels or found.config.channels, subject.epoch, until_ns)
         found.membership.join(member, admission.granted, self._clock.now_ns())
         self._wake.set()
         return admission
+
+    def join(self, subject: Subject, topic: str, _now_ns: int, _utc_ns: int) -> bool:
+        """Let a device listen to a topic of a segment where policy permits; False where it does not."""
+        parsed = parse_segment_topic(topic)
+        if parsed is None or parsed[:2] != self._place or not self._listeners.has_room(topic):
+            return False
+        _, _, segment, channel = parsed
+        found = self._segments.get(segment)
+        reader = found.readers.get(MemberId(subject.kind, subject.id)) if found is not None else None
+        before = reader.channels if reader is not None else ()
+        try:
+            admission = self.subscribe(subject, segment, tuple(dict.fromkeys((*before, channel))))
+        except QedgeError:
+            return False
+        if channel not in admission.granted:
+            return False
+        self._listeners.add(subject.id, topic)
+        return True
+
+    def leave(self, device_id: str, topic: str) -> None:
+        """Send nothing more of a topic to a device; it may still read it elsewhere."""
+        self._listeners.drop(device_id, topic)
 
     def open_feed(self, app: str, segment: str, channels: tuple[str, ...] = ()) -> Feed:
         """Let an app of this node read; raises `segment.not_found`, `segment.refused`."""
@@ -183,7 +218,7 @@ class SegmentService:
             subject = None
         admission = self._admit(subject, found, channels)
         if subject is None or not admission.granted:
-            raise _refused(segment, admission)
+            raise refusal(segment, admission)
         feed = Feed(self.config.feed_readings)
         self._feeds[feed] = (found, subject, channels or found.config.channels, subject.epoch)
         found.add_feed(feed, admission.granted)
@@ -198,7 +233,7 @@ class SegmentService:
             if subject.kind is kind and subject.id == name:
                 self._end_feed(feed, reason)
 
-    def leave(self, kind: SubjectKind, name: str, segment: str) -> None:
+    def let_go(self, kind: SubjectKind, name: str, segment: str) -> None:
         """Let a member go that wants to."""
         found = self._segments.get(segment)
         if found is not None:
@@ -248,6 +283,8 @@ class SegmentService:
 
     def _leave(self, segment: Segment, member: MemberId, reason: str) -> None:
         segment.readers.pop(member, None)
+        if member.kind is SubjectKind.DEVICE:
+            self._listeners.drop_all(member.id, segment.base)
         if not segment.membership.leave(member, self._clock.now_ns()):
             return
         self._wake.set()
@@ -305,7 +342,7 @@ class SegmentService:
                 self._hand(segment, each, now_ns)
             if left <= 0:
                 return True
-        self._count()
+        self._counts.hand_over(self._segments, self._strays)
         return busy
 
     def _pause_s(self) -> float:
@@ -354,25 +391,3 @@ class SegmentService:
             self._feeds[feed] = (segment, subject, channels, subject.epoch)
         else:
             self._end_feed(feed, Reason.NO_RULE.value)
-
-    def _count(self) -> None:
-        for name, segment in self._segments.items():
-            self._metrics.set("qedge_segment_members", len(segment.membership), (name,))
-            self._metrics.set("qedge_segment_epoch", segment.membership.line.current, (name,))
-            for outcome, total in (("taken", segment.readings), ("dropped", segment.dropped)):
-                self._metrics.add("qedge_segment_readings_total", (name, outcome), self._grown((name, outcome), total))
-        self._metrics.add("qedge_segment_strays_total", (), self._grown(("", ""), self._strays))
-
-    def _grown(self, what: tuple[str, str], total: int) -> int:
-        before, self._counted[what] = self._counted.get(what, 0), total
-        return total - before
-
-
-def _refused(segment: str, admission: Admission) -> QedgeError:
-    reasons = ", ".join(f"{channel}: {reason}" for channel, reason in admission.refused[:4])
-    return QedgeError(
-        "segment.refused",
-        f"Policy lets nothing of the segment {segment!r} be read ({reasons or 'nothing was asked for'}).",
-        fix="`qedge policy explain` says which rule would have to permit it.",
-        reason=str(admission.refused[0][1]) if admission.refused else "",
-    )
