@@ -22,7 +22,6 @@ from qedge.daemon.gateway_ports import (
     DeviceSubjects,
     Downward,
     ListenerLimiter,
-    SegmentAir,
     SegmentDoor,
     TrustHistory,
 )
@@ -168,7 +167,6 @@ class _Saying:
     commands: CommandDesk
     onward: OnwardService
     subjects: AllSubjects
-    air: SegmentAir
     down: Downward
 
 
@@ -201,7 +199,7 @@ async def open_gateway(tools: Tools, bus: Bus, sessions: SessionService, mesh: M
     watch = GatewayWatch(floor.policy, security, enforcement, listener, segments, tools.clock.now_ns)
     hosts = PeerHost(segments, saying.commands, sessions, saying.subjects, clock=tools.clock)
     feed_readings = config.group_keys.feed_readings
-    visitor = Visitor(identity.fleet, sessions, saying.air, clock=tools.clock, feed_readings=feed_readings)
+    visitor = Visitor(identity.fleet, sessions, bus, clock=tools.clock, feed_readings=feed_readings)
     services: list[Service] = [WatchfulSecurity(security, floor.devices), floor.policy, saying.onward, segments]
     services += [hosts, visitor, DeviceRoom(floor.devices), greetings, watch]
     if config.listener.listen or config.listener.listen_tls:
@@ -258,7 +256,7 @@ async def _open_floor(tools: Tools, bus: Bus) -> _Floor:
 
 
 async def _make_saying(tools: Tools, floor: _Floor, bus: Bus, mesh: MeshService, spool: Store) -> _Saying:
-    config, down, air = tools.config.devices, Downward(), SegmentAir(bus, floor.engine)
+    config, down = tools.config.devices, Downward()
     uplink = await _make_uplink(tools, floor, bus)
     onward = OnwardService(config.onward, spool, uplink, clock=tools.clock, metrics=tools.metrics)
     apps = frozenset(app for segment in config.segments.values() for app in segment.apps)
@@ -276,7 +274,7 @@ async def _make_saying(tools: Tools, floor: _Floor, bus: Bus, mesh: MeshService,
         judge=floor.engine,
         subjects=subjects,
         downlink=down,
-        bus=air,
+        bus=bus,
         keep=ledger,
         onward=onward,
         clock=tools.clock,
@@ -295,7 +293,7 @@ async def _make_saying(tools: Tools, floor: _Floor, bus: Bus, mesh: MeshService,
         denied=denied,
     )
     segments.bind(answers=commands)
-    return _Saying(segments, commands, onward, subjects, air, down)
+    return _Saying(segments, commands, onward, subjects, down)
 
 
 def _make_ways(
@@ -314,7 +312,7 @@ def _make_ways(
         clock=tools.clock,
         metrics=tools.metrics,
         keeper=saying.onward,
-        audience=saying.air,
+        audience=saying.segments,
     )
     intake = None
     if config.broker.enabled:
@@ -338,7 +336,8 @@ def _make_ways(
     for way in (*ways, SegmentDoor(saying.segments)):
         administrator.add_way(way)
     administrator.set_limiter(floor.limiter)
-    floor.limiter.listener = saying.air.way = listener
+    saying.segments.bind(ways=ways)
+    floor.limiter.listener = listener
     return listener, intake
 
 

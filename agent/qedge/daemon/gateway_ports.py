@@ -6,19 +6,14 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from qedge.base.service import Ready
-from qedge.bus.model import Handler
-from qedge.bus.service import Bus
 from qedge.devices.enforcement import Enforcement
-from qedge.devices.ports import Way
 from qedge.devices.registry.service import DeviceRegistry
 from qedge.devices.segments.service import SegmentService
 from qedge.devices.service import Devices
 from qedge.devices.ways_in.listener import Listener
-from qedge.security.model import Action, Resource, ResourceKind, Subject, SubjectKind
-from qedge.security.ports import Judge
+from qedge.security.model import Subject, SubjectKind
 from qedge.security.service import SecurityService
 from qedge.security.trust.book import name_of
-from qedge.wire.segments import parse_segment_topic
 
 ALWAYS_NS: Final = 2**63 - 1
 Named = Callable[[], Iterable[str]]
@@ -70,48 +65,6 @@ class Downward:
     def down(self, device_id: str, command: str, body: bytes, now_ns: int) -> bool:
         """Seal a message in the device's session and send it."""
         return self.enforcement is not None and self.enforcement.hand(device_id, command, body, now_ns)
-
-
-class SegmentAir:
-    """Fills `SegmentBus` and `Audience`: what segments say goes to the broker, and to devices of the listener."""
-
-    def __init__(self, bus: Bus, judge: Judge) -> None:
-        self._bus = bus
-        self._judge = judge
-        self._heard: dict[str, dict[str, None]] = {}
-        self.way: Way | None = None
-        self.segments: SegmentService | None = None
-
-    def post(self, topic: str, payload: bytes, *, expiry_s: int) -> None:
-        """Publish at QoS 1 without waiting."""
-        if self.way is not None:
-            for device_id in list(self._heard.get(topic, ())):
-                self.way.send(device_id, topic, payload)
-        self._bus.post(topic, payload, expiry_s=expiry_s)
-
-    def subscribe(self, pattern: str, handler: Handler) -> None:
-        """Hand every message on `pattern` to `handler`."""
-        self._bus.subscribe(pattern, handler)
-
-    def join(self, subject: Subject, topic: str, now_ns: int, utc_ns: int) -> bool:
-        """Let a device listen to a topic of a segment where policy permits; the key comes by its `down` topic."""
-        parsed = parse_segment_topic(topic)
-        if parsed is None or self.segments is None:
-            return False
-        segment, channel = parsed[2], parsed[3]
-        resource = Resource(ResourceKind.SEGMENT, channel, segment)
-        if not self._judge.decide(subject, Action.SUBSCRIBE, resource, now_ns, utc_ns).allowed:
-            return False
-        self._heard.setdefault(topic, {})[subject.id] = None
-        return True
-
-    def leave(self, device_id: str, topic: str) -> None:
-        """Send nothing more of a topic to a device."""
-        heard = self._heard.get(topic)
-        if heard is not None:
-            heard.pop(device_id, None)
-            if not heard:
-                del self._heard[topic]
 
 
 class SegmentDoor:

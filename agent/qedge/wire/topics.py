@@ -157,18 +157,17 @@ TOPICS: Final[tuple[Row, ...]] = (
         "the authority's signature inside; the serial only grows",
         f"Keys that count no more. Its node is always `{AUTHORITY}`.",
     ),
-    _of_node(
+    Row(
         Channel.POLICY,
         PolicyNotice,
         1,
         True,
         Publisher.PEERS,
-        Reader.NODES,
+        False,
         SealKind.NONE,
         "the authority's signature inside; the serial only grows",
         f"What attached devices may do at all nodes. Its node is always `{AUTHORITY}`.",
     ),
-    _of_node(
     Row(
         Channel.JOIN,
         JoinRequest,
@@ -191,18 +190,17 @@ TOPICS: Final[tuple[Row, ...]] = (
         "a MAC with the secret of a one-time token",
         "The answer to a box that wants to join.",
     ),
-    _of_node(
+    Row(
         Channel.INCIDENTS,
         IncidentBoard,
         1,
         True,
         Publisher.OWNER,
-        Reader.NODES,
+        False,
         SealKind.SIGNED,
         "the node's signature; the serial only grows",
         "The incidents that a node has not resolved. Peers enforce its quarantines.",
     ),
-    _of_node(
     Row(
         Channel.ONWARD,
         OnwardSealed,
