@@ -329,12 +329,12 @@ async def test_an_altered_answer_changes_nothing_at_the_device(tmp_path: Path) -
 async def test_revoked_and_quarantined_devices_open_nothing(tmp_path: Path) -> None:
     async with site(tmp_path) as here:
         device, tag = await here.opened(), await here.constrained()
-        await here.devices.desk.quarantine("meter-1", DeviceReason("odd"))
+        here.devices.administrator.quarantine("meter-1", "odd")
         assert await refused(here, "meter-1", device.hello()) == "device.refused"
         subject = await here.devices.doorman.check("c", "meter-1", device.password("c").encode())
         assert subject is not None
         assert subject.quarantined
-        await here.devices.desk.release("meter-1")
+        here.devices.administrator.release("meter-1")
         assert len(await here.talk(await _anew(device))) == 4
         for name in ("meter-1", "tag-1"):
             await here.devices.desk.revoke(name, DeviceReason("lost"))

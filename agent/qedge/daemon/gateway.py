@@ -16,6 +16,7 @@ from qedge.base.metrics import Metrics
 from qedge.base.service import Ready, Service
 from qedge.bus.service import Bus
 from qedge.crypto.signed import sign_envelope
+from qedge.daemon.gateway_desk import AuditedDevices
 from qedge.daemon.gateway_ports import (
     AllSubjects,
     DeviceRoom,
@@ -189,10 +190,11 @@ async def open_gateway(tools: Tools, bus: Bus, sessions: SessionService, mesh: M
     def waiting() -> OnwardView | None:
         return saying.onward.view() if config.onward.recipient else None
 
+    incidents = SecurityDesk(security, tools.store, tools.clock)
     desks = GatewayDesks(
-        floor.devices.desk,
+        AuditedDevices(floor.devices.desk, floor.devices.registry, security, incidents),
         floor.policy,
-        SecurityDesk(security, tools.store, tools.clock),
+        incidents,
         SegmentOffice(segments, saying.commands, waiting, acted=acted),
         lambda: _view(floor, listener, intake, segments, tools.metrics),
     )

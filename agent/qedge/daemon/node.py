@@ -12,7 +12,6 @@ from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.bus.service import Bus
 from qedge.daemon.fleet_desk import FleetDesk
-from qedge.devices.desk import DeviceDesk
 from qedge.devices.segments.office import SegmentOffice
 from qedge.engine.assessment.service import AssessmentService
 from qedge.engine.decoding.service import DecodeService
@@ -26,6 +25,7 @@ from qedge.security.desk import SecurityDesk
 from qedge.security.policy.service import PolicyService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor
+from qedge.web.device_ports import DevicesPort
 from qedge.web.ports import DecodeLink, Pulse
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceView
@@ -58,7 +58,7 @@ HOST_LIMIT_S: Final = 30.0
 class GatewayDesks:
     """What serves the operator's programs where the node takes devices."""
 
-    devices: DeviceDesk
+    devices: DevicesPort
     policy: PolicyService
     security: SecurityDesk
     segments: SegmentOffice
@@ -117,7 +117,7 @@ class Node:
         return self._keys
 
     @property
-    def devices(self) -> DeviceDesk:
+    def devices(self) -> DevicesPort:
         """What the operator's programs do with attached devices; raises `device.off`."""
         return self._desks("device.off").devices
 

@@ -159,23 +159,17 @@ class DeviceDesk:
         _LOG.info("device.enrolled", device=name, by="operator")
         return await self.show(name)
 
-    async def quarantine(self, name: str, why: DeviceReason) -> AttachedDevice:
-        """Deny everything to a device."""
+    def check_quarantine(self, name: str) -> None:
+        """Raise `device.unknown`, or `device.bad_state` where a device cannot be quarantined."""
         record = self._registry.require(name)
         if record.state is not DeviceState.ENROLLED:
             raise QedgeError("device.bad_state", f"{name} is {record.state}: it cannot be put in quarantine.")
-        self._administrator.quarantine(name, why.reason or "by an operator")
-        await self._registry.save(record)
-        return await self.show(name)
 
-    async def release(self, name: str) -> AttachedDevice:
-        """Lift a quarantine."""
+    def check_release(self, name: str) -> None:
+        """Raise `device.unknown`, or `device.bad_state` where there is no quarantine to lift."""
         record = self._registry.require(name)
         if record.state is not DeviceState.QUARANTINED:
             raise QedgeError("device.bad_state", f"{name} is {record.state}: there is nothing to lift.")
-        self._administrator.release(name)
-        await self._registry.save(record)
-        return await self.show(name)
 
     async def revoke(self, name: str, why: DeviceReason) -> AttachedDevice:
         """Let a device never come back under its key."""

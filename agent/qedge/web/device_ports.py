@@ -31,35 +31,35 @@ class DevicesPort(Protocol):
         """Describe one device."""
         ...
 
-    async def add(self, wanted: DeviceAdd) -> DeviceInvited:
+    async def add(self, wanted: DeviceAdd, caller: str) -> DeviceInvited:
         """Add a device and return the line for it."""
         ...
 
-    async def add_batch(self, batch: DeviceBatch) -> DeviceBatchAdded:
+    async def add_batch(self, batch: DeviceBatch, caller: str) -> DeviceBatchAdded:
         """Add many devices at once."""
         ...
 
-    async def invite(self, wanted: DeviceInvite) -> DeviceInvited:
+    async def invite(self, wanted: DeviceInvite, caller: str) -> DeviceInvited:
         """Make an invitation."""
         ...
 
-    async def approve(self, name: str, approval: DeviceApproval) -> AttachedDevice:
+    async def approve(self, name: str, approval: DeviceApproval, caller: str) -> AttachedDevice:
         """Let a device in that waits."""
         ...
 
-    async def quarantine(self, name: str, why: DeviceReason) -> AttachedDevice:
+    async def quarantine(self, name: str, why: DeviceReason, caller: str) -> AttachedDevice:
         """Deny everything to a device."""
         ...
 
-    async def release(self, name: str) -> AttachedDevice:
+    async def release(self, name: str, caller: str) -> AttachedDevice:
         """Lift a quarantine."""
         ...
 
-    async def revoke(self, name: str, why: DeviceReason) -> AttachedDevice:
+    async def revoke(self, name: str, why: DeviceReason, caller: str) -> AttachedDevice:
         """Let a device never come back under its key."""
         ...
 
-    async def rotate(self, wanted: DeviceRotation) -> DeviceRotated:
+    async def rotate(self, wanted: DeviceRotation, caller: str) -> DeviceRotated:
         """Have devices open new sessions."""
         ...
 

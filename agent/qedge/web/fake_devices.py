@@ -48,7 +48,7 @@ class FakeDevices:
             raise QedgeError("device.unknown", f"No device is called {name!r}.", fix="See `qedge device list`.")
         return view
 
-    async def add(self, wanted: DeviceAdd) -> DeviceInvited:
+    async def add(self, wanted: DeviceAdd, caller: str) -> DeviceInvited:
         """Add a view."""
         if wanted.name in self.views:
             raise QedgeError("device.exists", f"A device is called {wanted.name} already.")
@@ -59,37 +59,37 @@ class FakeDevices:
         )
         return DeviceInvited(LINE, wanted.name, now + 900_000_000_000)
 
-    async def add_batch(self, batch: DeviceBatch) -> DeviceBatchAdded:
+    async def add_batch(self, batch: DeviceBatch, caller: str) -> DeviceBatchAdded:
         """Add views."""
         known = tuple(each.name for each in batch.devices if each.name in self.views)
         fresh = [each for each in batch.devices if each.name not in known]
         return DeviceBatchAdded(
-            tuple([await self.add(DeviceAdd(each.name, each.tier, each.profile)) for each in fresh]), known
+            tuple([await self.add(DeviceAdd(each.name, each.tier, each.profile), caller) for each in fresh]), known
         )
 
-    async def invite(self, wanted: DeviceInvite) -> DeviceInvited:
+    async def invite(self, wanted: DeviceInvite, caller: str) -> DeviceInvited:
         """Return a line."""
         if wanted.name:
             await self.show(wanted.name)
         return DeviceInvited(LINE, wanted.name, self._clock.utc_ns() + 900_000_000_000)
 
-    async def approve(self, name: str, approval: DeviceApproval) -> AttachedDevice:
+    async def approve(self, name: str, approval: DeviceApproval, caller: str) -> AttachedDevice:
         """Make a device enrolled."""
         return await self._become(name, "enrolled", "")
 
-    async def quarantine(self, name: str, why: DeviceReason) -> AttachedDevice:
+    async def quarantine(self, name: str, why: DeviceReason, caller: str) -> AttachedDevice:
         """Put a device in quarantine."""
         return await self._become(name, "quarantined", why.reason)
 
-    async def release(self, name: str) -> AttachedDevice:
+    async def release(self, name: str, caller: str) -> AttachedDevice:
         """Make a device enrolled."""
         return await self._become(name, "enrolled", "")
 
-    async def revoke(self, name: str, why: DeviceReason) -> AttachedDevice:
+    async def revoke(self, name: str, why: DeviceReason, caller: str) -> AttachedDevice:
         """Revoke a device."""
         return await self._become(name, "revoked", why.reason)
 
-    async def rotate(self, wanted: DeviceRotation) -> DeviceRotated:
+    async def rotate(self, wanted: DeviceRotation, caller: str) -> DeviceRotated:
         """Count devices."""
         return DeviceRotated(len(wanted.names) or len(self.views))
 

@@ -12,7 +12,7 @@ from qedge.devices.model import DeviceState
 from qedge.web.access import Right
 from qedge.web.answers import json_answer
 from qedge.web.device_ports import DevicesPort
-from qedge.web.requests import body_of, number_of
+from qedge.web.requests import body_of, caller_of, number_of
 from qedge.web.route import Route
 from qedge.web.state import state_of
 from qedge.wire.gateway import (
@@ -49,42 +49,48 @@ async def show(request: web.Request) -> web.Response:
 
 async def add(request: web.Request) -> web.Response:
     """Add a device."""
-    return json_answer(await _devices(request).add(await body_of(request, DeviceAdd)), 201)
+    return json_answer(await _devices(request).add(await body_of(request, DeviceAdd), _caller(request)), 201)
 
 
 async def add_batch(request: web.Request) -> web.Response:
     """Add many devices."""
-    return json_answer(await _devices(request).add_batch(await body_of(request, DeviceBatch)), 201)
+    return json_answer(await _devices(request).add_batch(await body_of(request, DeviceBatch), _caller(request)), 201)
 
 
 async def invite(request: web.Request) -> web.Response:
     """Make an invitation."""
-    return json_answer(await _devices(request).invite(await body_of(request, DeviceInvite)), 201)
+    return json_answer(await _devices(request).invite(await body_of(request, DeviceInvite), _caller(request)), 201)
 
 
 async def approve(request: web.Request) -> web.Response:
     """Let a device in that waits."""
-    return json_answer(await _devices(request).approve(_name(request), await body_of(request, DeviceApproval)))
+    return json_answer(
+        await _devices(request).approve(_name(request), await body_of(request, DeviceApproval), _caller(request))
+    )
 
 
 async def quarantine(request: web.Request) -> web.Response:
     """Deny everything to a device."""
-    return json_answer(await _devices(request).quarantine(_name(request), await body_of(request, DeviceReason)))
+    return json_answer(
+        await _devices(request).quarantine(_name(request), await body_of(request, DeviceReason), _caller(request))
+    )
 
 
 async def release(request: web.Request) -> web.Response:
     """Lift a quarantine."""
-    return json_answer(await _devices(request).release(_name(request)))
+    return json_answer(await _devices(request).release(_name(request), _caller(request)))
 
 
 async def revoke(request: web.Request) -> web.Response:
     """Let a device never come back under its key."""
-    return json_answer(await _devices(request).revoke(_name(request), await body_of(request, DeviceReason)))
+    return json_answer(
+        await _devices(request).revoke(_name(request), await body_of(request, DeviceReason), _caller(request))
+    )
 
 
 async def rotate(request: web.Request) -> web.Response:
     """Have devices open new sessions."""
-    return json_answer(await _devices(request).rotate(await body_of(request, DeviceRotation)))
+    return json_answer(await _devices(request).rotate(await body_of(request, DeviceRotation), _caller(request)))
 
 
 async def credentials(request: web.Request) -> web.Response:
@@ -94,6 +100,10 @@ async def credentials(request: web.Request) -> web.Response:
 
 def _devices(request: web.Request) -> DevicesPort:
     return state_of(request).node.devices
+
+
+def _caller(request: web.Request) -> str:
+    return caller_of(request).label
 
 
 def _name(request: web.Request) -> str:

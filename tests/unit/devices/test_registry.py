@@ -17,7 +17,7 @@ from qedge.devices.registry.imports import read_csv, read_toml
 from qedge.devices.registry.model import profile_of
 from qedge.devices.registry.service import DeviceRegistry
 from qedge.store.store import Store
-from qedge.wire.gateway import DeviceBatch, DeviceDraft, DeviceInvite, DeviceProfile, DeviceReason
+from qedge.wire.gateway import DeviceBatch, DeviceDraft, DeviceInvite, DeviceProfile
 from tests.unit.devices.device_site import METER, World, site
 
 OLD = Path(__file__).parents[1] / "store" / "databases"
@@ -30,7 +30,7 @@ async def test_devices_and_invitations_are_there_after_a_restart(tmp_path: Path)
         await here.opened()
         await here.constrained()
         await here.invited("later")
-        await here.devices.desk.quarantine("tag-1", DeviceReason("noisy"))
+        here.devices.administrator.quarantine("tag-1", "noisy")
         before = {each.subject.id: each for each in here.devices.registry}
         await here.devices.registry.flush()
     async with site(tmp_path, world=world, identity=identity) as here:
