@@ -77,7 +77,7 @@ class FakeSessionBook:
         try:
             return session if parse_header(frame).key_id == session.key_id else None
         except FrameError:
-            return session
+            return None
 
     def current(self, device_id: str) -> DeviceSession | None:
         """Return the session of a device."""
