@@ -53,10 +53,11 @@ bench: $(DEV_STAMP) ## measure; NAMES="engine-latency …" for some
 	@$(BIN)/python -c 'import ply, qiskit_aer' 2>/dev/null || $(PIP) install -e '.[bench]'
 	@$(BIN)/python -m benchmarks $(NAMES)
 
-fuzz: $(DEV_STAMP) ## look for programs and policies that break their readers, led by coverage; SECONDS=300
+fuzz: $(DEV_STAMP) ## look for input that breaks the parsers, led by coverage; SECONDS=300
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP) install atheris
 	@$(BIN)/python -m tests.fuzz.openqasm $(or $(SECONDS),300)
 	@$(BIN)/python -m tests.fuzz.policy $(or $(SECONDS),300)
+	@$(BIN)/python -m tests.fuzz.devices $(or $(SECONDS),300)
 
 check: $(DEV_STAMP) ## style, types, layers, fresh documentation, licences
 	@$(BIN)/ruff check .

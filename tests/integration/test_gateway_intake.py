@@ -117,7 +117,7 @@ async def test_garbage_in_a_devices_name_changes_nothing_for_the_device(port: in
 async def test_a_throttled_device_is_taken_no_more_often_than_it_may(port: int) -> None:
     async with gateway(endpoint(port)) as host:
         device = host.add("d")
-        host.listener.throttle("d", 1)
+        host.listener.limit("d", 1)
         async with BrokerClient.dial(port, "device-d") as client:
             for _ in range(20):
                 client.publish(device.up_topic, device.seal("t", b"x"))

@@ -197,7 +197,7 @@ async def test_a_device_that_reads_nothing_is_closed() -> None:
         client.listen(device.down_topic)
         await client.read(5)
         client.writer.transport.pause_reading()  # type: ignore[attr-defined] # a transport of TCP has it
-        await until(lambda: not host.listener.send("d", device.down_topic, bytes(4000)))
+        await until(lambda: not all(host.listener.send("d", device.down_topic, bytes(4000)) for _ in range(500)))
         await until(lambda: host.closed("reads_nothing") == 1)
         client.close()
 

@@ -32,6 +32,9 @@ MAX_KNOWN_CHANNELS: Final = 8192
 MAX_TALLIED_CHANNELS: Final = 64
 """Channels noted of a device in a window; who uses more is seen as well as who uses a thousand."""
 
+GUEST_MARK: Final = "_"
+"""Begins the name of an invitation, and of no device."""
+
 _QUIET_NS: Final = 60 * 10**9
 _NODE: Final = Resource(ResourceKind.NODE)
 _NOBODY: Final = Decision(False, Reason.UNKNOWN)
@@ -115,10 +118,12 @@ class Enforcement:
         """Decide whether who has proved its identity may be connected.
 
         A lease that ran out keeps nobody away: it is renewed over this very connection, and until then every message
-        is refused for it.
+        is refused for it. Policy knows nothing of guests, who have no session and can only ask to be enrolled.
         """
         if subject is None:
             return False
+        if subject.id.startswith(GUEST_MARK):
+            return True
         decision = self._decide(subject, Action.CONNECT, _NODE, now_ns, utc_ns)
         if decision.allowed or decision.reason is Reason.LEASE:
             return True
@@ -143,7 +148,7 @@ class Enforcement:
         try:
             session = self._find(device_id, frame)
             if session is None:
-                return self._no_session(proven)
+                return self._no_session(device_id, now_ns, utc_ns, proven)
             if session.expires_ns <= now_ns:
                 return self._count(Outcome.EXPIRED)
             tally = self.tallies.get(device_id) or self._tally(device_id)
@@ -315,9 +320,14 @@ class Enforcement:
     def _tally(self, device_id: str) -> Tally:
         return self.tallies.setdefault(device_id, Tally())
 
-    def _no_session(self, proven: bool) -> int:
+    def _no_session(self, device_id: str, now_ns: int, utc_ns: int, proven: bool) -> int:
+        """Blame a device that has a session and sends frames of none; one without may not know yet that it ended."""
         if not proven:
             self.strangers.failed += 1
+        elif self._current(device_id) is not None:
+            self._tally(device_id).failed += 1
+            self._witness.odd(device_id, Evidence.AUTHENTICATION_FAILED, now_ns, utc_ns)
+            return self._count(Outcome.UNOPENED)
         return self._count(Outcome.NO_SESSION)
 
     def _unopened(self, device_id: str, reason: str, now_ns: int, utc_ns: int, again: bool, proven: bool) -> int:

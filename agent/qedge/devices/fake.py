@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from qedge.devices.model import DeviceSession, DeviceTier
 from qedge.security.model import Action, Decision, Evidence, Reason, Resource, Subject, SubjectKind
 from qedge.wire.attached import DeviceLeaf, device_topic, pack_reading, unpack_reading
-from qedge_device.frame import FrameError, Opener, Sealer, Suite, parse_header
+from qedge_device.frame import VERSION, Opener, Sealer, Suite
 
 FOREVER_NS = 1 << 62
 
@@ -49,14 +49,14 @@ class FakeSessionBook:
     def __init__(self, fleet: str = "f", node: str = "n") -> None:
         self._fleet = fleet
         self._node = node
-        self._sessions: dict[str, DeviceSession] = {}
+        self._sessions: dict[str, tuple[bytes, DeviceSession]] = {}
         self._last_id = 0
 
     def open(self, subject: Subject) -> FakeDevice:
         """Open a session in place of the one that a device has; returns the device's half."""
         self._last_id += 1
         device = FakeDevice(self._fleet, self._node, subject.id, self._last_id)
-        self._sessions[subject.id] = DeviceSession(
+        session = DeviceSession(
             subject=subject,
             tier=DeviceTier.RICH,
             key_id=device.key_id,
@@ -67,21 +67,18 @@ class FakeSessionBook:
             opened_ns=0,
             expires_ns=FOREVER_NS,
         )
+        self._sessions[subject.id] = (bytes([VERSION]) + device.key_id.to_bytes(4, "big"), session)
         return device
 
     def find(self, device_id: str, frame: bytes) -> DeviceSession | None:
         """Return the session of a device that a frame says it belongs to."""
-        session = self._sessions.get(device_id)
-        if session is None:
-            return None
-        try:
-            return session if parse_header(frame).key_id == session.key_id else None
-        except FrameError:
-            return session
+        known = self._sessions.get(device_id)
+        return known[1] if known is not None and frame.startswith(known[0]) else None
 
     def current(self, device_id: str) -> DeviceSession | None:
         """Return the session of a device."""
-        return self._sessions.get(device_id)
+        known = self._sessions.get(device_id)
+        return known[1] if known is not None else None
 
     def close(self, device_id: str) -> None:
         """Forget a session."""

@@ -96,7 +96,24 @@ def test_what_strangers_publish_in_a_devices_name_does_not_count_against_it(site
     assert (tally.failed, tally.replayed, tally.malformed, tally.denied) == (0, 0, 0, 0)
     assert site.witness.oddities == []
     strangers = site.enforcement.strangers
-    assert (strangers.failed, strangers.replayed, strangers.malformed) == (1, 1, 2)
+    assert (strangers.failed, strangers.replayed, strangers.malformed) == (3, 1, 0)
+
+
+def test_a_device_that_sends_frames_of_no_session_although_it_has_one_is_noted(site: Site) -> None:
+    for frame in (b"", b"\x09" * 40, b"\x01\x00\x00\x00\x63" + b"x" * 40):
+        assert site.up(frame) == Outcome.UNOPENED
+    assert site.enforcement.tallies["d"].failed == 3
+    assert site.witness.oddities == [("d", Evidence.AUTHENTICATION_FAILED)] * 3
+    frame = site.device.seal("t", b"x")
+    site.book.close("d")
+    assert site.up(frame) == Outcome.NO_SESSION
+    assert site.enforcement.tallies["d"].failed == 3
+
+
+def test_a_guest_is_let_in_to_be_enrolled_and_policy_is_not_asked(site: Site) -> None:
+    site.judge.denied["_invitation"] = Reason.NO_RULE
+    assert site.enforcement.admit(Subject("_invitation", SubjectKind.DEVICE), NOW, UTC)
+    assert site.judge.asked == []
 
 
 def test_devices_that_are_not_known_leave_nothing_behind(site: Site) -> None:

@@ -53,8 +53,7 @@ class Addresses:
         if record is None:
             if len(self._records) >= MAX_ADDRESSES and not self._make_room(now_ns):
                 return "too_many_addresses"
-            bucket = Bucket(self._limits.connects_per_s, self._limits.burst, now_ns)
-            record = self._records[address] = _Record(bucket)
+            record = self._records[address] = self._new(now_ns)
         record.tally.connects += 1
         record.tally.last_ns = now_ns
         if now_ns < record.until_ns:
@@ -72,7 +71,7 @@ class Addresses:
         if record is None:
             return
         record.num_open -= 1
-        if record.num_open <= 0 and record.failures == 0 and record.bucket.is_full(now_ns):
+        if record.failures == 0 and self._is_idle(record, now_ns):
             del self._records[address]
 
     def failed(self, address: str, now_ns: int) -> None:
@@ -105,6 +104,15 @@ class Addresses:
         if record is not None and record.failures:
             record.failures -= 1
 
+    def block(self, address: str, until_ns: int, now_ns: int) -> None:
+        """Refuse an address until then; a time that has passed lets it in again."""
+        record = self._records.get(address)
+        if record is None:
+            if len(self._records) >= MAX_ADDRESSES and not self._make_room(now_ns):
+                return
+            record = self._records[address] = self._new(now_ns)
+        record.until_ns = until_ns
+
     def tallies(self) -> dict[str, Tally]:
         """Return the counts of all addresses."""
         return {address: record.tally for address, record in self._records.items()}
@@ -117,6 +125,9 @@ class Addresses:
 
     def __len__(self) -> int:
         return len(self._records)
+
+    def _new(self, now_ns: int) -> _Record:
+        return _Record(Bucket(self._limits.connects_per_s, self._limits.burst, now_ns))
 
     def _is_idle(self, record: _Record, now_ns: int) -> bool:
         forgiven = not record.failures or now_ns - record.failed_ns > _FORGIVEN_NS

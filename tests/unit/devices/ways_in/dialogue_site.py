@@ -19,7 +19,7 @@ from qedge.devices.fake import (
     FakeWitness,
 )
 from qedge.devices.ways_in.dialogue import Dialogue
-from qedge.devices.ways_in.model import Connect
+from qedge.devices.ways_in.model import Code, Connect
 from qedge.devices.ways_in.rates import Throttles
 from qedge.devices.ways_in.reception import Guest, Rules
 
@@ -82,7 +82,11 @@ class FakeReception:
 
     def let_in(self) -> None:
         for guest, connect in self.waiting:
-            guest.admit(self._site.doorman.subjects[connect.username], self._site.now_ns, 0)
+            subject = self._site.doorman.subjects.get(connect.username)
+            if subject is None:
+                guest.refuse(Code.NOT_AUTHORIZED, "unproven")
+            else:
+                guest.admit(subject, self._site.now_ns, 0)
         self.waiting.clear()
 
     def hello(self, device_id: str, message: bytes) -> bool:

@@ -70,6 +70,17 @@ def test_failures_double_the_wait_and_are_forgiven() -> None:
     assert addresses.arrive("a", now + 1200 * SECOND) == ""
 
 
+def test_an_address_that_is_blocked_comes_in_again_when_the_time_is_over_or_the_block_lifted() -> None:
+    addresses = Addresses(LIMITS)
+    addresses.block("a", 5 * SECOND, 0)
+    addresses.sweep(SECOND)
+    assert addresses.arrive("a", SECOND) == "waiting_after_failures"
+    addresses.block("a", SECOND, SECOND)
+    assert addresses.arrive("a", SECOND) == ""
+    addresses.block("b", 5 * SECOND, 0)
+    assert addresses.arrive("b", 5 * SECOND) == ""
+
+
 def test_the_table_of_addresses_has_a_bound_and_forgets_what_is_idle() -> None:
     addresses = Addresses(LIMITS)
     for number in range(MAX_ADDRESSES + 500):
