@@ -119,15 +119,5 @@ class ResourceMasks:
         return mask & self._node if kind is ResourceKind.NODE else NONE
 
 
-def bits(mask: int) -> list[int]:
-    """Return the numbers of the rules in a mask, lowest first."""
-    found = []
-    while mask:
-        lowest = mask & -mask
-        found.append(lowest.bit_length() - 1)
-        mask ^= lowest
-    return found
-
-
 def _mask(flags: Iterable[bool]) -> int:
     return sum(1 << number for number, flag in enumerate(flags) if flag)

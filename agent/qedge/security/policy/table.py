@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from qedge.security.model import Action, Decision, Reason, Resource, ResourceKind, Subject
-from qedge.security.policy.masks import ResourceMasks, SubjectMasks, bits
+from qedge.security.policy.masks import ResourceMasks, SubjectMasks
 from qedge.security.policy.model import ALWAYS, DENIALS, NOTHING, UNLIMITED, Conditions, Effect, PolicyDocument, Rule
 from qedge.security.policy.rates import RateBook
 from qedge.security.policy.windows import MINUTE_NS, Windows
@@ -179,8 +179,11 @@ class PolicyTable:
     def _plan(self, matching: int, subject: Subject, resource: Resource) -> Decision | _Plan:
         """Decide what does not depend on time."""
         guards: list[_Guard] = []
-        for number in bits(matching & self._forbids):
-            guard = _guard(self._rows[number], subject)
+        mask = matching & self._forbids
+        while mask:
+            lowest = mask & -mask
+            mask ^= lowest
+            guard = _guard(self._rows[lowest.bit_length() - 1], subject)
             if guard is None:
                 continue
             guards.append(guard)
@@ -189,8 +192,11 @@ class PolicyTable:
         steps: list[_Step] = []
         rank, denial = _HOLDS, NO_RULE
         foreign = resource.segment != "" and resource.segment != subject.segment
-        for number in bits(matching & ~self._forbids):
-            row = self._rows[number]
+        mask = matching & ~self._forbids
+        while mask:
+            lowest = mask & -mask
+            mask ^= lowest
+            row = self._rows[lowest.bit_length() - 1]
             windows = row.when.windows
             failing = _SEGMENT if foreign and not row.crossing else row.when.failing(subject)
             if failing != _HOLDS and (windows is None or failing < _TIME):
