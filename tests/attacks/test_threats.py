@@ -113,7 +113,7 @@ async def heralds(fleet: ThrowAwayFleet) -> AsyncIterator[tuple[MemoryBroker, Me
 async def test_a10_boards_are_believed_only_where_their_node_signed_them(tmp_path: Path) -> None:
     fleet, meter = ThrowAwayFleet(FLEET), device("meter")
     async with heralds(fleet) as (broker, bus, a, b), serving(tmp_path, meter) as site:
-        a.listen(site.service.heard)
+        a.listen(site.service.heard, lambda: None)
         board = IncidentBoard("b", 5, (ENTRY,))
         for forged in forged_boards(fleet, board):
             broker.publish(BOARD_OF_B, forged, retain=True)
@@ -148,7 +148,7 @@ def forged_boards(fleet: ThrowAwayFleet, board: IncidentBoard) -> list[bytes]:
 async def test_a11_a_deleted_board_ends_no_quarantine(tmp_path: Path) -> None:
     meter = device("meter")
     async with heralds(ThrowAwayFleet(FLEET)) as (broker, bus, a, b), serving(tmp_path, meter) as site:
-        a.listen(site.service.heard)
+        a.listen(site.service.heard, lambda: None)
         await b.publish(IncidentBoard("b", 5, (ENTRY,)))
         await until(lambda: meter.quarantined)
         broker.publish(BOARD_OF_B, DELETED, retain=True)

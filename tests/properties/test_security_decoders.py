@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qedge.security.audit.row import START, denied, open_line, seal
+from qedge.security.audit.row import START, asked, denied, open_line, seal
 from qedge.security.model import Action, Decision, Reason, Resource, ResourceKind, Subject, SubjectKind
 from qedge.security.trust.account import Account
 from qedge.security.words import plain
@@ -31,7 +31,7 @@ SUBJECTS = st.builds(
 @given(SUBJECTS, WORDS)
 def test_whatever_is_denied_makes_one_line_that_is_read_back(subject: Subject, name: str) -> None:
     resource = Resource(ResourceKind.SEGMENT, name, name, name)
-    request = denied(subject, Action.PUBLISH, resource, Decision(False, Reason.NO_RULE, name[:48]), 1, 2)
+    request = denied(asked(subject), Action.PUBLISH, resource, Decision(False, Reason.NO_RULE, name[:48]), 1, 2)
     line, digest = seal(AuditRow(1, 2, AuditKind.DENIAL, START, subject=plain(subject.id, 120), request=request))
     assert line.count(b"\n") == 1
     row = open_line(line[:-1])

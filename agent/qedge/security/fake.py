@@ -86,12 +86,13 @@ class FakeHerald:
     def __init__(self, fleet: FakeFleet, node: str) -> None:
         self._fleet = fleet
         self._heard: Callable[[IncidentBoard], None] = lambda _board: None
+        self._lost: Callable[[], None] = lambda: None
         self.node = node
         self.connected = True
 
-    def listen(self, heard: Callable[[IncidentBoard], None]) -> None:
+    def listen(self, heard: Callable[[IncidentBoard], None], lost: Callable[[], None]) -> None:
         """Hear all boards from now on."""
-        self._heard = heard
+        self._heard, self._lost = heard, lost
 
     async def publish(self, board: IncidentBoard) -> None:
         """Tell the others."""
@@ -109,5 +110,6 @@ class FakeHerald:
     def reconnect(self) -> None:
         """Get what is retained again."""
         self.connected = True
+        self._lost()
         for board in self._fleet.retained.values():
             self.hear(board)

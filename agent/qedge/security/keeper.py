@@ -82,6 +82,10 @@ class Keeper:
         self._serials[node] = self._new_serials[node] = serial
         return True
 
+    def publish_again(self) -> None:
+        """Publish the board soon although it is as before: the broker may have lost it."""
+        self._board = None
+
     async def open(self) -> None:
         """Read what was written down, and open the audit log."""
         now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()

@@ -64,8 +64,8 @@ class AddressGuard(Protocol):
 class Herald(Protocol):
     """Tells the fleet of incidents, signed, and hears of those of peers."""
 
-    def listen(self, heard: Callable[[IncidentBoard], None]) -> None:
-        """Call `heard` with every board of another node whose signature is good."""
+    def listen(self, heard: Callable[[IncidentBoard], None], lost: Callable[[], None]) -> None:
+        """Call `heard` with every board of another node whose signature is good, `lost` where the own may be gone."""
         ...
 
     async def publish(self, board: IncidentBoard) -> None:

@@ -87,7 +87,7 @@ class SecurityService:
         self._followed: tuple[Callable[[], Mapping[str, Tally]], Callable[[], Mapping[str, Tally]]] = (dict, dict)
         self._following = False
         self._ticks = 0
-        herald.listen(self.heard)
+        herald.listen(self.heard, self.keeper.publish_again)
 
     # What others tell
 

@@ -274,6 +274,20 @@ async def test_a_board_that_cannot_be_published_is_published_later(tmp_path: Pat
         assert (entry.device, entry.response) == ("meter", "quarantine")
 
 
+async def test_a_board_that_the_broker_lost_is_published_again(tmp_path: Path) -> None:
+    async with serving(tmp_path, device("meter")) as site:
+        misbehave(site, "meter")
+        await site.settle()
+        before = site.herald._fleet.retained.pop("box-1")
+        await site.settle()
+        assert site.herald._fleet.retained == {}
+        site.herald.reconnect()
+        await site.settle()
+        again = site.herald._fleet.retained["box-1"]
+        assert again.entries == before.entries
+        assert again.serial > before.serial
+
+
 # Operators, and what is kept
 
 

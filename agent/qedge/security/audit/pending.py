@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from qedge.security.audit.row import START, denied
+from qedge.security.audit.row import START, asked, denied
 from qedge.security.model import Action, Decision, Resource, ResourceKind, Subject
-from qedge.wire.audit import AuditKind, AuditRow, DeniedRequest
+from qedge.wire.audit import AskedSubject, AuditKind, AuditRow, DeniedRequest
 
 MOST_EACH: Final = 8
 """Different requests of one subject in one write; what it asks beyond that is one row with a count."""
 
 OTHERS: Final = "*"
+_MAX_KEPT: Final = 4096
 
 
 class _Waiting:
@@ -29,6 +30,7 @@ class PendingDenials:
         self._limit = limit
         self._rows: dict[tuple[object, ...], _Waiting] = {}
         self._each: dict[str, int] = {}
+        self._asked: dict[str, tuple[int, int, AskedSubject]] = {}
         self.lost = 0
 
     def __len__(self) -> int:
@@ -53,7 +55,19 @@ class PendingDenials:
             self.lost += 1
         else:
             self._each[name] = self._each.get(name, 0) + 1
-            self._rows[key] = _Waiting(denied(subject, action, resource, decision, now_ns, utc_ns))
+            self._rows[key] = _Waiting(denied(self._kept(subject), action, resource, decision, now_ns, utc_ns))
+
+    def _kept(self, subject: Subject | None) -> AskedSubject | None:
+        """Keep a subject as it is now; made anew only where it has changed, since that is most of the work."""
+        if subject is None:
+            return None
+        epoch, lease_ns, kept = self._asked.get(subject.id, (-1, 0, None))
+        if kept is None or epoch != subject.epoch or lease_ns != subject.lease_until_ns:
+            kept = asked(subject)
+            if len(self._asked) >= _MAX_KEPT:
+                self._asked.clear()
+            self._asked[subject.id] = (subject.epoch, subject.lease_until_ns, kept)
+        return kept
 
     def take(self, utc_ns: int) -> list[AuditRow]:
         """Return all that waits as rows, and begin anew."""

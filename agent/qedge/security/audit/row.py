@@ -74,32 +74,34 @@ def _vouched(trail: AuditTrail, sequence: int, digest: str, utc_ns: int) -> byte
     return msgspec.msgpack.encode((trail.value, sequence, digest, utc_ns))
 
 
+def asked(subject: Subject) -> AskedSubject:
+    """Keep a subject as it is now; values that sound secret are scrubbed."""
+    attributes = dict(list(subject.attributes.items())[:_MOST])
+    return AskedSubject(
+        id=text(subject.id),
+        kind=subject.kind.value,
+        device_class=text(subject.device_class),
+        groups=tuple(map(text, sorted(subject.groups)[:_MOST])),
+        attributes={text(key): text(str(value)) for key, value in scrub(attributes).items()},
+        segment=text(subject.segment),
+        location=text(subject.location),
+        posture=tuple(map(text, sorted(subject.posture)[:_MOST])),
+        trust=subject.trust,
+        quarantined=subject.quarantined,
+        revoked=subject.revoked,
+        safety=subject.safety,
+        qkd_backed=subject.qkd_backed,
+        lease_until_ns=subject.lease_until_ns,
+    )
+
+
 def denied(
-    subject: Subject | None, action: Action, resource: Resource, decision: Decision, now_ns: int, utc_ns: int
+    subject: AskedSubject | None, action: Action, resource: Resource, decision: Decision, now_ns: int, utc_ns: int
 ) -> DeniedRequest:
-    """Keep a request that was denied, as it was; values that sound secret are scrubbed."""
-    asked = None
-    if subject is not None:
-        attributes = dict(list(subject.attributes.items())[:_MOST])
-        asked = AskedSubject(
-            id=text(subject.id),
-            kind=subject.kind.value,
-            device_class=text(subject.device_class),
-            groups=tuple(map(text, sorted(subject.groups)[:_MOST])),
-            attributes={text(key): text(str(value)) for key, value in scrub(attributes).items()},
-            segment=text(subject.segment),
-            location=text(subject.location),
-            posture=tuple(map(text, sorted(subject.posture)[:_MOST])),
-            trust=subject.trust,
-            quarantined=subject.quarantined,
-            revoked=subject.revoked,
-            safety=subject.safety,
-            qkd_backed=subject.qkd_backed,
-            lease_until_ns=subject.lease_until_ns,
-        )
+    """Keep a request that was denied, as it was."""
     wanted = AskedResource(resource.kind.value, text(resource.name), text(resource.segment), text(resource.owner))
     reason, rule = decision.reason.value, text(decision.rule)
-    return DeniedRequest(utc_ns, now_ns, action.value, wanted, decision.allowed, reason, rule, asked)
+    return DeniedRequest(utc_ns, now_ns, action.value, wanted, decision.allowed, reason, rule, subject)
 
 
 def facts_of(fields: Mapping[str, object]) -> dict[str, str | int | float | bool]:

@@ -45,11 +45,13 @@ class FleetHerald:
         self._clock = clock
         self._sequence = itertools.count()
         self._heard: Callable[[IncidentBoard], None] = lambda _board: None
+        self._lost: Callable[[], None] = lambda: None
+        bus.on_session(self._connected)
         bus.subscribe(every_node(fleet, Channel.INCIDENTS), self._hear)
 
-    def listen(self, heard: Callable[[IncidentBoard], None]) -> None:
-        """Call `heard` with every board of another node whose signature is good."""
-        self._heard = heard
+    def listen(self, heard: Callable[[IncidentBoard], None], lost: Callable[[], None]) -> None:
+        """Call `heard` with every board of another node whose signature is good, `lost` after every connection."""
+        self._heard, self._lost = heard, lost
 
     async def publish(self, board: IncidentBoard) -> None:
         """Sign and publish the board of this node; raises `bus.*`."""
@@ -57,6 +59,10 @@ class FleetHerald:
         header = Header(where, self._node, next(self._sequence), _PURPOSE, self._clock.utc_ns())
         message = await self._thread.run(sign_envelope, header, board, self._key, self._chain)
         await self._bus.publish(where, message, qos=1, retain=True)
+
+    async def _connected(self, _session_present: bool) -> None:
+        # Even a broker that kept the session may have lost what it retained.
+        self._lost()
 
     async def _hear(self, message: Incoming) -> None:
         parsed = parse_topic(message.topic)
