@@ -216,13 +216,20 @@ async def test_a_transaction_that_fails_uses_up_no_numbers(tmp_path: Path) -> No
         assert [each.sequence for each in site.uplink.got] == [1, 2]
 
 
-async def test_what_waits_in_memory_is_written_when_the_service_stops(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pause_ms", [0, 0.2, 0.5, 1, 2, 4, 8])
+async def test_whenever_the_service_stops_everything_is_on_the_disk_once(tmp_path: Path, pause_ms: float) -> None:
     async with spooling(tmp_path, FakeUplink(up=False)) as site:
-        for number in range(300):
+        for number in range(600):
             put(site, "d", number)
+            if number == 300:
+                await asyncio.sleep(pause_ms / 1e3)
+        await asyncio.sleep(pause_ms / 1e3)
     with sqlite3.connect(tmp_path / "spool.sqlite3") as connection:
-        assert connection.execute("SELECT count(*) FROM telemetry").fetchone()[0] == 300
+        rows = connection.execute("SELECT sequence, body FROM telemetry ORDER BY id").fetchall()
     connection.close()
+    assert [(sequence, int.from_bytes(body, "big")) for sequence, body in rows] == [
+        (number + 1, number) for number in range(600)
+    ]
 
 
 def test_lanes_drop_the_lowest_class_first_and_never_grow() -> None:

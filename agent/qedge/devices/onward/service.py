@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -19,7 +19,7 @@ from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
 from qedge.devices.onward.config import OnwardConfig
 from qedge.devices.onward.ports import Uplink
-from qedge.devices.onward.spool import LANES, LaneLimits, Row, Spool, Waiting
+from qedge.devices.onward.spool import LANES, Change, LaneLimits, Row, Spool, Waiting
 from qedge.devices.segments.lanes import Lanes
 from qedge.devices.segments.model import RetentionClass
 from qedge.store.store import Store
@@ -134,14 +134,33 @@ class OnwardService:
     async def _write_batch(self, limit: int) -> bool:
         """Write what waits in memory in one transaction; where the disk is full it goes on waiting, in its order."""
         batch = self._queue.take_many(limit)
-        try:
-            changes = await self._store.write(partial(self._spool.append, batch=batch))
-        except QedgeError as error:
+        # Who is cancelled here must know whether its readings were written, or they would be lost, or there twice.
+        writing = asyncio.ensure_future(self._store.write(partial(self._spool.append, batch=batch)))
+        cancelled = False
+        while not writing.done():
+            try:
+                await asyncio.wait({writing})
+            except asyncio.CancelledError:
+                cancelled = True
+        written = self._written_down(writing, batch)
+        if cancelled:
+            raise asyncio.CancelledError
+        return written
+
+    def _written_down(
+        self, writing: asyncio.Future[list[Change]], batch: Mapping[RetentionClass, Sequence[Waiting]]
+    ) -> bool:
+        """Take over the outcome of a transaction; says whether the readings are on the disk."""
+        error = writing.exception()
+        if error is not None:
             self._queue.put_back(batch)
+            if not isinstance(error, QedgeError):
+                raise error
             if not self._problem:
                 _LOG.warning("onward.not_kept", code=error.code, waiting=len(self._queue))
             self._problem = error.code
             return False
+        changes = writing.result()
         self._problem = ""
         self._spool.apply(changes)
         for change in changes:
