@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,7 +21,7 @@ from qedge.daemon.gateway_ports import (
     DeviceRoom,
     DeviceSubjects,
     Downward,
-    ListenerLimiter,
+    LateGuard,
     SegmentDoor,
     TrustHistory,
 )
@@ -88,43 +87,24 @@ class Gateway:
     services: tuple[Service, ...]
 
 
-class GatewayWatch:
-    """Brings what the enforcement point counts before the detector, and a change of policy before the segments."""
+class PolicyWatch:
+    """Tells the segments when another policy is in force."""
 
-    name = "device-watch"
+    name = "policy-watch"
 
-    def __init__(
-        self,
-        policy: PolicyService,
-        security: SecurityService,
-        enforcement: Enforcement,
-        listener: Listener,
-        segments: SegmentService,
-        now_ns: Callable[[], int],
-    ) -> None:
-        self._engine = policy.engine
-        self._security = security
-        self._enforcement = enforcement
-        self._listener = listener
+    def __init__(self, engine: PolicyEngine, segments: SegmentService) -> None:
+        self._engine = engine
         self._segments = segments
-        self._now_ns = now_ns
-        self._policy = policy.engine.document
 
     async def run(self, ready: Ready) -> None:
         """Look twice a second until cancelled."""
         ready()
+        known = self._engine.document
         while True:
-            self.look()
             await asyncio.sleep(_WATCH_S)
-
-    def look(self) -> None:
-        """Look once."""
-        now_ns, tallies = self._now_ns(), self._security.tallies
-        tallies.follow(self._enforcement.tallies, self._security.subjects.find, now_ns)
-        tallies.follow_addresses(self._listener.address_tallies, now_ns)
-        if self._engine.document is not self._policy:
-            self._policy = self._engine.document
-            self._segments.policy_changed()
+            if self._engine.document is not known:
+                known = self._engine.document
+                self._segments.policy_changed()
 
 
 class WatchfulSecurity:
@@ -156,7 +136,7 @@ class _Floor:
     policy: PolicyService
     devices: Devices
     security: SecurityService
-    limiter: ListenerLimiter
+    guard: LateGuard
     thread: CryptoThread
 
 
@@ -183,6 +163,8 @@ async def open_gateway(tools: Tools, bus: Bus, sessions: SessionService, mesh: M
     saying.down.enforcement = enforcement
     greetings = GreetingDesk(floor.devices.greeter, metrics=tools.metrics)
     listener, intake = _make_ways(tools, floor, saying, bus, enforcement, greetings)
+    greetings.on_greeted(listener.recheck)
+    security.follow(lambda: enforcement.tallies, lambda: listener.address_tallies)
 
     def acted(who: str, what: str, to: str) -> None:
         security.audit.record(AuditKind.ACT, subject=to, action=what, actor=who)
@@ -198,7 +180,7 @@ async def open_gateway(tools: Tools, bus: Bus, sessions: SessionService, mesh: M
         SegmentOffice(segments, saying.commands, waiting, acted=acted),
         lambda: _view(floor, listener, intake, segments, tools.metrics),
     )
-    watch = GatewayWatch(floor.policy, security, enforcement, listener, segments, tools.clock.now_ns)
+    watch = PolicyWatch(floor.engine, segments)
     hosts = PeerHost(segments, saying.commands, sessions, saying.subjects, clock=tools.clock)
     feed_readings = config.group_keys.feed_readings
     visitor = Visitor(identity.fleet, sessions, bus, clock=tools.clock, feed_readings=feed_readings)
@@ -212,7 +194,7 @@ async def open_gateway(tools: Tools, bus: Bus, sessions: SessionService, mesh: M
 
 
 async def _open_floor(tools: Tools, bus: Bus) -> _Floor:
-    config, identity, thread, limiter = tools.config, tools.identity, CryptoThread(), ListenerLimiter()
+    config, identity, thread, guard = tools.config, tools.identity, CryptoThread(), LateGuard()
     engine, history = PolicyEngine(), TrustHistory()
     policy = PolicyService(
         engine,
@@ -228,7 +210,7 @@ async def _open_floor(tools: Tools, bus: Bus) -> _Floor:
         config.devices.sessions,
         config.devices.enrolment,
         NodeIdentity(identity.fleet, identity.node, identity.key, identity.membership.chain),
-        address=lambda: _address(limiter.listener, bus),
+        address=lambda: _address(guard.listener, bus),
         store=tools.store,
         clock=tools.clock,
         random_bytes=tools.random_bytes,
@@ -248,13 +230,13 @@ async def _open_floor(tools: Tools, bus: Bus) -> _Floor:
         key=identity.key,
         subjects=DeviceSubjects(devices.registry),
         containment=devices.administrator,
-        guard=limiter,
+        guard=guard,
         herald=herald,
         clock=tools.clock,
         metrics=tools.metrics,
         random_bytes=tools.random_bytes,
     )
-    return _Floor(engine, policy, devices, security, limiter, thread)
+    return _Floor(engine, policy, devices, security, guard, thread)
 
 
 async def _make_saying(tools: Tools, floor: _Floor, bus: Bus, mesh: MeshService, spool: Store) -> _Saying:
@@ -337,9 +319,9 @@ def _make_ways(
     enforcement.connect(ways)
     for way in (*ways, SegmentDoor(saying.segments)):
         administrator.add_way(way)
-    administrator.set_limiter(floor.limiter)
+    administrator.set_limiter(listener)
     saying.segments.bind(ways=ways)
-    floor.limiter.listener = listener
+    floor.guard.listener = listener
     return listener, intake
 
 

@@ -88,7 +88,9 @@ class AuditedDevices:
     async def revoke(self, name: str, why: DeviceReason, caller: str) -> AttachedDevice:
         """Let a device never come back under its key."""
         await self._keep("revoke", name, caller, why.reason)
-        return await self._desk.revoke(name, why)
+        view = await self._desk.revoke(name, why)
+        self._security.forget(name)
+        return view
 
     async def rotate(self, wanted: DeviceRotation, caller: str) -> DeviceRotated:
         """Have devices open new sessions."""

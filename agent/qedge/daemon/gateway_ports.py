@@ -83,16 +83,11 @@ class SegmentDoor:
         return False
 
 
-class ListenerLimiter:
-    """Fills `administrator.Limiter` and `AddressGuard` from the listener."""
+class LateGuard:
+    """Fills `AddressGuard` from the listener, which is made later."""
 
     def __init__(self) -> None:
         self.listener: Listener | None = None
-
-    def limit(self, device_id: str, messages_per_s: float) -> None:
-        """Let so many messages a second pass; 0 lifts it."""
-        if self.listener is not None:
-            self.listener.throttle(device_id, messages_per_s)
 
     def block(self, address: str, seconds: float) -> None:
         """Take no connection from an address for so long; 0 lifts it."""

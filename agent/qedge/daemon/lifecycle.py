@@ -223,6 +223,7 @@ class Daemon:
         # Applications and certificates change without a restart; what is left of [qkd] waits for one.
         parts.node.keys.desk.registry.reconfigure(new.qkd.saes)
         await parts.keys.service.reload()
+        await parts.node.reload_policy()
         old = msgspec.structs.replace(parts.config, qkd=msgspec.structs.replace(parts.config.qkd, saes=new.qkd.saes))
         changes = changed_sections(old, new)
         later = [change.section for change in changes if not change.live]

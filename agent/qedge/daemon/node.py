@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -135,6 +136,12 @@ class Node:
     def segments(self) -> SegmentOffice:
         """What the operator's programs do with segments of attached devices; raises `segment.off`."""
         return self._desks("segment.off").segments
+
+    async def reload_policy(self) -> None:
+        """Read the file of the policy again; one with faults is reported, and the policy stays."""
+        if self._gateway is not None:
+            with contextlib.suppress(QedgeError):  # which the policy has told
+                await self._gateway.policy.reload()
 
     def _desks(self, code: str) -> GatewayDesks:
         if self._gateway is None:

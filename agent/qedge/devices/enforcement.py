@@ -17,7 +17,7 @@ from typing import Final
 
 from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
-from qedge.devices.model import DeviceSession
+from qedge.devices.model import GUEST_MARK, DeviceSession
 from qedge.devices.ports import Consumer, SessionBook, Way, Witness
 from qedge.security.model import Action, Decision, Evidence, Reason, Resource, ResourceKind, Subject
 from qedge.security.ports import Judge
@@ -31,9 +31,6 @@ MAX_KNOWN_CHANNELS: Final = 8192
 
 MAX_TALLIED_CHANNELS: Final = 64
 """Channels noted of a device in a window; who uses more is seen as well as who uses a thousand."""
-
-GUEST_MARK: Final = "_"
-"""Begins the name of an invitation, and of no device."""
 
 _QUIET_NS: Final = 60 * 10**9
 _NODE: Final = Resource(ResourceKind.NODE)

@@ -9,6 +9,9 @@ from typing import Final, Protocol
 from qedge.base.machine import StateTable
 from qedge.security.model import Subject
 
+GUEST_MARK: Final = "_"
+"""First character of the names of guests, who hold an invitation; no device has such a name."""
+
 
 class DeviceState(StrEnum):
     """The life of a device at its node."""

@@ -16,9 +16,6 @@ from qedge.devices.model import DEVICE_STATES, DeviceEvent, DeviceState, DeviceT
 from qedge.security.model import Subject, SubjectKind
 from qedge.wire.gateway import DeviceProfile
 
-GUEST_MARK: Final = "_"
-"""First character of the names of guests; no device has such a name."""
-
 NO_ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType({})
 
 

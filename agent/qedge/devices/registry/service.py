@@ -21,9 +21,9 @@ from qedge.base.ids import is_name
 from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.devices.config import SessionsConfig
-from qedge.devices.model import DEVICE_STATES, DeviceEvent, DeviceState, DeviceTier
+from qedge.devices.model import DEVICE_STATES, GUEST_MARK, DeviceEvent, DeviceState, DeviceTier
 from qedge.devices.registry import rows
-from qedge.devices.registry.model import GUEST_MARK, DeviceRecord, InvitationRecord, Sharing, new_subject
+from qedge.devices.registry.model import DeviceRecord, InvitationRecord, Sharing, new_subject
 from qedge.devices.registry.rows import KeptKeys, KeptTimes
 from qedge.security.model import Subject
 from qedge.store.store import Store

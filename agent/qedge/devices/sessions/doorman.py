@@ -10,7 +10,8 @@ from typing import Final
 
 from qedge.base.clock import Clock
 from qedge.devices.enrolment.service import Enrolment
-from qedge.devices.registry.model import GUEST_MARK, NO_ATTRIBUTES
+from qedge.devices.model import GUEST_MARK
+from qedge.devices.registry.model import NO_ATTRIBUTES
 from qedge.devices.registry.service import DeviceRegistry
 from qedge.devices.sessions.places import Place
 from qedge.security.model import Subject, SubjectKind

@@ -13,9 +13,9 @@ from qedge.base.metrics import Metrics
 from qedge.devices.config import EnrolmentConfig, SessionsConfig
 from qedge.devices.enrolment.authority import DeviceAuthority, device_public_key
 from qedge.devices.enrolment.service import Enrolment
-from qedge.devices.model import DeviceSession, DeviceTier
+from qedge.devices.model import GUEST_MARK, DeviceSession, DeviceTier
 from qedge.devices.ports import DeviceKeys
-from qedge.devices.registry.model import GUEST_MARK, DeviceRecord
+from qedge.devices.registry.model import DeviceRecord
 from qedge.devices.registry.rows import KeptKeys
 from qedge.devices.registry.service import DeviceRegistry
 from qedge.devices.sessions.admission import Admission

@@ -88,16 +88,6 @@ class Addresses:
         if over > 0:
             record.until_ns = now_ns + min(_FIRST_WAIT_NS << min(over - 1, 16), _MAX_WAIT_NS)
 
-    def block(self, address: str, until_ns: int, now_ns: int) -> None:
-        """Take nothing from an address until then, on the boot-time clock; an earlier time lifts it."""
-        record = self._records.get(address)
-        if record is None:
-            if until_ns <= now_ns or (len(self._records) >= MAX_ADDRESSES and not self._make_room(now_ns)):
-                return
-            bucket = Bucket(self._limits.connects_per_s, self._limits.burst, now_ns)
-            record = self._records[address] = _Record(bucket)
-        record.until_ns = until_ns
-
     def succeeded(self, address: str) -> None:
         """Take back one failure: a device that got in shows that others behind the same address may be sound."""
         record = self._records.get(address)

@@ -138,11 +138,6 @@ class Listener:
         line.cut("cut")
         return True
 
-    def block(self, address: str, seconds: float) -> None:
-        """Take no connection from an address for so long; 0 lifts it. Connections that are open stay."""
-        now_ns = self._clock.now_ns()
-        self._addresses.block(address_of(address), now_ns + round(seconds * 1e9), now_ns)
-
     def limit(self, device_id: str, messages_per_s: float) -> None:
         """Take so many packets a second from a device, by whatever way; 0 lifts it."""
         now_ns = self._clock.now_ns()
