@@ -99,7 +99,7 @@ def full_toml() -> str:
     for name, section in SECTIONS.items():
         if not name.endswith(".NAME"):
             lines += ["", *wrapped(sentence(section)), f"[{name}]"]
-            for row in document(section):
+            for row in own_rows(name, section):
                 lines += key_lines(row, row.default)
     lines += ["", *wrapped(sentence(SECTIONS["drivers.NAME"]))]
     infos = {info.name: info for info in described_drivers()}
@@ -110,6 +110,14 @@ def full_toml() -> str:
     for name, link in DEFAULT_LINKS.items():
         lines += table_lines(f"qkd.links.{name}", link)
     return "\n".join(lines) + "\n"
+
+
+def own_rows(name: str, section: type[msgspec.Struct]) -> Iterator[Row]:
+    """Return the keys of a section but those of tables in it that have a section of their own."""
+    for row in document(section):
+        inner = f"{name}.{row.path[0]}"
+        if inner not in SECTIONS and f"{inner}.NAME" not in SECTIONS:
+            yield row
 
 
 def table_lines(name: str, entry: msgspec.Struct, without: str = "") -> Iterator[str]:
@@ -152,7 +160,7 @@ def configuration_page() -> str:
                 "must be given" if row.required else code(toml_value(row.default)),
                 limits(row),
             ]
-            for row in document(section)
+            for row in own_rows(name, section)
         )
         parts += [f"## `[{name}]`\n", sentence(section) + "\n", table(("key", "meaning", "default", "expected"), rows)]
     return page("Configuration", *parts)

@@ -155,7 +155,7 @@ def document(section: type[msgspec.Struct], path: KeyPath = ()) -> Iterator[Row]
 
     The `title` of a field's `Meta`, where it has one, says in words what a pattern means.
     """
-    yield from _document_struct(_struct_info(section), path)
+    yield from _document_struct(_struct_info(section), path, None)
 
 
 @functools.cache
@@ -166,17 +166,19 @@ def _struct_info(section: type[msgspec.Struct]) -> inspect.StructType:
     return info
 
 
-def _document_struct(info: inspect.StructType, path: KeyPath) -> Iterator[Row]:
+def _document_struct(info: inspect.StructType, path: KeyPath, whole: object) -> Iterator[Row]:
+    """`whole` is the default of the table itself, which may differ from the defaults of its keys."""
     for field in info.fields:
         inner, description = _unwrap(field.type)
         key = field.encode_name
+        default = _default(field) if whole is None else getattr(whole, field.name)
         if isinstance(inner, inspect.StructType):
-            yield from _document_struct(inner, (*path, key))
+            yield from _document_struct(inner, (*path, key), default)
             continue
         yield Row(
             path=(*path, key),
             type=_type_word(inner),
-            default=_default(field),
+            default=default,
             required=field.required,
             unit=unit_of(key),
             range=_limits(field.type),

@@ -82,10 +82,6 @@ class Bus:
         self._new_patterns = asyncio.Event()
         self._client: MqttClient | None = None
         self._endpoint: Endpoint | None = None
-        self.dialled: Endpoint | None = None
-        """The broker as it was dialled last, with user and password, for others who connect to the same one."""
-        self.tls: ssl.SSLContext | None = None
-        """How its certificate is checked; None without TLS."""
         self._connected = False
         self._connects = 0
         self._attempt = 0
@@ -226,7 +222,6 @@ class Bus:
             if not endpoint.username:
                 endpoint = replace(endpoint, username=self._config.username, password=password)
             client = self._make_client(endpoint, tls)
-            self.dialled, self.tls = endpoint, tls
             reason = await self._connect_once(client, ready)
             ready()
             reason, delay_s = self._pause_after(client, reason)

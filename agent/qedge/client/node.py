@@ -21,6 +21,7 @@ import aiohttp
 import msgspec
 
 from qedge.base.errors import QedgeError
+from qedge.client.answers import decode, error_in, timed_out
 from qedge.client.decoding import DecodeStream, open_stream
 from qedge.client.devices import DevicesClient
 from qedge.client.fleet import FleetClient
@@ -60,7 +61,6 @@ from qedge.wire.node import (
     RandomRequest,
     RandomView,
 )
-from qedge.wire.problem import Problem, error_of
 
 T = TypeVar("T")
 
@@ -123,7 +123,7 @@ class NodeClient:
                 return msgspec.json.decode(body, type=Readiness)
             except msgspec.DecodeError:
                 pass  # a 503 may also be a problem
-        raise _error_in(status, body)
+        raise error_in(status, body)
 
     async def metrics(self) -> str:
         """Return the node's metrics as Prometheus text."""
@@ -243,15 +243,15 @@ class NodeClient:
         try:
             async with self._open_session().get("/v1/events", timeout=timeout) as answer:
                 if answer.status != 200:
-                    raise _error_in(answer.status, await answer.read())
+                    raise error_in(answer.status, await answer.read())
                 async for chunk in answer.content.iter_any():
                     for event in parser.feed(chunk):
                         if event.name == "status":
-                            yield _decode(event.data, NodeStatus)
+                            yield decode(event.data, NodeStatus)
                         elif event.name == "job":
-                            yield _decode(event.data, JobView)
+                            yield decode(event.data, JobView)
         except TimeoutError as error:
-            raise _timed_out(_SILENCE_S) from error
+            raise timed_out(_SILENCE_S) from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._no_daemon(error) from error
 
@@ -267,7 +267,7 @@ class NodeClient:
                 async with asyncio.timeout(max(self._timeout_s, _COMPILE_S)):
                     stream = await open_stream(socket, wanted)
             except TimeoutError as error:
-                raise _timed_out(max(self._timeout_s, _COMPILE_S)) from error
+                raise timed_out(max(self._timeout_s, _COMPILE_S)) from error
             reading = asyncio.create_task(stream.read())
             try:
                 yield stream
@@ -286,7 +286,7 @@ class NodeClient:
         except aiohttp.WSServerHandshakeError as refused:
             raise await self._why_refused(path, refused.status) from None
         except TimeoutError as error:
-            raise _timed_out(self._timeout_s) from error
+            raise timed_out(self._timeout_s) from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._no_daemon(error) from error
 
@@ -342,14 +342,14 @@ class NodeClient:
     async def _call(
         self, method: str, path: str, kind: type[T], *, body: msgspec.Struct | None = None, timeout_s: float = 0.0
     ) -> T:
-        return _decode(await self._request(method, path, body, timeout_s), kind)
+        return decode(await self._request(method, path, body, timeout_s), kind)
 
     async def _request(
         self, method: str, path: str, body: msgspec.Struct | None = None, timeout_s: float = 0.0
     ) -> bytes:
         status, answer = await self._exchange(method, path, body, timeout_s or self._timeout_s)
         if status >= 400:
-            raise _error_in(status, answer)
+            raise error_in(status, answer)
         return answer
 
     async def _exchange(
@@ -366,7 +366,7 @@ class NodeClient:
             ) as answer:
                 return answer.status, await answer.read()
         except TimeoutError as error:
-            raise _timed_out(timeout_s) from error
+            raise timed_out(timeout_s) from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._no_daemon(error) from error
 
@@ -387,26 +387,3 @@ class NodeClient:
             f"No daemon answers at {self._path}.",
             fix="Start one with `qedge run`, or name its socket with --socket or QEDGE_SOCKET.",
         )
-
-
-def _decode(data: bytes, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise QedgeError(
-            "bus.bad_message", f"The node's answer cannot be read: {error}.", fix="Are client and node of one version?"
-        ) from error
-
-
-def _error_in(status: int, body: bytes) -> QedgeError:
-    try:
-        return error_of(msgspec.json.decode(body, type=Problem))
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        code = "http.busy" if status == 503 else "internal.unexpected"
-        return QedgeError(code, f"The node answered with HTTP status {status}.")
-
-
-def _timed_out(timeout_s: float) -> QedgeError:
-    return QedgeError(
-        "client.timeout", f"The node did not answer within {timeout_s:g} s.", fix="Look at `qedge status` and its log."
-    )

@@ -75,7 +75,6 @@ class Parts:
     assessment: AssessmentService
     broker: ChildBroker | None
     bus: Bus
-    identity: LocalIdentity
     sessions: SessionService
     mesh: MeshService
     links: dict[str, Link]
@@ -136,7 +135,6 @@ def compose(
         assessment,
         broker,
         bus,
-        identity,
         sessions,
         mesh,
         links,
@@ -262,7 +260,7 @@ async def add_gateway(parts: Parts, spool: Store) -> None:
     # loaded only where it is wanted: most boxes of a fleet have no devices of their own
     from qedge.daemon.gateway import open_gateway
 
-    gateway = await open_gateway(parts.tools, parts.bus, parts.sessions, parts.mesh, spool)
+    gateway = await open_gateway(parts.tools, parts.bus, parts.broker, parts.sessions, parts.mesh, spool)
     parts.node.attach_gateway(gateway.desks)
     for service in gateway.services:
         parts.supervisor.add(service)
@@ -298,7 +296,7 @@ def _host_of(config: AgentConfig, driver: str) -> str:
 
 def add_links(parts: Parts) -> None:
     """Take all configured links into the daemon; what those to other nodes distil goes to the key store."""
-    drivers, peers = parts.drivers, SessionPeers(parts.identity.node, parts.sessions)
+    drivers, peers = parts.drivers, SessionPeers(parts.tools.identity.node, parts.sessions)
     desk = LinkDesk(peers)
     for name, link in parts.config.qkd.links.items():
         if not link.distils:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from dataclasses import dataclass
+import ssl
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from qedge.base.metrics import Metrics
-from qedge.base.service import Ready, Service
+from qedge.base.service import Service
+from qedge.bus.child_broker import ChildBroker
+from qedge.bus.credentials import read_password, tls_context
+from qedge.bus.model import Endpoint, Locate
 from qedge.bus.service import Bus
 from qedge.crypto.signed import sign_envelope
 from qedge.daemon.gateway_desk import AuditedDevices
@@ -21,11 +25,14 @@ from qedge.daemon.gateway_ports import (
     DeviceSubjects,
     Downward,
     LateGuard,
+    NoUplink,
+    PolicyWatch,
     SegmentDoor,
     TrustHistory,
+    WatchfulSecurity,
 )
 from qedge.daemon.node import GatewayDesks
-from qedge.daemon.peers import Tools
+from qedge.daemon.peers import Tools, outside_broker
 from qedge.devices.enforcement import Enforcement
 from qedge.devices.enrolment.authority import NodeIdentity
 from qedge.devices.onward.ledger import GatewayLedger
@@ -58,20 +65,9 @@ from qedge.store.store import Store
 from qedge.wire.audit import AuditKind
 from qedge.wire.envelope import Header
 from qedge.wire.node import GatewayView
-from qedge.wire.segments import OnwardReadings, OnwardView
+from qedge.wire.segments import OnwardView
 
-_WATCH_S: Final = 0.5
 _EVERYWHERE: Final = ("0.0.0.0", "[::]")  # noqa: S104 - compared with, not bound
-
-
-class NoUplink:
-    """Where nothing is configured to go upstream."""
-
-    is_up = False
-
-    async def send(self, readings: OnwardReadings) -> None:
-        """Never called: it is never up."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,47 +83,6 @@ class Gateway:
     services: tuple[Service, ...]
 
 
-class PolicyWatch:
-    """Tells the segments when another policy is in force."""
-
-    name = "policy-watch"
-
-    def __init__(self, engine: PolicyEngine, segments: SegmentService) -> None:
-        self._engine = engine
-        self._segments = segments
-
-    async def run(self, ready: Ready) -> None:
-        """Look twice a second until cancelled."""
-        ready()
-        known = self._engine.document
-        while True:
-            await asyncio.sleep(_WATCH_S)
-            if self._engine.document is not known:
-                known = self._engine.document
-                self._segments.policy_changed()
-
-
-class WatchfulSecurity:
-    """The security service, which gives all devices the trust they had as soon as it has read it."""
-
-    name = "security"
-
-    def __init__(self, security: SecurityService, devices: Devices) -> None:
-        self._security = security
-        self._devices = devices
-
-    async def run(self, ready: Ready) -> None:
-        """Watch until cancelled."""
-
-        def opened() -> None:
-            for record in self._devices.registry:
-                self._security.admit(record.subject)
-            self._devices.registry.on_created = self._security.admit
-            ready()
-
-        await self._security.run(opened)
-
-
 @dataclass(frozen=True, slots=True)
 class _Floor:
     """Who decides, who the devices are, and who watches them."""
@@ -141,6 +96,14 @@ class _Floor:
 
 
 @dataclass(frozen=True, slots=True)
+class _BrokerAccess:
+    """Where the broker is, with user and password, and how its certificate is checked; None without TLS."""
+
+    locate: Locate
+    tls: ssl.SSLContext | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Saying:
     """What becomes of readings, and where commands come from."""
 
@@ -151,10 +114,13 @@ class _Saying:
     down: Downward
 
 
-async def open_gateway(tools: Tools, bus: Bus, sessions: SessionService, mesh: MeshService, spool: Store) -> Gateway:
+async def open_gateway(
+    tools: Tools, bus: Bus, broker: ChildBroker | None, sessions: SessionService, mesh: MeshService, spool: Store
+) -> Gateway:
     """Make all parts; reads devices and the policy. Raises `device.bad_maker`, `store.*`, `onward.bad_recipient`."""
     config, identity = tools.config.devices, tools.identity
-    floor = await _open_floor(tools, bus)
+    access = await _broker_access(tools, broker)
+    floor = await _open_floor(tools, bus, access)
     saying = await _make_saying(tools, floor, bus, mesh, spool)
     segments, security = saying.segments, floor.security
     enforcement = Enforcement(
@@ -162,7 +128,7 @@ async def open_gateway(tools: Tools, bus: Bus, sessions: SessionService, mesh: M
     )
     saying.down.enforcement = enforcement
     greetings = GreetingDesk(floor.devices.greeter, metrics=tools.metrics)
-    listener, intake = _make_ways(tools, floor, saying, bus, enforcement, greetings)
+    listener, intake = _make_ways(tools, floor, saying, access, enforcement, greetings)
     greetings.on_greeted(listener.recheck)
     security.follow(lambda: enforcement.tallies, lambda: listener.address_tallies)
 
@@ -193,7 +159,19 @@ async def open_gateway(tools: Tools, bus: Bus, sessions: SessionService, mesh: M
     return Gateway(floor.policy, security, floor.devices, segments, visitor, desks, tuple(services))
 
 
-async def _open_floor(tools: Tools, bus: Bus) -> _Floor:
+async def _broker_access(tools: Tools, broker: ChildBroker | None) -> _BrokerAccess:
+    config, outside = tools.config.broker, outside_broker(tools)
+    tls = await asyncio.to_thread(tls_context, config)
+    password = await asyncio.to_thread(read_password, config.password_file)
+
+    def locate() -> Endpoint | None:
+        found = broker.endpoint() if broker is not None else outside
+        return found if found is None or found.username else replace(found, username=config.username, password=password)
+
+    return _BrokerAccess(locate, tls)
+
+
+async def _open_floor(tools: Tools, bus: Bus, access: _BrokerAccess) -> _Floor:
     config, identity, thread, guard = tools.config, tools.identity, CryptoThread(), LateGuard()
     engine, history = PolicyEngine(), TrustHistory()
     policy = PolicyService(
@@ -210,7 +188,7 @@ async def _open_floor(tools: Tools, bus: Bus) -> _Floor:
         config.devices.sessions,
         config.devices.enrolment,
         NodeIdentity(identity.fleet, identity.node, identity.key, identity.membership.chain),
-        address=lambda: _address(guard.listener, bus),
+        address=lambda: _address(guard.listener, access),
         store=tools.store,
         clock=tools.clock,
         random_bytes=tools.random_bytes,
@@ -284,7 +262,12 @@ async def _make_saying(tools: Tools, floor: _Floor, bus: Bus, mesh: MeshService,
 
 
 def _make_ways(
-    tools: Tools, floor: _Floor, saying: _Saying, bus: Bus, enforcement: Enforcement, greetings: GreetingDesk
+    tools: Tools,
+    floor: _Floor,
+    saying: _Saying,
+    access: _BrokerAccess,
+    enforcement: Enforcement,
+    greetings: GreetingDesk,
 ) -> tuple[Listener, BrokerIntake | None]:
     config, identity, administrator = tools.config.devices, tools.identity, floor.devices.administrator
     throttles = Throttles(config.listener.messages_per_s)
@@ -294,7 +277,7 @@ def _make_ways(
         node=identity.node,
         enforcement=enforcement,
         doorman=floor.devices.doorman,
-        desk=greetings,
+        desk=desk,
         throttles=throttles,
         clock=tools.clock,
         metrics=tools.metrics,
@@ -305,16 +288,16 @@ def _make_ways(
     if config.broker.enabled:
         intake = BrokerIntake(
             config.broker,
-            lambda: bus.dialled,
+            access.locate,
             fleet=identity.fleet,
             node=identity.node,
             enforcement=enforcement,
-            desk=greetings,
+            desk=desk,
             throttles=throttles,
             clock=tools.clock,
             metrics=tools.metrics,
             uniform=random.SystemRandom().random,
-            tls=lambda: bus.tls,
+            tls=lambda: access.tls,
             keeper=saying.onward,
             between=listener.lanes.serve_urgent,
         )
@@ -342,14 +325,14 @@ async def _make_uplink(tools: Tools, floor: _Floor, bus: Bus) -> Uplink:
     return BusUplink(identity.fleet, identity.node, bus, sealer, sign, clock=tools.clock)
 
 
-def _address(listener: Listener | None, bus: Bus) -> str:
+def _address(listener: Listener | None, access: _BrokerAccess) -> str:
     """Return where devices connect: the listener, or else the broker."""
     listening = listener.view().addresses if listener is not None else ()
     if listening:
         host, _, port = listening[0].rpartition(":")
         return f"mqtt://{os.uname().nodename if host in _EVERYWHERE else host}:{port}"
-    dialled = bus.dialled
-    return f"mqtt://{dialled.host}:{dialled.port}" if dialled is not None else ""
+    broker = access.locate()
+    return f"mqtt://{broker.host}:{broker.port}" if broker is not None else ""
 
 
 def _view(

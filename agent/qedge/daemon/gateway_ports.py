@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Final
+
 from qedge.base.service import Ready
 from qedge.devices.enforcement import Enforcement
 from qedge.devices.registry.service import DeviceRegistry
@@ -9,8 +12,12 @@ from qedge.devices.segments.service import SegmentService
 from qedge.devices.service import Devices
 from qedge.devices.ways_in.listener import Listener
 from qedge.security.model import Subject, SubjectKind
+from qedge.security.policy.engine import PolicyEngine
 from qedge.security.service import SecurityService
 from qedge.security.trust.book import name_of
+from qedge.wire.segments import OnwardReadings
+
+_WATCH_S: Final = 0.5
 
 
 class DeviceSubjects:
@@ -94,3 +101,54 @@ class DeviceRoom:
         """Save, sweep and renew until cancelled."""
         ready()
         await self._devices.run()
+
+
+class NoUplink:
+    """Where nothing is configured to go upstream."""
+
+    is_up = False
+
+    async def send(self, readings: OnwardReadings) -> None:
+        """Never called: it is never up."""
+        raise NotImplementedError
+
+
+class PolicyWatch:
+    """Tells the segments when another policy is in force."""
+
+    name = "policy-watch"
+
+    def __init__(self, engine: PolicyEngine, segments: SegmentService) -> None:
+        self._engine = engine
+        self._segments = segments
+
+    async def run(self, ready: Ready) -> None:
+        """Look twice a second until cancelled."""
+        ready()
+        known = self._engine.document
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            if self._engine.document is not known:
+                known = self._engine.document
+                self._segments.policy_changed()
+
+
+class WatchfulSecurity:
+    """The security service, which gives all devices the trust they had as soon as it has read it."""
+
+    name = "security"
+
+    def __init__(self, security: SecurityService, devices: Devices) -> None:
+        self._security = security
+        self._devices = devices
+
+    async def run(self, ready: Ready) -> None:
+        """Watch until cancelled."""
+
+        def opened() -> None:
+            for record in self._devices.registry:
+                self._security.admit(record.subject)
+            self._devices.registry.on_created = self._security.admit
+            ready()
+
+        await self._security.run(opened)

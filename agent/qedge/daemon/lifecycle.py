@@ -168,7 +168,7 @@ class Daemon:
             self._notifier.status(f"waiting for {', '.join(missing)}")
             missing = await parts.supervisor.wait_ready(READY_LIMIT_S)
         ready_s = (self._clock.now_ns() - self._started_ns) / 1e9
-        self._notifier.ready(f"ready as {parts.identity.node}, drivers are opening")
+        self._notifier.ready(f"ready as {parts.tools.identity.node}, drivers are opening")
         _LOG.info("daemon.ready", ready_s=round(ready_s, 3), socket=parts.web.socket, http=parts.web.address)
         # What is there now stays: leaving it out of every later collection keeps the pauses short.
         gc.collect()
@@ -177,7 +177,7 @@ class Daemon:
         await self._tell_progress(parts)
 
     def _tell_where(self, parts: Parts) -> None:
-        node, identity = parts.config.node, parts.identity
+        node, identity = parts.config.node, parts.tools.identity
         say = self._narrate
         alone = " (standalone)" if identity.standalone else ""
         say(f"qedge {__version__}: node {identity.node}, fleet {identity.fleet}{alone}")

@@ -54,7 +54,7 @@ def make_bus(tools: Tools, password: str) -> tuple[ChildBroker | None, Bus]:
     """Connect to the configured broker, to the one where the fleet meets, or to a private one of our own."""
     config, identity = tools.config.broker, tools.identity
     uniform = random.SystemRandom().random
-    outside = external_endpoint(config) or _fleet_endpoint(config, identity)
+    outside = outside_broker(tools)
     broker = None
     if outside is None:
         broker = ChildBroker(
@@ -76,6 +76,11 @@ def make_bus(tools: Tools, password: str) -> tuple[ChildBroker | None, Bus]:
         uniform=uniform,
     )
     return broker, bus
+
+
+def outside_broker(tools: Tools) -> Endpoint | None:
+    """Return the configured broker, or the one where the fleet meets; None: the node starts one of its own."""
+    return external_endpoint(tools.config.broker) or _fleet_endpoint(tools.config.broker, tools.identity)
 
 
 def make_mesh(

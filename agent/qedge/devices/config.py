@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import msgspec
 
 from qedge.devices.model import OpenEnrolment
-from qedge.devices.onward.config import KeepConfig, OnwardConfig
+from qedge.devices.onward.config import OnwardConfig
 from qedge.devices.segments.config import GroupKeyConfig, SegmentConfig
 from qedge.devices.ways_in.config import IntakeConfig, ListenerConfig
 
@@ -143,6 +143,5 @@ DEVICE_SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "devices.segments.NAME": SegmentConfig,
     "devices.group_keys": GroupKeyConfig,
     "devices.onward": OnwardConfig,
-    "devices.onward.CLASS": KeepConfig,
 }
 """Sections as the reference lists them."""

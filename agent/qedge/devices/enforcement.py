@@ -175,10 +175,8 @@ class Enforcement:
             channels = tally.channels
             if channel not in channels and len(channels) < MAX_TALLIED_CHANNELS:
                 channels.add(channel)
-            if channel[0] == OWN_MARK:
-                decision = _own(subject, now_ns)
-            else:
-                decision = self._decide(subject, Action.PUBLISH, resource, now_ns, utc_ns)
+            own = channel[0] == OWN_MARK
+            decision = _own(subject, now_ns) if own else self._decide(subject, Action.PUBLISH, resource, now_ns, utc_ns)
             if not decision.allowed:
                 tally.denied += 1
                 self._note_denied(subject, Action.PUBLISH, resource, decision, now_ns, utc_ns)
