@@ -63,52 +63,49 @@ class Devices:
             await asyncio.sleep(_HOUR_S)
 
 
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What every part needs of the node. `uniform` returns numbers in [0, 1), for jitter."""
+
+    store: Store
+    clock: Clock
+    random_bytes: RandomBytes
+    uniform: Callable[[], float]
+    metrics: Metrics
+
+
 async def open_devices(
     sessions_config: SessionsConfig,
     enrolment_config: EnrolmentConfig,
     identity: NodeIdentity,
+    tools: Tools,
     *,
     address: Callable[[], str],
-    store: Store,
-    clock: Clock,
-    random_bytes: RandomBytes,
-    uniform: Callable[[], float],
-    metrics: Metrics,
     keys: DeviceKeys | None = None,
     history: History | None = None,
 ) -> Devices:
     """Open the room: reads devices and keys from the database, makes keys that are missing. Raises `device.bad_maker`.
 
-    `address` returns where devices connect, `uniform` numbers in [0, 1) for jitter; `keys` is the key store's port.
+    `address` returns where devices connect; `keys` is the key store's port, `history` that of the trust in devices.
     """
+    clock, random_bytes = tools.clock, tools.random_bytes
     place = Place(identity.fleet, identity.node, random_bytes(16))
-    kem_life_s = sessions_config.kem_key_s
-    authority = await load_authority(store, identity, kem_life_s, clock.utc_ns(), random_bytes)
-    registry = DeviceRegistry(sessions_config, store=store, clock=clock, metrics=metrics)
+    authority = await load_authority(tools.store, identity, sessions_config.kem_key_s, clock.utc_ns(), random_bytes)
+    registry = DeviceRegistry(sessions_config, store=tools.store, clock=clock, metrics=tools.metrics)
     await registry.load()
     threads = PublicKeyThreads(sessions_config.threads, sessions_config.waiting)
     sessions = DeviceSessions()
     administrator = Administrator(place, registry=registry, sessions=sessions)
     revoking = Revoking(
-        store=store, authority=authority, threads=threads, kem_life_s=kem_life_s, clock=clock, random_bytes=random_bytes
-    )
-    makers = Makers.from_pem(await asyncio.to_thread(_read_files, enrolment_config.manufacturer_files))
-
-    async def replaced(record: DeviceRecord, old_key_id: bytes) -> None:
-        administrator.replaced(record)
-        await revoking.retire(record.subject.id, old_key_id, record.certified_until_utc_ns)
-
-    enrolment = Enrolment(
-        enrolment_config,
+        store=tools.store,
         authority=authority,
-        registry=registry,
         threads=threads,
-        makers=makers,
+        kem_life_s=sessions_config.kem_key_s,
         clock=clock,
         random_bytes=random_bytes,
-        metrics=metrics,
-        replaced=replaced,
     )
+    makers = Makers.from_pem(await asyncio.to_thread(_read_files, enrolment_config.manufacturer_files))
+    enrolment = _enrolment(enrolment_config, tools, authority, registry, threads, makers, administrator, revoking)
     greeter = DeviceGreeter(
         sessions_config,
         enrolment_config,
@@ -121,11 +118,59 @@ async def open_devices(
         keys=keys,
         clock=clock,
         random_bytes=random_bytes,
-        uniform=uniform,
-        metrics=metrics,
+        uniform=tools.uniform,
+        metrics=tools.metrics,
     )
-    desk = DeviceDesk(
-        enrolment_config,
+    doorman = DeviceDoorman(place, registry=registry, enrolment=enrolment, clock=clock)
+    desk = _desk(
+        enrolment_config, tools, authority, registry, sessions, administrator, revoking, address, keys, history
+    )
+    return Devices(
+        place, registry, authority, sessions, enrolment, greeter, doorman, administrator, revoking, desk, threads
+    )
+
+
+def _enrolment(
+    config: EnrolmentConfig,
+    tools: Tools,
+    authority: DeviceAuthority,
+    registry: DeviceRegistry,
+    threads: PublicKeyThreads,
+    makers: Makers,
+    administrator: Administrator,
+    revoking: Revoking,
+) -> Enrolment:
+    async def replaced(record: DeviceRecord, old_key_id: bytes) -> None:
+        administrator.replaced(record)
+        await revoking.retire(record.subject.id, old_key_id, record.certified_until_utc_ns)
+
+    return Enrolment(
+        config,
+        authority=authority,
+        registry=registry,
+        threads=threads,
+        makers=makers,
+        clock=tools.clock,
+        random_bytes=tools.random_bytes,
+        metrics=tools.metrics,
+        replaced=replaced,
+    )
+
+
+def _desk(
+    config: EnrolmentConfig,
+    tools: Tools,
+    authority: DeviceAuthority,
+    registry: DeviceRegistry,
+    sessions: DeviceSessions,
+    administrator: Administrator,
+    revoking: Revoking,
+    address: Callable[[], str],
+    keys: DeviceKeys | None,
+    history: History | None,
+) -> DeviceDesk:
+    return DeviceDesk(
+        config,
         address=address,
         registry=registry,
         sessions=sessions,
@@ -134,22 +179,8 @@ async def open_devices(
         revoking=revoking,
         keys=keys,
         history=history,
-        clock=clock,
-        random_bytes=random_bytes,
-    )
-    doorman = DeviceDoorman(place, registry=registry, enrolment=enrolment, clock=clock)
-    return Devices(
-        place,
-        registry,
-        authority,
-        sessions,
-        enrolment,
-        greeter,
-        doorman,
-        administrator,
-        revoking,
-        desk,
-        threads,
+        clock=tools.clock,
+        random_bytes=tools.random_bytes,
     )
 
 

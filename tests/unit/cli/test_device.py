@@ -6,6 +6,8 @@ import argparse
 import asyncio
 import io
 import json
+import re
+import shlex
 import stat
 import sys
 from collections.abc import Callable
@@ -71,6 +73,22 @@ async def test_a_device_goes_through_its_life(tmp_path: Path, capsys: pytest.Cap
         with pytest.raises(QedgeError) as error:
             await told(capsys, site, "show", "nobody")
         assert error.value.code == "device.unknown"
+
+
+async def test_every_command_of_the_guide_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = (Path(__file__).resolve().parents[3] / "docs" / "guides" / "attach-a-device.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "devices.csv").write_text("name,class\nm-7,meter\n")
+    lines = [line for line in guide.splitlines() if line.startswith("qedge device ")]
+    async with serving(tmp_path, enabled=False) as site:
+        for line in lines:
+            await told(capsys, site, *shlex.split(line)[2:])
+        for text in re.findall(r"`qedge device ([^`]+)`", guide):
+            parse(*shlex.split(text))
+    assert len(lines) == 8
+    assert "m-7" in (tmp_path / "lines.txt").read_text()
 
 
 async def test_invitations_are_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

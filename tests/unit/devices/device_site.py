@@ -17,7 +17,7 @@ from qedge.crypto.model import Role, Subject
 from qedge.crypto.trust import Trust
 from qedge.devices.config import EnrolmentConfig, SessionsConfig
 from qedge.devices.enrolment.authority import NodeIdentity
-from qedge.devices.service import Devices, open_devices
+from qedge.devices.service import Devices, Tools, open_devices
 from qedge.store.store import Store
 from qedge.wire.gateway import DeviceAdd, DeviceProfile
 from qedge.wire.trust import Anchor
@@ -187,12 +187,8 @@ async def site(
         sessions,
         enrolment,
         identity or world.identity(node),
+        Tools(store, world.clock, world.random_bytes, random.Random(3).random, metrics),
         address=lambda: "mqtt://127.0.0.1:1884",
-        store=store,
-        clock=world.clock,
-        random_bytes=world.random_bytes,
-        uniform=random.Random(3).random,
-        metrics=metrics,
         keys=keys,
     )
     devices.administrator.add_way(way)

@@ -64,6 +64,7 @@ class DeviceRegistry:
                 await asyncio.sleep(FLUSH_S)
                 await self._flush_quietly()
                 await self.forget_expired()
+                self._show()
         finally:
             await asyncio.shield(self._flush_quietly())
 
@@ -189,7 +190,6 @@ class DeviceRegistry:
         await self._write(work)
         for record in records:
             self._dirty.pop(record.subject.id, None)
-        self._show()
 
     async def keys(self, device_id: str) -> KeptKeys:
         """Read public key and certificate of a device."""
@@ -223,7 +223,6 @@ class DeviceRegistry:
                 except QedgeError:
                     self._dirty.update(dict.fromkeys(chunk))
                     raise
-            self._show()
 
     def states(self) -> dict[str, int]:
         """Count devices by state."""
