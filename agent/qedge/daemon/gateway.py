@@ -48,6 +48,7 @@ from qedge.devices.segments.office import SegmentOffice
 from qedge.devices.segments.service import SegmentService
 from qedge.devices.segments.visiting import Visitor
 from qedge.devices.service import Devices, open_devices
+from qedge.devices.service import Tools as DeviceTools
 from qedge.devices.ways_in.greeting import GreetingDesk
 from qedge.devices.ways_in.intake import BrokerIntake
 from qedge.devices.ways_in.listener import Listener
@@ -188,12 +189,8 @@ async def _open_floor(tools: Tools, bus: Bus, access: _BrokerAccess) -> _Floor:
         config.devices.sessions,
         config.devices.enrolment,
         NodeIdentity(identity.fleet, identity.node, identity.key, identity.membership.chain),
+        DeviceTools(tools.store, tools.clock, tools.random_bytes, random.SystemRandom().random, tools.metrics),
         address=lambda: _address(guard.listener, access),
-        store=tools.store,
-        clock=tools.clock,
-        random_bytes=tools.random_bytes,
-        uniform=random.SystemRandom().random,
-        metrics=tools.metrics,
         history=history,
     )
     chain = identity.membership.chain
@@ -267,7 +264,7 @@ def _make_ways(
     saying: _Saying,
     access: _BrokerAccess,
     enforcement: Enforcement,
-    greetings: GreetingDesk,
+    desk: GreetingDesk,
 ) -> tuple[Listener, BrokerIntake | None]:
     config, identity, administrator = tools.config.devices, tools.identity, floor.devices.administrator
     throttles = Throttles(config.listener.messages_per_s)
