@@ -41,6 +41,10 @@ class Gates:
             )
         return name
 
+    def is_new(self, name: str) -> bool:
+        """Say whether a name may be declared."""
+        return name not in KEYWORDS and name not in self._names and name not in self._definitions
+
     def gate(self, lexer: Lexer, _: Token) -> None:
         """Read a gate definition, behind its keyword."""
         name, params, qubits = self._signature(lexer)
