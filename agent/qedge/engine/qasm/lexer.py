@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import ClassVar, Final, NamedTuple
 
 from qedge.base.errors import Detail, QedgeError
@@ -27,6 +28,12 @@ _TOKEN_3: Final = re.compile(
     r"|(\$[0-9]++)"
     r")?+"
 )
+_NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*+"
+_BIT: Final = _NAME + r"\[[0-9]{1,9}\]"
+NAMES: Final = re.compile(rf"{_NAME}(?:[ \t]*+,[ \t]*+{_NAME})*+(?=[ \t]*+;)")
+"""A list of names, as most programs write one."""
+BITS: Final = re.compile(rf"{_BIT}(?:[ \t]*+,[ \t]*+{_BIT})*+(?=[ \t]*+;)")
+"""A list of single bits of registers."""
 _KINDS: Final = ("", "name", "number", "string", "symbol", "physical")
 _NUMBER: Final = 2
 _EXCERPT_CHARS: Final = 40
@@ -64,10 +71,11 @@ class Lexer:
     def __init__(self, text: str, at: int = 0, *, max_number_chars: int = 400) -> None:
         self.text = text
         self._max_number_chars = max_number_chars
+        self._match = self.pattern.match
         self.token = self._scan(at)
 
     def _scan(self, at: int) -> Token:
-        match = self.pattern.match(self.text, at)
+        match = self._match(self.text, at)
         index = match.lastindex if match is not None else None
         if match is None or index is None:
             return self._no_token(match.end() if match is not None else at)
@@ -86,6 +94,20 @@ class Lexer:
             return Token(END, "", at, at)
         shown = text[at] if text[at].isprintable() else f"character {ord(text[at]):#x}"
         raise self.fault(at, "circuit.syntax", f"expected a statement of OpenQASM, found {shown!r}")
+
+    def take_list(self, pattern: re.Pattern[str], places: Mapping[str, int], most: int) -> tuple[int, ...]:
+        """Return the places of the items of a list, and move behind it; empty, and nothing read, where it takes more.
+
+        That is so where the list is not simply written, has more than `most` items or one that `places` does not know.
+        """
+        match = pattern.match(self.text, self.token.at)
+        if match is None:
+            return ()
+        found = tuple([places.get(item.strip(" \t"), -1) for item in match[0].split(",")])
+        if min(found) < 0 or len(found) > most:
+            return ()
+        self.token = self._scan(match.end())
+        return found
 
     def next(self) -> Token:
         """Return the current token and move behind it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from qedge.engine.qasm.lexer import Lexer, Token
+from qedge.engine.qasm.lexer import NAMES, Lexer, Token
 from qedge.engine.qasm.library import COMPOSITE, KEYWORDS, NATIVE, QASM3_WORDS, Native
 from qedge.engine.qasm.model import ParseLimits
 from qedge.engine.qasm.registers import Names
@@ -171,6 +171,9 @@ class Gates:
         return call
 
     def _positions(self, lexer: Lexer, qubits: dict[str, int]) -> tuple[int, ...]:
+        listed = lexer.take_list(NAMES, qubits, _MAX_ARGUMENTS)
+        if listed:
+            return listed
         positions: list[int] = []
         while True:
             name = lexer.expect_kind("name", "a qubit of the definition")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from qedge.engine.qasm.lexer import END, Lexer, Token, fault
+from qedge.engine.qasm.lexer import BITS, END, Lexer, Token, fault
 from qedge.engine.qasm.library import KEYWORDS, Native
 from qedge.engine.qasm.model import ParseLimits
 from qedge.engine.qasm.plain import PLAIN_2, PlainRun
@@ -207,6 +207,9 @@ class _Parser:
             raise lexer.fault(at, "circuit.nonfinite_parameter", f"in gate {token}: {error}") from error
 
     def _operands(self, lexer: Lexer) -> list[Operand]:
+        bits = lexer.take_list(BITS, self._names.qubit_by_text, self._limits.max_qubits)
+        if bits:
+            return [Operand("", (bit,), whole=False) for bit in bits]
         operands = [self._names.qubits(lexer)]
         while lexer.accept(","):
             if len(operands) >= self._limits.max_qubits:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
-from qedge.engine.qasm.lexer import Lexer3, Token
+from qedge.engine.qasm.lexer import NAMES, Lexer3, Token
 from qedge.engine.qasm.library import COMPOSITE
 from qedge.engine.qasm.model import ParseLimits
 from qedge.engine.qasm3.calls import KNOWN, Call, Modifier, Target, define
@@ -188,6 +188,9 @@ class Gates:
             self._line(lexer, qubits, body)
 
     def _positions(self, lexer: Lexer3, qubits: Mapping[str, int]) -> tuple[int, ...]:
+        listed = lexer.take_list(NAMES, qubits, _MAX_ARGUMENTS)
+        if listed:
+            return listed
         positions = [self._scope.gate_qubit(lexer, qubits)]
         while lexer.accept(","):
             positions.append(self._scope.gate_qubit(lexer, qubits))

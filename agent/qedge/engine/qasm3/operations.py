@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from qedge.engine.qasm.lexer import END, Lexer3, Token
+from qedge.engine.qasm.lexer import BITS, END, Lexer3, Token
 from qedge.engine.qasm.library import Native
 from qedge.engine.qasm.model import ParseLimits
 from qedge.engine.qasm.registers import Names, Operand
@@ -120,6 +120,9 @@ class Operations:
         return Deferred(len(shape), fill)
 
     def _operands(self) -> list[Operand]:
+        bits = self._lexer.take_list(BITS, self._names.qubit_by_text, self._limits.max_qubits)
+        if bits:
+            return [Operand("", (bit,), whole=False) for bit in bits]
         operands = [self._scope.qubits(self._lexer)]
         while self._lexer.accept(","):
             if len(operands) >= self._limits.max_qubits:
