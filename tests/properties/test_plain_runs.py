@@ -1,4 +1,4 @@
-"""Long runs of plain statements are read by another way than short ones: both give the same circuit or the same error."""
+"""Long runs of plain statements are read by another way than short ones: both give the same circuit or error."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ PLAIN = (
     "measure q[0] -> c[1];", "rz(0.1)\tq[2];\r\n",
 )  # fmt: skip
 ODD = (
-    ";", "(", ")", ",", '"', "\\", "]", "[", " ", "//", "/*", "*/", "\n", "true", "null", "rz(;) q[0];", "rz(true) q[0];",
+    ";", "(", ")", ",", '"', "\\", "]", "[", " ", "//", "/*", "*/", "\n", "true", "null", "rz(;) q[0];",
+    "rz(true) q[0];", "barrier q;", "barrier (1) q[0];", "barrier " + ", ".join(f"q[{i % 6}]" for i in range(30)) + ";",
     "rz((1)) q[0];", "rz() q[0];", "h() q[0];", "rz(1;,2) q[0];", "h ),( q[0];", "rz([1]) q[0];", "rz(1],[2) q[0];",
     "rz(1e999) q[0];", "rz(01) q[0];", "rz(1.) q[0];", "rz(.5) q[0];", "rz(+1) q[0];", "rz(nan) q[0];", "cx q[1],q[1];",
     "h q[6];", "h nothing[0];", "rz(0.5) q;", "h q;", "g(0.5) q[0];", "rz(w) q[0];", "rz(2*w) q[1];", "rz(k) q[2];",
     "rz(k*pi) q[2];", "rz(1/0) q[0];", "rz(pi*x) q[0];", "cu(1,2,3) q[0],q[1];", "ch(1) q[0],q[1];", "if(c==1) x q[0];",
     "rz(0.\n5) q[0];", "rz(0,1) q[0];", "gate rz(t) a { ry(t) a; }", "ctrl @ x q[0], q[1];", "c[0] = measure q[0];",
-    "rz(" + "1" * 90 + ") q[0];", "rz(0." + "1" * 390 + ") q[0];", "rz(0." + "1" * 410 + ") q[0];", "é", "\ud800", "h q[0]",
+    "rz(" + "1" * 90 + ") q[0];", "rz(0." + "1" * 390 + ") q[0];", "rz(0." + "1" * 410 + ") q[0];", "é", "\ud800",
+    "h q[0]", "cz" + " " * 130 + "q[0],q[1];",
 )  # fmt: skip
 
 Found = Template | tuple[str, object, object]

@@ -109,6 +109,10 @@ class Lexer:
         self.token = self._scan(match.end())
         return found
 
+    def move(self, at: int) -> None:
+        """Go to an offset, for example back to the start of a loop's body."""
+        self.token = self._scan(at)
+
     def next(self) -> Token:
         """Return the current token and move behind it."""
         token = self.token
@@ -158,7 +162,3 @@ class Lexer3(Lexer):
     def names(self, name: str, start: int) -> bool:
         """Say whether a name stands between an offset and the current token; one in a comment counts too."""
         return re.search(rf"\b{re.escape(name)}\b", self.text[start : self.token.at]) is not None
-
-    def move(self, at: int) -> None:
-        """Go to an offset, for example back to the start of a loop's body."""
-        self.token = self._scan(at)

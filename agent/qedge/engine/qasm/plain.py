@@ -1,7 +1,7 @@
 """The fast path: runs of plain statements, each read by one regular expression, and long runs by a JSON decoder.
 
 A long run of plain statements is a table of words and numbers. Written with other separators it is an array in JSON,
-which msgspec splits and whose numbers it reads ten times as fast as Python can: `rz(0.5) q[0];` is `["rz",[0.5]," q[0]"]`.
+which msgspec splits and whose numbers it reads ten times as fast as Python: `rz(0.5) q[0];` is `["rz",[0.5]," q[0]"]`.
 Text that could mean something else there (with quotes or comments in it) is not taken this way.
 """
 
@@ -34,9 +34,14 @@ PLAIN_2: Final = re.compile(r"[ \t\r\n]*+" + _GATE)
 PLAIN_3: Final = re.compile(rf"[ \t\r\n]*+(?:{_GATE}|{_BIT}[ \t]*+=[ \t]*+measure[ \t]++{_BIT}[ \t]*+;)")
 """Plain statements of OpenQASM 3, which also assigns measurements."""
 _PI_FRACTION: Final = re.compile(r"(-)?(?:([0-9]{1,9})\*)?pi(?:/([1-9][0-9]{0,8}))?")
+_NUMBER: Final = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][+-]?[0-9]{1,4})?")
+_LINE: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*+)(?:\(([^();\n]{1,64})\))?[ \t]++([A-Za-z0-9_, \t]{1,200});")
 _EXPRESSION: Final = re.compile(r"\(([^();]*(?:pi|[*/])[^();]*)\)")
 _NO_PARAMS: Final[tuple[float, ...]] = ()
 _MEASURE: Final = int(Gate.MEASURE)
+_BARRIER: Final = int(Gate.BARRIER)
+_WIDE: Final = 16
+"""A barrier on so many qubits counts as more than one operation, which the full parser sees to."""
 
 _FEW: Final = 6
 """So many statements are read one by one before the rest of a run is taken to be long."""
@@ -44,6 +49,33 @@ _LEAST_CHARS: Final = 512
 _MOST_CHARS: Final = 1 << 16
 _LONGEST_CHARS: Final = 120
 """A statement beyond this is left to the other ways, which bound numbers and names one by one."""
+
+
+def read_line(text: str, at: int, places: Mapping[str, int]) -> tuple[str, tuple[float, ...], tuple[int, ...], int]:
+    """Read a gate on formal qubits, as it stands in the body of a definition.
+
+    Returns name, parameters, what `places` has for the qubits, and where the next line begins: 0 for no plain line.
+    """
+    match = _LINE.match(text, at)
+    if match is None:
+        return "", (), (), 0
+    name, given, operands = match.groups()
+    own = [places.get(operand.strip(" \t"), -1) for operand in operands.split(",")]
+    values = [_constant(each) for each in given.split(",")] if given is not None else []
+    params = [value for value in values if value is not None]
+    if min(own) < 0 or len(set(own)) != len(own) or len(params) != len(values):
+        return "", (), (), 0
+    return name, tuple(params), tuple(own), match.end()
+
+
+def _constant(text: str) -> float | None:
+    """Return the value of a number, or of a simple fraction of π; None for anything else."""
+    match = _PI_FRACTION.fullmatch(text)
+    if match is not None:
+        value = float(match[2] or 1) * math.pi / float(match[3] or 1)
+        return -value if match[1] else value
+    number = float(text) if _NUMBER.fullmatch(text) else math.inf
+    return number if math.isfinite(number) else None
 
 
 class _Row(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -140,6 +172,9 @@ class PlainRun:
         name, number, given, operand = groups[:4]
         gate = self._native.get(name)
         if gate is None:
+            if name == "barrier" and number is None and given is None:
+                own = self._operands.get(operand) or self._own(operand)
+                return (_BARRIER, own, (), 0) if 0 < len(own) < _WIDE else None
             return self._measure(name, number or given, operand, groups[4:])
         own = self._operands.get(operand) or self._own(operand)
         if number is not None:
@@ -188,12 +223,8 @@ class PlainRun:
         """Evaluate constant parameters and remember them by their text; empty where they are not plain after all."""
         if "//" in given or "/*" in given:
             return ()
-        match = _PI_FRACTION.fullmatch(given)
-        if match is not None:
-            value = float(match[2] or 1) * math.pi / float(match[3] or 1)
-            params: tuple[float, ...] = (-value if match[1] else value,)
-        else:
-            params = self._read_params(at)
+        value = _constant(given)
+        params = self._read_params(at) if value is None else (value,)
         if params:
             self._values[given] = params
         return params
@@ -205,7 +236,12 @@ class PlainRun:
         while True:
             end = self._text.rfind(";", at, at + self._chunk) + 1
             statements = self._text[at : end - 1].split(";") if end > at else []
-            rows = self._rows(self._text[at : end - 1], at) if self._are_plain(statements, room - len(ops)) else None
+            if statements and max(map(len, statements)) > _LONGEST_CHARS:
+                place = next(place for place, each in enumerate(statements) if len(each) > _LONGEST_CHARS)
+                del statements[place:]
+                end = at + sum(map(len, statements)) + place
+            fits = 0 < len(statements) <= room - len(ops)
+            rows = self._rows(self._text[at : end - 1], at) if fits else None
             before = len(ops)
             if rows:
                 self._take(rows, ops)
@@ -216,10 +252,6 @@ class PlainRun:
                 return at + sum(map(len, statements[:taken])) + taken
             at = end
             self._chunk = min(2 * self._chunk, _MOST_CHARS)
-
-    @staticmethod
-    def _are_plain(statements: list[str], room: int) -> bool:
-        return 0 < len(statements) <= room and max(map(len, statements)) <= _LONGEST_CHARS
 
     def _rows(self, text: str, at: int) -> list[_Row] | None:
         """Split statements that begin at `at`; None where that is not safe, or where one of them is not plain."""
@@ -246,7 +278,7 @@ class PlainRun:
     def _take(self, rows: list[_Row], ops: list[Op]) -> None:
         """Append what the rows do, as far as they are plain.
 
-        Every word is looked up as it stands, so that one that parentheses or semicolons in odd places made is not found.
+        Every word is looked up as it stands, so one that parentheses or semicolons in odd places made is not found.
         """
         turned, whole, append = self._turned, self._whole, ops.append
         try:
