@@ -22,11 +22,15 @@ import numpy as np
 from qedge_driver_api import Gate
 from qedge_driver_api.circuit import Op
 from qedge_drivers.sim_qpu.dense import MATRIX, State, apply_ops, zero_state
+from qedge_drivers.sim_qpu.fusion import Fusion
 from qedge_drivers.sim_qpu.gates import controlled, gate_matrix
 
 _PERIOD: Final = 4 * math.pi
 _FUSED_QUBITS: Final = 2
 _INSTRUCTION_SETS: Final[Mapping[int, str]] = {0: "avx512", 1: "avx2", 2: "sse"}
+_WORTH_MERGING: Final = 40
+"""Operations from which on it takes less time to merge them first."""
+_KEPT_OPERATIONS: Final = 20_000
 _EXTRA_CONTROLS_AS_MATRIX: Final = 3
 """Controlled gates on up to so many qubits go in as a matrix: qsim does not fuse its own controlled gates."""
 
@@ -82,6 +86,7 @@ class NativeBackend:
             self._kinds = self._plain_kinds()
             self._rotated: dict[int, Any] = {Gate.RX: self._qsim.krx, Gate.RY: self._qsim.kry, Gate.RZ: self._qsim.krz}
             self._turned = self._turned_kinds()
+            self._fusion: Fusion | None = None
             self._self_test()
         except NativeUnavailableError:
             raise
@@ -124,14 +129,31 @@ class NativeBackend:
         }
 
     def _circuit(self, num_qubits: int, ops: Sequence[Op]) -> Any:  # a qsim circuit
-        qsim = self._qsim
-        circuit = qsim.Circuit()
+        circuit = self._qsim.Circuit()
         circuit.num_qubits = num_qubits
+        if len(ops) < _WORTH_MERGING:
+            self._add(circuit, ops, 0)
+            return circuit
+        fusion = self._fusion
+        if fusion is None or not fusion.fits(ops):
+            fusion = Fusion(ops)
+            # the next circuit is often the same with other parameters
+            self._fusion = fusion if len(ops) <= _KEPT_OPERATIONS else None
+        add_matrix = self._qsim.add_matrix_gate
+        for time, merged in enumerate(fusion.merged(ops)):
+            if len(merged) == 2:
+                add_matrix(time, merged[0], merged[1], circuit)
+            else:
+                self._add(circuit, (merged,), time)
+        return circuit
+
+    def _add(self, circuit: Any, ops: Sequence[Op], begin: int) -> None:  # a qsim circuit
+        qsim = self._qsim
         add_gate, add_matrix = qsim.add_gate, qsim.add_matrix_gate
         kinds, rotated, turned, fmod = self._kinds, self._rotated, self._turned, math.fmod
         nothing: dict[str, float] = {}
         matrices: dict[tuple[int, tuple[float, ...]], list[float]] = {}
-        for time, (gate, qubits, params, controls) in enumerate(ops):
+        for time, (gate, qubits, params, controls) in enumerate(ops, begin):
             if controls:
                 self._add_controlled(circuit, time, (gate, qubits, params, controls))
             elif (kind := kinds.get(gate)) is not None:
@@ -147,7 +169,6 @@ class NativeBackend:
                 if flat is None:
                     flat = matrices[gate, params] = _flat(gate_matrix(gate, params))
                 add_matrix(time, qubits, flat, circuit)
-        return circuit
 
     def _add_controlled(self, circuit: Any, time: int, op: Op) -> None:
         gate, qubits, params, controls = op

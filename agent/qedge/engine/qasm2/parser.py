@@ -31,7 +31,12 @@ _NO_FORMALS: Final[Mapping[str, int]] = {}
 
 def parse(text: str, limits: ParseLimits) -> Template:
     """Parse OpenQASM 2 text; raises `QedgeError` with a code `circuit.*`, `line` and `column` in its details."""
-    return _Parser(text, limits).template()
+    parser = _Parser(text, limits)
+    try:
+        return parser.template()
+    finally:
+        # its parts know each other: without this all of it would lie about until garbage is collected
+        vars(parser).clear()
 
 
 class _Parser:
