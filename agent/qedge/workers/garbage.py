@@ -1,4 +1,4 @@
-"""When a worker collects garbage: between calls, once an answer is on its way, so that ordinary calls never wait for it.
+"""When a worker collects garbage: between calls, once an answer is on its way, so that no ordinary call waits for it.
 
 A call that goes on making objects collects by itself after many of them, so memory stays bounded in any case.
 """

@@ -135,7 +135,7 @@ class NativeBackend:
         return circuit
 
     def _fusion_of(self, ops: Sequence[Op]) -> Fusion | None:
-        """Return how to merge operations of a structure that was there just before; None for another, or a bad bargain."""
+        """Return how to merge operations of a structure that was there just before; None for another, or no gain."""
         structure = structure_of(ops)
         if structure != self._structure:
             self._structure, self._fusion = structure, None

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qedge_driver_api import FlatCircuit, Gate, PauliSum, ProgramError, PropertyValue
+from qedge_drivers.sim_qpu import batch
 from qedge_drivers.sim_qpu.dense import State
 from qedge_drivers.sim_qpu.gates import Matrix, gate_matrix
 from qedge_drivers.sim_qpu.memory import available_bytes
@@ -41,6 +42,9 @@ def expectations(
     values: list[list[float]] = []
     meter: _Meter | None = None
     before: Plan | None = None
+    if len(circuits) > 1:
+        values = _batched(simulator, circuits, observables, support, wish)
+        circuits = circuits[len(values) :]
     for circuit in circuits:
         known = looked.get(id(circuit.shape)) if circuit.shape is not None else None
         measured = _looked_at(circuit, support, known[1].shape if known else object())
@@ -52,6 +56,27 @@ def expectations(
         before = prepared.plan
         values.append(_values(simulator, prepared, meter, wish))
     return values
+
+
+def _batched(
+    simulator: Simulator,
+    circuits: Sequence[FlatCircuit],
+    observables: Sequence[PauliSum],
+    support: Sequence[int],
+    wish: Wish,
+) -> list[list[float]]:
+    """Return the values where all circuits have one shape and are small enough to be run at once, else none."""
+    shape = circuits[0].shape
+    if shape is None or any(circuit.shape is not shape for circuit in circuits) or simulator.device.noisy:
+        return []
+    prepared = simulator.prepare(_looked_at(circuits[0], support, object()), wish)
+    _check(prepared)
+    plan = prepared.plan
+    if prepared.method != STATE_VECTOR or not batch.can_batch(plan.num_qubits, plan.ops, len(circuits)):
+        return []
+    params = [[circuit.ops[index][2] for index in plan.kept] for circuit in circuits]
+    meter = _Meter(plan, observables)
+    return [meter.in_state(state) for state in batch.evolve(plan.num_qubits, plan.ops, params)]
 
 
 def amplitudes(simulator: Simulator, circuit: FlatCircuit) -> bytes:
@@ -186,8 +211,9 @@ class _Meter:
             return self.in_nothing()
         diagonal = self._diagonals()
         if diagonal is not None:
-            weights = np.square(state.view(np.float32), dtype=np.float64).reshape(-1, 2).sum(axis=1)
-            values: list[float] = (diagonal @ weights / weights.sum()).tolist()
+            real, imaginary = state.real.astype(np.float64), state.imag.astype(np.float64)
+            chances = real * real + imaginary * imaginary
+            values: list[float] = (diagonal @ chances / chances.sum()).tolist()
             return values
         kept = self._blocks()
         found = [0.0] * len(self.terms)
