@@ -17,6 +17,7 @@ import pytest
 from qedge.base.errors import QedgeError
 from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
+from qedge.workers.garbage import BETWEEN_CALLS, DURING_CALLS
 from qedge.workers.model import WorkerSpec
 from qedge.workers.pool import WorkerPool
 from qedge.workers.process import WorkerProcess
@@ -50,6 +51,19 @@ async def pool() -> AsyncIterator[WorkerPool]:
     made = make_pool()
     async with running(made):
         yield made
+
+
+@asynccontextmanager
+async def one_worker() -> AsyncIterator[WorkerProcess]:
+    """One process, so that all calls are its."""
+    path = os.pathsep.join([str(TARGETS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    spec = WorkerSpec("test", "worker_targets:Target", env={"PYTHONPATH": path})
+    worker = WorkerProcess(spec, clock=SystemClock(), random_bytes=os.urandom)
+    try:
+        await worker.start()
+        yield worker
+    finally:
+        await worker.close()
 
 
 class running:  # noqa: N801 - reads as a word in `async with running(pool)`
@@ -126,6 +140,23 @@ async def test_random_bytes_come_from_the_daemon(pool: WorkerPool) -> None:
     assert isinstance(first, bytes)
     assert len(first) == 1000
     assert first != second
+
+
+async def test_garbage_is_collected_between_ordinary_calls_and_not_during_them() -> None:
+    async with one_worker() as worker:
+        found = [await worker.call("rings", {"number": 500}, deadline_s=LONG_S) for _ in range(400)]
+        collections = {each["collections"] for each in found if isinstance(each, dict)}
+        assert collections == {0}
+        alive = [each["most"] for each in found if isinstance(each, dict)]
+        assert max(value for value in alive if isinstance(value, int)) <= BETWEEN_CALLS + 500
+
+
+async def test_a_long_call_collects_its_garbage_while_it_runs() -> None:
+    async with one_worker() as worker:
+        found = await worker.call("rings", {"number": 5 * DURING_CALLS}, deadline_s=LONG_S)
+        assert isinstance(found, dict)
+        assert isinstance(found["most"], int)
+        assert found["most"] <= DURING_CALLS + BETWEEN_CALLS
 
 
 async def test_a_cancelled_call_ends_in_the_worker_or_the_worker_ends(pool: WorkerPool) -> None:

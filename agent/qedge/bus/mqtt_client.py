@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
 import ssl
@@ -308,6 +309,12 @@ class MqttClient(aiomqtt.Client):
                 correlation=bytes(getattr(properties, "CorrelationData", b"")),
             ),
         )
+
+
+@functools.lru_cache(maxsize=16)
+def posted_properties(expiry_s: int) -> Properties:
+    """Return the properties of a publication that only expires; whoever publishes does not change them."""
+    return publish_properties(expiry_s=expiry_s)
 
 
 def publish_properties(*, expiry_s: int = 0, response_topic: str = "", correlation: bytes = b"") -> Properties:

@@ -19,7 +19,7 @@ from qedge.bus.config import BusConfig
 from qedge.bus.credentials import read_password, tls_context
 from qedge.bus.inbox import Inbox
 from qedge.bus.model import MAX_MESSAGE_BYTES, Endpoint, Handler, Incoming, LastWill, Locate, OnSession
-from qedge.bus.mqtt_client import MqttClient, MqttError, publish_properties
+from qedge.bus.mqtt_client import MqttClient, MqttError, posted_properties, publish_properties
 from qedge.wire.node import BusView
 from qedge.wire.topics import Channel, parse_topic
 
@@ -148,7 +148,7 @@ class Bus:
         """Publish at QoS 1 without waiting for the broker; raises `bus.unavailable`, `bus.too_large`."""
         client = self._client_for(payload)
         try:
-            client.post(topic, payload, qos=1, retain=False, properties=publish_properties(expiry_s=expiry_s))
+            client.post(topic, payload, qos=1, retain=False, properties=posted_properties(expiry_s))
         except MqttError as error:
             raise _not_taken(error) from error
         self._metrics.add("qedge_bus_messages_total", ("out",))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -29,6 +31,7 @@ from qedge_driver_api import AdminState, RawSamples
 Q = TypeVar("Q", bound=msgspec.Struct)
 T = TypeVar("T", bound=msgspec.Struct)
 Drivers = Mapping[str, DriverService]
+_MEMORY_AGE_S: Final = 0.1
 
 
 class NamedDriver:
@@ -258,9 +261,16 @@ class KeptAdminStates:
 class ThisHost:
     """Fills `Memory` of the engine and `Host` of its assessments."""
 
+    def __init__(self) -> None:
+        self._looked_s = -math.inf
+        self._available = 0
+
     def available_bytes(self) -> int:
-        """Bytes that jobs can find now."""
-        return available_memory_bytes()
+        """Bytes that jobs can find now; looked up again after a moment, since that takes as long as a small circuit."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s > _MEMORY_AGE_S:
+            self._looked_s, self._available = now_s, available_memory_bytes()
+        return self._available
 
     def cores(self) -> int:
         """Processors that this process may use."""

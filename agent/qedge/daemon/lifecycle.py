@@ -34,6 +34,8 @@ STOP_LIMIT_S: Final = 4.0
 """Leaves a second of the five that a stop may take for the database and the interpreter."""
 
 WARM_LIMIT_S: Final = 120.0
+_COLLECT_AFTER: Final = 10_000
+"""Objects that may come before all new ones are looked through for garbage; each job reaches the default of 700."""
 _ANSWER_S: Final = 0.2
 """Time in which the answer to whoever changed the identity still leaves, before the services stop."""
 
@@ -173,6 +175,7 @@ class Daemon:
         # What is there now stays: leaving it out of every later collection keeps the pauses short.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_COLLECT_AFTER)
         self._tell_where(parts)
         await self._tell_progress(parts)
 

@@ -50,7 +50,6 @@ _MAPPED: Final = 8
 _WAIT_S: Final = 0.5
 _COUNT: Final = SampleTask()
 _NEED_PROGRAM: Final = (SampleTask, ExpectationTask, AmplitudeTask, KernelTask)
-_COLLECT_AFTER: Final = 20_000
 _WARM_QUBITS: Final = 24
 _WARM_PROGRAMS: Final = (
     # a state with feed-forward, and a wide one of the kind that has a method of its own
@@ -288,7 +287,6 @@ class CircuitHost(DriverHost):
         # what is loaded by now stays; looking through it again and again is most of what collection costs
         gc.collect()
         gc.freeze()
-        gc.set_threshold(_COLLECT_AFTER)
         return {"warm_s": time.perf_counter() - started}
 
     def _assess(self, args: Mapping[str, object]) -> Msg:

@@ -148,8 +148,9 @@ class ForwardService:
         if accepted == job.id:
             # What was accepted has its seed, so that another runner would give the same counts.
             job.submission = msgspec.structs.replace(submission, seed=seed)
-            self._errands[job.id] = Errand(job, submission.node, runner, waits_since_ns=now_ns)
-            self._changes.publish(self._errands[job.id].view)
+            errand = self._errands[job.id] = Errand(job, submission.node, runner, waits_since_ns=now_ns)
+            self._changes.publish(errand.view)
+            self._begin(errand)  # at once: to wake the loop of `run` first takes longer
             self._work.set()
         return accepted
 
@@ -173,9 +174,7 @@ class ForwardService:
                 while True:
                     self._work.clear()
                     for errand in list(self._errands.values()):
-                        if not errand.busy:
-                            errand.busy = True
-                            group.create_task(self._advance(errand))
+                        self._begin(errand)
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(_TICK_S if self._errands else 5.0):
                             await self._work.wait()
@@ -190,6 +189,11 @@ class ForwardService:
             self._errands[row.id] = errand_of(row, now_ns, utc_ns)
 
     # One job
+
+    def _begin(self, errand: Errand) -> None:
+        if not errand.busy and self._group is not None:
+            errand.busy = True
+            self._group.create_task(self._advance(errand))
 
     async def _advance(self, errand: Errand) -> None:
         """Do what is due for one job; called again and again, one at a time for each."""

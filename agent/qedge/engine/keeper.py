@@ -20,6 +20,7 @@ from qedge.wire.jobs import JobSubmission, JobView
 WORTH_NOTING_S: Final = 0.02
 """That a run began, or that a peer lent a job, is written down where it lasts longer: the end says it otherwise."""
 _WRITE_RETRY_S: Final = 0.5
+_MOST_KEYS: Final = 100_000
 _PRUNE_S: Final = 300.0
 
 
@@ -33,18 +34,25 @@ class Keeper:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lent: dict[tuple[str, str], str] = {}
+        self._keys: set[int] | None = None
+        """Hashes of all keys of lent jobs that may be in the database; None where they are too many to hold."""
 
-    def clear(self) -> None:
-        """Forget what was lent."""
+    async def load(self) -> None:
+        """Begin anew: forget what was lent, and learn which keys peers have used."""
         self._lent.clear()
+        rows = await self._store.read(lambda connection: ledger.lent_keys(connection, _MOST_KEYS + 1))
+        self._keys = set(map(hash, rows)) if len(rows) <= _MOST_KEYS else None
 
     def lent(self, client: str, key: str) -> str:
         """Return the id of a job that is lent and not written down yet, or nothing."""
         return self._lent.get((client, key), "")
 
-    async def find(self, client: str, submission: JobSubmission) -> str:
+    async def find(self, client: str, submission: JobSubmission, *, lent: bool) -> str:
         """Return the id of the job that the client's key stands for, or nothing; raises `job.conflict`."""
-        if not submission.client_key:
+        key = submission.client_key
+        if not key:
+            return ""
+        if lent and self._keys is not None and hash((client, key)) not in self._keys:
             return ""
         return self.lent(client, submission.client_key) or await self._store.read(
             lambda connection: ledger.find_by_key(connection, client, submission)
@@ -60,7 +68,12 @@ class Keeper:
             return job.id
         if not lent:
             return await self._store.write(lambda connection: ledger.insert(connection, job))
-        known = self._lent.setdefault((job.client, job.submission.client_key), job.id)
+        key = (job.client, job.submission.client_key)
+        if self._keys is not None:
+            self._keys.add(hash(key))
+            if len(self._keys) > _MOST_KEYS:
+                self._keys = None
+        known = self._lent.setdefault(key, job.id)
         if known == job.id:
             job.written = False
             job.keep = Later(WORTH_NOTING_S, lambda: self._keep(job))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import sqlite3
-from collections.abc import Mapping
+import struct
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -22,6 +24,10 @@ _SUBMISSION: Final = msgspec.msgpack.Decoder(JobSubmission)
 _ESTIMATE: Final = msgspec.msgpack.Decoder(JobEstimate)
 _RESULT: Final = msgspec.msgpack.Decoder(JobResult)
 _PROBLEM: Final = msgspec.msgpack.Decoder(Problem)
+_WIDTHS: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_LISTED_BITS: Final = 12
+_PEERS: Final = ("node:", "node;")
+"""Between these are the clients that are peers."""
 _COUNTED: Final = frozenset({"sample", "qaoa"})
 """Kinds of tasks that count outcomes."""
 _COLUMNS: Final = (
@@ -84,6 +90,14 @@ def find_by_key(connection: sqlite3.Connection, client: str, submission: JobSubm
             job=row[0],
         )
     return str(row[0])
+
+
+def lent_keys(connection: sqlite3.Connection, most: int) -> list[tuple[str, str]]:
+    """Return client and key of at most so many jobs that peers gave this node."""
+    rows = connection.execute(
+        "SELECT client, client_key FROM jobs WHERE client >= ? AND client < ? LIMIT ?", (*_PEERS, most)
+    )
+    return [(str(client), str(key)) for client, key in rows]
 
 
 def start(connection: sqlite3.Connection, job: Job) -> None:
@@ -210,15 +224,25 @@ def unpack_result(job: Job, answer: Msg, extra_s: Mapping[str, float]) -> JobRes
 def _unpacked(packed: _Counts, clbits: int, shots: int) -> dict[str, int]:
     width = max(1, -(-clbits // 8))
     values, keys = packed.values, packed.keys
-    if len(keys) != width * len(values) or sum(values) != shots or any(value < 1 for value in values):
+    if len(keys) != width * len(values) or sum(values) != shots or min(values, default=1) < 1:
         raise _lied("its counts do not fit together")
-    counts: dict[str, int] = {}
-    for index, value in enumerate(values):
-        number = int.from_bytes(keys[index * width : (index + 1) * width], "little")
-        if number >> clbits:
-            raise _lied("a value has more bits than the program")
-        counts[format(number, f"0{clbits}b")] = value
-    return counts
+    letter = _WIDTHS.get(width)
+    if letter is not None:
+        numbers: Sequence[int] = struct.unpack(f"<{len(values)}{letter}", keys)
+    else:
+        numbers = [int.from_bytes(keys[at : at + width], "little") for at in range(0, len(keys), width)]
+    if max(numbers, default=0) >> clbits:
+        raise _lied("a value has more bits than the program")
+    if clbits <= _LISTED_BITS:
+        strings = _bit_strings(clbits)
+        return dict(zip([strings[number] for number in numbers], values, strict=True))
+    return dict(zip([format(number, f"0{clbits}b") for number in numbers], values, strict=True))
+
+
+@functools.lru_cache(maxsize=4)
+def _bit_strings(clbits: int) -> list[str]:
+    """Return all values of so many bits, as they are written."""
+    return [format(number, f"0{clbits}b") for number in range(1 << clbits)]
 
 
 class _Counts(msgspec.Struct, frozen=True):

@@ -224,7 +224,7 @@ class EngineService:
         now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
         self._queue = JobQueue()
         self._active.clear()
-        self._keeper.clear()
+        await self._keeper.load()
         for row in rows:
             self._totals[row.state] -= 1
             job = job_of(row, now_ns, utc_ns)
@@ -237,7 +237,7 @@ class EngineService:
     async def _accept(self, submission: JobSubmission, client: str, *, lent: bool = False) -> JobView:
         if not self._loaded.is_set():
             raise QedgeError("internal.stopping", "The job service is starting or stopping.", fix="Try again soon.")
-        known = await self._keeper.find(client, submission)
+        known = await self._keeper.find(client, submission, lent=lent)
         if known:
             return await self.job(known)
         seed = submission.seed if submission.seed is not None else int.from_bytes(self._random_bytes(4), "big")

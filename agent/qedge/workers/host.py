@@ -26,6 +26,7 @@ import msgspec
 
 from qedge.base.errors import QedgeError
 from qedge.workers.frames import LENGTH, PARCEL_BYTES, Frame, Kind, check_length, decode, encode, encode_body
+from qedge.workers.garbage import Garbage
 from qedge.workers.model import Msg
 
 HEARTBEAT_S: Final = 1.0
@@ -274,8 +275,10 @@ def main(argv: list[str]) -> None:
     threading.Thread(target=_read_frames, args=(target, channel, link), daemon=True).start()
     threading.Thread(target=_beat, args=(link,), daemon=True).start()
     link.send(Frame(Kind.READY, body=resident_bytes()))
+    garbage = Garbage()
     while True:
         _answer(target, link, _next_call(target, link.calls))
+        garbage.after_answer()
 
 
 if __name__ == "__main__":

@@ -66,14 +66,19 @@ def flip_bits(
     return {key: times for key, times in out.items() if times}
 
 
-def count_rows(rows: npt.NDArray[np.bool_], columns: Mapping[int, int]) -> dict[int, int]:
-    """Count rows of recorded bits (one row per shot), where classical bit c is column `columns[c]`."""
-    if not columns:
+def count_rows(rows: npt.NDArray[np.uint8], columns: Mapping[int, int], recorded: int) -> dict[int, int]:
+    """Count rows of `recorded` bits, where classical bit c is column `columns[c]`.
+
+    One row per shot, eight columns in a byte, the first one least significant; what is left of the last byte is 0.
+    """
+    if not columns or not rows.size:
         return {0: len(rows)}
-    clbits = sorted(columns)
-    width = clbits[-1] + 1
-    bits = np.zeros((len(rows), width), dtype=np.uint8)
-    bits[:, clbits] = rows[:, [columns[clbit] for clbit in clbits]]
-    packed = np.packbits(bits, axis=1, bitorder="little")
-    counts = Counter(row.tobytes() for row in packed)
+    packed = rows
+    if len(columns) != recorded or any(clbit != column for clbit, column in columns.items()):
+        clbits = sorted(columns)
+        bits = np.zeros((len(rows), clbits[-1] + 1), dtype=np.uint8)
+        apart = np.unpackbits(rows, axis=1, bitorder="little")
+        bits[:, clbits] = apart[:, [columns[clbit] for clbit in clbits]]
+        packed = np.packbits(bits, axis=1, bitorder="little")
+    counts = Counter(np.ascontiguousarray(packed).view(f"V{packed.shape[1]}").ravel().tolist())
     return {int.from_bytes(key, "little"): times for key, times in counts.items()}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -22,11 +22,17 @@ import numpy as np
 from qedge_driver_api import Gate
 from qedge_driver_api.circuit import Op
 from qedge_drivers.sim_qpu.dense import MATRIX, State, apply_ops, zero_state
+from qedge_drivers.sim_qpu.fusion import Fusion, Structure, structure_of
 from qedge_drivers.sim_qpu.gates import controlled, gate_matrix
 
 _PERIOD: Final = 4 * math.pi
+"""Angles are reduced by it: they are cast to float32, which has no digits left for large ones."""
 _FUSED_QUBITS: Final = 2
 _INSTRUCTION_SETS: Final[Mapping[int, str]] = {0: "avx512", 1: "avx2", 2: "sse"}
+_WORTH_MERGING: Final = 100
+"""Operations that have to go away for merging to take less time than it saves."""
+_KEPT_OPERATIONS: Final = 20_000
+"""The structure of a circuit beyond this is not kept, and it runs longer than merging could spare."""
 _EXTRA_CONTROLS_AS_MATRIX: Final = 3
 """Controlled gates on up to so many qubits go in as a matrix: qsim does not fuse its own controlled gates."""
 
@@ -62,15 +68,6 @@ def load_qsim() -> ModuleType:
         raise NativeUnavailableError(str(error)) from error
 
 
-def _reduced(angle: float) -> float:
-    # parameters are cast to float32, which has no digits left for large angles
-    return math.fmod(angle, _PERIOD)
-
-
-def _half_turns(angle: float) -> float:
-    return _reduced(angle) / math.pi
-
-
 class NativeBackend:
     """The kernel of qsim. Its state is complex64; qubit q is qsim's qubit q, so samples come back little-endian."""
 
@@ -82,6 +79,8 @@ class NativeBackend:
             self._kinds = self._plain_kinds()
             self._rotated: dict[int, Any] = {Gate.RX: self._qsim.krx, Gate.RY: self._qsim.kry, Gate.RZ: self._qsim.krz}
             self._turned = self._turned_kinds()
+            self._structure: Structure | None = None
+            self._fusion: Fusion | None = None
             self._self_test()
         except NativeUnavailableError:
             raise
@@ -106,32 +105,51 @@ class NativeBackend:
             Gate.CSWAP: q.kCSwapGate,
         }
 
-    def _turned_kinds(self) -> dict[int, tuple[Any, Callable[[float], dict[str, float]]]]:
+    def _turned_kinds(self) -> dict[int, tuple[Any, float]]:
+        """Return kinds that turn by half turns, with the `global_shift` that makes phases or rotations of them."""
         q = self._qsim
-
-        def phase(angle: float) -> dict[str, float]:
-            return {"exponent": _half_turns(angle), "global_shift": 0.0}
-
-        def rotation(angle: float) -> dict[str, float]:
-            return {"exponent": _half_turns(angle), "global_shift": -0.5}
-
         return {
-            Gate.P: (q.kZPowGate, phase),
-            Gate.CP: (q.kCZPowGate, phase),
-            Gate.RXX: (q.kXXPowGate, rotation),
-            Gate.RYY: (q.kYYPowGate, rotation),
-            Gate.RZZ: (q.kZZPowGate, rotation),
+            Gate.P: (q.kZPowGate, 0.0),
+            Gate.CP: (q.kCZPowGate, 0.0),
+            Gate.RXX: (q.kXXPowGate, -0.5),
+            Gate.RYY: (q.kYYPowGate, -0.5),
+            Gate.RZZ: (q.kZZPowGate, -0.5),
         }
 
     def _circuit(self, num_qubits: int, ops: Sequence[Op]) -> Any:  # a qsim circuit
-        qsim = self._qsim
-        circuit = qsim.Circuit()
+        circuit = self._qsim.Circuit()
         circuit.num_qubits = num_qubits
+        fusion = self._fusion_of(ops) if _WORTH_MERGING <= len(ops) <= _KEPT_OPERATIONS else None
+        if fusion is None:
+            self._add(circuit, ops, 0)
+            return circuit
+        add_matrix = self._qsim.add_matrix_gate
+        small, large = fusion.matrices(ops)
+        for time, (qubits, size, place) in enumerate(fusion.steps):
+            if size == 2:
+                add_matrix(time, qubits, large[32 * place : 32 * place + 32], circuit)
+            elif size == 1:
+                add_matrix(time, qubits, small[8 * place : 8 * place + 8], circuit)
+            else:
+                self._add(circuit, (ops[place],), time)
+        return circuit
+
+    def _fusion_of(self, ops: Sequence[Op]) -> Fusion | None:
+        """Return how to merge operations of a structure that was there just before; None for another, or no gain."""
+        structure = structure_of(ops)
+        if structure != self._structure:
+            self._structure, self._fusion = structure, None
+            return None
+        fusion = self._fusion = self._fusion or Fusion(ops)
+        return fusion if len(ops) - len(fusion.steps) >= _WORTH_MERGING else None
+
+    def _add(self, circuit: Any, ops: Sequence[Op], begin: int) -> None:  # a qsim circuit
+        qsim = self._qsim
         add_gate, add_matrix = qsim.add_gate, qsim.add_matrix_gate
         kinds, rotated, turned, fmod = self._kinds, self._rotated, self._turned, math.fmod
         nothing: dict[str, float] = {}
         matrices: dict[tuple[int, tuple[float, ...]], list[float]] = {}
-        for time, (gate, qubits, params, controls) in enumerate(ops):
+        for time, (gate, qubits, params, controls) in enumerate(ops, begin):
             if controls:
                 self._add_controlled(circuit, time, (gate, qubits, params, controls))
             elif (kind := kinds.get(gate)) is not None:
@@ -139,7 +157,8 @@ class NativeBackend:
             elif (kind := rotated.get(gate)) is not None:
                 add_gate(kind, time, qubits, {"phi": fmod(params[0], _PERIOD)}, circuit)
             elif (pair := turned.get(gate)) is not None:
-                add_gate(pair[0], time, qubits, pair[1](params[0]), circuit)
+                half_turns = fmod(params[0], _PERIOD) / math.pi
+                add_gate(pair[0], time, qubits, {"exponent": half_turns, "global_shift": pair[1]}, circuit)
             elif gate == MATRIX:
                 add_matrix(time, qubits, params, circuit)
             else:
@@ -147,7 +166,6 @@ class NativeBackend:
                 if flat is None:
                     flat = matrices[gate, params] = _flat(gate_matrix(gate, params))
                 add_matrix(time, qubits, flat, circuit)
-        return circuit
 
     def _add_controlled(self, circuit: Any, time: int, op: Op) -> None:
         gate, qubits, params, controls = op

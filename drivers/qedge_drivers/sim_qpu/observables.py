@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qedge_driver_api import FlatCircuit, Gate, PauliSum, ProgramError, PropertyValue
+from qedge_drivers.sim_qpu import batch
 from qedge_drivers.sim_qpu.dense import State
 from qedge_drivers.sim_qpu.gates import Matrix, gate_matrix
 from qedge_drivers.sim_qpu.memory import available_bytes
@@ -41,6 +42,9 @@ def expectations(
     values: list[list[float]] = []
     meter: _Meter | None = None
     before: Plan | None = None
+    if len(circuits) > 1:
+        values = _batched(simulator, circuits, observables, support, wish)
+        circuits = circuits[len(values) :]
     for circuit in circuits:
         known = looked.get(id(circuit.shape)) if circuit.shape is not None else None
         measured = _looked_at(circuit, support, known[1].shape if known else object())
@@ -52,6 +56,27 @@ def expectations(
         before = prepared.plan
         values.append(_values(simulator, prepared, meter, wish))
     return values
+
+
+def _batched(
+    simulator: Simulator,
+    circuits: Sequence[FlatCircuit],
+    observables: Sequence[PauliSum],
+    support: Sequence[int],
+    wish: Wish,
+) -> list[list[float]]:
+    """Return the values where all circuits have one shape and are small enough to be run at once, else none."""
+    shape = circuits[0].shape
+    if shape is None or any(circuit.shape is not shape for circuit in circuits) or simulator.device.noisy:
+        return []
+    prepared = simulator.prepare(_looked_at(circuits[0], support, object()), wish)
+    _check(prepared)
+    plan = prepared.plan
+    if prepared.method != STATE_VECTOR or not batch.can_batch(plan.num_qubits, plan.ops, len(circuits)):
+        return []
+    params = [[circuit.ops[index][2] for index in plan.kept] for circuit in circuits]
+    meter = _Meter(plan, observables)
+    return [meter.in_state(state) for state in batch.evolve(plan.num_qubits, plan.ops, params)]
 
 
 def amplitudes(simulator: Simulator, circuit: FlatCircuit) -> bytes:
@@ -134,7 +159,9 @@ class _Meter:
                 if all(letter == "Z" for qubit, letter in product if qubit not in place):
                     kept.append((tuple((place[qubit], letter) for qubit, letter in product if qubit in place), weight))
             self.terms.append(kept)
+        self._flips = [{self._masks(product)[0] for product, _ in terms} for terms in self.terms]
         self._weights: list[dict[int, Complex]] | None = None
+        self._diagonal: npt.NDArray[np.float64] | None = None
 
     def in_nothing(self) -> list[float]:
         """Values where no qubit is left that anything acts on."""
@@ -162,20 +189,34 @@ class _Meter:
 
     def _blocks(self) -> list[tuple[int, list[dict[int, Complex]]]]:
         size = 1 << self.num_qubits
-        distinct = sum(len({self._masks(product)[0] for product, _ in terms}) for terms in self.terms)
-        if size * distinct <= _KEPT_WEIGHTS:
+        if size * sum(map(len, self._flips)) <= _KEPT_WEIGHTS:
             if self._weights is None:
                 self._weights = self._summed(0, size)
             return [(0, self._weights)]
         return []
+
+    def _diagonals(self) -> npt.NDArray[np.float64] | None:
+        """Return the weights of observables of Z alone, `[observable, index]`; None where they flip or are large."""
+        if self._diagonal is None and all(flips <= {0} for flips in self._flips):
+            kept = self._blocks()
+            if kept:
+                rows = [weights[0].real if weights else np.zeros(1 << self.num_qubits) for weights in kept[0][1]]
+                self._diagonal = np.ascontiguousarray(rows)
+        return self._diagonal
 
     def in_state(self, state: State) -> list[float]:
         """Values in a state vector."""
         size = len(state)
         if size == 1:
             return self.in_nothing()
+        diagonal = self._diagonals()
+        if diagonal is not None:
+            real, imaginary = state.real.astype(np.float64), state.imag.astype(np.float64)
+            chances = real * real + imaginary * imaginary
+            values: list[float] = (diagonal @ chances / chances.sum()).tolist()
+            return values
         kept = self._blocks()
-        values = [0.0] * len(self.terms)
+        found = [0.0] * len(self.terms)
         for begin in (0,) if kept else range(0, size, _BLOCK):
             end = size if kept else min(size, begin + _BLOCK)
             summed = kept[0][1] if kept else self._summed(begin, end)
@@ -187,9 +228,9 @@ class _Meter:
                     if flips not in turned:
                         other = part if flips == 0 else state[indices ^ flips]
                         turned[flips] = other.conj().astype(np.complex128) * part
-                    values[number] += float((weight @ turned[flips]).real)
+                    found[number] += float((weight @ turned[flips]).real)
         norm = float(np.vdot(state, state).real)
-        return [value / norm for value in values]
+        return [value / norm for value in found]
 
     def in_mixture(self, state: State) -> list[float]:
         """Values in a density matrix, a vector with the row in the low bits of the index."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -35,13 +37,15 @@ class Plan:
     direct: bool
     idle: tuple[int, ...]
     device_qubits: tuple[int, ...]
-    kept: tuple[int, ...]
-    """Where each of `ops` stood in the circuit."""
+    kept: Sequence[int]
+    """Where each of `ops` stood in the circuit; a range where they are its first ones as they stand."""
 
     def rebound(self, before: FlatCircuit, after: FlatCircuit) -> Plan:
         """Return the plan of `after`, a circuit of the same shape as `before`, of which this is the plan."""
         if before is after:
             return self
+        if isinstance(self.kept, range):
+            return replace(self, ops=after.ops[: len(self.kept)])
         old, new = before.ops, after.ops
         ops = [
             op if new[index] is old[index] else (op[0], op[1], new[index][2], op[3])
@@ -150,28 +154,24 @@ def _plain_plan(circuit: FlatCircuit) -> Plan | None:
     gates = len(ops) - n
     if n == 0 or gates <= 0 or circuit.conditions:
         return None
-    final: dict[int, int] = {}
-    for gate, qubits, _, clbit in ops[gates:]:
-        if gate != MEASURE:
-            return None
-        final[clbit] = qubits[0]
-    body = ops[:gates]
-    if len(set(final.values())) != n or any(gate >= MEASURE or gate == _ID for gate, _, _, _ in body):
+    # by columns: a loop in Python over all operations takes longer than many a run
+    codes, places, _, _ = zip(*ops, strict=True)
+    if set(codes[gates:]) != {MEASURE} or max(codes[:gates]) >= MEASURE or _ID in codes:
         return None
-    if len({qubit for _, qubits, _, _ in body for qubit in qubits}) != n:
+    final = {clbit: qubits[0] for _, qubits, _, clbit in sorted(ops[gates:], key=lambda op: op[3])}
+    if len(set(final.values())) != n or len(set(itertools.chain.from_iterable(places[:gates]))) != n:
         return None
-    final = dict(sorted(final.items()))
     return Plan(
         num_qubits=n,
         num_clbits=circuit.num_clbits,
-        ops=body,
+        ops=ops[:gates],
         conditions=(),
         stops=(),
         final=final,
         direct=all(clbit == qubit for clbit, qubit in final.items()),
         idle=(),
         device_qubits=tuple(range(n)),
-        kept=tuple(range(gates)),
+        kept=range(gates),
     )
 
 

@@ -93,19 +93,55 @@ def run(
     text: list[str] = []
     columns: dict[int, int] = {}
     recorded = 0
-    plain = _NAMES
-    for index, op in enumerate(plan.ops):
-        if by_place:
-            text += by_place.get((index, False), ())
-        if op[0] < MEASURE and not by_place:
-            name, qubits = plain.get(op[0]), op[1]
-            if name is None:
-                text += lines(op)
-            elif len(qubits) == 1:
-                text.append(f"{name} {qubits[0]}")
-            else:
-                text.append(f"{name} {qubits[0]} {qubits[1]}")
+    if by_place or plan.stops:
+        recorded = _write_noisy(plan, by_place, flips, text, columns)
+    else:
+        text = _write_plain(plan)
+    if plan.final:
+        text.append("M " + " ".join(map(str, plan.final.values())))
+        columns |= {clbit: recorded + place for place, clbit in enumerate(plan.final)}
+        recorded += len(plan.final)
+    sampler = stim.Circuit("\n".join(text)).compile_sampler(seed=seed)
+    counts: dict[int, int] = {}
+    for start in range(0, shots, CHUNK_SHOTS):
+        if cancelled():
+            raise CancelledError
+        found = count_rows(sampler.sample_bit_packed(min(CHUNK_SHOTS, shots - start)), columns, recorded)
+        if not counts:
+            counts = found
             continue
+        for key, times in found.items():
+            counts[key] = counts.get(key, 0) + times
+    return counts
+
+
+def _write_plain(plan: Plan) -> list[str]:
+    """Return gates without noise as lines of stim."""
+    # most circuits hold only gates that stim knows by name; put together from parts, that takes half the time
+    label = [f" {qubit}" for qubit in range(plan.num_qubits)]
+    try:
+        return [
+            _NAMES[gate] + label[own[0]] if len(own) == 1 else _NAMES[gate] + label[own[0]] + label[own[1]]
+            for gate, own, _, _ in plan.ops
+        ]
+    except KeyError:
+        return [line for op in plan.ops for line in lines(op)]
+
+
+def _write_noisy(
+    plan: Plan,
+    by_place: dict[tuple[int, bool], list[str]],
+    flips: dict[int, float],
+    text: list[str],
+    columns: dict[int, int],
+) -> int:
+    """Write operations with their noise and measurements; note in which column each classical bit is recorded.
+
+    Returns how many columns are recorded.
+    """
+    recorded = 0
+    for index, op in enumerate(plan.ops):
+        text += by_place.get((index, False), ())
         if op[0] == MEASURE:
             text.append(f"M({flips.get(index, 0.0):.12f}) {op[1][0]}")
             columns[op[3]] = recorded
@@ -114,18 +150,7 @@ def run(
             text += lines(op)
         text += by_place.get((index, True), ())
     text += by_place.get((len(plan.ops), False), ())
-    for clbit, qubit in plan.final.items():
-        text.append(f"M {qubit}")
-        columns[clbit] = recorded
-        recorded += 1
-    sampler = stim.Circuit("\n".join(text)).compile_sampler(seed=seed)
-    counts: dict[int, int] = {}
-    for start in range(0, shots, CHUNK_SHOTS):
-        if cancelled():
-            raise CancelledError
-        for key, times in count_rows(sampler.sample(min(CHUNK_SHOTS, shots - start)), columns).items():
-            counts[key] = counts.get(key, 0) + times
-    return counts
+    return recorded
 
 
 def _noise_by_place(sites: list[Site], device: Device) -> dict[tuple[int, bool], list[str]]:

@@ -65,6 +65,7 @@ def run(
     columns = {clbit: chain.sites[qubit] for clbit, qubit in plan.final.items()}
     counts: dict[int, int] = {}
     for start in range(0, shots, _CHUNK_SHOTS):
-        for key, times in count_rows(state.sample(min(_CHUNK_SHOTS, shots - start), rng), columns).items():
+        rows = np.packbits(state.sample(min(_CHUNK_SHOTS, shots - start), rng), axis=1, bitorder="little")
+        for key, times in count_rows(rows, columns, plan.num_qubits).items():
             counts[key] = counts.get(key, 0) + times
     return counts

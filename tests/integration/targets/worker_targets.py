@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Mapping
@@ -9,6 +10,29 @@ from collections.abc import Mapping
 from qedge.base.errors import QedgeError
 from qedge.workers.host import HostLink
 from qedge.workers.model import Msg
+
+
+class Ring:
+    """Garbage that only a collection finds."""
+
+    alive = 0
+
+    def __init__(self) -> None:
+        Ring.alive += 1
+        self.me = self
+
+    def __del__(self) -> None:
+        Ring.alive -= 1
+
+
+def make_rings(number: int) -> Msg:
+    """Make so much garbage; tell how much was there at once at most, and how often it was collected meanwhile."""
+    before = sum(each["collections"] for each in gc.get_stats())
+    most = 0
+    for _ in range(number):
+        Ring()
+        most = max(most, Ring.alive)
+    return {"most": most, "collections": sum(each["collections"] for each in gc.get_stats()) - before}
 
 
 class Target:
@@ -42,6 +66,8 @@ class Target:
             os.write(3 if number == 0 else number, b"\xff" * 64)
         if method == "noise":
             os.write(1, b"x" * 100_000 + b"\n")
+        if method == "rings":
+            return make_rings(number)
         if method == "descriptors":
             return len(os.listdir("/proc/self/fd"))
         return None

@@ -6,6 +6,7 @@ significant bit. Qubits are numbered in the order in which cirq sorts them.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -372,7 +373,9 @@ def _deferred(
             ) from error
 
     first = nodes[0]
-    return Deferred(1, fill, first.place if len(nodes) == 1 and isinstance(first, Formal) else -1)
+    if len(nodes) == 1 and isinstance(first, Formal):
+        return Deferred(1, fill, operator.itemgetter(first.place))
+    return Deferred(1, fill)
 
 
 _NO_UNITARY: Final = frozenset({"MeasurementGate", "ResetChannel"})

@@ -36,7 +36,6 @@ from qedge.workers.model import Msg
 
 _SWITCH_S: Final = 2e-4
 """How long the thread that compiles may hold the interpreter while the other one wants it."""
-_COLLECT_AFTER: Final = 50_000
 _SMALL: Final = DecodeOpen(MemoryModel("repetition"), window=2, commit=1)
 _WARM_ROUNDS: Final = 8
 _REQUEST: Final = msgspec.json.Decoder(Request)
@@ -58,7 +57,6 @@ class DecodeHost:
         sys.setswitchinterval(_SWITCH_S)
         gc.collect()
         gc.freeze()
-        gc.set_threshold(_COLLECT_AFTER)
         threading.Thread(target=self._compile, daemon=True).start()
 
     def _warm(self) -> None:

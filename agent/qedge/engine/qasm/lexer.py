@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import ClassVar, Final, NamedTuple
 
 from qedge.base.errors import Detail, QedgeError
@@ -27,11 +28,18 @@ _TOKEN_3: Final = re.compile(
     r"|(\$[0-9]++)"
     r")?+"
 )
+_NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*+"
+_BIT: Final = _NAME + r"\[[0-9]{1,9}\]"
+NAMES: Final = re.compile(rf"{_NAME}(?:[ \t]*+,[ \t]*+{_NAME})*+(?=[ \t]*+;)")
+"""A list of names, as most programs write one."""
+BITS: Final = re.compile(rf"{_BIT}(?:[ \t]*+,[ \t]*+{_BIT})*+(?=[ \t]*+;)")
+"""A list of single bits of registers."""
 _KINDS: Final = ("", "name", "number", "string", "symbol", "physical")
 _NUMBER: Final = 2
 _EXCERPT_CHARS: Final = 40
 
 END: Final = "end of the program"
+_NEW: Final = tuple.__new__
 
 
 class Token(NamedTuple):
@@ -63,10 +71,11 @@ class Lexer:
     def __init__(self, text: str, at: int = 0, *, max_number_chars: int = 400) -> None:
         self.text = text
         self._max_number_chars = max_number_chars
+        self._match = self.pattern.match
         self.token = self._scan(at)
 
     def _scan(self, at: int) -> Token:
-        match = self.pattern.match(self.text, at)
+        match = self._match(self.text, at)
         index = match.lastindex if match is not None else None
         if match is None or index is None:
             return self._no_token(match.end() if match is not None else at)
@@ -76,7 +85,8 @@ class Lexer:
             raise self.fault(
                 start, "circuit.bad_number", f"expected a number of at most {limit} characters", limit=limit
             )
-        return Token(_KINDS[index], match.group(index), start, end)
+        # as Token(…) does, without the call of a function in Python for every token
+        return _NEW(Token, (_KINDS[index], match.group(index), start, end))
 
     def _no_token(self, at: int) -> Token:
         text = self.text
@@ -84,6 +94,24 @@ class Lexer:
             return Token(END, "", at, at)
         shown = text[at] if text[at].isprintable() else f"character {ord(text[at]):#x}"
         raise self.fault(at, "circuit.syntax", f"expected a statement of OpenQASM, found {shown!r}")
+
+    def take_list(self, pattern: re.Pattern[str], places: Mapping[str, int], most: int) -> tuple[int, ...]:
+        """Return the places of the items of a list, and move behind it; empty, and nothing read, where it takes more.
+
+        That is so where the list is not simply written, has more than `most` items or one that `places` does not know.
+        """
+        match = pattern.match(self.text, self.token.at)
+        if match is None:
+            return ()
+        found = tuple([places.get(item.strip(" \t"), -1) for item in match[0].split(",")])
+        if min(found) < 0 or len(found) > most:
+            return ()
+        self.token = self._scan(match.end())
+        return found
+
+    def move(self, at: int) -> None:
+        """Go to an offset, for example back to the start of a loop's body."""
+        self.token = self._scan(at)
 
     def next(self) -> Token:
         """Return the current token and move behind it."""
@@ -134,7 +162,3 @@ class Lexer3(Lexer):
     def names(self, name: str, start: int) -> bool:
         """Say whether a name stands between an offset and the current token; one in a comment counts too."""
         return re.search(rf"\b{re.escape(name)}\b", self.text[start : self.token.at]) is not None
-
-    def move(self, at: int) -> None:
-        """Go to an offset, for example back to the start of a loop's body."""
-        self.token = self._scan(at)

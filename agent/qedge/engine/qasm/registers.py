@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from qedge.engine.qasm.lexer import Lexer, Token
 from qedge.engine.qasm.model import ParseLimits
 
 Bit = int
+_NAMED_BITS: Final = 64
+"""Bits of registers up to this size are named at once, those of larger ones when they are used."""
 
 
 class Declared(NamedTuple):
@@ -96,11 +98,26 @@ class Names:
                 limit=most,
                 found=shown,
             )
-        self._registers[name.text] = Declared(name.text, size, offset, quantum, tuple(range(offset, offset + size)))
+        self._add(name.text, size, offset, quantum=quantum)
+
+    def declare_plain(self, name: str, size: int, *, quantum: bool) -> bool:
+        """Add a register of a new name; False, and nothing added, where `declare` has to say what is wrong with it."""
+        offset = self.num_qubits if quantum else self.num_clbits
+        most = self._limits.max_qubits if quantum else self._limits.max_clbits
+        if size < 1 or offset + size > most or len(self._registers) >= self._limits.max_registers:
+            return False
+        self._add(name, size, offset, quantum=quantum)
+        return True
+
+    def _add(self, name: str, size: int, offset: int, *, quantum: bool) -> None:
+        self._registers[name] = Declared(name, size, offset, quantum, tuple(range(offset, offset + size)))
         if quantum:
             self.num_qubits += size
         else:
             self.num_clbits += size
+        if size <= _NAMED_BITS:
+            by_text = self.qubit_by_text if quantum else self.clbit_by_text
+            by_text.update({f"{name}[{index}]": offset + index for index in range(size)})
 
     def qubits(self, lexer: Lexer) -> Operand:
         """Read a qubit or a quantum register."""

@@ -22,12 +22,13 @@ _NOTHING: Final[Op] = (int(Gate.BARRIER), (), (), 0)
 class Deferred:
     """A statement that depends on parameters: `expand(values, into)` appends exactly `size` operations.
 
-    One operation whose one angle is the parameter number `place` (−1: anything else) needs no expansion.
+    One operation with one parameter needs no expansion: `angle` computes it from the values. Statements with the same
+    expression have the same `angle` (the same object), which is asked once then.
     """
 
     size: int
     expand: Callable[[Sequence[float], list[Op]], None]
-    place: int = -1
+    angle: Callable[[Sequence[float]], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,15 @@ class Template:
         if not places:
             return skeleton.copy(), True
         ops, same = skeleton.copy(), True
+        known: dict[Callable[[Sequence[float]], float], tuple[float]] = {}
         for begin, item in places:
-            if item.place >= 0:
+            angle = item.angle
+            if angle is not None:
+                params = known.get(angle)
+                if params is None:
+                    params = known[angle] = (angle(own),)
                 gate, qubits, _, controls = ops[begin]
-                ops[begin] = (gate, qubits, (own[item.place],), controls)
+                ops[begin] = (gate, qubits, params, controls)
                 continue
             filled: list[Op] = []
             item.expand(own, filled)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from qedge.engine.qasm.lexer import Lexer, Token
+from qedge.engine.qasm.lexer import NAMES, Lexer, Token
 from qedge.engine.qasm.library import COMPOSITE, KEYWORDS, NATIVE, QASM3_WORDS, Native
 from qedge.engine.qasm.model import ParseLimits
+from qedge.engine.qasm.plain import read_line
 from qedge.engine.qasm.registers import Names
 from qedge.engine.qasm2.expander import Call, Definition, measure_body
 from qedge.engine.qasm2.expression import ExpressionParser, Step
@@ -41,13 +42,17 @@ class Gates:
             )
         return name
 
+    def is_new(self, name: str) -> bool:
+        """Say whether a name may be declared."""
+        return name not in KEYWORDS and name not in self._names and name not in self._definitions
+
     def gate(self, lexer: Lexer, _: Token) -> None:
         """Read a gate definition, behind its keyword."""
         name, params, qubits = self._signature(lexer)
         lexer.expect("{")
         body: list[Call] = []
         while not lexer.accept("}"):
-            body.append(self._body_line(lexer, name.text, params, qubits))
+            body.append(self._plain_line(lexer, name.text, qubits) or self._body_line(lexer, name.text, params, qubits))
         size, work, depth = measure_body(body)
         limit = self._limits.max_gate_nesting
         if depth > limit:
@@ -148,6 +153,17 @@ class Gates:
         self._definitions[definition.name] = definition
         self.native.pop(definition.name, None)
 
+    def _plain_line(self, lexer: Lexer, defined: str, qubits: dict[str, int]) -> Call | None:
+        """Read a line that calls a gate with constants; None, and nothing read, where it is another one or faulty."""
+        name, params, positions, end = read_line(lexer.text, lexer.token.at, qubits)
+        target = self.native.get(name) or self._definitions.get(name)
+        if name == defined or target is None or target.num_params != len(params) or target.num_qubits != len(positions):
+            return None
+        if isinstance(target, Definition) and target.body is None:
+            return None
+        lexer.move(end)
+        return Call(target, positions, tuple([(value,) for value in params]))
+
     def _body_line(self, lexer: Lexer, name: str, params: dict[str, int], qubits: dict[str, int]) -> Call:
         token = lexer.expect_kind("name", "a gate or '}'")
         if token.text == name:
@@ -167,6 +183,9 @@ class Gates:
         return call
 
     def _positions(self, lexer: Lexer, qubits: dict[str, int]) -> tuple[int, ...]:
+        listed = lexer.take_list(NAMES, qubits, _MAX_ARGUMENTS)
+        if listed:
+            return listed
         positions: list[int] = []
         while True:
             name = lexer.expect_kind("name", "a qubit of the definition")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from qedge.engine.qasm.lexer import END, Lexer, Token, fault
+from qedge.engine.qasm.lexer import BITS, END, Lexer, Token, fault
 from qedge.engine.qasm.library import KEYWORDS, Native
 from qedge.engine.qasm.model import ParseLimits
 from qedge.engine.qasm.plain import PLAIN_2, PlainRun
@@ -21,12 +22,21 @@ _MEASURE: Final = int(Gate.MEASURE)
 _RESET: Final = int(Gate.RESET)
 _BARRIER: Final = int(Gate.BARRIER)
 _IF: Final = int(Gate.IF)
+_START: Final = re.compile(r'\s*+OPENQASM 2\.0;\s*+include "qelib1\.inc";')
+_NAME: Final = r"([A-Za-z_][A-Za-z0-9_]*+)"
+_SHORT: Final = re.compile(rf"\s*+(?:([qc])reg {_NAME}\[([0-9]{{1,9}})\]|measure {_NAME} ?-> ?{_NAME});", re.ASCII)
+"""How most programs write the declaration of a register, and the measurement of one into another."""
 _NO_FORMALS: Final[Mapping[str, int]] = {}
 
 
 def parse(text: str, limits: ParseLimits) -> Template:
     """Parse OpenQASM 2 text; raises `QedgeError` with a code `circuit.*`, `line` and `column` in its details."""
-    return _Parser(text, limits).template()
+    parser = _Parser(text, limits)
+    try:
+        return parser.template()
+    finally:
+        # its parts know each other: without this all of it would lie about until garbage is collected
+        vars(parser).clear()
 
 
 class _Parser:
@@ -43,7 +53,7 @@ class _Parser:
             self._names,
             self._names.qubit_by_text.__getitem__,
             self._gates.native,
-            self._ops.append,
+            self._ops.extend,
             self._plain_params,
         )
         self._charged = 0
@@ -59,15 +69,18 @@ class _Parser:
         }
 
     def template(self) -> Template:
-        lexer = self._lexer(0)
-        self._header(lexer)
-        at = self._plain_run(lexer.token.at)
+        at = self._start()
         while at < len(self._text):
-            lexer = self._lexer(at)
-            if lexer.token.kind == END:
-                break
-            self._statement(lexer)
-            at = self._plain_run(lexer.token.at)
+            match = _SHORT.match(self._text, at)
+            if match is not None and self._short(match):
+                at = match.end()
+            else:
+                lexer = self._lexer(at)
+                if lexer.token.kind == END:
+                    break
+                self._statement(lexer)
+                at = lexer.token.at
+            at = self._plain_run(at)
         return Template(
             self._names.num_qubits,
             self._names.num_clbits,
@@ -81,6 +94,29 @@ class _Parser:
         return Lexer(self._text, at, max_number_chars=self._limits.max_number_chars)
 
     # plain statements
+
+    def _start(self) -> int:
+        """Read the header; return where the rest begins."""
+        match = _START.match(self._text)
+        if match is not None:
+            return match.end()
+        lexer = self._lexer(0)
+        self._header(lexer)
+        return self._plain_run(lexer.token.at)
+
+    def _short(self, match: re.Match[str]) -> bool:
+        """Do what a statement in its usual form says; False, and nothing done, where the rest of the parser has to."""
+        kind, name, size, source, target = match.groups()
+        if kind is not None:
+            return self._gates.is_new(name) and self._names.declare_plain(name, int(size), quantum=kind == "q")
+        one, other = self._names.find(source), self._names.find(target)
+        if one is None or other is None or not one.quantum or other.quantum or one.size != other.size:
+            return False
+        if len(self._ops) + self._charged + one.size > self._limits.max_operations:
+            return False
+        self._ops.extend([(_MEASURE, (q,), (), c) for q, c in zip(one.bits, other.bits, strict=True)])
+        self._measures = True
+        return True
 
     def _plain_run(self, at: int) -> int:
         """Take plain statements from `at` on; return where the first other one begins."""
@@ -176,6 +212,9 @@ class _Parser:
             raise lexer.fault(at, "circuit.nonfinite_parameter", f"in gate {token}: {error}") from error
 
     def _operands(self, lexer: Lexer) -> list[Operand]:
+        bits = lexer.take_list(BITS, self._names.qubit_by_text, self._limits.max_qubits)
+        if bits:
+            return [Operand("", (bit,), whole=False) for bit in bits]
         operands = [self._names.qubits(lexer)]
         while lexer.accept(","):
             if len(operands) >= self._limits.max_qubits:

@@ -290,6 +290,8 @@ class ExpressionParser:
 
 
 def _is_float(text: str) -> bool:
+    if text.isdecimal():
+        return False
     if text[:2].lower() in ("0x", "0b", "0o"):
         return False
     return "." in text or "e" in text.lower()

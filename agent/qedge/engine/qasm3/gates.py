@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
-from qedge.engine.qasm.lexer import Lexer3, Token
+from qedge.engine.qasm.lexer import NAMES, Lexer3, Token
 from qedge.engine.qasm.library import COMPOSITE
 from qedge.engine.qasm.model import ParseLimits
+from qedge.engine.qasm.plain import read_line
 from qedge.engine.qasm3.calls import KNOWN, Call, Modifier, Target, define
 from qedge.engine.qasm3.expression import Node
 from qedge.engine.qasm3.scope import KEYWORDS, Scope
@@ -160,6 +161,12 @@ class Gates:
 
     def _line(self, lexer: Lexer3, qubits: Mapping[str, int], body: list[Call]) -> None:
         self._charge(1, lexer.token.at)
+        name, params, own, end = read_line(lexer.text, lexer.token.at, qubits)
+        known = self._known.get(name)
+        if known is not None and known.num_params == len(params) and known.num_qubits == len(own):
+            lexer.move(end)
+            body.append(Call(known, own, params))
+            return
         if lexer.token.text == "for":
             loop(lexer, self._scope, self._charge, lambda: self._loop_body(lexer, qubits, body), body, len)
             return
@@ -188,6 +195,9 @@ class Gates:
             self._line(lexer, qubits, body)
 
     def _positions(self, lexer: Lexer3, qubits: Mapping[str, int]) -> tuple[int, ...]:
+        listed = lexer.take_list(NAMES, qubits, _MAX_ARGUMENTS)
+        if listed:
+            return listed
         positions = [self._scope.gate_qubit(lexer, qubits)]
         while lexer.accept(","):
             positions.append(self._scope.gate_qubit(lexer, qubits))

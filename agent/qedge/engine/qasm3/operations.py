@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from qedge.engine.qasm.lexer import END, Lexer3, Token
+from qedge.engine.qasm.lexer import BITS, END, Lexer3, Token
 from qedge.engine.qasm.library import Native
 from qedge.engine.qasm.model import ParseLimits
 from qedge.engine.qasm.registers import Names, Operand
 from qedge.engine.qasm.template import Deferred
 from qedge.engine.qasm3.calls import Call, Defined, expand, read_anything, without_phases
-from qedge.engine.qasm3.expression import BadValueError, Formal, evaluate, is_constant
+from qedge.engine.qasm3.expression import BadValueError, Formal, Node, evaluate, is_constant
 from qedge.engine.qasm3.gates import Gates
 from qedge.engine.qasm3.modifiers import NoPowerError
 from qedge.engine.qasm3.scope import Scope
@@ -50,6 +51,7 @@ class Operations:
         self._spend = spend
         self._before: Call | None = None
         self._template: list[Op] | None = None
+        self._angles: dict[Node, Callable[[Sequence[float]], float]] = {}
 
     def call(self) -> None:
         """Read the call of a gate, with its modifiers."""
@@ -96,16 +98,21 @@ class Operations:
             # most parametrised statements of most programs: one gate with one angle
             gate, controls, fixed, trailing = target.gate, target.controls, target.fixed, target.trailing
 
-            def fill_one(values: Sequence[float], into: list[Op]) -> None:
+            def angle(values: Sequence[float]) -> float:
                 try:
-                    into.append((gate, own, (*fixed, float(evaluate(node, values)), *trailing), controls))
+                    return float(evaluate(node, values))
                 except BadValueError as error:
                     message = f"in gate {token}: {error}"
                     raise lexer.fault(at, "circuit.nonfinite_parameter", message) from error
 
-            if isinstance(node, Formal) and not fixed and not trailing:
-                return Deferred(1, fill_one, node.place)
-            return Deferred(1, fill_one)
+            def fill_one(values: Sequence[float], into: list[Op]) -> None:
+                into.append((gate, own, (*fixed, angle(values), *trailing), controls))
+
+            if fixed or trailing:
+                return Deferred(1, fill_one)
+            if isinstance(node, Formal):
+                return Deferred(1, fill_one, self._angles.setdefault(node, operator.itemgetter(node.place)))
+            return Deferred(1, fill_one, self._angles.setdefault(node, angle))
 
         def fill(values: Sequence[float], into: list[Op]) -> None:
             try:
@@ -120,6 +127,9 @@ class Operations:
         return Deferred(len(shape), fill)
 
     def _operands(self) -> list[Operand]:
+        bits = self._lexer.take_list(BITS, self._names.qubit_by_text, self._limits.max_qubits)
+        if bits:
+            return [Operand("", (bit,), whole=False) for bit in bits]
         operands = [self._scope.qubits(self._lexer)]
         while self._lexer.accept(","):
             if len(operands) >= self._limits.max_qubits:

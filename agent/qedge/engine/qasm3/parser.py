@@ -25,7 +25,12 @@ _INPUT_TYPES: Final = frozenset({"float", "angle", "int", "uint"})
 
 def parse(text: str, limits: ParseLimits) -> Template:
     """Parse OpenQASM 3 text; raises `QedgeError` with a code `circuit.*`, `line` and `column` in its details."""
-    return _Parser(text, limits).template()
+    parser = _Parser(text, limits)
+    try:
+        return parser.template()
+    finally:
+        # its parts know each other: without this all of it would lie about until garbage is collected
+        vars(parser).clear()
 
 
 class _Parser:
@@ -43,7 +48,7 @@ class _Parser:
         )
         self._fast = dict(FAST)
         self._plain = PlainRun(
-            text, PLAIN_3, self._names, self._scope.plain_qubit, self._fast, self._items.append, self._plain_params
+            text, PLAIN_3, self._names, self._scope.plain_qubit, self._fast, self._items.extend, self._plain_params
         )
         self._spent = 0
         self._depth = 0

@@ -1,0 +1,97 @@
+"""What saves time on small circuits changes no state: gates merged before the kernel, and sweeps evolved at once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from qedge_driver_api import FlatCircuit, Gate, PauliSum
+from qedge_driver_api.circuit import UNITARY_SHAPE, Op
+from qedge_drivers.sim_qpu import batch
+from qedge_drivers.sim_qpu.dense import apply_ops, zero_state
+from qedge_drivers.sim_qpu.fusion import Fusion
+from qedge_drivers.sim_qpu.native import NativeBackend
+from qedge_drivers.sim_qpu.observables import expectations
+from qedge_drivers.sim_qpu.settings import SimQpuSettings, resolve
+from qedge_drivers.sim_qpu.simulator import Simulator
+
+ALL = tuple(UNITARY_SHAPE)
+FEW = (Gate.RX, Gate.RY, Gate.RZ, Gate.P, Gate.U, Gate.H, Gate.CX, Gate.CZ, Gate.RZZ, Gate.CP, Gate.CRZ)
+
+
+def random_ops(chance: random.Random, n: int, number: int, gates: Sequence[Gate]) -> list[Op]:
+    ops: list[Op] = []
+    while len(ops) < number:
+        gate = chance.choice(gates)
+        num_qubits, num_params = UNITARY_SHAPE[gate]
+        controls = int(num_qubits + 1 < n and chance.random() < 0.05)
+        if num_qubits + controls <= n:
+            qubits = tuple(chance.sample(range(n), num_qubits + controls))
+            ops.append((int(gate), qubits, tuple(chance.uniform(-20, 20) for _ in range(num_params)), controls))
+    return ops
+
+
+def with_other_angles(chance: random.Random, ops: Sequence[Op]) -> list[Op]:
+    return [(gate, qubits, tuple(chance.uniform(-9, 9) for _ in params), arg) for gate, qubits, params, arg in ops]
+
+
+def overlap(n: int, ops: Sequence[Op], state: np.ndarray[tuple[int, ...], np.dtype[np.complex64]]) -> float:
+    return abs(complex(np.vdot(apply_ops(n, ops, zero_state(n)), state)))
+
+
+@pytest.mark.parametrize("gates", [ALL, FEW], ids=["all", "few"])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_circuit_that_comes_again_with_other_angles_is_merged_and_gives_the_same_state(
+    seed: int, gates: tuple[Gate, ...]
+) -> None:
+    backend, chance = NativeBackend(), random.Random(seed)
+    n = chance.randint(3, 6)
+    first = random_ops(chance, n, 300, gates)
+    for ops in (first, with_other_angles(chance, first), with_other_angles(chance, first)):
+        assert overlap(n, ops, backend.evolve(n, ops, None)) == pytest.approx(1.0, abs=1e-4)
+    assert len(Fusion(first).steps) < 300
+
+
+def test_a_long_run_on_one_qubit_is_merged_piece_by_piece() -> None:
+    ops: list[Op] = [(int(Gate.RX), (0,), (0.1 * k,), 0) for k in range(150)] + [(int(Gate.CX), (0, 1), (), 0)]
+    backend = NativeBackend()
+    for shift in (0.0, 0.3):
+        moved = [(gate, qubits, tuple(angle + shift for angle in params), arg) for gate, qubits, params, arg in ops]
+        assert overlap(2, moved, backend.evolve(2, moved, None)) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_circuits_of_another_structure_in_between_do_no_harm() -> None:
+    backend, chance = NativeBackend(), random.Random(5)
+    one, other = (random_ops(chance, 4, 250, FEW) for _ in range(2))
+    for ops in (one, one, other, one, other, other, one):
+        assert overlap(4, ops, backend.evolve(4, ops, None)) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_circuits_evolved_at_once_have_the_states_that_each_has_by_itself(seed: int) -> None:
+    chance = random.Random(seed)
+    n = chance.randint(1, 6)
+    gates = [gate for gate in ALL if batch.can_batch(n, [(int(gate), (), (), 0)], 2) and UNITARY_SHAPE[gate][0] <= n]
+    ops = [(op[0], op[1], op[2], 0) for op in random_ops(chance, n, 60, gates) if not op[3]]
+    circuits = [ops, *(with_other_angles(chance, ops) for _ in range(4))]
+    states = batch.evolve(n, ops, [[op[2] for op in each] for each in circuits])
+    for each, state in zip(circuits, states, strict=True):
+        assert overlap(n, each, state) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_sweep_has_the_values_that_its_circuits_have_one_by_one() -> None:
+    simulator, chance, shape = Simulator(resolve(SimQpuSettings()), "native"), random.Random(2), object()
+    ops = [op for op in random_ops(chance, 5, 40, (Gate.H, Gate.RX, Gate.RY, Gate.RZZ, Gate.CX, Gate.T)) if not op[3]]
+    circuits = [FlatCircuit(5, 0, tuple(with_other_angles(chance, ops)), (), shape) for _ in range(6)]
+    observables: tuple[PauliSum, ...] = (
+        ((((0, "Z"), (3, "Z")), 0.5), ((), 0.25)),
+        ((((1, "X"), (2, "Y")), -1.5), (((4, "Z"),), 2.0)),
+    )
+    together = expectations(simulator, circuits, observables, {})
+    alone = [expectations(simulator, [circuit], observables, {})[0] for circuit in circuits]
+    assert np.array(together) == pytest.approx(np.array(alone), abs=1e-5)
+    only_z = expectations(simulator, circuits, observables[:1], {})
+    assert [row[0] for row in only_z] == pytest.approx([row[0] for row in alone], abs=1e-5)
