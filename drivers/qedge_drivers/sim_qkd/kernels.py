@@ -54,21 +54,12 @@ def fill_gaps(high: Numbers, low: Numbers, table: Numbers, scale: float, out: Nu
 
 
 @jit
-def _fill_cells(secret: Numbers, fine: Numbers, borders: Numbers, table: Numbers, cells: Numbers) -> None:
-    """Say into which cell between `borders` the 31 bits fall of which each secret word holds the upper 15.
-
-    `table` knows the cell for all upper parts but those with a border inside, `UNDECIDED`; then `fine` gives the rest.
-    """
-    extra = 0
-    for i in range(len(secret)):
-        upper = secret[i] & _LOW_15
-        cell = table[upper]
-        if cell == UNDECIDED:
-            cell = 0
-            for j in range(len(borders)):
-                cell += (upper << 16 | fine[extra] & _LOW_16) >= borders[j]
-            extra = min(extra + 1, len(fine) - 1)
-        cells[i] = cell
+def _cell(upper: int, lower: int, borders: Numbers) -> int:
+    """Say into which cell between `borders` 31 bits fall, given as the upper 15 and the lower 16."""
+    cell = 0
+    for j in range(len(borders)):
+        cell += (upper << 16 | lower & _LOW_16) >= borders[j]
+    return cell
 
 
 @jit
@@ -80,34 +71,7 @@ def _photons(number: int, tables: Numbers, row: int) -> int:
 
 
 @jit
-def _keep(
-    random: Numbers,
-    gaps: Numbers,
-    scale: float,
-    cells: Numbers,
-    tables: Numbers,
-    num_slots: int,
-    slot: int,
-    kept: Numbers,
-) -> tuple[int, int]:
-    """Write down which candidates are kept and their slots; return how many are, and the last slot.
-
-    A dropped one is written too, and written over by the next: cheaper than a branch that nobody can foresee.
-    """
-    numbers, high, low = random[0], random[2], random[3]
-    places, slots = kept[0], kept[1]
-    found = 0
-    for i in range(len(high)):
-        slot += 1 + gap_of(high[i], low[i], gaps, scale)
-        if slot >= num_slots:
-            break
-        places[found], slots[found] = i, slot
-        found += 1 if numbers[i] < tables[(cells[i] >> 1) * PHOTON_CELLS + PHOTON_CELLS - 1] else 0
-    return found, slot
-
-
-@jit
-def thin(
+def shine(
     random: Numbers,
     gaps: Numbers,
     scale: float,
@@ -121,41 +85,40 @@ def thin(
     words: Numbers,
     offsets: Numbers,
     choices: Numbers,
-    scratch: Numbers,
 ) -> None:
-    """Turn candidate slots into light, until the block or the candidates are at their end.
+    """Write down slots that are light, what Alice chose for each and what leaves the fibre, until the block ends.
 
-    `random[0]` decides on thinning and photon number together: it is below tables[k·64 + m] where intensity k leaves
-    1 … m photons; `random[1]` is Eve's: 30 bits say whether she intercepts, two what she sees; `gaps` and `scale` make
-    empty slots of `random[2:]`, see `gap_of`. `secret` are Alice's choices: 15 bits for intensity and basis together
-    (see `_fill_cells`), one for the bit. `figures`: number of slots, share of Eve (2⁻³⁰), whether pulses are bright.
-    `state`: slots of the last candidate and of the last light, numbers of words and of pulses written. `scratch` are
-    three arrays: places of those kept (unsigned, since such an index need not be checked for being negative), slots,
-    cells.
+    `random[0]` decides on the photon number: it is below tables[k·64 + m] where light of intensity k is of at most m
+    photons; `random[1]` is Eve's: 30 bits say whether she intercepts, two what she sees; `gaps` and `scale` make
+    empty slots of `random[2:]`, see `gap_of`. `secret` are Alice's choices: 15 bits for intensity and basis together,
+    one for the bit. `table` knows the cell between `borders` for all of these 15 bits but those with a border inside,
+    `UNDECIDED`; then `fine` gives 16 more. `figures`: number of slots, share of Eve (2⁻³⁰), whether pulses are bright.
+    `state`: slots of the last draw and of the last light, numbers of words and of pulses written.
     """
-    numbers, eve, cells = random[0], random[1], scratch[2]
-    eve_share, bright = figures[1], figures[2]
-    last, word, pulse = state[1], state[2], state[3]
-    _fill_cells(secret, fine, borders, table, cells)
-    number, state[0] = _keep(random, gaps, scale, cells, tables, figures[0], state[0], scratch)
-    places, slots = scratch[0], scratch[1]
-    choices, offsets = choices[pulse : pulse + number], offsets[pulse : pulse + number]
-    for k in range(number):
-        i, slot = places[k], slots[k]
-        intensity = cells[i] >> 1
-        light = (cells[i] & 1) << 1 | (secret[i] >> 15 & 1)
-        photons = BRIGHT
+    numbers, eve, high, low = random[0], random[1], random[2], random[3]
+    num_slots, eve_share, bright = figures[0], figures[1], figures[2]
+    slot, last, empty, number, undecided = state[0], state[1], 0, 0, 0
+    words, offsets, choices = words[state[2] :], offsets[state[3] :], choices[state[3] :]
+    for i in range(len(high)):
+        slot += 1 + gap_of(high[i], low[i], gaps, scale)
+        if slot >= num_slots:
+            break
+        cell = 0 + table[secret[i] & _LOW_15]
+        if cell == UNDECIDED:
+            cell = _cell(secret[i] & _LOW_15, fine[undecided], borders)
+            undecided = min(undecided + 1, len(fine) - 1)
+        intensity, light, photons = cell >> 1, (cell & 1) << 1 | (secret[i] >> 15 & 1), BRIGHT
         if not bright:
             photons = _photons(numbers[i], tables, intensity * PHOTON_CELLS)
-        choices[k], offsets[k] = intensity << 2 | light, slot
+        choices[i], offsets[i] = intensity << 2 | light, slot
         if eve_share > 0 and eve[i] & _LOW_30 < eve_share and (eve[i] >> 30 & 2) != (light & 2):
             light = eve[i] >> 30 & 3
         while slot - last > MAX_GAP:
-            words[word] = MAX_GAP << 8
-            word, last = word + 1, last + MAX_GAP
-        words[word] = (slot - last) << 8 | photons << 2 | light
-        word, last = word + 1, slot
-    state[1], state[2], state[3] = last, word, pulse + number
+            words[i + empty] = MAX_GAP << 8
+            empty, last = empty + 1, last + MAX_GAP
+        words[i + empty] = (slot - last) << 8 | photons << 2 | light
+        last, number = slot, i + 1
+    state[0], state[1], state[2], state[3] = slot, last, state[2] + number + empty, state[3] + number
 
 
 @jit

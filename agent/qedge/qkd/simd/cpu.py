@@ -99,6 +99,12 @@ def selected_path() -> str:
     return selection().path
 
 
+@functools.cache
+def has_feature(name: str) -> bool:
+    """Say whether code of this process may use a feature of the CPU, by LLVM's name of it; never on the path `none`."""
+    return selected_path() != "none" and name in compiled_features(host_features(), os.environ)
+
+
 def source_digest(folder: Path = _KERNELS) -> str:
     """Return 16 hexadecimal digits that change with any source of the kernels.
 
