@@ -27,6 +27,8 @@ MAX_PENDING: Final = 4096
 LONG_GAP: Final = 65535
 LONGEST_GAP: Final = 2.0**40
 """Longer gaps are cut; no block of light has so many slots."""
+RUN: Final = 128
+"""Slots looked up together."""
 NO_CLICK: Final = 255
 NO_LIGHT: Final = 255
 UNDECIDED: Final = 255
@@ -71,6 +73,68 @@ def _photons(number: int, tables: Numbers, row: int) -> int:
 
 
 @jit
+def _slots(
+    high: Numbers, low: Numbers, gaps: Numbers, scale: float, num_slots: int, slot: int, offsets: Numbers
+) -> tuple[int, int]:
+    """Write slots down, each a gap after the one before; return how many are within the block, and the last drawn."""
+    for i in range(len(high)):
+        slot += 1 + gap_of(high[i], low[i], gaps, scale)
+        if slot >= num_slots:
+            return i, slot
+        offsets[i] = slot
+    return len(high), slot
+
+
+@jit
+def _choose(secret: Numbers, fine: Numbers, borders: Numbers, table: Numbers, number: int, choices: Numbers) -> None:
+    """Write Alice's choices down."""
+    undecided = 0
+    for i in range(number):
+        cell = 0 + table[secret[i] & _LOW_15]
+        if cell == UNDECIDED:
+            cell = _cell(secret[i] & _LOW_15, fine[undecided], borders)
+            undecided = min(undecided + 1, len(fine) - 1)
+        choices[i] = cell >> 1 << 2 | (cell & 1) << 1 | (secret[i] >> 15 & 1)
+
+
+@jit
+def _light(
+    numbers: Numbers,
+    offsets: Numbers,
+    choices: Numbers,
+    tables: Numbers,
+    bright: int,
+    number: int,
+    last: int,
+    words: Numbers,
+) -> int:
+    """Write words of light down; return how many there are beside one for each pulse."""
+    empty = 0
+    for i in range(number):
+        photons, gap = BRIGHT, offsets[i] - last
+        if not bright:
+            photons = _photons(numbers[i], tables, (choices[i] >> 2) * PHOTON_CELLS)
+        while gap > MAX_GAP:
+            words[i + empty] = MAX_GAP << 8
+            empty, gap = empty + 1, gap - MAX_GAP
+        words[i + empty] = gap << 8 | photons << 2 | choices[i] & 3
+        last = 0 + offsets[i]
+    return empty
+
+
+@jit
+def _intercept(eve: Numbers, share: int, number: int, words: Numbers) -> None:
+    """Put the state into pulses in which Eve found it, in another basis than Alice's."""
+    place = 0
+    for i in range(number):
+        while words[place] >> 2 & 63 == 0:
+            place += 1
+        if eve[i] & _LOW_30 < share and (eve[i] >> 30 & 2) != (words[place] & 2):
+            words[place] = words[place] & ~3 | eve[i] >> 30 & 3
+        place += 1
+
+
+@jit
 def shine(
     random: Numbers,
     gaps: Numbers,
@@ -95,30 +159,14 @@ def shine(
     `UNDECIDED`; then `fine` gives 16 more. `figures`: number of slots, share of Eve (2⁻³⁰), whether pulses are bright.
     `state`: slots of the last draw and of the last light, numbers of words and of pulses written.
     """
-    numbers, eve, high, low = random[0], random[1], random[2], random[3]
-    num_slots, eve_share, bright = figures[0], figures[1], figures[2]
-    slot, last, empty, number, undecided = state[0], state[1], 0, 0, 0
     words, offsets, choices = words[state[2] :], offsets[state[3] :], choices[state[3] :]
-    for i in range(len(high)):
-        slot += 1 + gap_of(high[i], low[i], gaps, scale)
-        if slot >= num_slots:
-            break
-        cell = 0 + table[secret[i] & _LOW_15]
-        if cell == UNDECIDED:
-            cell = _cell(secret[i] & _LOW_15, fine[undecided], borders)
-            undecided = min(undecided + 1, len(fine) - 1)
-        intensity, light, photons = cell >> 1, (cell & 1) << 1 | (secret[i] >> 15 & 1), BRIGHT
-        if not bright:
-            photons = _photons(numbers[i], tables, intensity * PHOTON_CELLS)
-        choices[i], offsets[i] = intensity << 2 | light, slot
-        if eve_share > 0 and eve[i] & _LOW_30 < eve_share and (eve[i] >> 30 & 2) != (light & 2):
-            light = eve[i] >> 30 & 3
-        while slot - last > MAX_GAP:
-            words[i + empty] = MAX_GAP << 8
-            empty, last = empty + 1, last + MAX_GAP
-        words[i + empty] = (slot - last) << 8 | photons << 2 | light
-        last, number = slot, i + 1
-    state[0], state[1], state[2], state[3] = slot, last, state[2] + number + empty, state[3] + number
+    number, state[0] = _slots(random[2], random[3], gaps, scale, figures[0], state[0], offsets)
+    _choose(secret, fine, borders, table, number, choices)
+    empty = _light(random[0], offsets, choices, tables, figures[2], number, state[1], words)
+    if figures[1] > 0:
+        _intercept(random[1], figures[1], number, words)
+    state[1] = offsets[number - 1] if number > 0 else state[1]
+    state[2], state[3] = state[2] + number + empty, state[3] + number
 
 
 @jit
@@ -308,15 +356,38 @@ def detect(
 
 
 @jit
+def _differ(offsets: Numbers, place: int, asked: Numbers, begin: int, first: int) -> int:
+    """Return 0 where the next `RUN` slots asked for are just those of the next pulses."""
+    pulses, slots, found = offsets[place : place + RUN], asked[begin : begin + RUN], 0
+    for i in range(RUN):
+        found |= (slots[i] - first) ^ pulses[i]
+    return found
+
+
+@jit
+def _tell(choices: Numbers, bases: Numbers, bits: Numbers, intensities: Numbers) -> None:
+    for i in range(len(bases)):
+        bases[i], bits[i], intensities[i] = choices[i] >> 1 & 1, choices[i] & 1, choices[i] >> 2
+
+
+@jit
 def look_up(
     offsets: Numbers, choices: Numbers, asked: Numbers, first: int, bases: Numbers, bits: Numbers, intensities: Numbers
 ) -> int:
     """Write down what Alice chose for each slot of `asked`, which increase from `first` on.
 
     The intensity is `NO_LIGHT` where no light left. Returns how many those are; −1 where slots do not increase.
+    Where Bob saw all pulses for a while, many are compared at once.
     """
-    place, missing, last = 0, 0, -1
-    for i in range(len(asked)):
+    place, missing, last, i, look = 0, 0, -1, 0, 0
+    while i < len(asked):
+        if i >= look and i + RUN <= len(asked) and place + RUN <= len(offsets):
+            if asked[i] - first > last and _differ(offsets, place, asked, i, first) == 0:
+                end = i + RUN
+                _tell(choices[place : place + RUN], bases[i:end], bits[i:end], intensities[i:end])
+                i, place, last = end, place + RUN, 0 + offsets[place + RUN - 1]
+                continue
+            look = i + RUN
         slot = asked[i] - first
         if slot <= last:
             return -1
@@ -329,4 +400,5 @@ def look_up(
         else:
             intensities[i] = NO_LIGHT
             missing += 1
+        i += 1
     return missing

@@ -24,7 +24,7 @@ from qedge_drivers.sim_qkd.physics import PHOTON_CELLS, Bytes, Floats, poisson, 
 
 FINE: Final = 128
 """Choices of one chunk that may need more than 15 bits; with a few borders among 2¹⁵ cells it is about one a border."""
-_CHUNK: Final = REQUEST_BYTES // 2 - FINE
+_CHUNK: Final = 2 * REQUEST_BYTES // 2 - FINE
 """Pulses done at a time, which stay in the processor's cache: one request of secret choices, 2 bytes each."""
 _HALF: Final = 1 << 31
 _COARSE: Final = 1e-3

@@ -26,7 +26,7 @@ from qedge_driver_api import DetectionBlock, Preparations, QkdTransceiver
 _READ_S: Final = 0.02
 """For how long the device may be waited for: frames and calls wait as long."""
 
-_ANNOUNCED: Final = 1 << 17
+_ANNOUNCED: Final = 192 * 1024
 """Detections that are announced together, unless they take longer than `_HOLD_NS` to come."""
 
 _HOLD_NS: Final = 40_000_000
