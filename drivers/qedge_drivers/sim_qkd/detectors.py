@@ -179,7 +179,8 @@ class _Run:
             int(light.blinds),
         ]
         wrong = round(receiver.misalignment * _WORD) - _HALF
-        self._thresholds = np.array([0, wrong, -wrong], np.int64)
+        undecided = round(receiver.z_basis_probability * _HALF) >> 16
+        self._thresholds = np.array([0, wrong, -wrong, undecided], np.int64)
         self._place = 0
 
     @property

@@ -32,6 +32,9 @@ RUN: Final = 128
 NO_CLICK: Final = 255
 NO_LIGHT: Final = 255
 UNDECIDED: Final = 255
+_RARE: Final = 8
+"""In a mark: not measured yet."""
+_LOOKED_AT: Final = 16
 _LOW_31: Final = 0x7FFF_FFFF
 _LOW_16: Final = 0xFFFF
 _LOW_15: Final = 0x7FFF
@@ -190,34 +193,66 @@ def measure(
 
     `random[0]` are Bob's secret choices: 15 bits of 31 for his basis, of which `fine` gives the rest where they do not
     decide, and one for a double click; `random[1]` decides outcomes. `thresholds` for a one: in another basis, and for
-    the states of 0 and 1 in the same. Blinded detectors click for bright pulses in their own basis alone; `NO_CLICK`
+    the states of 0 and 1 in the same; and the 15 bits that do not decide. Blinded detectors click for bright pulses in their own basis alone; `NO_CLICK`
     says that none did.
     """
     secrets, outcomes = random[0], random[1]
     upper, lower, blinded = figures[2] >> 16, figures[2] & _LOW_16, figures[5]
     half, zero, one = thresholds[0], thresholds[1], thresholds[2]
     for i in range(len(words)):  # as if each were a single photon: no branch, so that whole vectors are done at once
-        basis = 1 if secrets[i] & _LOW_15 >= upper else 0
-        straight = one if words[i] & 1 else zero
-        threshold = straight if basis == words[i] >> 1 & 1 else half
-        marks[i] = basis << 2 | (1 if outcomes[i] < threshold else 0)
-    extra = 0
-    for i in range(len(words)):
-        photons, decided = words[i] >> 2 & 63, secrets[i] & _LOW_15 != upper
-        if photons == 1 and decided and not blinded:
+        word, secret = words[i], secrets[i] & _LOW_15
+        basis = 1 if secret >= upper else 0
+        straight = one if word & 1 else zero
+        threshold = straight if basis == word >> 1 & 1 else half
+        rare = 0 if word >> 2 & 63 == 1 and secret != upper else _RARE
+        marks[i] = rare | basis << 2 | (1 if outcomes[i] < threshold else 0)
+    extra, begin = 0, 0
+    while begin < len(words):
+        end = min(begin + _LOOKED_AT, len(words))
+        if blinded or _any_rare(marks, begin, end):
+            extra = _measure_rare(words, random, fine, lower, blinded, thresholds, marks, begin, end, extra)
+        begin = end
+
+
+@jit
+def _any_rare(marks: Numbers, begin: int, end: int) -> int:
+    found, part = 0, marks[begin:end]
+    for i in range(len(part)):
+        found |= part[i]
+    return found & _RARE
+
+
+@jit
+def _measure_rare(
+    words: Numbers,
+    random: Numbers,
+    fine: Numbers,
+    lower: int,
+    blinded: int,
+    thresholds: Numbers,
+    marks: Numbers,
+    begin: int,
+    end: int,
+    extra: int,
+) -> int:
+    """Measure what is no single photon, or was seen in a basis that 15 bits do not decide; return where `fine` is."""
+    secrets, outcomes = random[0], random[1]
+    for i in range(begin, end):
+        if not marks[i] & _RARE and not blinded:
             continue
-        basis, bit = 1 if marks[i] & 4 else 0, words[i] & 1
-        if not decided:
+        photons, basis, bit = words[i] >> 2 & 63, 1 if marks[i] & 4 else 0, words[i] & 1
+        if secrets[i] & _LOW_15 == thresholds[3]:
             basis = 1 if fine[extra] & _LOW_16 >= lower else 0
             extra = min(extra + 1, len(fine) - 1)
         same = basis == words[i] >> 1 & 1
         if photons == 0 or blinded:
             marks[i] = basis << 2 | bit if same and photons == BRIGHT else NO_CLICK
             continue
-        threshold = (one if bit else zero) if same else half
+        threshold = (thresholds[2] if bit else thresholds[1]) if same else thresholds[0]
         drawn, chance = (outcomes[i] + 2147483648.5) / 4294967296.0, (threshold + 2147483648.0) / 4294967296.0
         clicks = _seen(photons, chance, drawn)
         marks[i] = _marked(clicks, basis, secrets[i] >> 15 & 1)
+    return extra
 
 
 @jit
@@ -262,6 +297,25 @@ def _next_other(state: Numbers, darks: Numbers, pending: Numbers) -> int:
 
 
 @jit
+def _plain_run_of_light(
+    words: Numbers, marks: Numbers, bound: int, first_slot: int, state: Numbers, slots: Numbers, kept: Numbers
+) -> bool:
+    """Do as `_run_of_light` where clicks have no consequences."""
+    slot, new, taken = state[0], 0, len(words)
+    for i in range(len(words)):
+        at = slot + (words[i] >> 8)
+        if at <= slot or at >= bound or new >= len(slots):
+            taken = i
+            break
+        slot = at
+        slots[new], kept[new] = first_slot + at, marks[i]
+        new += 1 if marks[i] != NO_CLICK else 0
+    state[0], state[1], state[6] = slot, state[1] + taken, state[6] + new
+    state[3] = max(state[3], slot + 1) if new > 0 else state[3]
+    return False
+
+
+@jit
 def _run_of_light(
     words: Numbers,
     marks: Numbers,
@@ -276,6 +330,8 @@ def _run_of_light(
     first_slot, dead_slots, after = figures[1], figures[3], figures[4]
     slot, index, live, found = state[0], state[1], state[3], state[6]
     words, marks, afters, slots, kept = words[index:], marks[index:], afters[index:], slots[found:], kept[found:]
+    if dead_slots == 0 and after == -(1 << 31) and live <= slot + 1:
+        return _plain_run_of_light(words, marks, bound, first_slot, state, slots, kept)
     caused, taken, new = False, 0, 0
     for i in range(len(words)):
         at = slot + (words[i] >> 8)

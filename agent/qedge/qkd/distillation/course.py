@@ -17,7 +17,7 @@ from qedge.qkd.distillation.alice import AliceEngine
 from qedge.qkd.distillation.bits import join_bits
 from qedge.qkd.distillation.bob import BobEngine
 from qedge.qkd.distillation.model import Deliver, Effect, Halt, Report, Send, Work
-from qedge.qkd.distillation.order import FRAME, HALTED, KEY, REPORT, STAGES, LinkStages
+from qedge.qkd.distillation.order import FRAME, HALTED, KEY, REPORT, STAGES, STOCKS, LinkStages
 from qedge.qkd.distillation.ports import Bytes, Words
 from qedge.qkd.distillation.stopwatch import Stopwatch
 from qedge.workers.driver_host import driver_errors, lied
@@ -94,6 +94,7 @@ class Course:
         self._stages_ns = 0
         self._detections = 0
         self._began = False
+        self._kept_changes = 0
         self._device_fault = ""
         self._read: list[tuple[int, int, tuple[Words, Bytes, Bytes]]] = []
         self._read_number = 0
@@ -170,7 +171,15 @@ class Course:
                 effects = engine.detected(read[0][0], read[-1][1], slots, bases, bits, self._announced_ns)
             self._do(effects)
 
+    def _keep_stocks(self) -> None:
+        """Have the daemon know which pads are used before it gets a frame that shows it: none is used twice."""
+        stocks = self._engine.stocks
+        if stocks.changes != self._kept_changes:
+            self._kept_changes = stocks.changes
+            self._say(STOCKS + msgspec.msgpack.encode(stocks.kept()))
+
     def _do(self, effects: Sequence[Effect]) -> None:
+        self._keep_stocks()
         for effect in effects:
             match effect:
                 case Send(frame):

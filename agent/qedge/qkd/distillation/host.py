@@ -126,6 +126,7 @@ class LinkHost(DriverHost):
             simulated=type(self.driver).describe().simulated,
         )
         stocks, properties = KeyStocks(order.seed, order.link), device.properties()
+        stocks.restore(order.stocks)
         z_probability = _number(properties, _AGREED[2])
         engine: AliceEngine | BobEngine
         if properties.get("role") == QkdRole.ALICE:
