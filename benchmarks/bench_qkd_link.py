@@ -8,9 +8,9 @@ would give by plan on hardware in real time.
 
 Windows begin and end with a block in the stores, so that none counts a part of one. A figure is that of the best of its
 windows, the one in which the rest of the machine was quietest: this is a figure of the link, not of its neighbours.
-`qkd.link_cpu_ms_per_mbit` is the processor time of all processes per secret Mbit, which says what a core gives; shares of
-stages are of the time that both workers spend in stages. Beyond 50 km blocks of 2^21 bits take seconds of light, so that
-long links are measured with shorter ones.
+`qkd.link_cpu_ms_per_mbit` is the processor time of all processes per secret Mbit, which says what a core gives; shares
+of stages are of the time that both workers spend in stages. Beyond 50 km blocks of 2^21 bits take seconds of light, so
+that long links are measured with shorter ones.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The DRBG is seeded by the operating system and stirred by it at every draw, so the output is as strong as the operating
 system's even where the quantum source lies; and as strong as the quantum source where the operating system does.
-Long draws, such as the seed of a hash that makes key of a block, are an AES-256 counter stream under a key and a counter
-that the DRBG makes for this draw alone: as strong, and a hundred times as fast.
+Long draws, such as the seed of a hash that makes key of a block, are an AES-256 counter stream under a key and counter
+that the DRBG makes for this draw alone: as strong, and many times as fast.
 """
 
 from __future__ import annotations

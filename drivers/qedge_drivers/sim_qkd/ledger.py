@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qedge_driver_api import FatalError, RetriableError
-from qedge_drivers.sim_qkd import kernels
+from qedge_drivers.sim_qkd import lookup
 from qedge_drivers.sim_qkd.compiled import seen
 from qedge_drivers.sim_qkd.drbg import CtrDrbg
 from qedge_drivers.sim_qkd.physics import Bytes
@@ -126,11 +126,11 @@ class Ledger:
 
     def _of_block(self, block: _Block, asked: NDArray[np.int64], answer: Choices) -> None:
         known = seen(block.offsets), seen(block.choices), seen(asked), block.base_slot
-        missing = kernels.look_up(*known, seen(answer.bases), seen(answer.bits), seen(answer.intensities))
+        missing = lookup.look_up(*known, seen(answer.bases), seen(answer.bits), seen(answer.intensities))
         if missing < 0:
             raise FatalError("Slots are asked for in increasing order, each once.")
         if missing:
-            dark = answer.intensities == kernels.NO_LIGHT
+            dark = answer.intensities == lookup.NO_LIGHT
             chosen = self._of_the_dark(block, asked[dark] - block.first_slot)
             answer.bases[dark], answer.bits[dark], answer.intensities[dark] = chosen >> 1 & 1, chosen & 1, chosen >> 2
 

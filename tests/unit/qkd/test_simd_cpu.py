@@ -106,7 +106,6 @@ def test_kernels_consist_of_nothing_from_outside_their_room() -> None:
             assert not re.findall(r"(?m)^\s*(?:from|import) qedge\.(?!qkd\.)", file.read_text())
 
 
-
 PREPARE = (
     "import sys, pathlib; from qedge.qkd.simd.cpu import prepare_numba; print(prepare_numba(pathlib.Path(sys.argv[1])))"
 )

@@ -93,7 +93,9 @@ class ToyKernels:
         return np.frombuffer(data, np.uint8).reshape(2, -1)
 
     def sift(self, here: Bytes, there: Bytes, bits: Bytes, count: int, levels: Bytes | None) -> SiftedBits:
-        made = reference.sift(here, there, bits, count, np.zeros((2, len(bits)), np.uint8) if levels is None else levels)
+        made = reference.sift(
+            here, there, bits, count, np.zeros((2, len(bits)), np.uint8) if levels is None else levels
+        )
         return SiftedBits(made.key, made.num_key, made.key_levels, made.test, made.num_test, made.test_levels)
 
     def count(self, one: Bytes, other: Bytes, levels: Bytes, count: int, number: int) -> PerIntensity:

@@ -83,7 +83,7 @@ class ToyWorker:
         settings = EngineSettings(order.link, order.block_bits, Epsilons(*order.epsilons), refill_blocks=8)
         stocks = KeyStocks(order.seed, order.link)
         stocks.restore(order.stocks)
-        self.restored = [stock.id for stock in order.stocks]
+        self.restored += [stock.id for stock in order.stocks]
         engine: AliceEngine | BobEngine
         if self.role == "alice":
             engine = AliceEngine(

@@ -220,7 +220,7 @@ class Course:
 
 
 def checked_block(block: object) -> tuple[Words, Bytes, Bytes]:
-    """Return slots, and packed bases and bits, of a block of detections; raises `driver.lied` for one that cannot be."""
+    """Return slots, packed bases and bits of a block of detections; raises `driver.lied` for one that cannot be."""
     if not isinstance(block, DetectionBlock):
         raise lied("a block is no DetectionBlock")
     if len(block.slots) != 8 * len(block.bits) or len(block.bases) != len(block.bits):
@@ -246,8 +246,8 @@ def _packed(values: Bytes) -> Bytes:
 
 def _together(read: Sequence[tuple[Words, Bytes, Bytes]]) -> tuple[Words, Bytes, Bytes]:
     slots = np.concatenate([each[0] for each in read])
-    bases, bits = (join_bits([(each[column], len(each[0])) for each in read]) for column in (1, 2))
-    return slots, bases, bits
+    bases = join_bits([(each[1], len(each[0])) for each in read])
+    return slots, bases, join_bits([(each[2], len(each[0])) for each in read])
 
 
 def _now_ns() -> int:

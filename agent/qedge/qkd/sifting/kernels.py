@@ -104,7 +104,12 @@ def decode_gaps(
 
     `end_slot` < 2^63 and `least` < 2^32: no sum overflows.
     """
-    expected, end, shift, off = np.uint64(first_slot), np.uint64(end_slot), np.uint64(parameter), np.uint64(least) + _ONE
+    expected, end, shift, off = (
+        np.uint64(first_slot),
+        np.uint64(end_slot),
+        np.uint64(parameter),
+        np.uint64(least) + _ONE,
+    )
     mask, wanted = (_ONE << shift) - _ONE, np.uint64(len(slots))
     at, index, next_bit = np.uint64(0), np.uint64(0), np.uint64(0)
     for place in range(np.uint64(unary_words)):

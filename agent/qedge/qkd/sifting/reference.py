@@ -113,12 +113,12 @@ def plain(packed: Bytes, count: int) -> Bytes:
 
 def levels_of(planes: Bytes, count: int) -> Bytes:
     """Return intensities as a byte each."""
-    return plain(planes[0], count) | plain(planes[1], count) << 1
+    return plain(planes[0], count) | plain(planes[1], count) << np.uint8(1)
 
 
 def planes_of(levels: Bytes) -> Bytes:
     """Undo `levels_of`."""
-    return np.stack([_packed(levels & 1), _packed(levels >> 1)])
+    return np.stack([_packed(levels & np.uint8(1)), _packed(levels >> np.uint8(1))])
 
 
 def encode_bits(bits: Bytes, count: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Operations on single 64-bit words that numba does not offer; every CPU has them but for `extract`, which it may lack."""
+"""Operations on single 64-bit words that numba does not offer, for every CPU."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def _extract_at_once(_typing: Any, _word: Any, _mask: Any) -> Any:
 
 
 @njit(inline="always")
-def _extract_at_once_inline(word: int, mask: int) -> int:
-    return _extract_at_once(word, mask)  # type: ignore[no-any-return]
+def _extract_at_once_inline(word: np.uint64, mask: np.uint64) -> Any:  # a value of compiled code
+    return _extract_at_once(word, mask)
 
 
 @njit(types.uint64(types.uint64, types.uint64), boundscheck=False, nogil=True, cache=True)
-def extract_one_by_one(word: int, mask: int) -> int:
+def extract_one_by_one(word: np.uint64, mask: np.uint64) -> np.uint64:
     """Do as `extract` on every CPU."""
     found, to = np.uint64(0), np.uint64(0)
     while mask != np.uint64(0):
