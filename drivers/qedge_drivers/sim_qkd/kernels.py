@@ -29,8 +29,7 @@ LONGEST_GAP: Final = 2.0**40
 """Longer gaps are cut; no block of light has so many slots."""
 NO_CLICK: Final = 255
 UNDECIDED: Final = 255
-_RARE: Final = 8
-"""In a mark: not measured yet."""
+_RARE: Final = 8  # in a mark: not measured yet
 _LOOKED_AT: Final = 16
 _LOW_31: Final = 0x7FFF_FFFF
 _LOW_16: Final = 0xFFFF
@@ -99,18 +98,11 @@ def _choose(secret: Numbers, fine: Numbers, borders: Numbers, table: Numbers, nu
 
 @jit
 def _light(
-    numbers: Numbers,
-    offsets: Numbers,
-    choices: Numbers,
-    tables: Numbers,
-    bright: int,
-    number: int,
-    last: int,
-    words: Numbers,
+    numbers: Numbers, offsets: Numbers, choices: Numbers, tables: Numbers, bright: int, last: int, words: Numbers
 ) -> int:
     """Write words of light down; return how many there are beside one for each pulse."""
     empty = 0
-    for i in range(number):
+    for i in range(len(offsets)):
         photons, gap = BRIGHT, offsets[i] - last
         if not bright:
             photons = _photons(numbers[i], tables, (choices[i] >> 2) * PHOTON_CELLS)
@@ -162,7 +154,7 @@ def shine(
     words, offsets, choices = words[state[2] :], offsets[state[3] :], choices[state[3] :]
     number, state[0] = _slots(random[2], random[3], gaps, scale, figures[0], state[0], offsets)
     _choose(secret, fine, borders, table, number, choices)
-    empty = _light(random[0], offsets, choices, tables, figures[2], number, state[1], words)
+    empty = _light(random[0], offsets[:number], choices, tables, figures[2], state[1], words)
     if figures[1] > 0:
         _intercept(random[1], figures[1], number, words)
     state[1] = offsets[number - 1] if number > 0 else state[1]
@@ -206,16 +198,16 @@ def measure(
     extra, begin = 0, 0
     while begin < len(words):
         end = min(begin + _LOOKED_AT, len(words))
-        if blinded or _any_rare(marks, begin, end):
+        if blinded or _any_rare(marks[begin:end]):
             extra = _measure_rare(words, random, fine, lower, blinded, thresholds, marks, begin, end, extra)
         begin = end
 
 
 @jit
-def _any_rare(marks: Numbers, begin: int, end: int) -> int:
-    found, part = 0, marks[begin:end]
-    for i in range(len(part)):
-        found |= part[i]
+def _any_rare(marks: Numbers) -> int:
+    found = 0
+    for i in range(len(marks)):
+        found |= marks[i]
     return found & _RARE
 
 

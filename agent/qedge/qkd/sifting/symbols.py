@@ -90,7 +90,7 @@ def _decode(data: bytes, length: int, alphabet: int) -> Bytes:
 
 
 def encode_bits(bits: Bytes, count: int) -> bytes:
-    """Encode `count` packed bits, u8[⌈count / 8⌉], in about count·h(share of ones) bits; at most one byte more."""
+    """Encode `count` packed bits, u8[⌈count / 8⌉], in about count·h(share of ones) bits, at most a byte more."""
     words = as_words(bits, checked_count(count))
     ones = int(np.bitwise_count(words).sum())
     return _encode(words.view(np.uint8)[: packed_bytes(count)], [count - ones, ones])
