@@ -42,23 +42,27 @@ def run() -> list[Figure]:
     import numpy as np
 
     from qedge.qkd.sifting import gaps, selection, symbols
+    from qedge.qkd.sifting.reference import planes_of
 
     chance = np.random.default_rng(1)
     slots = (np.cumsum(chance.geometric(CHANCE, DETECTIONS)) - 1).astype(np.uint64)
     end = int(slots[-1]) + 1
-    alice, bob = ((chance.random(DETECTIONS) > share).astype(np.uint8) for share in (KEY_BASIS_ALICE, KEY_BASIS_BOB))
-    bits = chance.integers(0, 2, DETECTIONS, dtype=np.uint8)
-    noisy = bits ^ (chance.random(DETECTIONS) < 0.02).astype(np.uint8)
-    levels = chance.choice(3, DETECTIONS, p=INTENSITIES).astype(np.uint8)
-    here, there = selection.sift(alice, bob, bits, levels), selection.sift(bob, alice, noisy)
+    alice, bob, bits, wrong = (
+        np.packbits(chance.random(DETECTIONS) > share, bitorder="little")
+        for share in (KEY_BASIS_ALICE, KEY_BASIS_BOB, 0.5, 0.98)
+    )
+    noisy = bits ^ wrong
+    levels = planes_of(chance.choice(3, DETECTIONS, p=INTENSITIES).astype(np.uint8))
+    here = selection.sift(alice, bob, bits, DETECTIONS, levels)
+    there = selection.sift(bob, alice, noisy, DETECTIONS)
 
     def encode() -> list[bytes]:
         return [
             gaps.encode_gaps(slots, 0),
-            symbols.encode_bits(bob),
-            symbols.encode_bits(alice),
-            symbols.encode_symbols(here.key_intensities),
-            symbols.encode_symbols(here.test_intensities),
+            symbols.encode_bits(bob, DETECTIONS),
+            symbols.encode_bits(alice, DETECTIONS),
+            symbols.encode_symbols(here.key_levels, here.num_key),
+            symbols.encode_symbols(here.test_levels, here.num_test),
         ]
 
     messages = encode()
@@ -86,7 +90,12 @@ def run() -> list[Figure]:
             SAMPLES,
         ),
         Figure(
-            "qkd.sift_bits_encode_mbit_s", rate(lambda: symbols.encode_bits(bob)), "Mbit/s", SAMPLES, 50, at_least=True
+            "qkd.sift_bits_encode_mbit_s",
+            rate(lambda: symbols.encode_bits(bob, DETECTIONS)),
+            "Mbit/s",
+            SAMPLES,
+            50,
+            at_least=True,
         ),
         Figure(
             "qkd.sift_bits_decode_mbit_s",
@@ -98,13 +107,13 @@ def run() -> list[Figure]:
         ),
         Figure(
             "qkd.sift_pick_mdetections_s",
-            rate(lambda: selection.sift(alice, bob, bits, levels)),
+            rate(lambda: selection.sift(alice, bob, bits, DETECTIONS, levels)),
             "M/s",
             SAMPLES,
         ),
         Figure(
             "qkd.sift_count_mbit_s",
-            rate(lambda: selection.count_errors(here.key, there.key, here.key_intensities), here.num_key),
+            rate(lambda: selection.count_errors(here.key, there.key, here.key_levels, here.num_key), here.num_key),
             "Mbit/s",
             SAMPLES,
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from qedge.base.errors import QedgeError
+from qedge.cli.keys_watch import series_of
 from qedge.client.kme import KeyContainer, KmeClient
 from qedge.client.kme_link import Credentials
 from qedge.wire.node import DriverChange, LinkView, NodeStatus
@@ -110,14 +112,21 @@ async def test_two_nodes_distil_key_over_a_broker_until_somebody_listens_or_a_wo
             await wait_link(world, node, lambda now, before=view.blocks: now.blocks >= before + 2)  # type: ignore[misc] # - binds the number
 
 
-async def test_photons_become_keys_that_two_applications_get_once_each(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        pytest.param(2, id="short"),
+        pytest.param(600, id="ten minutes", marks=[pytest.mark.long, pytest.mark.timeout(1200)]),
+    ],
+)
+async def test_photons_become_equal_keys_that_two_applications_get_once_each(tmp_path: Path, seconds: int) -> None:
     async with two_nodes(tmp_path, delivers=True) as world:
         for node in ENDS:
             await wait_link(world, node, lambda view: view.blocks >= 3)
         alice, bob = await application(world, "alpha", "alice"), await application(world, "beta", "bob")
         eve = await application(world, "beta", "eve")
         async with alice, bob, eve:
-            taken = await until_given(alice)
+            taken = await until_given(alice, "bob")
             ids = [key.key_ID for key in taken.keys]
             assert {len(key.secret) for key in taken.keys} == {32}
             assert taken.keys[0].key_extension["qedge_simulated"] is True
@@ -131,14 +140,38 @@ async def test_photons_become_keys_that_two_applications_get_once_each(tmp_path:
             found = await alice.get_keys_with_ids("bob", [back.keys[0].key_ID])
             assert found.keys[0].secret == back.keys[0].secret
             assert len({key.secret for key in (*taken.keys, *back.keys)}) == 6
+            given = await exchange_for(seconds, alice, bob)
+        assert len(given) == len({secret for secret, _ in given}) == len({key_id for _, key_id in given})
+        assert len(given) >= 10 * seconds
+        for node in ENDS:
+            async with world.daemons[node].client() as client:
+                assert link_of(await client.status()).state in ("running", "full")
+                outcomes = series_of(await client.metrics())["blocks_total"]
+            assert "unequal" not in str(outcomes)
+            assert "quarantined" not in str(outcomes)
 
 
-async def until_given(alice: KmeClient) -> KeyContainer:
+async def exchange_for(seconds: float, alice: KmeClient, bob: KmeClient) -> list[tuple[bytes, str]]:
+    """Take keys at either end in turn and collect them at the other for so long; they are equal. Returns them all."""
+    given: list[tuple[bytes, str]] = []
+    until = asyncio.get_running_loop().time() + seconds
+    turns = itertools.cycle(((alice, bob, "alice", "bob"), (bob, alice, "bob", "alice")))
+    while asyncio.get_running_loop().time() < until:
+        master, slave, name, other = next(turns)
+        taken = await until_given(master, other)
+        got = await slave.get_keys_with_ids(name, [key.key_ID for key in taken.keys])
+        assert [key.secret for key in got.keys] == [key.secret for key in taken.keys]
+        given += [(key.secret, key.key_ID) for key in taken.keys]
+        await asyncio.sleep(0.2)
+    return given
+
+
+async def until_given(master: KmeClient, slave: str) -> KeyContainer:
     """Ask until the stores of both ends have compared enough blocks."""
     async with asyncio.timeout(60):
         while True:
             try:
-                return await alice.get_keys("bob", number=5)
+                return await master.get_keys(slave, number=5)
             except QedgeError as error:
                 assert "503" in error.message, error
             await asyncio.sleep(0.3)

@@ -332,23 +332,29 @@ class BlockReport(msgspec.Struct, frozen=True, tag_field="type", tag="qkd-block-
 
 RunId = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Nonce = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+StockIds = Annotated[tuple[Count, ...], msgspec.Meta(max_length=64)]
 LinkName = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 
-class LinkOpen(msgspec.Struct, frozen=True, tag_field="type", tag="qkd-link-open/1"):
-    """The node with the lower name begins a link anew; the seed comes of the session `session` and both nonces."""
+class LinkOpen(msgspec.Struct, frozen=True, tag_field="type", tag="qkd-link-open/1", omit_defaults=True):
+    """The node with the lower name begins a link anew; the seed comes of the session `session` and both nonces.
+
+    `stocks`: distilled stocks of pads that this node still has; those that both name are used on.
+    """
 
     link: LinkName
     session: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
     nonce: Nonce
     first_block: Count
+    stocks: StockIds = ()
 
 
-class LinkOpened(msgspec.Struct, frozen=True, tag_field="type", tag="qkd-link-opened/1"):
+class LinkOpened(msgspec.Struct, frozen=True, tag_field="type", tag="qkd-link-opened/1", omit_defaults=True):
     """The other node's engine runs, from block `first_block` on at the earliest."""
 
     nonce: Nonce
     first_block: Count
+    stocks: StockIds = ()
 
 
 class LinkWake(msgspec.Struct, frozen=True, tag_field="type", tag="qkd-link-wake/1"):

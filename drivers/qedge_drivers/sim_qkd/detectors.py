@@ -17,7 +17,7 @@ from qedge_drivers.sim_qkd.source import FINE
 
 _SPARE: Final = 1 << 8
 """Clicks without light that one chunk of light has random words for; where there are more, it takes more chunks."""
-_CHUNK: Final = REQUEST_BYTES // 2 - FINE - 2 * _SPARE
+_CHUNK: Final = 2 * REQUEST_BYTES // 2 - FINE - 2 * _SPARE
 """Words of light done at a time: one request of secret choices, 2 bytes each, 4 for what has no light."""
 
 _HALF: Final = 1 << 31
@@ -179,7 +179,8 @@ class _Run:
             int(light.blinds),
         ]
         wrong = round(receiver.misalignment * _WORD) - _HALF
-        self._thresholds = np.array([0, wrong, -wrong], np.int64)
+        undecided = round(receiver.z_basis_probability * _HALF) >> 16
+        self._thresholds = np.array([0, wrong, -wrong, undecided], np.int64)
         self._place = 0
 
     @property

@@ -28,8 +28,9 @@ LONG_GAP: Final = 65535
 LONGEST_GAP: Final = 2.0**40
 """Longer gaps are cut; no block of light has so many slots."""
 NO_CLICK: Final = 255
-NO_LIGHT: Final = 255
 UNDECIDED: Final = 255
+_RARE: Final = 8  # in a mark: not measured yet
+_LOOKED_AT: Final = 16
 _LOW_31: Final = 0x7FFF_FFFF
 _LOW_16: Final = 0xFFFF
 _LOW_15: Final = 0x7FFF
@@ -54,21 +55,12 @@ def fill_gaps(high: Numbers, low: Numbers, table: Numbers, scale: float, out: Nu
 
 
 @jit
-def _fill_cells(secret: Numbers, fine: Numbers, borders: Numbers, table: Numbers, cells: Numbers) -> None:
-    """Say into which cell between `borders` the 31 bits fall of which each secret word holds the upper 15.
-
-    `table` knows the cell for all upper parts but those with a border inside, `UNDECIDED`; then `fine` gives the rest.
-    """
-    extra = 0
-    for i in range(len(secret)):
-        upper = secret[i] & _LOW_15
-        cell = table[upper]
-        if cell == UNDECIDED:
-            cell = 0
-            for j in range(len(borders)):
-                cell += (upper << 16 | fine[extra] & _LOW_16) >= borders[j]
-            extra = min(extra + 1, len(fine) - 1)
-        cells[i] = cell
+def _cell(upper: int, lower: int, borders: Numbers) -> int:
+    """Say into which cell between `borders` 31 bits fall, given as the upper 15 and the lower 16."""
+    cell = 0
+    for j in range(len(borders)):
+        cell += (upper << 16 | lower & _LOW_16) >= borders[j]
+    return cell
 
 
 @jit
@@ -80,34 +72,62 @@ def _photons(number: int, tables: Numbers, row: int) -> int:
 
 
 @jit
-def _keep(
-    random: Numbers,
-    gaps: Numbers,
-    scale: float,
-    cells: Numbers,
-    tables: Numbers,
-    num_slots: int,
-    slot: int,
-    kept: Numbers,
+def _slots(
+    high: Numbers, low: Numbers, gaps: Numbers, scale: float, num_slots: int, slot: int, offsets: Numbers
 ) -> tuple[int, int]:
-    """Write down which candidates are kept and their slots; return how many are, and the last slot.
-
-    A dropped one is written too, and written over by the next: cheaper than a branch that nobody can foresee.
-    """
-    numbers, high, low = random[0], random[2], random[3]
-    places, slots = kept[0], kept[1]
-    found = 0
+    """Write slots down, each a gap after the one before; return how many are within the block, and the last drawn."""
     for i in range(len(high)):
         slot += 1 + gap_of(high[i], low[i], gaps, scale)
         if slot >= num_slots:
-            break
-        places[found], slots[found] = i, slot
-        found += 1 if numbers[i] < tables[(cells[i] >> 1) * PHOTON_CELLS + PHOTON_CELLS - 1] else 0
-    return found, slot
+            return i, slot
+        offsets[i] = slot
+    return len(high), slot
 
 
 @jit
-def thin(
+def _choose(secret: Numbers, fine: Numbers, borders: Numbers, table: Numbers, number: int, choices: Numbers) -> None:
+    """Write Alice's choices down."""
+    undecided = 0
+    for i in range(number):
+        cell = 0 + table[secret[i] & _LOW_15]
+        if cell == UNDECIDED:
+            cell = _cell(secret[i] & _LOW_15, fine[undecided], borders)
+            undecided = min(undecided + 1, len(fine) - 1)
+        choices[i] = cell >> 1 << 2 | (cell & 1) << 1 | (secret[i] >> 15 & 1)
+
+
+@jit
+def _light(
+    numbers: Numbers, offsets: Numbers, choices: Numbers, tables: Numbers, bright: int, last: int, words: Numbers
+) -> int:
+    """Write words of light down; return how many there are beside one for each pulse."""
+    empty = 0
+    for i in range(len(offsets)):
+        photons, gap = BRIGHT, offsets[i] - last
+        if not bright:
+            photons = _photons(numbers[i], tables, (choices[i] >> 2) * PHOTON_CELLS)
+        while gap > MAX_GAP:
+            words[i + empty] = MAX_GAP << 8
+            empty, gap = empty + 1, gap - MAX_GAP
+        words[i + empty] = gap << 8 | photons << 2 | choices[i] & 3
+        last = 0 + offsets[i]
+    return empty
+
+
+@jit
+def _intercept(eve: Numbers, share: int, number: int, words: Numbers) -> None:
+    """Put the state into pulses in which Eve found it, in another basis than Alice's."""
+    place = 0
+    for i in range(number):
+        while words[place] >> 2 & 63 == 0:
+            place += 1
+        if eve[i] & _LOW_30 < share and (eve[i] >> 30 & 2) != (words[place] & 2):
+            words[place] = words[place] & ~3 | eve[i] >> 30 & 3
+        place += 1
+
+
+@jit
+def shine(
     random: Numbers,
     gaps: Numbers,
     scale: float,
@@ -121,41 +141,24 @@ def thin(
     words: Numbers,
     offsets: Numbers,
     choices: Numbers,
-    scratch: Numbers,
 ) -> None:
-    """Turn candidate slots into light, until the block or the candidates are at their end.
+    """Write down slots that are light, what Alice chose for each and what leaves the fibre, until the block ends.
 
-    `random[0]` decides on thinning and photon number together: it is below tables[k·64 + m] where intensity k leaves
-    1 … m photons; `random[1]` is Eve's: 30 bits say whether she intercepts, two what she sees; `gaps` and `scale` make
-    empty slots of `random[2:]`, see `gap_of`. `secret` are Alice's choices: 15 bits for intensity and basis together
-    (see `_fill_cells`), one for the bit. `figures`: number of slots, share of Eve (2⁻³⁰), whether pulses are bright.
-    `state`: slots of the last candidate and of the last light, numbers of words and of pulses written. `scratch` are
-    three arrays: places of those kept (unsigned, since such an index need not be checked for being negative), slots,
-    cells.
+    `random[0]` decides on the photon number: it is below tables[k·64 + m] where light of intensity k is of at most m
+    photons; `random[1]` is Eve's: 30 bits say whether she intercepts, two what she sees; `gaps` and `scale` make
+    empty slots of `random[2:]`, see `gap_of`. `secret` are Alice's choices: 15 bits for intensity and basis together,
+    one for the bit. `table` knows the cell between `borders` for all of these 15 bits but those with a border inside,
+    `UNDECIDED`; then `fine` gives 16 more. `figures`: number of slots, share of Eve (2⁻³⁰), whether pulses are bright.
+    `state`: slots of the last draw and of the last light, numbers of words and of pulses written.
     """
-    numbers, eve, cells = random[0], random[1], scratch[2]
-    eve_share, bright = figures[1], figures[2]
-    last, word, pulse = state[1], state[2], state[3]
-    _fill_cells(secret, fine, borders, table, cells)
-    number, state[0] = _keep(random, gaps, scale, cells, tables, figures[0], state[0], scratch)
-    places, slots = scratch[0], scratch[1]
-    choices, offsets = choices[pulse : pulse + number], offsets[pulse : pulse + number]
-    for k in range(number):
-        i, slot = places[k], slots[k]
-        intensity = cells[i] >> 1
-        light = (cells[i] & 1) << 1 | (secret[i] >> 15 & 1)
-        photons = BRIGHT
-        if not bright:
-            photons = _photons(numbers[i], tables, intensity * PHOTON_CELLS)
-        choices[k], offsets[k] = intensity << 2 | light, slot
-        if eve_share > 0 and eve[i] & _LOW_30 < eve_share and (eve[i] >> 30 & 2) != (light & 2):
-            light = eve[i] >> 30 & 3
-        while slot - last > MAX_GAP:
-            words[word] = MAX_GAP << 8
-            word, last = word + 1, last + MAX_GAP
-        words[word] = (slot - last) << 8 | photons << 2 | light
-        word, last = word + 1, slot
-    state[1], state[2], state[3] = last, word, pulse + number
+    words, offsets, choices = words[state[2] :], offsets[state[3] :], choices[state[3] :]
+    number, state[0] = _slots(random[2], random[3], gaps, scale, figures[0], state[0], offsets)
+    _choose(secret, fine, borders, table, number, choices)
+    empty = _light(random[0], offsets[:number], choices, tables, figures[2], state[1], words)
+    if figures[1] > 0:
+        _intercept(random[1], figures[1], number, words)
+    state[1] = offsets[number - 1] if number > 0 else state[1]
+    state[2], state[3] = state[2] + number + empty, state[3] + number
 
 
 @jit
@@ -179,34 +182,66 @@ def measure(
 
     `random[0]` are Bob's secret choices: 15 bits of 31 for his basis, of which `fine` gives the rest where they do not
     decide, and one for a double click; `random[1]` decides outcomes. `thresholds` for a one: in another basis, and for
-    the states of 0 and 1 in the same. Blinded detectors click for bright pulses in their own basis alone; `NO_CLICK`
-    says that none did.
+    the states of 0 and 1 in the same; and the 15 bits that do not decide. Blinded detectors click for bright pulses in
+    their own basis alone; `NO_CLICK` says that none did.
     """
     secrets, outcomes = random[0], random[1]
     upper, lower, blinded = figures[2] >> 16, figures[2] & _LOW_16, figures[5]
     half, zero, one = thresholds[0], thresholds[1], thresholds[2]
     for i in range(len(words)):  # as if each were a single photon: no branch, so that whole vectors are done at once
-        basis = 1 if secrets[i] & _LOW_15 >= upper else 0
-        straight = one if words[i] & 1 else zero
-        threshold = straight if basis == words[i] >> 1 & 1 else half
-        marks[i] = basis << 2 | (1 if outcomes[i] < threshold else 0)
-    extra = 0
-    for i in range(len(words)):
-        photons, decided = words[i] >> 2 & 63, secrets[i] & _LOW_15 != upper
-        if photons == 1 and decided and not blinded:
+        word, secret = words[i], secrets[i] & _LOW_15
+        basis = 1 if secret >= upper else 0
+        straight = one if word & 1 else zero
+        threshold = straight if basis == word >> 1 & 1 else half
+        rare = 0 if word >> 2 & 63 == 1 and secret != upper else _RARE
+        marks[i] = rare | basis << 2 | (1 if outcomes[i] < threshold else 0)
+    extra, begin = 0, 0
+    while begin < len(words):
+        end = min(begin + _LOOKED_AT, len(words))
+        if blinded or _any_rare(marks[begin:end]):
+            extra = _measure_rare(words, random, fine, lower, blinded, thresholds, marks, begin, end, extra)
+        begin = end
+
+
+@jit
+def _any_rare(marks: Numbers) -> int:
+    found = 0
+    for i in range(len(marks)):
+        found |= marks[i]
+    return found & _RARE
+
+
+@jit
+def _measure_rare(
+    words: Numbers,
+    random: Numbers,
+    fine: Numbers,
+    lower: int,
+    blinded: int,
+    thresholds: Numbers,
+    marks: Numbers,
+    begin: int,
+    end: int,
+    extra: int,
+) -> int:
+    """Measure what is no single photon, or was seen in a basis that 15 bits do not decide; return where `fine` is."""
+    secrets, outcomes = random[0], random[1]
+    for i in range(begin, end):
+        if not marks[i] & _RARE and not blinded:
             continue
-        basis, bit = 1 if marks[i] & 4 else 0, words[i] & 1
-        if not decided:
+        photons, basis, bit = words[i] >> 2 & 63, 1 if marks[i] & 4 else 0, words[i] & 1
+        if secrets[i] & _LOW_15 == thresholds[3]:
             basis = 1 if fine[extra] & _LOW_16 >= lower else 0
             extra = min(extra + 1, len(fine) - 1)
         same = basis == words[i] >> 1 & 1
         if photons == 0 or blinded:
             marks[i] = basis << 2 | bit if same and photons == BRIGHT else NO_CLICK
             continue
-        threshold = (one if bit else zero) if same else half
+        threshold = (thresholds[2] if bit else thresholds[1]) if same else thresholds[0]
         drawn, chance = (outcomes[i] + 2147483648.5) / 4294967296.0, (threshold + 2147483648.0) / 4294967296.0
         clicks = _seen(photons, chance, drawn)
         marks[i] = _marked(clicks, basis, secrets[i] >> 15 & 1)
+    return extra
 
 
 @jit
@@ -251,6 +286,25 @@ def _next_other(state: Numbers, darks: Numbers, pending: Numbers) -> int:
 
 
 @jit
+def _plain_run_of_light(
+    words: Numbers, marks: Numbers, bound: int, first_slot: int, state: Numbers, slots: Numbers, kept: Numbers
+) -> bool:
+    """Do as `_run_of_light` where clicks have no consequences."""
+    slot, new, taken = state[0], 0, len(words)
+    for i in range(len(words)):
+        at = slot + (words[i] >> 8)
+        if at <= slot or at >= bound or new >= len(slots):
+            taken = i
+            break
+        slot = at
+        slots[new], kept[new] = first_slot + at, marks[i]
+        new += 1 if marks[i] != NO_CLICK else 0
+    state[0], state[1], state[6] = slot, state[1] + taken, state[6] + new
+    state[3] = max(state[3], slot + 1) if new > 0 else state[3]
+    return False
+
+
+@jit
 def _run_of_light(
     words: Numbers,
     marks: Numbers,
@@ -265,6 +319,8 @@ def _run_of_light(
     first_slot, dead_slots, after = figures[1], figures[3], figures[4]
     slot, index, live, found = state[0], state[1], state[3], state[6]
     words, marks, afters, slots, kept = words[index:], marks[index:], afters[index:], slots[found:], kept[found:]
+    if dead_slots == 0 and after == -(1 << 31) and live <= slot + 1:
+        return _plain_run_of_light(words, marks, bound, first_slot, state, slots, kept)
     caused, taken, new = False, 0, 0
     for i in range(len(words)):
         at = slot + (words[i] >> 8)
@@ -342,28 +398,3 @@ def detect(
             if chance < figures[4]:
                 _after(spare[3][used], kept[state[6] - 1], after_slots, state, pending)
     return True
-
-
-@jit
-def look_up(
-    offsets: Numbers, choices: Numbers, asked: Numbers, first: int, bases: Numbers, bits: Numbers, intensities: Numbers
-) -> int:
-    """Write down what Alice chose for each slot of `asked`, which increase from `first` on.
-
-    The intensity is `NO_LIGHT` where no light left. Returns how many those are; −1 where slots do not increase.
-    """
-    place, missing, last = 0, 0, -1
-    for i in range(len(asked)):
-        slot = asked[i] - first
-        if slot <= last:
-            return -1
-        last = slot
-        while place < len(offsets) and offsets[place] < slot:
-            place += 1
-        if place < len(offsets) and offsets[place] == slot:
-            choice = choices[place]
-            bases[i], bits[i], intensities[i] = choice >> 1 & 1, choice & 1, choice >> 2
-        else:
-            intensities[i] = NO_LIGHT
-            missing += 1
-    return missing

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qedge_driver_api import FatalError, RetriableError
-from qedge_drivers.sim_qkd import kernels
+from qedge_drivers.sim_qkd import lookup
 from qedge_drivers.sim_qkd.compiled import seen
 from qedge_drivers.sim_qkd.drbg import CtrDrbg
 from qedge_drivers.sim_qkd.physics import Bytes
@@ -39,11 +39,14 @@ class Choices:
 
 @dataclass
 class _Block:
+    """`offsets` count from `base_slot`, `dark_offsets` from `first_slot`, which a release moves on."""
+
     first_slot: int
     num_slots: int
     dark_borders: NDArray[np.int64] | None
     offsets: NDArray[np.uint32]
     choices: Bytes
+    base_slot: int
     dark_offsets: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     dark_choices: Bytes = field(default_factory=lambda: np.empty(0, np.uint8))
 
@@ -75,7 +78,7 @@ class Ledger:
         `dark_borders` (see `source.Odds`) say how Alice chose where it was dark; None: nobody knows.
         """
         with self._lock:
-            self._blocks.append(_Block(first_slot, num_slots, dark_borders, offsets, choices))
+            self._blocks.append(_Block(first_slot, num_slots, dark_borders, offsets, choices, first_slot))
             self._pulses += len(choices)
             while self._pulses > MAX_PULSES and len(self._blocks) > 1:
                 self._pulses -= len(self._blocks.popleft().choices)
@@ -112,22 +115,22 @@ class Ledger:
                 self._cut(self._blocks[0], before_slot)
 
     def _cut(self, block: _Block, before_slot: int) -> None:
-        shift = before_slot - block.first_slot
-        begin = int(np.searchsorted(block.offsets, shift))
+        begin = int(np.searchsorted(block.offsets, np.uint32(before_slot - block.base_slot)))
         self._pulses -= begin
-        block.offsets = block.offsets[begin:] - np.uint32(shift)
-        block.choices = block.choices[begin:].copy()
+        block.choices[:begin] = 0
+        block.offsets, block.choices = block.offsets[begin:], block.choices[begin:]
+        shift = before_slot - block.first_slot
         late = block.dark_offsets >= shift
         block.dark_offsets, block.dark_choices = block.dark_offsets[late] - shift, block.dark_choices[late]
         block.first_slot, block.num_slots = before_slot, block.num_slots - shift
 
     def _of_block(self, block: _Block, asked: NDArray[np.int64], answer: Choices) -> None:
-        known = seen(block.offsets), seen(block.choices), seen(asked), block.first_slot
-        missing = kernels.look_up(*known, seen(answer.bases), seen(answer.bits), seen(answer.intensities))
+        known = seen(block.offsets), seen(block.choices), seen(asked), block.base_slot
+        missing = lookup.look_up(*known, seen(answer.bases), seen(answer.bits), seen(answer.intensities))
         if missing < 0:
             raise FatalError("Slots are asked for in increasing order, each once.")
         if missing:
-            dark = answer.intensities == kernels.NO_LIGHT
+            dark = answer.intensities == lookup.NO_LIGHT
             chosen = self._of_the_dark(block, asked[dark] - block.first_slot)
             answer.bases[dark], answer.bits[dark], answer.intensities[dark] = chosen >> 1 & 1, chosen & 1, chosen >> 2
 

@@ -1,9 +1,9 @@
 """Alice's source, the fibre and who sits on it: what light arrives in which slots, and what Alice chose for it.
 
-Only slots in which light may arrive are drawn. Candidates come with the chance of the intensity that arrives most
-often; Alice chooses for each, from her secret, and it is kept with the exact chance of what she sent, so that kept and
-dropped slots together are what a pulse in every slot would give. Photons that fibre and receiver lose are never
-drawn: losses commute with all else, so the receiver's is applied here too (`Receiving`).
+Only slots in which light arrives are drawn, by the chance of that in any slot. What Alice sent there she chooses from
+her secret with the chance that each choice has given that light came, as she does later for slots that stayed dark
+(`Odds.dark_borders`): the joint law of slots and choices is that of a choice in every slot. Photons that fibre and
+receiver lose are never drawn: losses commute with all else, so the receiver's is applied here too (`Receiving`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from qedge_drivers.sim_qkd.physics import PHOTON_CELLS, Bytes, Floats, poisson, 
 
 FINE: Final = 128
 """Choices of one chunk that may need more than 15 bits; with a few borders among 2¹⁵ cells it is about one a border."""
-_CHUNK: Final = REQUEST_BYTES // 2 - FINE
-"""Candidates done at a time, which stay in the processor's cache: one request of secret choices, 2 bytes each."""
+_CHUNK: Final = 2 * REQUEST_BYTES // 2 - FINE
+"""Pulses done at a time, which stay in the processor's cache: one request of secret choices, 2 bytes each."""
 _HALF: Final = 1 << 31
 _COARSE: Final = 1e-3
-"""Chance of a candidate from which 32 random bits give gaps true to 2⁻³² / p, which no count can tell from exact."""
+"""Chance of light from which 32 random bits give gaps true to 2⁻³² / p, which no count can tell from exact."""
 
 Columns = tuple[NDArray[np.uint32], Bytes]
 
@@ -96,23 +96,27 @@ class Odds:
 
     def __init__(self, source: Source, receiving: Receiving) -> None:
         chances = source.photons(receiving.efficiency)
-        light = chances[:, 1:].sum(axis=1)
         shares = np.asarray(source.intensity_probabilities, np.float64)
-        brightest = float(light.max())
-        self.candidate = min(1.0, brightest * receiving.duty)
-        self.gaps = gap_table(self.candidate)
-        self.gap_scale = scale_of(self.candidate)
-        self.light = float(np.dot(shares, light)) * receiving.duty
-        self.borders = _borders(shares, source.z_basis_probability)
+        lights = chances[:, 1:].sum(axis=1)
+        self.light = min(1.0, float(np.dot(shares, lights)) * receiving.duty)
+        """Chance of light in a slot in which the receiver looks."""
+        self.gaps = gap_table(self.light)
+        self.gap_scale = scale_of(self.light)
+        self.borders = _borders(_given(shares, lights), source.z_basis_probability)
         self.cells = _cells(self.borders)
-        weights = shares * chances[:, 0]
-        total = float(weights.sum())
-        self.dark_borders = _borders(weights / total if total > 0 else shares, source.z_basis_probability)
-        cumulative = np.concatenate((np.zeros((len(shares), 1)), np.cumsum(chances[:, 1:], axis=1)), axis=1)
-        relative = cumulative / brightest if brightest > 0 else cumulative
-        self.tables = np.rint(np.minimum(relative, 1.0) * 2.0**32).astype(np.int64).ravel() - _HALF
+        self.dark_borders = _borders(_given(shares, chances[:, 0]), source.z_basis_probability)
+        most = np.cumsum(chances, axis=1) - chances[:, :1]
+        most = np.divide(most, most[:, -1:], out=np.ones_like(most), where=most[:, -1:] > 0)
+        self.tables = np.rint(np.minimum(most, 1.0) * 2.0**32).astype(np.int64).ravel() - _HALF
         self.eve_share = round(source.intercepted * 2**30)
         self.blinds = source.blinds
+
+
+def _given(shares: Floats, chances: Floats) -> Floats:
+    """Return the shares of intensities where something happened that has these chances."""
+    weights = shares * chances
+    total = float(weights.sum())
+    return np.asarray(weights / total if total > 0 else shares, np.float64)
 
 
 def _borders(shares: Floats, z_basis_probability: float) -> NDArray[np.int64]:
@@ -148,11 +152,6 @@ class Emitter:
         self._secret = secret
         self._random = [np.empty(_CHUNK, np.uint32) for _ in range(4)]
         self._secrets = np.empty(_CHUNK + FINE, np.int16)
-        self._scratch = (
-            seen(np.empty(_CHUNK, np.uint32)),
-            seen(np.empty(_CHUNK, np.int32)),
-            seen(np.empty(_CHUNK, np.int32)),
-        )
         self._words = np.empty(0, np.int32)
 
     def emit(self, odds: Odds, num_slots: int) -> tuple[NDArray[np.int32], NDArray[np.uint32], Bytes]:
@@ -163,8 +162,8 @@ class Emitter:
         state = np.array([-1, -1, 0, 0], np.int64)
         likely = num_slots * odds.light
         ledger = _columns(int(likely + 6.0 * likely**0.5) + _CHUNK)
-        while odds.candidate > 0.0 and int(state[0]) < num_slots:
-            expected = (num_slots - int(state[0])) * odds.candidate
+        while odds.light > 0.0 and int(state[0]) < num_slots:
+            expected = (num_slots - int(state[0])) * odds.light
             number = min(_CHUNK, int(expected + 5.0 * expected**0.5) + 8 & ~1)
             words, pulses = int(state[2]), int(state[3])
             if len(self._words) < words + number + num_slots // kernels.MAX_GAP + 1:
@@ -178,9 +177,9 @@ class Emitter:
         return self._words[: int(state[2])], ledger[0][:pulses], ledger[1][:pulses]
 
     def _chunk(self, odds: Odds, num_slots: int, number: int, state: NDArray[np.int64], ledger: Columns) -> None:
-        """Draw so many candidates, an even number, and write down those that are light."""
+        """Draw so many pulses that arrive, an even number, and write down those within the block."""
         random = tuple(row[:number] for row in self._random)
-        if odds.eve_share or odds.candidate < _COARSE:
+        if odds.eve_share or odds.light < _COARSE:
             self._philox.fill(*random)
         else:
             # Half the words will do: gaps of frequent events need no more than 32 bits, and there is no Eve to move.
@@ -189,7 +188,7 @@ class Emitter:
             random[3][:] = _HALF
         secret = self._secrets[: number + FINE]
         self._secret.fill(secret)
-        kernels.thin(
+        kernels.shine(
             tuple(seen(row.view(np.int32)) for row in random),
             seen(odds.gaps),
             odds.gap_scale,
@@ -203,5 +202,4 @@ class Emitter:
             seen(self._words),
             seen(ledger[0]),
             seen(ledger[1]),
-            self._scratch,
         )

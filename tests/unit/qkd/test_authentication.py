@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from qedge.base.errors import QedgeError
@@ -75,6 +77,22 @@ def test_distilled_key_takes_the_place_of_the_seed_and_is_used_to_its_end() -> N
     assert stocks.left == 2
     with pytest.raises(QedgeError):
         stocks.take(0, 5)
+
+
+def test_kept_stocks_go_on_where_they_were_and_give_no_pad_twice() -> None:
+    first, again = KeyStocks(SEED, "l"), KeyStocks(SEED[::-1], "l")
+    first.add(7, random.Random(1).randbytes(2048))
+    before = first.changes
+    used = first.take(7, 1)
+    assert first.changes > before
+    again.restore(first.kept())
+    assert again.next_place() == (7, 2)
+    with pytest.raises(QedgeError, match="used before"):
+        again.take(7, 1)
+    assert again.kept()[0].material.count(used.receipt) == first.kept()[0].material.count(used.receipt) == 0
+    assert again.take(7, 2) == first.take(7, 2)
+    assert "material" not in repr(first.kept())
+    assert not KeyStocks(SEED, "l").kept()
 
 
 def test_pads_come_to_an_end() -> None:

@@ -98,8 +98,31 @@ async def test_the_link_begins_anew_when_either_worker_dies() -> None:
             fleet.workers[name].die()
             await fleet.blocks(2)
         assert fleet.workers["alpha"].starts >= 3
+        for worker in fleet.workers.values():  # distilled pads outlive the worker that made them
+            assert worker.restored
+            assert worker.course is not None
+            assert worker.course._engine.stocks.is_distilled
         blocks = sorted(fleet.common())
         assert len(blocks) == len(set(blocks))
+
+
+async def test_pads_that_only_one_end_kept_are_given_up() -> None:
+    async with site() as fleet:
+        await fleet.blocks(1)
+        await fleet.until(lambda: bool(fleet.alpha._end.kept_stocks))
+        fleet.workers["alpha"].die()
+        fleet.workers["beta"].rest()
+        fleet.beta._end._kept = ()
+        await fleet.blocks(2)
+        assert all(not worker.restored for worker in fleet.workers.values())
+
+
+async def test_the_rate_of_a_link_is_zero_as_soon_as_it_stops() -> None:
+    async with site() as fleet:
+        await fleet.blocks(3)
+        assert fleet.alpha.view().key_bit_s > 0
+        fleet.workers["alpha"].die()
+        assert fleet.alpha.view().key_bit_s == 0
 
 
 async def test_a_locked_transceiver_rests_until_it_is_unlocked() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from qedge.qkd.simd.cpu import (
     cache_directory,
     choose,
     compiled_features,
+    kernel_sources,
     restricted_features,
     selected_path,
     source_digest,
@@ -72,17 +74,36 @@ def test_a_lower_path_has_numba_compile_for_a_lesser_cpu() -> None:
     assert choose(compiled_features(host, {"NUMBA_CPU_FEATURES": restricted_features(host, "none")})).path == "none"
 
 
-def test_any_change_of_a_source_changes_the_folder_of_compiled_kernels(tmp_path: Path) -> None:
+def test_compiled_code_of_other_sources_is_never_used(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
-    source = tmp_path / "deep" / "kernel.py"
-    source.write_text("one")
-    before = source_digest(tmp_path)
-    source.write_text("two")
-    after = source_digest(tmp_path)
-    assert before != after
-    one, other = (cache_directory(tmp_path, each, Selection("avx2", 128)) for each in (before, after))
+    kernel, constants, more = (tmp_path / "deep" / name for name in ("kernel.py", "constants.py", "more.py"))
+    kernel.write_text("from numba import njit\nfrom qedge.qkd.deep.constants import ONE\n")
+    constants.write_text("def one():\n    from qedge.qkd.deep import more\n")
+    more.write_text("TWO = 2\n")
+    digests = [source_digest(tmp_path)]
+    for source in (kernel, constants, more):
+        source.write_text(source.read_text() + "THREE = 3\n")
+        digests.append(source_digest(tmp_path))
+    assert len(set(digests)) == len(digests)
+    one, other = (cache_directory(tmp_path, each, Selection("avx2", 128)) for each in digests[:2])
     assert one != other
-    assert cache_directory(tmp_path, after, Selection("avx2", 256)) != other
+    assert cache_directory(tmp_path, digests[1], Selection("avx2", 256)) != other
+
+
+def test_sources_that_no_kernel_is_made_of_do_not_have_kernels_compiled_anew(tmp_path: Path) -> None:
+    (tmp_path / "kernel.py").write_text("import numba\n")
+    before = source_digest(tmp_path)
+    (tmp_path / "engine.py").write_text("from qedge.qkd import kernel\n")
+    assert source_digest(tmp_path) == before
+
+
+def test_kernels_consist_of_nothing_from_outside_their_room() -> None:
+    """Else a constant from there would be frozen into compiled code, and no digest would see it change."""
+    sources = kernel_sources()
+    assert {"lanes.py", "words.py", "bits.py", "check_node.py"} <= {file.name for file in sources}
+    for file in sources:
+        if file.name != "cpu.py":  # what it takes from elsewhere is the class of its errors
+            assert not re.findall(r"(?m)^\s*(?:from|import) qedge\.(?!qkd\.)", file.read_text())
 
 
 PREPARE = (

@@ -34,6 +34,7 @@ from qedge.qkd.distillation.model import (
     Work,
 )
 from qedge.qkd.distillation.ports import Bytes, CodeInfo, FrameToDecode, PerIntensity, SiftedBits, Words
+from qedge.qkd.sifting import reference
 from qedge.wire.qkd import BlockReport, FinishedBlock
 
 MS = 1_000_000
@@ -73,40 +74,35 @@ class ToyKernels:
             raise ValueError("no slots")
         return slots
 
-    def encode_bits(self, bits: Bytes) -> bytes:
-        return np.packbits(bits, bitorder="little").tobytes()
+    def encode_bits(self, bits: Bytes, count: int) -> bytes:
+        assert len(bits) == -(-count // 8)
+        return bits.tobytes()
 
     def decode_bits(self, data: bytes, count: int) -> Bytes:
         if len(data) != -(-count // 8):
             raise ValueError("no bits")
-        return np.unpackbits(np.frombuffer(data, np.uint8), count=count, bitorder="little")
+        return np.frombuffer(data, np.uint8)
 
-    def encode_symbols(self, symbols: Bytes, alphabet: int) -> bytes:
-        assert alphabet <= 4
-        padded = np.concatenate([symbols, np.zeros(-len(symbols) % 4, np.uint8)]).reshape(-1, 4)
-        return (padded << np.array([0, 2, 4, 6], np.uint8)).sum(1).astype(np.uint8).tobytes()
+    def encode_levels(self, levels: Bytes, count: int) -> bytes:
+        assert levels.shape == (2, -(-count // 8))
+        return levels.tobytes()
 
-    def decode_symbols(self, data: bytes, count: int, alphabet: int) -> Bytes:
-        packed = np.frombuffer(data, np.uint8)
-        if len(packed) != -(-count // 4):
+    def decode_levels(self, data: bytes, count: int) -> Bytes:
+        if len(data) != 2 * -(-count // 8):
             raise ValueError("no symbols")
-        symbols = (packed[:, None] >> np.array([0, 2, 4, 6], np.uint8) & 3).reshape(-1)[:count].astype(np.uint8)
-        if np.any(symbols >= alphabet):
-            raise ValueError("no symbols")
-        return symbols
+        return np.frombuffer(data, np.uint8).reshape(2, -1)
 
-    def sift(self, here: Bytes, there: Bytes, bits: Bytes, intensities: Bytes | None) -> SiftedBits:
-        levels = np.zeros(len(bits), np.uint8) if intensities is None else intensities
-        key, test = (here | there) == 0, (here & there) == 1
-        packed = (np.packbits(bits[mask], bitorder="little") for mask in (key, test))
-        return SiftedBits(next(packed), levels[key], next(packed), levels[test])
+    def sift(self, here: Bytes, there: Bytes, bits: Bytes, count: int, levels: Bytes | None) -> SiftedBits:
+        made = reference.sift(
+            here, there, bits, count, np.zeros((2, len(bits)), np.uint8) if levels is None else levels
+        )
+        return SiftedBits(made.key, made.num_key, made.key_levels, made.test, made.num_test, made.test_levels)
 
-    def count(self, one: Bytes, other: Bytes, intensities: Bytes, number: int) -> PerIntensity:
-        wrong = np.unpackbits(one ^ other, count=len(intensities), bitorder="little").view(np.bool_)
-        if len(intensities) and int(intensities.max()) >= number:
+    def count(self, one: Bytes, other: Bytes, levels: Bytes, count: int, number: int) -> PerIntensity:
+        detections, errors = reference.count_errors(one, other, levels, count)
+        if detections[number:].any():
             raise ValueError("no intensities")
-        both = (np.bincount(each, minlength=number).tolist() for each in (intensities, intensities[wrong]))
-        return tuple(next(both)), tuple(next(both))
+        return tuple(detections[:number].tolist()), tuple(errors[:number].tolist())
 
     def seed_bytes(self, key_bits: int, bits: int) -> int:
         return (key_bits + bits) // 8
@@ -157,7 +153,7 @@ class Light:
     asked: int = 0
 
     def detect(self, number: int) -> tuple[int, int, Words, Bytes, Bytes]:
-        """Make `number` detections: first slot, end slot, slots, Bob's bases and bits."""
+        """Make `number` detections: first slot, end slot, slots, Bob's bases and bits, a byte each."""
         first = self.slot
         slots = first + np.cumsum(self.random.integers(1, 30, number, dtype=np.uint64)).astype(np.uint64)
         self.slot = int(slots[-1]) + 5
@@ -181,7 +177,7 @@ class Light:
             known |= hit
         if not known.all():
             raise QedgeError("driver.retriable", "Some of these slots were never sent.")
-        return answer[0], answer[1], answer[2]
+        return (*(np.packbits(each, bitorder="little") for each in answer[:2]), reference.planes_of(answer[2]))
 
     def release(self, before_slot: int) -> None:
         """Forget."""
@@ -272,7 +268,9 @@ class TwoEnds:
                 return
             if self.bob.wants_detections and not done and self.now_ns >= self._dark_until_ns:
                 self._dark_until_ns = self.now_ns + self.pace_ns
-                self._do("bob", self.bob.detected(*self.light.detect(self.chunk), self.now_ns))
+                first, end, slots, *columns = self.light.detect(self.chunk)
+                bases, bits = (np.packbits(column, bitorder="little") for column in columns)
+                self._do("bob", self.bob.detected(first, end, slots, bases, bits, self.now_ns))
             self._step()
 
     def _busy(self) -> bool:

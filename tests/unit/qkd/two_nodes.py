@@ -54,6 +54,7 @@ class ToyWorker:
         self.course: Course | None = None
         self.task: asyncio.Task[None] | None = None
         self.starts = 0
+        self.restored: list[int] = []
 
     def open_stream(self, taken: Taken, broken: Broken) -> int:
         """See `WorkerProcess`."""
@@ -79,8 +80,10 @@ class ToyWorker:
         order = msgspec.convert(dict(args), DistilOrder)
         self.rest()
         self.starts += 1
-        settings = EngineSettings(order.link, order.block_bits, Epsilons(*order.epsilons))
+        settings = EngineSettings(order.link, order.block_bits, Epsilons(*order.epsilons), refill_blocks=8)
         stocks = KeyStocks(order.seed, order.link)
+        stocks.restore(order.stocks)
+        self.restored += [stock.id for stock in order.stocks]
         engine: AliceEngine | BobEngine
         if self.role == "alice":
             engine = AliceEngine(

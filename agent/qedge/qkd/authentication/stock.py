@@ -8,9 +8,11 @@ one, hash keys included, of distilled key that is taken out of a block before th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -29,6 +31,17 @@ _OF_ALICE: Final = PAD_BYTES + RECEIPT_BYTES
 _OF_BOB: Final = 2 * PAD_BYTES
 BLOCK_BITS: Final = 8 * (_OF_ALICE + _OF_BOB)
 """Key that the authentication of one block burns: three tags and one receipt."""
+
+
+class KeptStock(msgspec.Struct, frozen=True):
+    """A distilled stock between two runs of an end: `used` places of it are gone."""
+
+    id: int
+    used: int
+    material: bytes
+
+    def __repr__(self) -> str:
+        return f"KeptStock({self.id}, {self.used})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +82,11 @@ class _Stock:
             r_bob + bob[:PAD_BYTES], r_alice + alice[:PAD_BYTES], r_bob + bob[PAD_BYTES:], alice[PAD_BYTES:]
         )
 
+    @property
+    def material(self) -> bytes:
+        """All bytes, of which those of pads that were taken are zero."""
+        return bytes(self._material)
+
     def erase(self) -> None:
         self._material[:] = bytes(len(self._material))
 
@@ -94,6 +112,8 @@ class KeyStocks:
         info = b"qedge/v1 qkd authentication " + link.encode()
         first = HKDF(SHA256(), stock_bytes(SEED_BLOCKS), None, info).derive(seed)
         self._stocks = [_Stock(SEED_STOCK, first)]
+        self.changes = 0
+        """Grows with every change of what `kept` returns."""
         self.burnt_bits = 0
         """Pads that are used up, those passed over included, in bits."""
 
@@ -110,6 +130,21 @@ class KeyStocks:
     def add(self, stock_id: int, material: bytes) -> None:
         """Take in what a block gave; the seed's stock is then used no more by the end that chooses."""
         self._stocks.append(_Stock(stock_id, material))
+        self.changes += 1
+
+    def kept(self) -> tuple[KeptStock, ...]:
+        """Return all distilled stocks as they are now, for `restore` in another run of this end.
+
+        Only the newest state may ever be restored: an older one has pads that were used.
+        """
+        return tuple(KeptStock(each.id, each.used, each.material) for each in self._stocks if each.id != SEED_STOCK)
+
+    def restore(self, kept: Iterable[KeptStock]) -> None:
+        """Take distilled stocks of an earlier run, which the other end has as well."""
+        for each in kept:
+            stock = _Stock(each.id, each.material)
+            stock.used = min(max(each.used, 0), stock.blocks)
+            self._stocks.append(stock)
 
     def next_place(self) -> tuple[int, int]:
         """Return stock and index of the pads to use next: distilled ones before those of the seed, else in order."""
@@ -120,6 +155,7 @@ class KeyStocks:
 
     def take(self, stock_id: int, index: int) -> BlockPads:
         """Take the pads of a place; all before it count as burnt, and older stocks are erased."""
+        self.changes += 1
         while self._stocks and self._stocks[0].id != stock_id:
             if not any(stock.id == stock_id for stock in self._stocks):
                 raise _no_pads()
@@ -140,6 +176,7 @@ class KeyStocks:
 
     def pass_over(self, stock_id: int, index: int) -> None:
         """Burn what the other end counts as used already; a place that is not known here changes nothing."""
+        self.changes += 1
         for stock in self._stocks:
             if stock.id == stock_id and stock.used < index <= stock.blocks:
                 self.burnt_bits += BLOCK_BITS * (index - stock.used)

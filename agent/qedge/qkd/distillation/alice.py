@@ -14,12 +14,11 @@ from qedge.base.ids import RandomBytes
 from qedge.qkd.authentication.stock import KeyStocks, stock_bytes
 from qedge.qkd.authentication.tags import compute_tag
 from qedge.qkd.distillation.accounts import LeakAccount
-from qedge.qkd.distillation.bits import as_frames, frames_in, joined
+from qedge.qkd.distillation.bits import as_frames, bytes_of, frames_in, joined, ones_in, take_bits
 from qedge.qkd.distillation.conduit import Conduit
 from qedge.qkd.distillation.engine import ACCEPTED, ANNOUNCED, FORGED, SEALED, Engine, OpenBlock, pieces
 from qedge.qkd.distillation.model import (
     FRAME_BITS,
-    KEY_BASIS,
     AliceSide,
     BlockCounts,
     EngineSettings,
@@ -59,7 +58,7 @@ from qedge.wire.qkd import (
 _DECODER: Final = msgspec.msgpack.Decoder(FromBob)
 _RECENT: Final = 16
 _MAX_REFILL: Final = 4096
-_BASES, _BITS, _INTENSITIES, _BOB_BASES, _KEPT = range(5)
+_BASES, _BITS, _LOWER, _UPPER, _BOB_BASES, _KEPT = range(6)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -184,12 +183,12 @@ class AliceEngine(Engine[AliceBlock]):
             raise ProtocolError("Bob announced nothing")
         slots = self.kernels.decode_slots(message.slots, message.first_slot, message.count, message.end_slot)
         bob_bases = self.kernels.decode_bits(message.bases, message.count)
-        bases, bits, intensities = self._source.preparations(slots)
+        bases, bits, levels = self._source.preparations(slots)
         self._source.release(message.end_slot)
         self._next_slot = message.end_slot
-        kept = (bases | bob_bases) == KEY_BASIS
-        self._sifted += int(np.count_nonzero(kept))
-        self._pending.add(body, bases, bits, intensities, bob_bases, kept.view(np.uint8))
+        kept = take_bits(~(bases | bob_bases), 0, message.count)  # those in the key basis, 0, at both ends
+        self._sifted += ones_in(kept)
+        self._pending.add(body, message.count, bases, bits, levels[0], levels[1], bob_bases, kept)
         if self.terms is None or self._pending.number > self.terms.detections(8 * self.settings.block_bits):
             raise ProtocolError("too many detections wait for a block")
         while self._sifted >= self.settings.block_bits:
@@ -201,7 +200,7 @@ class AliceEngine(Engine[AliceBlock]):
         announcements, columns = self._pending.cut(number_of_detections)
         self._sifted -= wanted
         number, self._next_block = self._next_block, self._next_block + 1
-        bases, bits, intensities = columns[_BASES], columns[_BITS], columns[_INTENSITIES]
+        bases, bits, levels = columns[_BASES], columns[_BITS], np.stack((columns[_LOWER], columns[_UPPER]))
         self._blocks[number] = block = AliceBlock(
             number=number,
             detections=number_of_detections,
@@ -212,7 +211,7 @@ class AliceEngine(Engine[AliceBlock]):
             announced_bytes=sum(map(len, announcements)),
             announcements=announcements,
             bases=bases,
-            sifted=self.kernels.sift(bases, columns[_BOB_BASES], bits, intensities),
+            sifted=self.kernels.sift(bases, columns[_BOB_BASES], bits, number_of_detections, levels),
         )
         self._post(BlockFull(number, number_of_detections), block)
 
@@ -231,21 +230,23 @@ class AliceEngine(Engine[AliceBlock]):
     def _say_sifted(self, block: AliceBlock) -> None:
         """Tell Bob bases, intensities and the bits of the test basis."""
         kernels, sifted, bases = self.kernels, block.sifted, block.bases
-        for piece in pieces(len(bases), MAX_ENTRIES):
-            self._say_part(block, SiftedPart.BASES, piece, kernels.encode_bits(bases[piece]))
-        for part, intensities in (
-            (SiftedPart.KEY_INTENSITIES, sifted.key_intensities),
-            (SiftedPart.TEST_INTENSITIES, sifted.test_intensities),
+        for piece in pieces(block.detections, MAX_ENTRIES):
+            number = piece.stop - piece.start
+            self._say_part(block, SiftedPart.BASES, number, kernels.encode_bits(bases[bytes_of(piece)], number))
+        for part, total, levels in (
+            (SiftedPart.KEY_INTENSITIES, sifted.num_key, sifted.key_levels),
+            (SiftedPart.TEST_INTENSITIES, sifted.num_test, sifted.test_levels),
         ):
-            for piece in pieces(len(intensities), MAX_ENTRIES // 2):
-                self._say_part(block, part, piece, kernels.encode_symbols(intensities[piece], self._number))
-        for piece in pieces(len(sifted.test_intensities), MAX_ENTRIES):
-            data = sifted.test[piece.start // 8 : -(-piece.stop // 8)]
-            self._say_part(block, SiftedPart.TEST_BITS, piece, data.tobytes())
+            for piece in pieces(total, MAX_ENTRIES // 2):
+                number = piece.stop - piece.start
+                self._say_part(block, part, number, kernels.encode_levels(levels[:, bytes_of(piece)], number))
+        for piece in pieces(sifted.num_test, MAX_ENTRIES):
+            data = sifted.test[bytes_of(piece)].tobytes()
+            self._say_part(block, SiftedPart.TEST_BITS, piece.stop - piece.start, data)
         block.bases = np.zeros(0, np.uint8)
 
-    def _say_part(self, block: AliceBlock, part: SiftedPart, piece: slice, data: bytes) -> None:
-        self._post(Sifted(block.number, part, piece.stop - piece.start, data), block)
+    def _say_part(self, block: AliceBlock, part: SiftedPart, number: int, data: bytes) -> None:
+        self._post(Sifted(block.number, part, number, data), block)
 
     def _forged(self, block: AliceBlock) -> None:
         self._drop(block, "dropped", FORGED)
@@ -310,8 +311,8 @@ class AliceEngine(Engine[AliceBlock]):
         if set(message.dropped) != block.account.dropped:
             raise ProtocolError("Bob and Alice dropped different frames")
         sifted, number = block.sifted, self._number
-        key_detections, _ = self.kernels.count(sifted.key, sifted.key, sifted.key_intensities, number)
-        test_detections, _ = self.kernels.count(sifted.test, sifted.test, sifted.test_intensities, number)
+        key_detections, _ = self.kernels.count(sifted.key, sifted.key, sifted.key_levels, sifted.num_key, number)
+        test_detections, _ = self.kernels.count(sifted.test, sifted.test, sifted.test_levels, sifted.num_test, number)
         counts = BlockCounts(key_detections, message.key_errors, test_detections, message.test_errors)
         _check_counts(counts)
         block.counts, block.test_qber = counts, counts.test_qber

@@ -12,10 +12,10 @@ import msgspec
 from qedge.base.ids import RandomBytes
 from qedge.qkd.authentication.stock import KeyStocks, stock_bytes
 from qedge.qkd.distillation.accounts import LeakAccount
-from qedge.qkd.distillation.bits import frames_in
+from qedge.qkd.distillation.bits import bytes_of, frames_in
 from qedge.qkd.distillation.conduit import Conduit
 from qedge.qkd.distillation.correcting import BobBlock, Correcting
-from qedge.qkd.distillation.engine import ACCEPTED, ANNOUNCED, FORGED, SEALED
+from qedge.qkd.distillation.engine import ACCEPTED, ANNOUNCED, FORGED, SEALED, pieces
 from qedge.qkd.distillation.model import (
     FRAME_BITS,
     AliceSide,
@@ -51,8 +51,12 @@ from qedge.wire.qkd import (
 )
 
 _DECODER: Final = msgspec.msgpack.Decoder(FromAlice)
-_MAX_PIECE: Final = 1 << 17
-"""Detections announced in one message."""
+_FIRST_PIECE: Final = 1 << 17
+_MAX_PIECE: Final = 192 * 1024
+"""Detections announced in one message, where they fit: each message has its price."""
+
+_FILLED: Final = 0.95
+"""How full a message may be by the size of the last one."""
 
 _MAX_HELD: Final = 16
 _MAX_OPEN: Final = 64
@@ -88,6 +92,7 @@ class BobEngine(Correcting):
         self._z_probability = z_probability
         self._held: OrderedDict[int, _Held] = OrderedDict()
         self._clean_wanted = 0
+        self._piece = _FIRST_PIECE
         self._forget()
 
     def _forget(self) -> None:
@@ -112,7 +117,7 @@ class BobEngine(Correcting):
     def detected(
         self, first_slot: int, end_slot: int, slots: Words, bases: Bytes, bits: Bytes, now_ns: int
     ) -> list[Effect]:
-        """Take a block of detections: increasing slots from `first_slot` to before `end_slot`, one byte each else.
+        """Take a block of detections: increasing slots from `first_slot` to before `end_slot`, packed bases and bits.
 
         Without Alice's terms they are lost, as they would be while nobody looks.
         """
@@ -185,25 +190,24 @@ class BobEngine(Correcting):
     def _announce_all(self, first_slot: int, end_slot: int, slots: Words, bases: Bytes, bits: Bytes) -> None:
         if self.terms is None or not len(slots):
             return
-        begins = list(range(0, len(slots), _MAX_PIECE))
-        for begin in begins:
-            part = slice(begin, begin + _MAX_PIECE)
-            last = begin == begins[-1]
-            end = end_slot if last else int(slots[begin + _MAX_PIECE])
-            self._announce(first_slot, end, slots[part], bases[part], bits[part])
+        for part in pieces(len(slots), self._piece):
+            end = end_slot if part.stop == len(slots) else int(slots[part.stop])
+            self._announce(first_slot, end, slots[part], bases[bytes_of(part)], bits[bytes_of(part)])
             first_slot = end
 
     def _announce(self, first_slot: int, end_slot: int, slots: Words, bases: Bytes, bits: Bytes) -> None:
         coded = self.kernels.encode_slots(slots, first_slot)
-        coded_bases = self.kernels.encode_bits(bases)
-        if len(coded) + len(coded_bases) + 1024 > MAX_DATA_BYTES and len(slots) > 1:
-            half = len(slots) // 2
+        coded_bases = self.kernels.encode_bits(bases, len(slots))
+        if len(coded) + len(coded_bases) + 1024 > MAX_DATA_BYTES and len(slots) > 8:
+            half = (len(slots) // 2 + 7) & ~7  # bits of the second half begin with a byte
             middle = int(slots[half])
-            self._announce(first_slot, middle, slots[:half], bases[:half], bits[:half])
-            self._announce(middle, end_slot, slots[half:], bases[half:], bits[half:])
+            self._announce(first_slot, middle, slots[:half], bases[: half // 8], bits[: half // 8])
+            self._announce(middle, end_slot, slots[half:], bases[half // 8 :], bits[half // 8 :])
             return
+        most = len(slots) * _FILLED * MAX_DATA_BYTES / (len(coded) + len(coded_bases))
+        self._piece = min(max(int(most) & ~63, 64), _MAX_PIECE)
         body = self._post(Detections(first_slot, end_slot, len(slots), coded, coded_bases))
-        self._pending.add(body, bases, bits)
+        self._pending.add(body, len(slots), bases, bits)
 
     def _fill_block(self, message: BlockFull, body: bytes) -> None:
         if message.block != self._next_block or len(self._blocks) > _MAX_OPEN:

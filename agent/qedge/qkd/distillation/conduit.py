@@ -22,8 +22,10 @@ RESEND_NS: Final = 1_500_000_000
 STALL_NS: Final = 15_000_000_000
 """A frame so long unacknowledged by an end that is heard means that the ends no longer mean the same."""
 
-_ACK_NS: Final = 10_000_000
-_ACK_FRAMES: Final = 8
+_ACK_NS: Final = 100_000_000
+"""For so long a receipt waits for something to go along with: each costs both nodes a message and an answer."""
+
+_ACK_FRAMES: Final = 16
 _MAX_EARLY: Final = 256
 _MAX_LEAP: Final = 1 << 20
 _DECODER: Final = msgspec.msgpack.Decoder(LinkFrame)

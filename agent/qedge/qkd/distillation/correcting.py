@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from qedge.qkd.authentication.tags import TAG_BYTES, compute_tag
-from qedge.qkd.distillation.bits import as_frames, joined
+from qedge.qkd.distillation.bits import as_frames, join_bits, joined
 from qedge.qkd.distillation.engine import Engine, OpenBlock
 from qedge.qkd.distillation.model import (
     FRAME_BITS,
@@ -47,11 +47,11 @@ class BobBlock(OpenBlock):
 
     bases: Bytes = field(default_factory=_none)
     bits: Bytes = field(default_factory=_none)
-    parts: dict[SiftedPart, list[Bytes]] = field(default_factory=dict)
+    parts: dict[SiftedPart, list[tuple[Bytes, int]]] = field(default_factory=dict)
     got: dict[SiftedPart, int] = field(default_factory=dict)
     sifted: SiftedBits | None = None
     frames: Bytes = field(default_factory=lambda: np.zeros((0, FRAME_BYTES), np.uint8))
-    key_intensities: Bytes = field(default_factory=_none)
+    key_levels: Bytes = field(default_factory=_none)
     test_detections: tuple[int, ...] = ()
     test_errors: tuple[int, ...] = ()
     code: CodeInfo | None = None
@@ -76,16 +76,21 @@ class BobBlock(OpenBlock):
         return self.sifted
 
     def part(self, part: SiftedPart) -> Bytes:
-        """Return all entries of a part."""
-        return np.concatenate(self.parts.get(part) or [_none()])
+        """Return all entries of a part of single bits."""
+        return join_bits(self.parts.get(part, []))
+
+    def levels(self, part: SiftedPart) -> Bytes:
+        """Return all entries of a part of intensities."""
+        pieces = self.parts.get(part, [])
+        return np.stack([join_bits([(levels[plane], number) for levels, number in pieces]) for plane in range(2)])
 
     def wanted_entries(self) -> tuple[SiftedPart, int] | None:
         """Return the part that is not complete yet, and how many entries it lacks; None: nothing is missing."""
         if self.sifted is None:
             return SiftedPart.BASES, self.detections - self.got.get(SiftedPart.BASES, 0)
-        tests = len(self.sifted.test_intensities)
+        tests = self.sifted.num_test
         for part, number in (
-            (SiftedPart.KEY_INTENSITIES, len(self.sifted.key_intensities)),
+            (SiftedPart.KEY_INTENSITIES, self.sifted.num_key),
             (SiftedPart.TEST_INTENSITIES, tests),
             (SiftedPart.TEST_BITS, tests),
         ):
@@ -136,12 +141,13 @@ class Correcting(Engine[BobBlock]):
         elif message.part is SiftedPart.BASES:
             entries = self.kernels.decode_bits(message.data, message.count)
         else:
-            entries = self.kernels.decode_symbols(message.data, message.count, number)
-        block.parts.setdefault(message.part, []).append(entries)
+            entries = self.kernels.decode_levels(message.data, message.count)
+        block.parts.setdefault(message.part, []).append((entries, message.count))
         block.got[message.part] = block.got.get(message.part, 0) + message.count
         if message.part is SiftedPart.BASES and message.count == wanted[1]:
-            block.sifted = self.kernels.sift(block.bases, block.part(SiftedPart.BASES), block.bits, None)
-            if len(block.sifted.key_intensities) != block.account.frames * FRAME_BITS:
+            alice = block.part(SiftedPart.BASES)
+            block.sifted = self.kernels.sift(block.bases, alice, block.bits, block.detections, None)
+            if block.sifted.num_key != block.account.frames * FRAME_BITS:
                 raise ProtocolError("Alice's answer does not fill the block")
         if block.wanted_entries() is not None:
             return False
@@ -151,10 +157,10 @@ class Correcting(Engine[BobBlock]):
     def _sift(self, block: BobBlock, number: int) -> None:
         sifted = block.there()
         block.frames = as_frames(sifted.key)
-        block.key_intensities = block.part(SiftedPart.KEY_INTENSITIES)
-        intensities = block.part(SiftedPart.TEST_INTENSITIES)
-        alice = block.part(SiftedPart.TEST_BITS)
-        block.test_detections, block.test_errors = self.kernels.count(sifted.test, alice, intensities, number)
+        block.key_levels = block.levels(SiftedPart.KEY_INTENSITIES)
+        levels, alice = block.levels(SiftedPart.TEST_INTENSITIES), block.part(SiftedPart.TEST_BITS)
+        found = self.kernels.count(sifted.test, alice, levels, sifted.num_test, number)
+        block.test_detections, block.test_errors = found
         block.test_qber = block.test_errors_total / max(1, block.test_total)
         block.bases = block.bits = _none()
         block.parts = {}
@@ -286,9 +292,8 @@ class Correcting(Engine[BobBlock]):
     def _count(self, block: BobBlock) -> BlockCounts:
         """Count errors exactly: every bit of Alice's is known now, whether corrected or disclosed."""
         alice = np.concatenate([_there(found) for found in block.found])
-        detections, errors = self.kernels.count(
-            alice, block.frames.reshape(-1), block.key_intensities, len(block.test_detections)
-        )
+        bob, number = block.frames.reshape(-1), len(block.test_detections)
+        detections, errors = self.kernels.count(alice, bob, block.key_levels, 8 * len(bob), number)
         counts = BlockCounts(detections, errors, block.test_detections, block.test_errors)
         self._qber = counts.key_qber
         return counts

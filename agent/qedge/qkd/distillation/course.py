@@ -14,9 +14,10 @@ import numpy as np
 
 from qedge.base.errors import QedgeError
 from qedge.qkd.distillation.alice import AliceEngine
+from qedge.qkd.distillation.bits import join_bits
 from qedge.qkd.distillation.bob import BobEngine
 from qedge.qkd.distillation.model import Deliver, Effect, Halt, Report, Send, Work
-from qedge.qkd.distillation.order import FRAME, HALTED, KEY, REPORT, STAGES, LinkStages
+from qedge.qkd.distillation.order import FRAME, HALTED, KEY, REPORT, STAGES, STOCKS, LinkStages
 from qedge.qkd.distillation.ports import Bytes, Words
 from qedge.qkd.distillation.stopwatch import Stopwatch
 from qedge.workers.driver_host import driver_errors, lied
@@ -25,12 +26,15 @@ from qedge_driver_api import DetectionBlock, Preparations, QkdTransceiver
 _READ_S: Final = 0.02
 """For how long the device may be waited for: frames and calls wait as long."""
 
-_ANNOUNCED: Final = 1 << 17
+_ANNOUNCED: Final = 192 * 1024
 """Detections that are announced together, unless they take longer than `_HOLD_NS` to come."""
 
 _HOLD_NS: Final = 40_000_000
 _IDLE_S: Final = 0.2
 _STAGES_NS: Final = 2_000_000_000
+_LEVELS: Final = 4
+"""Intensities at most."""
+
 _MAX_FRAMES: Final = 64
 """Taken one after the other before anything else has its turn."""
 
@@ -45,17 +49,18 @@ class Source:
     def preparations(self, slots: Words) -> tuple[Bytes, Bytes, Bytes]:
         """Ask the device; raises `driver.lied` for an answer that cannot be."""
         with self._stopwatch.stage("device"), driver_errors():
-            made = self._device.preparations(slots.astype("<u8").tobytes())
+            made = self._device.preparations(slots.astype("<u8", copy=False).tobytes())
         if not isinstance(made, Preparations):
             raise lied("preparations are none")
-        bases, bits, intensities = (
-            np.frombuffer(column, np.uint8).copy() for column in (made.bases, made.bits, made.intensities)
-        )
-        if not len(bases) == len(bits) == len(intensities) == len(slots):
+        bases, bits, levels = (np.frombuffer(column, np.uint8) for column in (made.bases, made.bits, made.intensities))
+        if not len(bases) == len(bits) == len(levels) == len(slots):
             raise lied("the preparations do not fit the slots asked for")
         if len(slots) and max(int(bases.max()), int(bits.max())) > 1:
             raise lied("bits and bases of preparations are 0 or 1")
-        return bases, bits, intensities
+        if len(slots) and int(levels.max()) >= _LEVELS:
+            raise lied(f"intensities of preparations are below {_LEVELS}")
+        planes = np.stack([_packed(levels & np.uint8(1)), _packed(levels & np.uint8(2))])
+        return _packed(bases), _packed(bits), planes
 
     def release(self, before_slot: int) -> None:
         """Let the device forget."""
@@ -89,6 +94,7 @@ class Course:
         self._stages_ns = 0
         self._detections = 0
         self._began = False
+        self._kept_changes = 0
         self._device_fault = ""
         self._read: list[tuple[int, int, tuple[Words, Bytes, Bytes]]] = []
         self._read_number = 0
@@ -160,12 +166,20 @@ class Course:
         read, self._read, self._read_number = self._read, [], 0
         self._announced_ns = _now_ns()
         if read:
-            slots, bases, bits = (np.concatenate(column) for column in zip(*(each[2] for each in read), strict=True))
+            slots, bases, bits = read[0][2] if len(read) == 1 else _together([each[2] for each in read])
             with self._stopwatch.stage("engine"):
                 effects = engine.detected(read[0][0], read[-1][1], slots, bases, bits, self._announced_ns)
             self._do(effects)
 
+    def _keep_stocks(self) -> None:
+        """Have the daemon know which pads are used before it gets a frame that shows it: none is used twice."""
+        stocks = self._engine.stocks
+        if stocks.changes != self._kept_changes:
+            self._kept_changes = stocks.changes
+            self._say(STOCKS + msgspec.msgpack.encode(stocks.kept()))
+
     def _do(self, effects: Sequence[Effect]) -> None:
+        self._keep_stocks()
         for effect in effects:
             match effect:
                 case Send(frame):
@@ -206,23 +220,34 @@ class Course:
 
 
 def checked_block(block: object) -> tuple[Words, Bytes, Bytes]:
-    """Return slots, bases and bits of a block of detections; raises `driver.lied` for one that cannot be."""
+    """Return slots, packed bases and bits of a block of detections; raises `driver.lied` for one that cannot be."""
     if not isinstance(block, DetectionBlock):
         raise lied("a block is no DetectionBlock")
     if len(block.slots) != 8 * len(block.bits) or len(block.bases) != len(block.bits):
         raise lied("the arrays of a detection block do not fit together")
-    # Copies, because compiled loops take no arrays that cannot be written to.
+    # A copy, because compiled loops take no arrays that cannot be written to.
     slots = np.frombuffer(block.slots, "<u8").astype(np.uint64)
-    bases, bits = (np.frombuffer(column, np.uint8).copy() for column in (block.bases, block.bits))
+    bases, bits = (np.frombuffer(column, np.uint8) for column in (block.bases, block.bits))
     if not len(slots):
-        return slots, bases, bits
+        return slots, bases.copy(), bits.copy()
     if block.first_slot < 0 or int(slots[0]) < block.first_slot or int(slots[-1]) >= block.first_slot + block.num_slots:
         raise lied("a detection outside its block")
     if not bool(np.all(slots[1:] > slots[:-1])):
         raise lied("slots do not increase")
     if max(int(bases.max()), int(bits.max())) > 1:
         raise lied("bits and bases of a detection block are 0 or 1")
-    return slots, bases, bits
+    return slots, _packed(bases), _packed(bits)
+
+
+def _packed(values: Bytes) -> Bytes:
+    """Pack bytes, of which any but 0 is a one."""
+    return np.packbits(values, bitorder="little")
+
+
+def _together(read: Sequence[tuple[Words, Bytes, Bytes]]) -> tuple[Words, Bytes, Bytes]:
+    slots = np.concatenate([each[0] for each in read])
+    bases = join_bits([(each[1], len(each[0])) for each in read])
+    return slots, bases, join_bits([(each[2], len(each[0])) for each in read])
 
 
 def _now_ns() -> int:

@@ -6,6 +6,8 @@ engine's work. Raw bits and secrets stay here; out go frames for the other end, 
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import traceback
 from collections.abc import Mapping
@@ -36,6 +38,8 @@ _AGREED: Final = ("mean_photon_numbers", "intensity_probabilities", "z_basis_pro
 """Properties of a transceiver on which the length of keys depends."""
 _BLOCK_SETTING: Final = "block_detections"
 _BLOCK_DETECTIONS: Final = 1 << 19
+_MALLOPT: Final = ((-3, 32 << 20), (-1, 256 << 20), (-2, 16 << 20))
+"""glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD, in bytes."""
 
 
 class LinkHost(DriverHost):
@@ -46,6 +50,7 @@ class LinkHost(DriverHost):
         if state_dir and not os.environ.get("NUMBA_CACHE_DIR"):
             # Before a driver imports numba; one folder for all links of the node.
             prepare_numba(Path(state_dir).parent.parent / "kernels")
+        _keep_memory()
         super().__init__(init, link)
         self._host = link
         self._course: Course | None = None
@@ -121,6 +126,7 @@ class LinkHost(DriverHost):
             simulated=type(self.driver).describe().simulated,
         )
         stocks, properties = KeyStocks(order.seed, order.link), device.properties()
+        stocks.restore(order.stocks)
         z_probability = _number(properties, _AGREED[2])
         engine: AliceEngine | BobEngine
         if properties.get("role") == QkdRole.ALICE:
@@ -152,6 +158,16 @@ class LinkHost(DriverHost):
             stopwatch=stopwatch,
         )
         return {"role": str(properties.get("role", ""))}
+
+
+def _keep_memory() -> None:
+    """Have malloc keep what is freed: arrays of megabytes come and go all the time, and fresh pages cost as much as
+    their use. Another C library does as it likes.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in _MALLOPT:
+            mallopt(parameter, value)
 
 
 def _number(properties: Mapping[str, object], key: str) -> float:

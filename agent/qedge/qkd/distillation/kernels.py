@@ -39,9 +39,10 @@ class RoomKernels:
         warm_sifting()
         slots = np.array([1, 5], np.uint64)
         decode_gaps(encode_gaps(slots, 0), 0, 2, 6)
-        decode_bits(encode_bits(np.zeros(256, np.uint8)), 256)
-        decode_symbols(encode_symbols(np.zeros(256, np.uint8)), 256)
-        count_errors(*np.zeros((3, 8), np.uint8))
+        bits, levels = np.zeros(32, np.uint8), np.zeros((2, 32), np.uint8)
+        decode_bits(encode_bits(bits, 256), 256)
+        decode_symbols(encode_symbols(levels, 256), 256)
+        count_errors(bits, bits, levels, 256)
         self.stopwatch = Stopwatch()
         self._here = Reconciler()
         self._beside = Reconciler()
@@ -56,39 +57,36 @@ class RoomKernels:
         with self.stopwatch.stage("coding"):
             return decode_gaps(data, first_slot, count, end_slot)
 
-    def encode_bits(self, bits: Bytes) -> bytes:
+    def encode_bits(self, bits: Bytes, count: int) -> bytes:
         """See `Kernels`."""
         with self.stopwatch.stage("coding"):
-            return encode_bits(bits)
+            return encode_bits(bits, count)
 
     def decode_bits(self, data: bytes, count: int) -> Bytes:
         """See `Kernels`."""
         with self.stopwatch.stage("coding"):
             return decode_bits(data, count)
 
-    def encode_symbols(self, symbols: Bytes, alphabet: int) -> bytes:
-        """See `Kernels`; at most 4 symbols."""
-        with self.stopwatch.stage("coding"):
-            return encode_symbols(symbols)
-
-    def decode_symbols(self, data: bytes, count: int, alphabet: int) -> Bytes:
+    def encode_levels(self, levels: Bytes, count: int) -> bytes:
         """See `Kernels`."""
         with self.stopwatch.stage("coding"):
-            symbols = decode_symbols(data, count)
-            if count and int(symbols.max()) >= alphabet:
-                raise ValueError("a symbol that is not in the alphabet")
-            return symbols
+            return encode_symbols(levels, count)
 
-    def sift(self, here: Bytes, there: Bytes, bits: Bytes, intensities: Bytes | None) -> SiftedBits:
+    def decode_levels(self, data: bytes, count: int) -> Bytes:
+        """See `Kernels`."""
+        with self.stopwatch.stage("coding"):
+            return decode_symbols(data, count)
+
+    def sift(self, here: Bytes, there: Bytes, bits: Bytes, count: int, levels: Bytes | None) -> SiftedBits:
         """See `Kernels`."""
         with self.stopwatch.stage("sifting"):
-            made = sift(here, there, bits, intensities)
-            return SiftedBits(made.key, made.key_intensities, made.test, made.test_intensities)
+            made = sift(here, there, bits, count, levels)
+            return SiftedBits(made.key, made.num_key, made.key_levels, made.test, made.num_test, made.test_levels)
 
-    def count(self, one: Bytes, other: Bytes, intensities: Bytes, number: int) -> PerIntensity:
-        """See `Kernels`; raises `ValueError` for an intensity that there is not."""
+    def count(self, one: Bytes, other: Bytes, levels: Bytes, count: int, number: int) -> PerIntensity:
+        """See `Kernels`."""
         with self.stopwatch.stage("sifting"):
-            detections, errors = count_errors(one, other, intensities)
+            detections, errors = count_errors(one, other, levels, count)
             if detections[number:].any():
                 raise ValueError("an intensity that there is not")
             return tuple(map(int, detections[:number])), tuple(map(int, errors[:number]))

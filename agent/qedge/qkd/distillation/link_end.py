@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import msgspec
@@ -14,8 +14,9 @@ from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
+from qedge.qkd.authentication.stock import KeptStock
 from qedge.qkd.config import LinkConfig
-from qedge.qkd.distillation.order import FRAME, HALTED, KEY, REPORT, STAGES, DistilOrder, LinkStages
+from qedge.qkd.distillation.order import FRAME, HALTED, KEY, REPORT, STAGES, STOCKS, DistilOrder, LinkStages
 from qedge.qkd.ports import LinkDevice
 from qedge.wire.node import LinkView
 from qedge.wire.qkd import BlockReport, FinishedBlock
@@ -27,6 +28,10 @@ _POLL_S: Final = 0.25
 _LOOK_S: Final = 1.0
 _REST_S: Final = 10.0
 _RATE_BLOCKS: Final = 16
+_MIN_RATE_BLOCKS: Final = 2
+_OVERDUE: Final = 4
+_LATE_NS: Final = 1_000_000_000
+"""After four times the usual time between blocks, and a second, none is expected any more."""
 
 
 class LinkEnd:
@@ -57,6 +62,7 @@ class LinkEnd:
         self._metrics = metrics
         self._process: WorkerProcess | None = None
         self._stream = -1
+        self._kept: tuple[KeptStock, ...] = ()
         self._stages: dict[str, int] = {}
         self._burnt_bits = 0
         self._detections = 0
@@ -64,11 +70,17 @@ class LinkEnd:
         self._view = LinkView(name=link, alice="", bob="", peer=config.peer, state="waiting")
 
     def view(self) -> LinkView:
-        """Describe the link; the rate is that of the last blocks until now."""
-        bits = sum(bits for _, bits in self._rates)
-        since_ns = self._clock.now_ns() - self._rates[0][0] if self._rates else 0
-        rate = bits / (since_ns / 1e9) if since_ns > 0 else 0.0
-        return msgspec.structs.replace(self._view, key_bit_s=rate)
+        """Describe the link; the rate is that of the last blocks until now, 0 where no more of them come."""
+        return msgspec.structs.replace(self._view, key_bit_s=self._rate() if self.is_running else 0.0)
+
+    def _rate(self) -> float:
+        if len(self._rates) < _MIN_RATE_BLOCKS:
+            return 0.0
+        first_ns, last_ns, now_ns = self._rates[0][0], self._rates[-1][0], self._clock.now_ns()
+        usual_ns = (last_ns - first_ns) / (len(self._rates) - 1)
+        if now_ns - last_ns > _OVERDUE * usual_ns + _LATE_NS:
+            return 0.0
+        return sum(bits for _, bits in self._rates) / (max(now_ns - first_ns, 1) / 1e9)
 
     @property
     def is_running(self) -> bool:
@@ -99,15 +111,22 @@ class LinkEnd:
         while not self.device.is_up:  # noqa: ASYNC110 - nobody tells when a driver comes up
             await asyncio.sleep(_POLL_S)
 
-    async def start(self, seed: bytes, first_block: int) -> None:
-        """Begin anew; raises what the worker raises."""
+    @property
+    def kept_stocks(self) -> tuple[int, ...]:
+        """The stocks of distilled pads that outlived the worker that made them, by id."""
+        return tuple(stock.id for stock in self._kept)
+
+    async def start(self, seed: bytes, first_block: int, stocks: Collection[int] = ()) -> None:
+        """Begin anew, with the kept stocks named, which the other end has as well; raises what the worker raises."""
         self.stop()
+        self._kept = tuple(stock for stock in self._kept if stock.id in stocks)
         self.over.clear()
         process = self.device.process()
         config = self._config
         stream = process.open_stream(self._taken, self._broken)
         self._process, self._stream = process, stream
         self._stages, self._burnt_bits, self._detections = {}, 0, 0
+        self._rates.clear()
         order = DistilOrder(
             stream,
             self.link,
@@ -117,6 +136,7 @@ class LinkEnd:
             config.epsilons,
             config.max_qber,
             config.clean_blocks,
+            self._kept,
         )
         try:
             said = await self.device.call(
@@ -178,6 +198,8 @@ class LinkEnd:
             self._report(msgspec.msgpack.decode(body, type=BlockReport))
         elif kind == STAGES:
             self._note(msgspec.msgpack.decode(body, type=LinkStages))
+        elif kind == STOCKS:
+            self._kept = msgspec.msgpack.decode(body, type=tuple[KeptStock, ...])
         elif kind == HALTED:
             reason = body.decode("utf-8", "replace")
             _LOG.warning("qkd.halted", link=self.link, reason=reason)

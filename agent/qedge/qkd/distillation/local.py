@@ -96,9 +96,12 @@ class LocalLink:
         """Distil until either end is over."""
         seed = self._random_bytes(SEED_BYTES)
         first_block = self._next_block = max(self._clock.utc_ns() // 1_000_000, self._next_block + 1)
+        for end in (self._alice, self._bob):
+            end.stop()
+        common = {*self._alice.kept_stocks} & {*self._bob.kept_stocks}
         try:
-            await self._alice.start(seed, first_block)
-            await self._bob.start(seed, first_block)
+            await self._alice.start(seed, first_block, common)
+            await self._bob.start(seed, first_block, common)
         except QedgeError as error:
             _LOG.debug("qkd.not_opened", link=self.link, code=error.code, reason=error.message)
             self._bob.say("waiting", error.message)

@@ -6,6 +6,8 @@ from typing import Annotated, Final
 
 import msgspec
 
+from qedge.qkd.authentication.stock import KeptStock
+
 LINK_HOST: Final = "qedge.qkd.distillation.host:LinkHost"
 """Target of the workers that hold a transceiver of a link that distils."""
 
@@ -17,6 +19,8 @@ REPORT: Final = b"r"
 """… a `BlockReport`."""
 STAGES: Final = b"s"
 """… `LinkStages`."""
+STOCKS: Final = b"p"
+"""… a tuple of `KeptStock`: what is left of distilled pads, always before the first frame that uses one of them."""
 HALTED: Final = b"h"
 """… text: why the engine does nothing more."""
 
@@ -24,7 +28,10 @@ RUN_BYTES: Final = 16
 
 
 class DistilOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Argument of the worker's method `distil`: begin anew with this seed, and speak on this stream."""
+    """Argument of the worker's method `distil`: begin anew with this seed, and speak on this stream.
+
+    `stocks` are pads of an earlier run that both ends still have.
+    """
 
     stream: int
     link: str
@@ -34,6 +41,7 @@ class DistilOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     epsilons: tuple[float, float, float]
     max_qber: float
     clean_blocks: int
+    stocks: tuple[KeptStock, ...] = ()
 
     def __repr__(self) -> str:
         return f"DistilOrder({self.link!r})"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-import numpy as np
-
+from qedge.qkd.distillation.bits import join_bits, ones_in, place_of_one, take_bits
 from qedge.qkd.distillation.ports import Bytes
 
 
@@ -15,34 +14,32 @@ class _Batch:
     """What one announcement holds; `body` is None once the announcement belongs to a block."""
 
     body: bytes | None
+    number: int
     columns: tuple[Bytes, ...]
-
-    def __len__(self) -> int:
-        return len(self.columns[0])
 
 
 class Pending:
-    """Columns of equal length, one entry a detection, and the announcements that they came in."""
+    """Columns of packed bits, one bit a detection each, and the announcements that they came in."""
 
     def __init__(self) -> None:
         self._batches: deque[_Batch] = deque()
         self.number = 0
         """How many detections wait."""
 
-    def add(self, announcement: bytes, *columns: Bytes) -> None:
+    def add(self, announcement: bytes, number: int, *columns: Bytes) -> None:
         """Append what one announcement holds, which is one detection at least."""
-        self._batches.append(_Batch(announcement, columns))
-        self.number += len(columns[0])
+        self._batches.append(_Batch(announcement, number, columns))
+        self.number += number
 
     def place_of(self, wanted: int, column: int) -> int:
         """Return how many detections there are up to the `wanted`-th one with a 1 in a column."""
         place = 0
         for batch in self._batches:
-            ones = int(np.count_nonzero(batch.columns[column]))
+            ones = ones_in(batch.columns[column])
             if ones >= wanted:
-                return place + int(np.flatnonzero(batch.columns[column])[wanted - 1]) + 1
+                return place + place_of_one(batch.columns[column], wanted) + 1
             wanted -= ones
-            place += len(batch)
+            place += batch.number
         raise ValueError("fewer detections than are wanted")
 
     def cut(self, number: int) -> tuple[list[bytes], list[Bytes]]:
@@ -54,18 +51,20 @@ class Pending:
             raise ValueError("a block of more detections than were announced, or of none")
         self.number -= number
         announcements: list[bytes] = []
-        parts: list[tuple[Bytes, ...]] = []
+        parts: list[_Batch] = []
         while number:
             batch = self._batches[0]
             if batch.body is not None:
                 announcements.append(batch.body)
                 batch.body = None
-            if len(batch) <= number:
-                parts.append(batch.columns)
-                number -= len(batch)
+            if batch.number <= number:
+                parts.append(batch)
+                number -= batch.number
                 self._batches.popleft()
             else:
-                parts.append(tuple(column[:number] for column in batch.columns))
-                batch.columns = tuple(column[number:] for column in batch.columns)
+                parts.append(_Batch(None, number, tuple(take_bits(column, 0, number) for column in batch.columns)))
+                batch.columns = tuple(take_bits(column, number, batch.number) for column in batch.columns)
+                batch.number -= number
                 number = 0
-        return announcements, [np.concatenate(column) for column in zip(*parts, strict=True)]
+        columns = range(len(parts[0].columns))
+        return announcements, [join_bits([(part.columns[column], part.number) for part in parts]) for column in columns]

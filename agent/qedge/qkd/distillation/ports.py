@@ -42,16 +42,21 @@ class FrameToDecode:
 
 @dataclass(frozen=True, slots=True)
 class SiftedBits:
-    """Bits made in equal bases, packed, in the order of detections; and the intensity of each, one byte."""
+    """Bits made in equal bases, in the order of detections, how many they are, and the intensity of each.
+
+    All are packed; intensities are u8[2, ⌈number / 8⌉], their lower bits and their upper ones.
+    """
 
     key: Bytes
-    key_intensities: Bytes
+    num_key: int
+    key_levels: Bytes
     test: Bytes
-    test_intensities: Bytes
+    num_test: int
+    test_levels: Bytes
 
 
 class Kernels(Protocol):
-    """The heavy part, one method a stage. Arrays of bits are one byte a bit unless they are called packed.
+    """The heavy part, one method a stage. Arrays of bits are packed, intensities two of them as in `SiftedBits`.
 
     Codings raise `ValueError` for whatever they did not make. `decode` and `amplify` may run beside the others.
     """
@@ -64,7 +69,7 @@ class Kernels(Protocol):
         """Read `count` increasing slots in [first_slot, end_slot)."""
         ...
 
-    def encode_bits(self, bits: Bytes) -> bytes:
+    def encode_bits(self, bits: Bytes, count: int) -> bytes:
         """Write bits down, few where they are biased."""
         ...
 
@@ -72,20 +77,23 @@ class Kernels(Protocol):
         """Read `count` bits."""
         ...
 
-    def encode_symbols(self, symbols: Bytes, alphabet: int) -> bytes:
-        """Write numbers below `alphabet` down."""
+    def encode_levels(self, levels: Bytes, count: int) -> bytes:
+        """Write intensities down."""
         ...
 
-    def decode_symbols(self, data: bytes, count: int, alphabet: int) -> Bytes:
-        """Read `count` numbers below `alphabet`."""
+    def decode_levels(self, data: bytes, count: int) -> Bytes:
+        """Read `count` intensities, which may be any of 0 … 3."""
         ...
 
-    def sift(self, here: Bytes, there: Bytes, bits: Bytes, intensities: Bytes | None) -> SiftedBits:
+    def sift(self, here: Bytes, there: Bytes, bits: Bytes, count: int, levels: Bytes | None) -> SiftedBits:
         """Keep the bits of this end whose basis is that of the other end; without intensities they are all 0."""
         ...
 
-    def count(self, one: Bytes, other: Bytes, intensities: Bytes, number: int) -> PerIntensity:
-        """Return detections and errors for each of `number` intensities of two streams of packed bits."""
+    def count(self, one: Bytes, other: Bytes, levels: Bytes, count: int, number: int) -> PerIntensity:
+        """Return detections and errors for each of `number` intensities of two streams of `count` bits.
+
+        Raises `ValueError` for an intensity that there is not.
+        """
         ...
 
     def choose_code(self, qber: float) -> CodeInfo | None:
@@ -125,7 +133,7 @@ class Source(Protocol):
     """Alice's device. Raises `QedgeError` where it does not know the slots."""
 
     def preparations(self, slots: Words) -> tuple[Bytes, Bytes, Bytes]:
-        """Return bases, bits and intensities of these slots."""
+        """Return bases, bits and intensities of these slots, packed as for `Kernels`."""
         ...
 
     def release(self, before_slot: int) -> None:

@@ -125,8 +125,10 @@ class RemoteLink:
     async def _open(self) -> None:
         """Begin anew at both ends: the other one first, so that no frame finds nobody."""
         async with self._changing:
+            self._end.stop()  # what it keeps does not change any more
             session, exported = await self._peers.export(self.peer, label_of(self.link))
-            open_ = LinkOpen(self.link, session, self._random_bytes(_NONCE_BYTES), await self._first_block())
+            nonce, first_block = self._random_bytes(_NONCE_BYTES), await self._first_block()
+            open_ = LinkOpen(self.link, session, nonce, first_block, self._end.kept_stocks)
             opened = await self._peers.call(self.peer, open_, LinkOpened, deadline_s=_OPEN_S)
             await self._begin(exported, open_, opened)
 
@@ -152,7 +154,8 @@ class RemoteLink:
         self._queue.clear()
         self._queued_bytes = 0
         first_block = max(open_.first_block, opened.first_block)
-        await self._end.start(seed_of(exported, open_, opened), first_block)
+        common = {*open_.stocks} & {*opened.stocks}
+        await self._end.start(seed_of(exported, open_, opened), first_block, common)
         self._next_block = first_block
         self._run_id = run_of(open_, opened)
         self._more.set()
@@ -178,7 +181,9 @@ class RemoteLink:
             raise QedgeError("qkd.store_full", f"The other end of {self.link} holds as much key as it may.")
         async with self._changing:
             _, exported = await self._peers.export(self.peer, label_of(self.link), open_.session)
-            opened = LinkOpened(self._random_bytes(_NONCE_BYTES), await self._first_block())
+            self._end.stop()  # what it keeps does not change any more
+            nonce, first_block = self._random_bytes(_NONCE_BYTES), await self._first_block()
+            opened = LinkOpened(nonce, first_block, self._end.kept_stocks)
             await self._begin(exported, open_, opened)
             return opened
 

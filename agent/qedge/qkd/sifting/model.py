@@ -22,22 +22,38 @@ MAX_PARAMETER: Final = 40
 """Of a Rice code, in bits."""
 LEVELS: Final = 4
 """Intensities at most."""
+PLANES: Final = 2
+"""Bits of an intensity."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sifted:
-    """What one end keeps of a block, in the order of detections: packed bits, and the intensity of each.
+    """What one end keeps of a block, in the order of detections; all arrays are packed, their unused bits zero.
 
-    `key` and `test` are u8, ⌈number / 8⌉ bytes, unused bits zero; `key_intensities` and `test_intensities` u8, one
-    per bit, all zero at the end that does not know them yet.
+    `key` and `test` are the bits, u8[⌈number / 8⌉]. `key_levels` and `test_levels` are the intensities, one array for
+    each of their bits (u8[PLANES, ⌈number / 8⌉], the lower bit first), of zeros at the end that does not know them yet.
     """
 
     key: Bytes
     num_key: int
-    key_intensities: Bytes
+    key_levels: Bytes
     test: Bytes
     num_test: int
-    test_intensities: Bytes
+    test_levels: Bytes
+
+
+def packed_bytes(count: int) -> int:
+    """Return how many bytes so many packed bits take."""
+    return -(-count // 8)
+
+
+def as_words(packed_bits: Bytes, count: int) -> Slots:
+    """Return `count` packed bits as words of 64 in memory of their own, with zeros after the last and one word more."""
+    words = np.zeros(count // 64 + 2, np.uint64)
+    words.view(np.uint8)[: packed_bytes(count)] = packed_bits[: packed_bytes(count)]
+    if count % 64:
+        words[count // 64] &= np.uint64((1 << count % 64) - 1)
+    return words
 
 
 def checked_count(count: int) -> int:

@@ -8,9 +8,10 @@ import numpy as np
 
 from qedge.qkd.sifting.gaps import HEAD, first_guess
 from qedge.qkd.sifting.model import LEVELS, Bytes, Counts, Sifted, Slots
-from qedge.qkd.sifting.symbols import SCALE, byte_widths, shares_of
+from qedge.qkd.sifting.symbols import SCALE, Widths, shares_of
 
 _LOWEST: Final = 1 << 31
+_LANES: Final = 4
 
 
 def _packed(bits: Bytes) -> Bytes:
@@ -49,20 +50,38 @@ def decode_gaps(data: bytes, first_slot: int, count: int) -> Slots:
     return (first_slot - 1 - least + np.cumsum(steps)).astype(np.uint64)
 
 
+def byte_widths(shares: list[int]) -> Widths:
+    """Do as `kernels.fill_widths`: return u32[256]."""
+    share = np.array(shares, np.uint64)
+    weight, byte = np.full(256, 1 << 32, np.uint64), np.arange(256)
+    for place in range(8 if len(shares) == 2 else 4):
+        symbol = byte >> place & 1 if len(shares) == 2 else byte >> place & 1 | (byte >> place >> 4 & 1) << 1
+        weight = (weight * share[symbol]) >> np.uint64(16)
+    widths = 1 + ((weight * np.uint64(SCALE - 256)) >> np.uint64(32)).astype(np.int64)
+    widths[np.argmax(widths)] += SCALE - widths.sum()
+    return widths.astype(np.uint32)
+
+
+def _starts(widths: Widths) -> Widths:
+    return (np.cumsum(widths) - widths).astype(np.uint32)
+
+
 def _encode(packed: Bytes, counts: list[int]) -> bytes:
     if not packed.size:
         return b""
     shares = shares_of(counts)
     widths = [int(width) for width in byte_widths(shares)]
     starts = [sum(widths[:byte]) for byte in range(256)]
-    state, words = _LOWEST, list[int]()
-    for byte in reversed(packed.tolist()):
+    states, words = [_LOWEST] * _LANES, list[int]()
+    for index, byte in reversed(list(enumerate(packed.tolist()))):
+        state = states[index % _LANES]
         if state >= widths[byte] << 47:
             words.append(state & 0xFFFFFFFF)
             state >>= 32
-        state = state // widths[byte] * SCALE + state % widths[byte] + starts[byte]
-    head = b"\1" + b"".join(share.to_bytes(2, "little") for share in shares[1:]) + state.to_bytes(8, "little")
-    coded = head + b"".join(word.to_bytes(4, "little") for word in reversed(words))
+        states[index % _LANES] = state // widths[byte] * SCALE + state % widths[byte] + starts[byte]
+    head = b"\1" + b"".join(share.to_bytes(2, "little") for share in shares[1:])
+    coded = head + b"".join(state.to_bytes(8, "little") for state in states)
+    coded += b"".join(word.to_bytes(4, "little") for word in reversed(words))
     return min(coded, b"\0" + packed.tobytes(), key=len)
 
 
@@ -74,53 +93,75 @@ def _decode(data: bytes, length: int, alphabet: int) -> Bytes:
     starts = [sum(widths[:byte]) for byte in range(256)]
     byte_at = np.repeat(np.arange(256), widths).tolist()
     rest = data[1 + 2 * len(others) :]
-    state, rest, found = int.from_bytes(rest[:8], "little"), rest[8:], bytearray()
-    for _ in range(length):
+    states = [int.from_bytes(rest[8 * lane : 8 * lane + 8], "little") for lane in range(_LANES)]
+    rest, found = rest[8 * _LANES :], bytearray()
+    for index in range(length):
+        state = states[index % _LANES]
         byte = byte_at[state % SCALE]
         found.append(byte)
         state = widths[byte] * (state // SCALE) + state % SCALE - starts[byte]
         if state < _LOWEST:
             state, rest = state << 32 | int.from_bytes(rest[:4], "little"), rest[4:]
+        states[index % _LANES] = state
     return np.frombuffer(bytes(found), np.uint8)
 
 
-def encode_bits(bits: Bytes) -> bytes:
+def plain(packed: Bytes, count: int) -> Bytes:
+    """Return packed bits as a byte each."""
+    return np.unpackbits(packed, count=count, bitorder="little")
+
+
+def levels_of(planes: Bytes, count: int) -> Bytes:
+    """Return intensities as a byte each."""
+    return plain(planes[0], count) | plain(planes[1], count) << np.uint8(1)
+
+
+def planes_of(levels: Bytes) -> Bytes:
+    """Undo `levels_of`."""
+    return np.stack([_packed(levels & np.uint8(1)), _packed(levels >> np.uint8(1))])
+
+
+def encode_bits(bits: Bytes, count: int) -> bytes:
     """Do as `symbols.encode_bits`."""
-    ones = int(bits.sum())
-    return _encode(_packed(bits), [bits.size - ones, ones])
+    ones = int(plain(bits, count).sum())
+    return _encode(bits, [count - ones, ones])
 
 
 def decode_bits(data: bytes, count: int) -> Bytes:
     """Do as `symbols.decode_bits` for sound bytes."""
-    return np.unpackbits(_decode(data, -(-count // 8), 2), count=count, bitorder="little")
+    return _decode(data, -(-count // 8), 2)
 
 
-def encode_symbols(symbols: Bytes) -> bytes:
+def encode_symbols(planes: Bytes, count: int) -> bytes:
     """Do as `symbols.encode_symbols`."""
-    bits = np.stack([symbols & 1, symbols >> 1], axis=1).astype(np.uint8)
-    return _encode(_packed(bits.ravel()), [int((symbols == each).sum()) for each in range(LEVELS)])
+    symbols = np.zeros(-(-count // 4) * 4, np.uint8)
+    symbols[:count] = levels_of(planes, count)
+    fours = symbols.reshape(-1, 4)
+    bits = np.concatenate([fours & 1, fours >> 1], axis=1).astype(np.uint8)
+    return _encode(_packed(bits.ravel()), [int((symbols[:count] == each).sum()) for each in range(LEVELS)])
 
 
 def decode_symbols(data: bytes, count: int) -> Bytes:
     """Do as `symbols.decode_symbols` for sound bytes."""
-    bits = np.unpackbits(_decode(data, -(-count // 4), LEVELS), count=2 * count, bitorder="little")
-    return (bits[::2] | bits[1::2] << 1).astype(np.uint8)
+    bits = np.unpackbits(_decode(data, -(-count // 4), LEVELS), bitorder="little").reshape(-1, 2, 4)
+    return planes_of((bits[:, 0] | bits[:, 1] << 1).ravel()[:count].astype(np.uint8))
 
 
-def sift(here: Bytes, there: Bytes, bits: Bytes, intensities: Bytes) -> Sifted:
+def sift(here: Bytes, there: Bytes, bits: Bytes, count: int, levels: Bytes) -> Sifted:
     """Do as `selection.sift`."""
-    key, test = ((here == there) & (here == basis) for basis in (0, 1))
+    one, other, values, intensities = *(plain(each, count) for each in (here, there, bits)), levels_of(levels, count)
+    key, test = ((one == other) & (one == basis) for basis in (0, 1))
     return Sifted(
-        _packed(bits[key]),
+        _packed(values[key]),
         int(key.sum()),
-        intensities[key],
-        _packed(bits[test]),
+        planes_of(intensities[key]),
+        _packed(values[test]),
         int(test.sum()),
-        intensities[test],
+        planes_of(intensities[test]),
     )
 
 
-def count_errors(one: Bytes, other: Bytes, intensities: Bytes) -> tuple[Counts, Counts]:
+def count_errors(one: Bytes, other: Bytes, levels: Bytes, count: int) -> tuple[Counts, Counts]:
     """Do as `selection.count_errors`."""
-    wrong = np.unpackbits(one ^ other, count=intensities.size, bitorder="little").astype(bool)
+    wrong, intensities = plain(one ^ other, count).astype(bool), levels_of(levels, count)
     return np.bincount(intensities, minlength=LEVELS), np.bincount(intensities[wrong], minlength=LEVELS)

@@ -12,6 +12,7 @@ names, "+avx2,-avx512f,…") have numba compile for a lesser CPU; the path follo
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import os
@@ -34,6 +35,7 @@ _NEEDS: Final = {
     "avx512vbmi": frozenset({"avx2", "ssse3", "pclmul", "avx512f", "avx512bw", "avx512vl", "avx512vbmi"}),
 }
 _KERNELS: Final = Path(__file__).parent.parent
+_ROOM: Final = "qedge.qkd."
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +101,48 @@ def selected_path() -> str:
     return selection().path
 
 
+@functools.cache
+def has_feature(name: str) -> bool:
+    """Say whether code of this process may use a feature of the CPU, by LLVM's name of it; never on the path `none`."""
+    return selected_path() != "none" and name in compiled_features(host_features(), os.environ)
+
+
+def _imported(source: bytes) -> set[str]:
+    """Return the names of all modules that a source may import, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+    return found
+
+
+def kernel_sources(folder: Path = _KERNELS) -> list[Path]:
+    """Return the files that compiled code can consist of: those that import numba, and what of this room they import.
+
+    Constants of other modules are frozen into compiled code, so whatever is imported counts, and what that imports.
+    """
+    imports = {file: _imported(file.read_bytes()) for file in sorted(folder.rglob("*.py"))}
+    compilers = ("numba", "llvmlite")
+    taken: set[Path] = set()
+    new = [file for file, names in imports.items() if any(name.partition(".")[0] in compilers for name in names)]
+    while new:
+        file = new.pop()
+        taken.add(file)
+        inside = (name.removeprefix(_ROOM).replace(".", "/") for name in imports[file] if name.startswith(_ROOM))
+        found = (path for name in inside for path in (folder / f"{name}.py", folder / name / "__init__.py"))
+        new += [path for path in found if path in imports and path not in taken]
+    return sorted(taken)
+
+
 def source_digest(folder: Path = _KERNELS) -> str:
     """Return 16 hexadecimal digits that change with any source of the kernels.
 
     numba looks at the file of a function alone; a change of an intrinsic that it calls would leave old code in use.
     """
     digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
+    for file in kernel_sources(folder):
         digest.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
