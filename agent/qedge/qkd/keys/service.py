@@ -93,6 +93,7 @@ class KeyStore:
         """Serve until cancelled."""
         await self._journal.open()
         given_up = await self._journal.do(lambda ledger: ledger.give_up_all_but(frozenset()), accepted=True)
+        await self.upkeep()  # what grew too old while the daemon was down is gone before anybody can ask for it
         _LOG.info("keys.opened", links=len(self._links), given_up=given_up)
         for peer in {*self._tending, *(status.peer for status in self._links.values())}:
             self._spawn(self._tend(peer).run())
