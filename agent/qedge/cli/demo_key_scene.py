@@ -27,7 +27,7 @@ _HELD: Final = ('place="waiting"', 'place="own"', 'place="theirs"')
 
 
 async def eavesdropper(stage: Stage, narrator: Narrator) -> Facts:
-    """Two boxes distil key and mix it into their session; an eavesdropper stops it, and each policy does what it says."""
+    """Two boxes distil key for their session; an eavesdropper stops it, and each policy does what it says."""
     alice, bob = stage.first, stage.nodes[1]
     await _restart(bob, stage.link_end("bob", alice.name))
     narrator.say(f"{bob.name} gets the other end of the fibre; a first run compiles the kernels of the link")
@@ -71,7 +71,11 @@ async def eavesdropper(stage: Stage, narrator: Narrator) -> Facts:
     done = await alice.client.wait(waiting.id, timeout_s=_LIMIT_S)
     require(done.state is JobState.DONE, f"the job that waited ended as {done.state}")
     narrator.say("the session has quantum key again, and the job that waited is done")
-    return facts | {"qber_after": round(view.qber, 4), "session_after": "hybrid", "key_bits_until_eve": noticed.key_bits}
+    return facts | {
+        "qber_after": round(view.qber, 4),
+        "session_after": "hybrid",
+        "key_bits_until_eve": noticed.key_bits,
+    }
 
 
 def _tell(narrator: Narrator, eve: str, view: LinkView, outcome: str) -> None:

@@ -225,7 +225,7 @@ class _Flight:
         self._thread.start()
 
     def light(self, timeout_s: float) -> Light | None:
-        """Wait for it; None where the fibre broke. Raises `TimeoutError` where it is still to come, `RetriableError`."""
+        """Wait for it; None where the fibre broke. Raises `TimeoutError` where it is to come, `RetriableError`."""
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             raise TimeoutError
