@@ -1,4 +1,4 @@
-"""Two real daemons of one fleet with a simulated fibre between them and a real broker, and applications at both."""
+"""What two daemons with a simulated fibre between them are configured with, and certificates of applications."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 from qedge.client.kme_link import Credentials
@@ -54,15 +52,6 @@ def delivery_config(node: str, port: int = 0) -> str:
     """Return the part that hands keys to `alice` at alpha and to `bob` at beta."""
     alice, bob = ("" if node == "alpha" else "alpha"), ("" if node == "beta" else "beta")
     return DELIVERY.format(port=port, alice=alice, bob=bob)
-
-
-@asynccontextmanager
-async def two_nodes(folder: Path, *, delivers: bool = False) -> AsyncIterator[FleetWorld]:
-    """Run both daemons for the length of a block."""
-    async with FleetWorld(folder, "mosquitto") as world:
-        for node in ENDS:
-            world.start(node, link_config(folder, node) + (delivery_config(node) if delivers else ""))
-        yield world
 
 
 async def credentials(world: FleetWorld, node: str, name: str) -> Credentials:

@@ -5,18 +5,50 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from qedge.base.errors import QedgeError
 from qedge.client.kme import KeyContainer, KmeClient
+from qedge.client.kme_link import Credentials
 from qedge.wire.node import DriverChange, LinkView, NodeStatus
 from tests.integration.fleet_world import FleetWorld
-from tests.integration.link_site import ENDS, credentials, two_nodes
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+CONFIG = """
+[drivers.qkd]
+driver = "sim_qkd"
+[drivers.qkd.settings]
+role = "{role}"
+link = "fibre"
+preset = "plan"
+fibre = "unix:{fibre}"
+{more}
+[qkd.links.fibre]
+transceiver = "qkd"
+peer = "{peer}"
+block_bits = 1048576
+"""
+DELIVERY = """
+[qkd.delivery]
+enabled = true
+port = 0
+[qkd.saes.alice]
+node = "{alice}"
+permit = ["bob"]
+[qkd.saes.bob]
+node = "{bob}"
+permit = ["alice"]
+[qkd.saes.eve]
+permit = ["alice"]
+"""
+ENDS = {"alpha": ("bob", "beta"), "beta": ("alice", "alpha")}
 
 
 def link_of(status: NodeStatus) -> LinkView:
@@ -30,11 +62,26 @@ def worker_of(status: NodeStatus) -> int:
     return driver.workers[0].pid if driver.operating_state == "up" else 0
 
 
+@asynccontextmanager
+async def two_nodes(folder: Path, more: str = "", *, delivers: bool = False) -> AsyncIterator[FleetWorld]:
+    async with FleetWorld(folder, "mosquitto") as world:
+        for node, (role, peer) in ENDS.items():
+            saes = DELIVERY.format(alice="" if node == "alpha" else "alpha", bob="" if node == "beta" else "beta")
+            text = CONFIG.format(role=role, peer=peer, fibre=folder / "fibre.sock", more=more)
+            world.start(node, text + (saes if delivers else ""))
+        yield world
+
+
 async def application(world: FleetWorld, node: str, name: str) -> KmeClient:
     """Return a client of a node's key manager with a certificate that the node's authority issued."""
-    files = await credentials(world, node, name)
-    async with world.daemons[node].client() as client:
+    folder, daemon = world.folder / f"{node}-{name}", world.daemons[node]
+    command = [sys.executable, "-m", "qedge", "keys", "sae", "issue", name, "--out", str(folder)]
+    environ = {**os.environ, "QEDGE_SOCKET": str(daemon.socket)}
+    done = await asyncio.to_thread(subprocess.run, command, env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    async with daemon.client() as client:
         overview = await client.keys.overview()
+    files = Credentials(folder / f"{name}.crt", folder / f"{name}.key", folder / "ca.crt")
     return KmeClient(overview.url, files, kme_id=node)
 
 

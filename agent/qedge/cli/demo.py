@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 NAME: Final = "demo"
 SUMMARY: Final = "Show three nodes at work: a fleet, circuits, random numbers, a QKD link, faults and recovery."
 WARM_LIMIT_S: Final = 45.0
-SCENE_LIMIT_S: Final = 60.0
+SCENE_LIMIT_S: Final = 150.0
 
 Scene = Callable[["Stage", Narrator], Awaitable[Facts]]
 

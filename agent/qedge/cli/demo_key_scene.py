@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from qedge.wire.mesh import SessionView
     from qedge.wire.node import LinkView
 
-KEY_LIMIT_S: Final = 50.0
+KEY_LIMIT_S: Final = 90.0
 """The kernels of a link are compiled when a box distils for the first time."""
 
-_LIMIT_S: Final = 25.0
+_LIMIT_S: Final = 40.0
 _HELD: Final = ('place="waiting"', 'place="own"', 'place="theirs"')
 
 
