@@ -98,7 +98,7 @@ class Application:
 @pytest.mark.parametrize(
     ("seed", "kills"),
     [
-        pytest.param(1, 4, id="short", marks=pytest.mark.timeout(240)),
+        pytest.param(1, 4, id="short", marks=pytest.mark.timeout(400)),
         pytest.param(2, 200, id="long", marks=[pytest.mark.long, pytest.mark.timeout(3600)]),
     ],
 )
@@ -176,7 +176,7 @@ def judge(people: Iterable[Application]) -> None:
 
 async def issued(world: FleetWorld, node: str, name: str) -> Credentials:
     """Wait until a node hands out certificates, and have one made."""
-    async with asyncio.timeout(30), world.daemons[node].client() as client:
+    async with asyncio.timeout(90), world.daemons[node].client() as client:
         while True:
             with contextlib.suppress(QedgeError):
                 if (await client.keys.overview()).url:
@@ -187,12 +187,12 @@ async def issued(world: FleetWorld, node: str, name: str) -> Credentials:
 async def first_key(world: FleetWorld) -> None:
     """Wait until the link distils, so that the kernels are compiled and the first blow falls on a working link."""
     for node in ENDS:
-        await world.daemons[node].wait_status(lambda status: status.links[0].key_bits > 0, 150)
+        await world.daemons[node].wait_status(lambda status: status.links[0].key_bits > 0, 200)
 
 
 async def fresh_block(folder: Path, seen: tuple[int, ...]) -> None:
     """Wait until both stores have taken a block that is newer than those seen."""
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(180):
         while not all(now > before for now, before in zip(newest_blocks(folder), seen, strict=True)):
             await asyncio.sleep(0.02)
 
