@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,7 +30,7 @@ CONFIG = KeyStoreConfig(reserve_kbit=0)
 async def chain(folder: Path, names: str = "abc", config: KeyStoreConfig = CONFIG) -> AsyncIterator[StoreSite]:
     """Run nodes of which each has links to its neighbours alone."""
     async with running(folder, names, config) as site:
-        for one, other in zip(names, names[1:], strict=False):
+        for one, other in itertools.pairwise(names):
             await site.grow(one, other)
         yield site
 
@@ -289,7 +290,7 @@ def test_who_bends_a_key_on_its_way_gets_nothing_passed_on(field: str) -> None:
     try:
         assert site.pass_on(message) == relaying.Passage((), None)
     except QedgeError as error:
-        assert error.code == exchange.OUT_OF_STEP  # noqa: PT017 - either is a refusal
+        assert error.code == exchange.OUT_OF_STEP
     assert site.b.status("bc").account == before
 
 
