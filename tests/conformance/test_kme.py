@@ -162,6 +162,15 @@ async def hammer(link: KmeLink, slave: str, times: int) -> list[tuple[str, str]]
     return got
 
 
+async def collect(link: KmeLink, master: str, keys: list[tuple[str, str]]) -> list[tuple[str, str]] | int:
+    """Ask for keys by their ids; returns what came, or the status of the refusal."""
+    body = json.dumps({"key_IDs": [{"key_ID": key_id} for key_id, _ in keys]}).encode()
+    reply = await link.request("POST", path_of(master, "dec_keys"), body)
+    if reply.status != 200:
+        return reply.status
+    return [(key["key_ID"], key["key"]) for key in json.loads(reply.body)["keys"]]
+
+
 async def test_two_masters_never_get_the_same_key(tmp_path: Path) -> None:
     async with two_kmes(tmp_path) as kmes:
         mine = [(kmes.kept("alice", "A"), "bob"), (kmes.kept("eve", "A"), "bob"), (kmes.kept("bob", "B"), "alice")]
@@ -173,7 +182,7 @@ async def test_two_masters_never_get_the_same_key(tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-async def test_a_hundred_thousand_requests_of_many_get_as_many_keys(tmp_path: Path) -> None:
+async def test_a_hundred_thousand_requests_of_many_get_as_many_keys_and_each_its_slave_alone(tmp_path: Path) -> None:
     async with two_kmes(tmp_path) as kmes:
         who = [("alice", "A", "bob"), ("eve", "A", "bob"), ("bob", "B", "alice"), ("odd", "B", "alice")] * 4
         links = [(kmes.link(name, at), slave) for name, at, slave in who]
@@ -181,6 +190,14 @@ async def test_a_hundred_thousand_requests_of_many_get_as_many_keys(tmp_path: Pa
         everything = [each for some in got for each in some]
         assert len({key_id for key_id, _ in everything}) == len({key for _, key in everything}) == 100_000
         await asyncio.gather(*(link.close() for link, _ in links))
+        for (master, _, slave), taken in zip(who, got, strict=True):
+            at, stranger = ("B", "carol") if slave == "bob" else ("A", "eve")
+            name = ODD_ID if master == "odd" else master
+            assert await collect(kmes.kept(stranger, at), name, taken[:128]) == 401
+            for place in range(0, len(taken), 128):
+                part = taken[place : place + 128]
+                assert await collect(kmes.kept(slave, at), name, part) == part
+            assert await collect(kmes.kept(slave, at), name, taken[:1]) == 400
 
 
 async def test_no_key_is_written_into_logs_not_even_by_a_fault(

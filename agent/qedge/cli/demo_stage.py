@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from qedge.base.errors import QedgeError
+from qedge.qkd.simd.cpu import cache_directory, selection, source_digest
 
 if TYPE_CHECKING:
     from qedge.client.node import NodeClient
@@ -23,31 +24,53 @@ FLEET: Final = "demo"
 STOP_LIMIT_S: Final = 8.0
 START_LIMIT_S: Final = 30.0
 _JOIN_LIMIT_S: Final = 60.0
-_FIRST: Final = """[node]
-name = "alpha"
-[broker]
-listen = "127.0.0.1:{port}"
-"""
-_OTHER: Final = """[node]
+FIBRE: Final = "fibre"
+TRANSCEIVER: Final = "qkd"
+_CONFIG: Final = """[node]
 name = "{name}"
 [drivers.qpu]
 driver = "sim_qpu"
 [drivers.qrng]
 driver = "sim_qrng"
 """
+_BROKER: Final = """[broker]
+listen = "127.0.0.1:{port}"
+"""
+# A slow link, so that there is time for other things, whose key lives for seconds, so that all can see it end.
+_LINK: Final = """[drivers.qkd]
+driver = "sim_qkd"
+[drivers.qkd.settings]
+role = "{role}"
+link = "fibre"
+fibre = "unix:{socket}"
+preset = "plan"
+max_count_rate_hz = 2e6
+[qkd.links.fibre]
+transceiver = "qkd"
+peer = "{peer}"
+clean_blocks = 1
+[qkd.keys]
+block_max_age_s = 3.0
+key_max_age_s = 1.0
+"""
+POLICY: Final = """[crypto]
+extra_key = "{policy}"
+extra_key_period_s = 3.0
+"""
 
 
 class DemoNode:
-    """One daemon; the first has everything a box without configuration has, and the broker where all meet."""
+    """One daemon. The first has the broker where all meet, and an end of a QKD link whose other one comes later."""
 
-    def __init__(self, home: Path, name: str, config: str) -> None:
+    def __init__(self, home: Path, name: str, config: str, kernels: Path) -> None:
         from qedge.client.node import NodeClient
 
         self.name = name
         self.home = home / name
         self.home.mkdir()
-        self._config = self.home / "agent.toml"
-        self._config.write_text(config)
+        self._config = config
+        self._config_path = self.home / "agent.toml"
+        self._kernels = kernels
         self.socket = self.home / "run" / "qedge.sock"
         self.client: NodeClient = NodeClient(self.socket)
         self._process: subprocess.Popen[bytes] | None = None
@@ -62,11 +85,14 @@ class DemoNode:
         """Whether the daemon runs."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self) -> None:
-        """Start the daemon and return at once."""
-        command = [sys.executable, "-m", "qedge", "run", "--quiet", "--config", str(self._config)]
+    def start(self, more: str = "") -> None:
+        """Start the daemon and return at once; `more` is added to its configuration from now on."""
+        self._config += more
+        self._config_path.write_text(self._config)
+        command = [sys.executable, "-m", "qedge", "run", "--quiet", "--config", str(self._config_path)]
         command += ["--state-dir", str(self.home)]
         environ = {name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
+        environ["NUMBA_CACHE_DIR"] = str(self._kernels)
         with (self.home / "daemon.log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, start_new_session=True
@@ -107,16 +133,37 @@ class DemoNode:
             await asyncio.sleep(0.05)
 
 
+def _kernel_folder(home: Path) -> Path:
+    """Return where compiled kernels are kept: with the user's caches, so that only the first demo compiles them."""
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    root = Path(cache) if cache.startswith("/") else Path.home() / ".cache"
+    for place in (root / "qedge", home):
+        folder = cache_directory(place, source_digest(), selection())
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # its files are code
+        except OSError:
+            continue
+        if folder.stat().st_uid == os.geteuid() and os.access(folder, os.W_OK):
+            return folder
+    return home
+
+
 class Stage:
-    """All nodes of the demo. `first` has the broker, the link and the page."""
+    """All nodes of the demo. `first` has the broker, an end of the link, and the page."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        configs = [_FIRST.format(port=port), *(_OTHER.format(name=name) for name in NAMES[1:])]
-        self.nodes = [DemoNode(home, name, config) for name, config in zip(NAMES, configs, strict=True)]
+        configs = [_CONFIG.format(name=name) for name in NAMES]
+        configs[0] += _BROKER.format(port=port) + self.link_end("alice", NAMES[1])
+        kernels = _kernel_folder(home)
+        self.nodes = [DemoNode(home, name, config, kernels) for name, config in zip(NAMES, configs, strict=True)]
+
+    def link_end(self, role: str, peer: str) -> str:
+        """Return the configuration of one end of the link."""
+        return _LINK.format(role=role, peer=peer, socket=self.home / "fibre.sock")
 
     @property
     def first(self) -> DemoNode:

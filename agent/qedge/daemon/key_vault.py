@@ -23,11 +23,15 @@ class StoreVault:
         self._clock = clock
 
     async def status(self, master: str, slave: Holder) -> StoredStatus:
-        """Tell what the link to the slave's node holds."""
+        """Tell what the link to the slave's node holds, or the poorest one of the way there."""
         stored = self._store.status(slave.node)
-        if stored is None:
+        if stored is not None:
+            return StoredStatus(stored.deliverable_bits, stored.simulated)
+        reached = await self._store.reach(slave.node)
+        if reached is None:
             raise QedgeError("qkd.no_link", f"No QKD link leads to {slave.node}.", fix="`qedge link list` has all.")
-        return StoredStatus(stored.deliverable_bits, stored.simulated)
+        way, hops = reached
+        return StoredStatus(way.deliverable_bits, way.simulated, "relayed", 1 + hops)
 
     async def reserve(self, order: KeyOrder) -> tuple[DeliverableKey, ...]:
         """Take fresh keys from the store."""
@@ -53,7 +57,7 @@ class StoreVault:
         age_s = max(0.0, (self._clock.utc_ns() - source.created_utc_ns) / 1e9)
         links = tuple(dict.fromkeys(block.rpartition("/")[0] for block in source.link_blocks))
         made = Provenance(
-            source.origin, source.hops, links, source.protocol, source.eps_total, source.simulated, round(age_s)
+            source.origin, 1 + source.hops, links, source.protocol, source.eps_total, source.simulated, round(age_s)
         )
         return DeliverableKey(key.key_id, key.key, made)
 

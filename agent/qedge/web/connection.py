@@ -63,14 +63,19 @@ class Connection(web.RequestHandler):
         return answer
 
 
-class _TurnedAway(asyncio.Protocol):
-    """Answers 503 at once: there are too many connections."""
+class TurnedAway(asyncio.Protocol):
+    """Answers 503 at once, with these headers and this body: there are too many connections."""
+
+    def __init__(self, headers: bytes = b"", body: bytes = b"") -> None:
+        self._answer = (
+            b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n%bContent-Length: %d\r\nConnection: close\r\n\r\n%b"
+            % (headers, len(body), body)
+        )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Answer and hang up."""
         if isinstance(transport, asyncio.Transport):
-            transport.write(
-                b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-            )
+            transport.write(self._answer)
             transport.close()
 
 
@@ -93,7 +98,7 @@ class ConnectionFactory:
         self._metrics.set("qedge_http_connections", num_open, (self._door,))
         if num_open >= self._max_connections:
             self._metrics.add("qedge_http_refused_total", ("http.busy",))
-            return _TurnedAway()
+            return TurnedAway()
         connection = Connection(self._server, loop=self._loop, metrics=self._metrics)
         self._loop.call_later(self._head_limit_s, self._close_if_silent, connection)
         return connection

@@ -10,10 +10,11 @@ from aiohttp import web
 
 from qedge.base.metrics import Metrics
 from qedge.qkd.delivery.model import RefusalError
-from qedge.web.connection import Connection
+from qedge.web.connection import Connection, TurnedAway
 from qedge.web.key_tls import Peer, exchange_of, peer_of
 
 _BUSY: Final = b'{"message":"the KME has as many connections as it takes"}'
+_BUSY_HEADERS: Final = b"Content-Type: application/json\r\nCache-Control: no-store\r\n"
 _HEADERS: Final = {"Cache-Control": "no-store", "Server": "qedge", "X-Content-Type-Options": "nosniff"}
 
 
@@ -81,18 +82,6 @@ class KeyConnection(Connection):
         return answer
 
 
-class _TurnedAway(asyncio.Protocol):
-    """Answers 503 at once: there are too many connections."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
-            transport.write(
-                b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: application/json\r\n"
-                b"Cache-Control: no-store\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(_BUSY) + _BUSY
-            )
-            transport.close()
-
-
 class KeyConnections:
     """Makes the protocol of each new connection, before its handshake."""
 
@@ -110,7 +99,7 @@ class KeyConnections:
         self._metrics.set("qedge_keys_connections", num_open)
         if num_open >= self._max_connections:
             self._metrics.add("qedge_keys_connections_refused_total", ("too many",))
-            return _TurnedAway()
+            return TurnedAway(_BUSY_HEADERS, _BUSY)
         connection = KeyConnection(self._server, loop=self._loop, metrics=self._metrics, pending=self._pending)
         # A handshake that fails tells nobody; asyncio has ended it by then.
         self._loop.call_later(self._handshake_limit_s + 1.0, self._pending.discard, connection)

@@ -12,6 +12,8 @@ from qedge.wire.mesh import Name, Short
 MAX_GRANTS: Final = 256
 MAX_NOTES: Final = 1024
 MAX_KEY_BYTES: Final = 65536
+MAX_HOPS: Final = 8
+"""Links that a relayed key crosses at most."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 GrantId = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
@@ -45,8 +47,10 @@ class BlockProvenance(msgspec.Struct, frozen=True):
 class KeyProvenance(msgspec.Struct, frozen=True):
     """What is known of a key, made once by the node that cut it and the same at all ends; immutable.
 
-    `link_blocks` are `link/number` of the blocks it was cut from or sent under; `trusted_nodes` all that saw it in
-    plain. The epsilons are sums over `link_blocks`. `bits` and the times are of the key; times are for display.
+    `link_blocks` are `link/number` of the blocks of the first node's links that it was cut from or sent under; `hops`
+    counts the nodes that passed it on, `trusted_nodes` are all that saw it in plain. The epsilons are sums over
+    `link_blocks`, and over what later links of `path` cost at most. `bits` and the times are of the key; times are for
+    display.
     """
 
     origin: Origin
@@ -108,6 +112,44 @@ class KeyReserved(msgspec.Struct, frozen=True, tag_field="type", tag="key-reserv
     """For each grant: nothing where its copy is on the disk, or the code of the error."""
 
     outcomes: Annotated[tuple[Short, ...], msgspec.Meta(max_length=MAX_GRANTS)]
+
+
+class RelayHop(msgspec.Struct, frozen=True):
+    """A link that a key crosses on its way: to `node`, with epsilons that are those of its key there at most."""
+
+    node: Name
+    protocol: Short
+    eps_cor: float
+    eps_sec: float
+    eps_auth: float
+    eps_total: float
+    simulated: bool
+
+
+class KeyReach(msgspec.Struct, frozen=True, tag_field="type", tag="key-reach/1"):
+    """Which links lead on to `target`, with `num_bytes` of key on each? At most `hops` of them, and not over `path`."""
+
+    target: Name
+    num_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**20)]
+    path: Annotated[tuple[Name, ...], msgspec.Meta(max_length=MAX_HOPS)]
+    hops: Annotated[int, msgspec.Meta(ge=1, le=MAX_HOPS)]
+
+
+class KeyReached(msgspec.Struct, frozen=True, tag_field="type", tag="key-reached/1"):
+    """The links, from the sender to the target, and the bits that the poorest of them has; none: there is no way."""
+
+    hops: Annotated[tuple[RelayHop, ...], msgspec.Meta(max_length=MAX_HOPS)] = ()
+    bits: Count = 0
+
+
+class KeyRelay(msgspec.Struct, frozen=True, tag_field="type", tag="key-relay/1"):
+    """Keys for a node further on: pass them over these links. The slaves of `grant` are at the last node.
+
+    The answer is a `KeyReserved` of one outcome, given once the last node has its copy on the disk.
+    """
+
+    grant: KeyGrant
+    onward: Annotated[tuple[RelayHop, ...], msgspec.Meta(min_length=1, max_length=MAX_HOPS)]
 
 
 class VoidGrant(msgspec.Struct, frozen=True):

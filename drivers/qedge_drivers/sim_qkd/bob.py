@@ -182,20 +182,22 @@ class Fibre:
         return Question(self._ask_slots, efficiency, self._duty)
 
     def _fetch(self, settings: SimQkdSettings, timeout_s: float) -> tuple[Question, Light]:
-        """Take the light that is on its way, or ask for some. A late answer must not be taken for that to another."""
-        if self._flight is not None:
-            light = self._flight.light(timeout_s)
-            question, self._flight = self._flight.question, None
-            if light is not None and self._end is not None and is_open(self._end):
-                return question, light
-            self.close()  # the other end is gone: nobody knows any more what these pulses were
+        """Take the light that is on its way, or ask for some; what does not come in time stays on its way.
+
+        To hang up and ask again would have the other end make light for questions that nobody waits for any more.
+        """
         until = time.monotonic() + timeout_s
-        question = self._question(settings)
-        try:
-            return question, ask(self._connected(timeout_s), question, max(until - time.monotonic(), 1e-3))
-        except TimeoutError:
-            self.close()
-            raise
+        asked_before = self._flight is not None
+        if self._flight is None:
+            self._flight = _Flight(self._connected(timeout_s), self._question(settings))
+        light = self._flight.light(max(until - time.monotonic(), 1e-3))
+        question, self._flight = self._flight.question, None
+        if light is not None and self._end is not None and is_open(self._end):
+            return question, light
+        self.close()  # the other end is gone: nobody knows any more what these pulses were
+        if not asked_before:
+            raise RetriableError("The fibre went dark: the other end is gone.")
+        return self._fetch(settings, max(until - time.monotonic(), 1e-3))
 
     def _connected(self, timeout_s: float) -> socket.socket:
         if self._end is not None and not is_open(self._end):

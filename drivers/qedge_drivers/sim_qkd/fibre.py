@@ -208,6 +208,9 @@ class FibreEnd:
             shares = 0.0 <= question.efficiency <= 1.0 and 0.0 <= question.duty <= 1.0
             if magic != _MAGIC or version != _VERSION or not shares or not 1 <= question.num_slots <= MAX_BLOCK_SLOTS:
                 return False
+            if not is_open(end):
+                return False  # who asked has left: light for nobody would keep those waiting who are still there
+            end.settimeout(_SEND_TIMEOUT_S)
             light = self._shine(question)
             self.fault = ""
             number = light.words.nbytes // _WORD_BYTES

@@ -467,6 +467,46 @@ def test_light_that_does_not_come_in_time_is_none(bench: Bench) -> None:
         assert bob.read_block(0.05) is None
 
 
+def test_light_that_comes_late_is_waited_for_and_not_asked_for_again(bench: Bench) -> None:
+    bob, slow = bench.open("bob"), threading.Event()
+
+    def late(end: socket.socket) -> None:
+        slow.wait(10)
+        end.sendall(reply(number=1, body=word(3)))
+
+    with answering(bench.folder / "fibre-local.sock", late):  # it takes one connection, and one question
+        for _ in range(3):
+            assert bob.read_block(0.01) is None
+        slow.set()
+        next_block(bob)
+
+
+def test_no_light_is_made_for_who_has_left(tmp_path: Path) -> None:
+    asked, go = list[int](), threading.Event()
+
+    def shine(question: fibre.Question) -> fibre.Light:
+        asked.append(question.num_slots)
+        go.wait(10)
+        return fibre.Light(0, question.num_slots, 1e9, memoryview(b""))
+
+    place = f"unix:{tmp_path}/fibre"
+    alice = fibre.FibreEnd(place, shine)
+    ends = []
+    for slots in (1, *(2 for _ in range(20))):
+        ends.append(fibre.connect(place, 5.0))
+        ends[-1].sendall(struct.pack("<4sHxxQdd", b"QFIB", 2, slots, 1.0, 1.0))
+        while not asked:
+            time.sleep(0.001)
+    for end in ends[1:]:
+        end.close()
+    go.set()
+    with fibre.connect(place, 5.0) as last:
+        assert fibre.ask(last, fibre.Question(8), 5.0).num_slots == 8
+    ends[0].close()
+    alice.close()
+    assert asked == [1, 8]
+
+
 class answering:  # noqa: N801 - a context manager that reads as a verb
     """A peer at Alice's place that answers one request, then waits for the end of the test."""
 

@@ -149,3 +149,30 @@ def test_a_dark_fibre_is_stopped() -> None:
     reason = check_statistics(TWO, Counts(nothing, nothing), LIMITS)
     assert reason is not None
     assert reason.code is AbortCode.NO_DETECTIONS
+
+
+def blinded(protocol: DecoyProtocol, pulses: float, measured: float) -> Counts:
+    """Return what blinded detectors count: who measures this share of all photons has them click in her basis."""
+
+    def of(alice: float, bob: float) -> BasisCounts:
+        pairs = zip(protocol.mean_photon_numbers, protocol.intensity_probabilities, strict=True)
+        clicks = [pulses * chance * alice * bob / 2 * (1 - math.exp(-measured * mean)) for mean, chance in pairs]
+        return BasisCounts(tuple(clicks), tuple(0.002 * number for number in clicks))
+
+    z_alice, z_bob = protocol.z_probability_alice, protocol.z_probability_bob
+    return Counts(of(z_alice, z_bob), of(1 - z_alice, 1 - z_bob))
+
+
+@pytest.mark.parametrize("receiver", ["snspd", "ingaas"])
+@pytest.mark.parametrize("protocol", [TWO, ONE], ids=["two decoys", "one decoy"])
+def test_blinded_detectors_show_in_nothing_but_the_gains_that_are_configured(
+    protocol: DecoyProtocol, receiver: str
+) -> None:
+    channel = Channel(RECEIVERS[receiver], 5.0)
+    _, pulses, _ = expected_counts(channel, protocol, 1 << 20)
+    counts = blinded(protocol, pulses, 0.9)
+    assert check_statistics(protocol, counts, LIMITS, slots=round(pulses)) is None
+    gains = tuple(channel.gain(mean) for mean in protocol.mean_photon_numbers)
+    reason = check_statistics(protocol, counts, replace(LIMITS, expected_gains=gains), slots=round(pulses))
+    assert reason is not None
+    assert reason.code is AbortCode.GAIN

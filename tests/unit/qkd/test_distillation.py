@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
@@ -13,7 +14,7 @@ from qedge.qkd.authentication.stock import BLOCK_BITS, stock_bytes
 from qedge.qkd.distillation.model import FRAME_BITS, EngineSettings
 from qedge.qkd.distillation.ports import Bytes, CodeInfo
 from qedge.wire.qkd import FromAlice, FromBob, LinkFrame
-from tests.unit.qkd.two_ends import MS, ROW_BYTES, SYNDROME_BYTES, Channel, TwoEnds
+from tests.unit.qkd.two_ends import MS, ROW_BYTES, SYNDROME_BYTES, Channel, ToyKernels, TwoEnds
 
 SETTINGS = EngineSettings("l", block_limit_ns=20_000 * MS, refill_blocks=4, max_steps=3)
 
@@ -127,13 +128,41 @@ def _flip(value: object) -> object:
     return value + 1 if isinstance(value, int) else min(1.0, value / 2)
 
 
-KINDS = [
-    *("BobTerms", "Detections", "Announced", "CodeChosen", "Corrected", "Verified", "Accepted"),
-    *("AliceTerms", "BlockFull", "Sifted", "Syndromes", "Check", "Seed", "Sealed", "Committed"),
-]
+def _decodes(_kernels: ToyKernels) -> None:
+    """All frames are decoded at once."""
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def _needs_rows(kernels: ToyKernels) -> None:
+    """No frame is decoded without further rows."""
+    kernels.fails = lambda _place, rows: rows == 0
+
+
+def _decodes_one_wrong(kernels: ToyKernels) -> None:
+    """One frame of each block of four comes out wrong, so that all are checked and that one is disclosed."""
+    kernels.lies = lambda place, _rows: place % 4 == 2
+
+
+def _gives_up(kernels: ToyKernels) -> None:
+    """No frame is ever decoded."""
+    kernels.fails = lambda _place, _rows: True
+
+
+KINDS: dict[str, tuple[int, Callable[[ToyKernels], None]]] = {
+    **dict.fromkeys(("BobTerms", "Detections", "Announced", "CodeChosen", "Corrected", "Verified"), (1, _decodes)),
+    **dict.fromkeys(("AliceTerms", "BlockFull", "Sifted", "Syndromes", "Check", "Seed"), (1, _decodes)),
+    **dict.fromkeys(("Accepted", "Sealed", "Committed"), (1, _decodes)),
+    **dict.fromkeys(("RowsWanted", "Rows"), (2, _needs_rows)),
+    **dict.fromkeys(("FrameChecksWanted", "FrameChecks", "Disclosed"), (4, _decodes_one_wrong)),
+    "Dropped": (2, _gives_up),
+}
+"""Every message of an engine, and the frames and the decoder that make both ends say it in each block."""
+
+
+def test_all_messages_are_tampered_with() -> None:
+    assert {each.__name__ for each in (FromAlice | FromBob).__args__} == KINDS.keys()
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
 def test_a_man_in_the_middle_who_changes_any_field_of_any_message_gets_no_unequal_key(kind: str) -> None:
     fields: list[str] = []
     changed = 0
@@ -150,8 +179,10 @@ def test_a_man_in_the_middle_who_changes_any_field_of_any_message_gets_no_unequa
         bent = msgspec.msgpack.encode(msgspec.structs.replace(said, **{field: value}))
         return msgspec.msgpack.encode(msgspec.structs.replace(whole, body=bent))
 
-    ends = TwoEnds(channel=Channel(alter=alter), settings=SETTINGS)
-    ends.chunk = 170_000  # one announcement a block
+    frames, hurt = KINDS[kind]
+    ends = TwoEnds(frames=frames, channel=Channel(alter=alter), settings=SETTINGS)
+    ends.chunk = 170_000 * frames  # one announcement a block
+    hurt(ends.kernels["bob"])
     cls = next(each for each in (FromAlice | FromBob).__args__ if each.__name__ == kind)
     for field in cls.__struct_fields__:
         fields[:] = [field]

@@ -64,6 +64,7 @@ class RemoteLink:
         self._queued_bytes = 0
         self._early: deque[LinkFrames] = deque(maxlen=_MAX_EARLY)
         self._more = asyncio.Event()
+        self._woken = asyncio.Event()
         self._changing = asyncio.Lock()
         self._backoff = Backoff(0.5, 10.0)
         self._group: asyncio.TaskGroup | None = None
@@ -110,11 +111,18 @@ class RemoteLink:
                 attempt += 1
                 self._end.say("waiting", error.message)
                 _LOG.debug("qkd.not_opened", link=self.link, code=error.code, reason=error.message)
-                await asyncio.sleep(self._backoff.delay_s(attempt, 1.0))
+                await self._rest_s(self._backoff.delay_s(attempt, 1.0))
                 continue
             await self._end.until_over()
             self._run_id = b""
             await asyncio.sleep(_PAUSE_S)
+
+    async def _rest_s(self, pause_s: float) -> None:
+        """Wait before the next attempt; the other end may say that it is ready now."""
+        self._woken.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._woken.wait()
 
     async def _room(self) -> None:
         """Wait until the key store has room; key that cannot be kept need not be made."""
@@ -191,6 +199,7 @@ class RemoteLink:
         """Open the link anew because the other end needs that."""
         if self._opens and not self._changing.locked():
             self._end.over.set()
+            self._woken.set()
         return LinkTaken()
 
     async def take(self, frames: LinkFrames) -> LinkTaken:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from qedge.qkd.keys.model import Wanted
-from qedge.wire.keys import BlockProvenance, KeyProvenance, Origin
+from qedge.wire.keys import BlockProvenance, KeyProvenance, Origin, RelayHop
 
 Source = tuple[str, int, BlockProvenance]
 """Link, block number, and what distillation says of the block."""
@@ -19,20 +19,24 @@ Source = tuple[str, int, BlockProvenance]
 def compose(
     wanted: Wanted, node: str, sources: Sequence[Source], created_utc_ns: int, lifetime_ns: int
 ) -> KeyProvenance:
-    """Return the record of the keys of a request: `sources` are all blocks that it takes bits from."""
-    records = [record for _, _, record in sources]
+    """Return the record of the keys of a request: `sources` are all blocks here that it takes bits from.
+
+    Blocks of links further on are not known here; for each such link stands what its node promised at most.
+    """
+    records: list[BlockProvenance | RelayHop] = [*(record for _, _, record in sources), *wanted.onward]
     others = tuple(name for name, _ in wanted.elsewhere if name not in (node, wanted.peer))
     slaves = (*wanted.slaves, *(slave for _, group in wanted.elsewhere for slave in group))
-    path = tuple(dict.fromkeys((node, *((wanted.peer,) if wanted.slaves else ()), *others)))
+    onward = tuple(hop.node for hop in wanted.onward)
+    path = tuple(dict.fromkeys((node, *((wanted.peer,) if wanted.slaves else ()), *onward, *others)))
     return KeyProvenance(
-        origin=Origin.RELAYED if others else Origin.DIRECT,
+        origin=Origin.RELAYED if others or onward else Origin.DIRECT,
         protocol="+".join(sorted({record.protocol for record in records}))[:200],
         bits=8 * wanted.key_bytes,
         link_blocks=tuple(f"{link}/{number}" for link, number, _ in sources)[:64],
-        hops=1 if others else 0,
+        hops=max(len(onward), 1 if others else 0),
         path=path,
         # The peer of the link has the bits too, even where it only destroys them.
-        trusted_nodes=tuple(dict.fromkeys((node, wanted.peer, *others))),
+        trusted_nodes=tuple(dict.fromkeys((node, wanted.peer, *onward, *others))),
         eps_cor=min(1.0, sum(record.eps_cor for record in records)),
         eps_sec=min(1.0, sum(record.eps_sec for record in records)),
         eps_auth=min(1.0, sum(record.eps_auth for record in records)),

@@ -62,3 +62,15 @@ class KeyStoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_tombstones: Annotated[
         int, msgspec.Meta(description="Requests for keys that are remembered at most.", ge=1000, le=100_000_000)
     ] = 100_000
+    relay: Annotated[
+        bool,
+        msgspec.Meta(description="Pass keys of other nodes on, which this node then sees, and which cost its links."),
+    ] = True
+    max_hops: Annotated[
+        int,
+        msgspec.Meta(
+            description="Links beyond the first that keys for applications here may cross; 0: only nodes with a link.",
+            ge=0,
+            le=7,
+        ),
+    ] = 3

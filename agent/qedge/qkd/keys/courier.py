@@ -10,7 +10,7 @@ from typing import Final
 from qedge.base.errors import QedgeError
 from qedge.qkd.keys.exchange import OUT_OF_STEP
 from qedge.qkd.keys.ports import PeerKeyStore
-from qedge.wire.keys import MAX_GRANTS, KeyGrant, KeyReserve, KeyReserved
+from qedge.wire.keys import MAX_GRANTS, KeyGrant, KeyRelay, KeyReserve, KeyReserved, RelayHop
 
 _MAX_CALLS: Final = 4
 _MAX_BYTES: Final = 512 * 1024
@@ -91,3 +91,39 @@ class Courier:
                 )
             else:
                 done.set_result(None)
+
+
+class Couriers:
+    """The ways to all nodes, also over others. `away` hears which node did not answer."""
+
+    def __init__(self, peers: PeerKeyStore, *, deadline_s: float, spawn: Spawn, away: Callable[[str], None]) -> None:
+        self._peers = peers
+        self._deadline_s = deadline_s
+        self._spawn = spawn
+        self._away = away
+        self._ways: dict[str, Courier] = {}
+
+    async def send(self, peer: str, grant: KeyGrant, onward: tuple[RelayHop, ...]) -> None:
+        """Return once the last node has its copies on the disk: `peer`, or with `onward` one that it passes them to.
+
+        Raises `qkd.out_of_step`, `peer.*`, and what a node in between answered. Each has as much time as one link.
+        """
+        if not onward:
+            await self._to(peer).carry(grant)
+            return
+        deadline_s = self._deadline_s * (1 + len(onward))
+        try:
+            answer = await self._peers.call(peer, KeyRelay(grant, onward), KeyReserved, deadline_s=deadline_s)
+        except QedgeError as error:
+            if error.code == "peer.unreachable":
+                self._away(peer)
+            raise
+        if answer.outcomes != ("",):
+            raise QedgeError("qkd.out_of_step", f"{peer} could not pass the keys on; they were destroyed.")
+
+    def _to(self, peer: str) -> Courier:
+        if peer not in self._ways:
+            self._ways[peer] = Courier(
+                peer, self._peers, deadline_s=self._deadline_s, spawn=self._spawn, away=self._away
+            )
+        return self._ways[peer]

@@ -29,17 +29,17 @@ def reserve(ledger: Ledger, wanted: Wanted) -> Draft:
     further = tuple(name for name in groups if name not in (ledger.node, wanted.peer))
     _check_constraints(wanted, relayed=bool(further))
     need = wanted.number * wanted.key_bytes
+    padded = (*((wanted.peer,) if wanted.onward else ()), *further)
     legs = tuple(
-        _plan(ledger, wanted, peer, need + extra)
-        for peer, extra in ((wanted.peer, 0), *((name, CHECK_BYTES) for name in further))
+        plan_leg(ledger, wanted, peer, need + CHECK_BYTES * (peer in padded)) for peer in (wanted.peer, *further)
     )
-    provenance = compose(
-        wanted, ledger.node, _sources(ledger, legs), ledger.moment.utc_ns, ledger.limits.key_max_age_ns
-    )
-    tags = [_tags(ledger, leg) for leg in legs]
-    material = [_take(ledger, leg) for leg in legs]
+    provenance = compose(wanted, ledger.node, sources(ledger, legs), ledger.moment.utc_ns, ledger.limits.key_max_age_ns)
+    tags = [tags_of(ledger, leg) for leg in legs]
+    material = [take(ledger, leg) for leg in legs]
+    # A key that crosses several links is of this node's own dice: each link hides it, none of them is it.
+    bits = ledger.random_bytes(need) if wanted.onward else material[0]
     ids = tuple(ledger.new_id() for _ in range(wanted.number))
-    state = KEY_STATES.next(KeyState.RESERVED, KeyEvent.SENT_ON) if further else KeyState.RESERVED
+    state = KEY_STATES.next(KeyState.RESERVED, KeyEvent.SENT_ON) if padded else KeyState.RESERVED
     own_slaves = groups.get(ledger.node, ())
     grant = Grant(
         number=0,
@@ -58,8 +58,8 @@ def reserve(ledger: Ledger, wanted: Wanted) -> Draft:
     )
     ledger.book.insert(grant, ledger.moment.key_ns)
     size = wanted.key_bytes
-    keys = tuple((key_id, material[0][place * size : (place + 1) * size]) for place, key_id in enumerate(ids))
-    tell = _Telling(grant.id, b"".join(ids), wanted, groups, provenance, material[0])
+    keys = tuple((key_id, bits[place * size : (place + 1) * size]) for place, key_id in enumerate(ids))
+    tell = _Telling(grant.id, b"".join(ids), wanted, groups, provenance, bits)
     messages = tuple((leg.peer, tell.about(leg, tag, pad)) for leg, tag, pad in zip(legs, tags, material, strict=True))
     return Draft(grant.id, messages, keys, provenance, own_slaves, grant.link)
 
@@ -88,18 +88,29 @@ class _Telling:
             self.groups[leg.peer],
             self.provenance,
         )
-        if leg.peer == self.wanted.peer:
+        if leg.peer == self.wanted.peer and not self.wanted.onward:
             return grant
-        pad, key = material[: len(self.keys)], material[len(self.keys) :]
-        return authenticate(msgspec.structs.replace(grant, pad=mask(self.keys, pad)), key)
+        return covered(grant, self.keys, material)
+
+
+def covered(grant: KeyGrant, keys: bytes, material: bytes) -> KeyGrant:
+    """Put keys into a grant under a one-time pad, and authenticate it: `material` is the pad and the key of the tag."""
+    pad, key = material[: len(keys)], material[len(keys) :]
+    return authenticate(msgspec.structs.replace(grant, pad=mask(keys, pad)), key)
 
 
 def _check_constraints(wanted: Wanted, *, relayed: bool) -> None:
-    """Every key of this store is direct or relayed once, and as secure as information theory allows."""
-    limits = wanted.constraints
-    origin = Origin.RELAYED if relayed else Origin.DIRECT
+    """Every key of this store is direct or relayed, and as secure as information theory allows."""
+    limits, onward = wanted.constraints, wanted.onward
+    origin = Origin.RELAYED if relayed or onward else Origin.DIRECT
     if limits.route not in ("any", origin.value) or limits.min_security not in ("", "its", "hybrid"):
         raise QedgeError("qkd.unmeetable", f"A key that is {limits.route} {limits.min_security} cannot be had.")
+    if limits.max_hops and 1 + len(onward) > limits.max_hops:
+        raise QedgeError("qkd.unmeetable", f"The key would cross {1 + len(onward)} links.")
+    if not limits.allow_simulated and any(hop.simulated for hop in onward):
+        raise QedgeError("qkd.unmeetable", "The key would cross a link of simulated hardware.")
+    if relayed and onward:
+        raise QedgeError("qkd.unmeetable", "A key that passes other nodes cannot go to several nodes at once.")
 
 
 def _groups(wanted: Wanted) -> dict[str, tuple[str, ...]]:
@@ -109,7 +120,7 @@ def _groups(wanted: Wanted) -> dict[str, tuple[str, ...]]:
     return groups
 
 
-def _plan(ledger: Ledger, wanted: Wanted, peer: str, need: int) -> Leg:
+def plan_leg(ledger: Ledger, wanted: Wanted, peer: str, need: int) -> Leg:
     """Choose the link to a peer that holds most, and the cuts."""
     links = ledger.accounts.towards(peer)
     if not links:
@@ -140,18 +151,21 @@ def _cuts(ledger: Ledger, row: LinkRow, need: int, wanted: Wanted) -> tuple[Cut,
     raise _too_few(row.peer)
 
 
-def _sources(ledger: Ledger, legs: Sequence[Leg]) -> list[Source]:
+def sources(ledger: Ledger, legs: Sequence[Leg]) -> list[Source]:
+    """Return the blocks that legs are cut from."""
     named = dict.fromkeys((leg.link, cut.block) for leg in legs for cut in leg.cuts)
     found = ((link, number, ledger.shelf.find(link, number)) for link, number in named)
     return [(link, number, block.provenance) for link, number, block in found if block is not None]
 
 
-def _tags(ledger: Ledger, leg: Leg) -> tuple[bytes, ...]:
+def tags_of(ledger: Ledger, leg: Leg) -> tuple[bytes, ...]:
+    """Return what shows to the other end that the same blocks are meant."""
     found = (ledger.shelf.find(leg.link, number) for number in dict.fromkeys(cut.block for cut in leg.cuts))
     return tuple(block.tag for block in found if block is not None)
 
 
-def _take(ledger: Ledger, leg: Leg) -> bytes:
+def take(ledger: Ledger, leg: Leg) -> bytes:
+    """Spend the bits of a leg and return them."""
     ledger.accounts.move(ledger.link_of(leg), "own", "in_flight", 8 * cut_bytes(leg.cuts))
     return ledger.shelf.take(leg.link, leg.cuts)
 

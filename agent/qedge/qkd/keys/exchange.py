@@ -53,29 +53,42 @@ def _take_over_one(ledger: Ledger, peer: str, message: KeyGrant) -> str:
     if known is not None:
         same = known.role == SLAVE and known.peer == peer and known.digest == digest
         return "" if same and known.state is not KeyState.VOIDED else OUT_OF_STEP
-    row = ledger.accounts.find(message.link)
-    ids = [message.ids[place : place + 16] for place in range(0, len(message.ids), 16)]
-    if row is None or row.peer != peer or not _is_sound(ledger, message, ids):
+    material = unpack(ledger, peer, message, digest)
+    if material is None:
         return OUT_OF_STEP
+    ids = ids_of(message)
+    state = KeyState.RESERVED if message.slaves else KeyState.CONSUMED
+    number = note(ledger, peer, message, state, digest, len(ids) if message.slaves else 0)
+    if message.slaves:
+        length = message.key_bytes
+        keys = [(key_id, material[place * length : (place + 1) * length]) for place, key_id in enumerate(ids)]
+        ledger.book.insert_keys(number, message.id, state, len(message.slaves), keys)
+    return ""
+
+
+def unpack(ledger: Ledger, peer: str, message: KeyGrant, digest: bytes) -> bytes | None:
+    """Spend the bits of a grant that is new here and return its keys; None where it cannot be taken over."""
+    row = ledger.accounts.find(message.link)
+    if row is None or row.peer != peer or not _is_sound(ledger, message, ids_of(message)):
+        return None
     blocks = _match_cut_blocks(ledger, row, message)
     if not blocks or not ledger.shelf.can_take(message.link, message.cuts):
-        return OUT_OF_STEP
+        return None
     size = cut_bytes(message.cuts)
     ledger.accounts.move(row, "theirs", "delivered", 8 * size)
     material = ledger.shelf.take(message.link, message.cuts)
     if message.pad:
         key, material = material[len(message.pad) :], mask(message.pad, material[: len(message.pad)])
         if not is_authentic(message, key):
-            _note(ledger, peer, message, KeyState.VOIDED, digest, 0)
+            note(ledger, peer, message, KeyState.VOIDED, digest, 0)
             ledger.accounts.move(row, "delivered", "voided", 8 * size)
-            return OUT_OF_STEP
-    state = KeyState.RESERVED if message.slaves else KeyState.CONSUMED
-    number = _note(ledger, peer, message, state, digest, len(ids) if message.slaves else 0)
-    if message.slaves:
-        length = message.key_bytes
-        keys = [(key_id, material[place * length : (place + 1) * length]) for place, key_id in enumerate(ids)]
-        ledger.book.insert_keys(number, message.id, state, len(message.slaves), keys)
-    return ""
+            return None
+    return material
+
+
+def ids_of(message: KeyGrant) -> list[bytes]:
+    """Return the ids of the keys of a grant."""
+    return [message.ids[place : place + 16] for place in range(0, len(message.ids), 16)]
 
 
 def _is_sound(ledger: Ledger, message: KeyGrant, ids: Sequence[bytes]) -> bool:
@@ -110,7 +123,8 @@ def _match_cut_blocks(ledger: Ledger, row: LinkRow, message: KeyGrant) -> bool:
     return True
 
 
-def _note(ledger: Ledger, peer: str, message: KeyGrant, state: KeyState, digest: bytes, left_open: int) -> int:
+def note(ledger: Ledger, peer: str, message: KeyGrant, state: KeyState, digest: bytes, left_open: int) -> int:
+    """Journal a grant of a peer; returns its number."""
     return ledger.book.insert(
         Grant(
             number=0,
@@ -145,6 +159,7 @@ def void_for(ledger: Ledger, peer: str, message: KeyVoid) -> KeyVoided:
             # The keys keep the states they ended in; of the grant it is remembered that it was voided.
             ledger.book.settle(known, KeyState.VOIDED, ledger.moment.key_ns, 0)
             ledger.accounts.move(row, "delivered", "voided", known.bits)
+            ledger.recall(void.id)
     return KeyVoided()
 
 
@@ -158,7 +173,7 @@ def _burn(ledger: Ledger, row: LinkRow, void: VoidGrant) -> None:
     burnt = 8 * ledger.shelf.burn(row.name, theirs)
     ledger.accounts.move(row, "theirs", "voided", burnt)
     empty = KeyGrant(void.id, void.link, void.cuts, (), 1, b"", "", (), NO_KEY)
-    _note(ledger, row.peer, empty, KeyState.VOIDED, b"", 0)
+    note(ledger, row.peer, empty, KeyState.VOIDED, b"", 0)
 
 
 # Blocks

@@ -146,6 +146,10 @@ class FakeKeyStore:
         links = [status for status in self.links() if peer_node in (status.peer, self.node)]
         return max(links, key=lambda status: status.deliverable_bits, default=None)
 
+    async def reach(self, peer_node: str, num_bytes: int = 32) -> tuple[StoredStatus, int] | None:
+        """Find no way over other nodes."""
+        return None
+
     def links(self) -> tuple[StoredStatus, ...]:
         """Describe all links."""
         return tuple(self.do(lambda ledger: ledger.statuses()))

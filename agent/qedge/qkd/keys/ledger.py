@@ -7,6 +7,7 @@ of its transaction alone. Time is the key clock's (`key_clock`); `utc_ns` is for
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import uuid
 from collections.abc import Sequence
@@ -56,6 +57,7 @@ class Limits:
     block_wait_ns: int = 120_000_000_000
     tombstone_ns: int = 86_400_000_000_000
     max_tombstones: int = 1_000_000
+    relays: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,32 @@ class Ledger:
             self.give_up(grant.id)
         return len(lost)
 
+    # A node in between, see `relaying`
+
+    def passed_on(self, grant_id: bytes) -> None:
+        """Note that keys of another node have arrived where this one sent them; raises `qkd.out_of_step`."""
+        grant = self.book.find(grant_id)
+        if grant is None or grant.state is not KeyState.IN_RELAY:
+            raise QedgeError("qkd.out_of_step", "The keys were given up on their way.", fix="Ask again.")
+        state = KEY_STATES.next(KEY_STATES.next(grant.state, KeyEvent.HANDED_OVER), KeyEvent.ERASED)
+        self.book.settle(grant, state, self.moment.key_ns, 0)
+        for leg in grant.legs:
+            self.accounts.move(self.link_of(leg), "in_flight", "delivered", 8 * cut_bytes(leg.cuts))
+        self.accounts.use(grant.link, grant.master, MASTER, 1, grant.bits)
+
+    def recall(self, grant_id: bytes) -> None:
+        """Void what was passed on of a grant that its sender has voided, as far as it went."""
+        grant = self.book.find(onward_id(grant_id))
+        if grant is None or grant.role != MASTER:
+            return
+        if grant.state is KeyState.IN_RELAY:
+            self.give_up(grant.id)
+        elif grant.state is KeyState.CONSUMED:
+            self.book.settle(grant, KeyState.VOIDED, self.moment.key_ns, 0)
+            for leg in grant.legs:
+                self.accounts.move(self.link_of(leg), "delivered", "voided", 8 * cut_bytes(leg.cuts))
+                self.book.owe_void(leg.peer, VoidGrant(grant.id, leg.link, leg.cuts))
+
     # The slaves' side
 
     def collect(self, slave: str, master: str, key_ids: Sequence[str]) -> list[DeliverableKey]:
@@ -226,6 +254,11 @@ class Ledger:
         value = int.from_bytes(self.random_bytes(16), "big")
         value = (value & ~(0xF << 76)) | (0x4 << 76)
         return ((value & ~(0x3 << 62)) | (0x2 << 62)).to_bytes(16, "big")
+
+
+def onward_id(grant_id: bytes) -> bytes:
+    """Return the id under which a grant is passed on to the next node: it follows from that under which it came."""
+    return hashlib.sha256(b"onward" + grant_id).digest()[:16]
 
 
 def id_text(key_id: bytes) -> str:

@@ -12,13 +12,16 @@ from typing import Final
 import msgspec
 
 from qedge.base.machine import StateTable
-from qedge.wire.keys import BlockProvenance, Cut, KeyGrant, KeyProvenance
+from qedge.wire.keys import BlockProvenance, Cut, KeyGrant, KeyProvenance, RelayHop
 
 SESSION_SAE: Final = "@session"
 """The consumer within both nodes for which keys of peer sessions are cut; `@` keeps it apart from applications."""
 
 AUTHENTICATION_SAE: Final = "@authentication"
 """The consumer of keys that authenticate the classical channel of distillation."""
+
+RELAY_SAE: Final = "@relay"
+"""Under this name it is metered what keys of other nodes cost the links of this one."""
 
 INTERNAL_SAES: Final = frozenset({SESSION_SAE, AUTHENTICATION_SAE})
 """These alone may cut into a link's reserve; an application whose name begins with `@` has to be refused."""
@@ -145,7 +148,10 @@ ANY: Final = Constraints()
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A request for keys. `elsewhere`: further nodes and their applications; this node's own name may be one."""
+    """A request for keys. `elsewhere`: further nodes and their applications; this node's own name may be one.
+
+    With `onward` no link leads to the slaves' node: `peer` passes the keys on over these links, to the last of them.
+    """
 
     peer: str
     master: str
@@ -154,6 +160,7 @@ class Wanted:
     key_bytes: int
     constraints: Constraints = ANY
     elsewhere: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    onward: tuple[RelayHop, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,10 @@ class Keys(Protocol):
         """Describe the link to a node from which its next keys come; None: no link leads there."""
         ...
 
+    async def reach(self, peer_node: str, num_bytes: int = 32) -> tuple[StoredStatus, int] | None:
+        """Describe the way to a node to which no link leads, and how many nodes are in between; None: there is none."""
+        ...
+
     def links(self) -> tuple[StoredStatus, ...]:
         """Describe all links."""
         ...

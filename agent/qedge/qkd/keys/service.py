@@ -15,15 +15,17 @@ from qedge.base.ids import RandomBytes
 from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
-from qedge.qkd.keys import drafting, exchange, upkeep
+from qedge.qkd.keys import drafting, exchange, relaying, upkeep
+from qedge.qkd.keys.accounts import no_link
 from qedge.qkd.keys.config import KeyStoreConfig
-from qedge.qkd.keys.courier import Courier
+from qedge.qkd.keys.courier import Couriers
 from qedge.qkd.keys.cutting import check_size
 from qedge.qkd.keys.journal import Journal
 from qedge.qkd.keys.ledger import Ledger, Limits
 from qedge.qkd.keys.model import (
     ANY,
     PLACES,
+    Account,
     Constraints,
     DeliverableKey,
     FinishedBlock,
@@ -32,10 +34,20 @@ from qedge.qkd.keys.model import (
     Wanted,
 )
 from qedge.qkd.keys.ports import PeerKeyStore
+from qedge.qkd.keys.routes import Routes, Way
 from qedge.qkd.keys.tending import Tending
 from qedge.qkd.keys.vault import Vault
 from qedge.store.store import Store
-from qedge.wire.keys import KeyBlocks, KeyBlocksCompared, KeyReserve, KeyReserved, KeyVoid, KeyVoided
+from qedge.wire.keys import (
+    KeyBlocks,
+    KeyBlocksCompared,
+    KeyRelay,
+    KeyReserve,
+    KeyReserved,
+    KeyVoid,
+    KeyVoided,
+    RelayHop,
+)
 
 T = TypeVar("T")
 _LOG: Final = get_logger("keys")
@@ -78,14 +90,25 @@ class KeyStore:
             on_change=self._changed,
         )
         self._links: dict[str, StoredStatus] = {}
-        self._couriers: dict[str, Courier] = {}
         self._tending: dict[str, Tending] = {}
         self._tasks: set[asyncio.Task[object]] = set()
+        self._couriers = Couriers(peers, deadline_s=config.peer_deadline_s, spawn=self._spawn, away=self._lost_contact)
         self._lost: set[bytes] = set()
         self._away: set[str] = set()
         self._change = asyncio.Event()
         self._running = False
+        self._routes = Routes(
+            node,
+            peers,
+            self._journal.do,
+            self.links,
+            relays=config.relay,
+            max_hops=config.max_hops,
+            deadline_s=config.peer_deadline_s,
+            clock=clock,
+        )
         peers.serve(KeyReserve, self._take_over)
+        peers.serve(KeyRelay, self._pass_on)
         peers.serve(KeyVoid, self._void)
         peers.serve(KeyBlocks, self._compare)
 
@@ -93,6 +116,7 @@ class KeyStore:
         """Serve until cancelled."""
         await self._journal.open()
         given_up = await self._journal.do(lambda ledger: ledger.give_up_all_but(frozenset()), accepted=True)
+        await self.upkeep()  # what grew too old while the daemon was down is gone before anybody can ask for it
         _LOG.info("keys.opened", links=len(self._links), given_up=given_up)
         for peer in {*self._tending, *(status.peer for status in self._links.values())}:
             self._spawn(self._tend(peer).run())
@@ -159,10 +183,20 @@ class KeyStore:
             # Nobody elsewhere gets these keys: the far end of some link only destroys their bits.
             further[self.node] = (*further.get(self.node, ()), *slaves)
             slaves, peer_node = (), self._fullest_peer(further)
-        wanted = Wanted(peer_node, master_sae, slaves, number, key_bytes, constraints, tuple(further.items()))
+        onward: tuple[RelayHop, ...] = ()
+        if self.status(peer_node) is None and slaves:
+            way = await self._way(peer_node, number * key_bytes)
+            peer_node, onward = way.first, way.onward
+        wanted = Wanted(peer_node, master_sae, slaves, number, key_bytes, constraints, tuple(further.items()), onward)
         self._check_reach(wanted)
         # The work goes on where the one who asked is cancelled: its keys are then burnt, as if the answer were lost.
         return await asyncio.shield(self._spawn(self._grant(wanted)))
+
+    async def _way(self, node: str, num_bytes: int) -> Way:
+        way = await self._routes.find(node, num_bytes, away=self._away)
+        if way is None:
+            raise no_link(node)
+        return way
 
     async def collect(self, slave_sae: str, master_sae: str, key_ids: Sequence[str]) -> list[DeliverableKey]:
         """Give copies to a slave, all or none, each once; raises `qkd.key_not_yours`, `qkd.key_not_found`."""
@@ -179,6 +213,18 @@ class KeyStore:
         """Describe the link to a node from which its next keys come; None: no link leads there."""
         links = [status for status in self._links.values() if status.peer == peer_node or peer_node == self.node]
         return max(links, key=lambda status: status.deliverable_bits, default=None)
+
+    async def reach(self, peer_node: str, num_bytes: int = 32) -> tuple[StoredStatus, int] | None:
+        """Describe the way to a node to which no link leads, and how many nodes are in between; None: there is none."""
+        way = await self._routes.find(peer_node, num_bytes, away=self._away)
+        first = self.status(way.first) if way is not None else None
+        if way is None or first is None:
+            return None
+        simulated = first.simulated or any(hop.simulated for hop in way.onward)
+        found = StoredStatus(
+            first.link, peer_node, way.bits, first.capacity_bits, first.reserve_bits, Account(), -1, simulated
+        )
+        return found, len(way.onward)
 
     def links(self) -> tuple[StoredStatus, ...]:
         """Describe all links."""
@@ -206,14 +252,34 @@ class KeyStore:
         try:
             async with asyncio.TaskGroup() as group:
                 for peer, grant in draft.messages:
-                    group.create_task(self._courier(peer).carry(grant))
+                    group.create_task(self._couriers.send(peer, grant, wanted.onward))
             return await self._journal.do(lambda ledger: ledger.hand_over(draft))
         except BaseException as failure:
-            self._lost.add(draft.grant_id)
-            self._spawn(self._give_up(draft.grant_id, wanted.peer))
+            self._abandon(draft.grant_id, wanted.peer)
+            if wanted.onward:
+                self._routes.forget(wanted.onward[-1].node)
             if isinstance(failure, BaseExceptionGroup):
                 raise failure.exceptions[0] from None
             raise
+
+    async def _pass_on(self, peer: str, message: KeyRelay) -> KeyReserved:
+        """Be a node in between: what goes wrong further on is the answer, and the bits are given up at both sides."""
+        passage = await self._journal.do(partial(relaying.pass_on, peer=peer, message=message))
+        grant = passage.grant
+        if grant is None:
+            return KeyReserved(("" if passage.onward else "qkd.out_of_step",))
+        to, *further = passage.onward
+        try:
+            await self._couriers.send(to.node, grant, tuple(further))
+            await self._journal.do(lambda ledger: ledger.passed_on(grant.id))
+        except BaseException:
+            self._abandon(grant.id, to.node)
+            raise
+        return KeyReserved(("",))
+
+    def _abandon(self, grant_id: bytes, peer: str) -> None:
+        self._lost.add(grant_id)
+        self._spawn(self._give_up(grant_id, peer))
 
     async def _give_up(self, grant_id: bytes, peer: str) -> None:
         try:
@@ -222,6 +288,9 @@ class KeyStore:
             return  # it stays among the lost ones, for the next upkeep
         self._lost.discard(grant_id)
         _LOG.info("keys.given_up", peer=peer)
+        self._wake_all()
+
+    def _wake_all(self) -> None:
         for each in list(self._tending.values()):
             each.wake()
 
@@ -247,17 +316,6 @@ class KeyStore:
         else:
             self._away.discard(peer)
 
-    def _courier(self, peer: str) -> Courier:
-        if peer not in self._couriers:
-            self._couriers[peer] = Courier(
-                peer,
-                self._peers,
-                deadline_s=self._config.peer_deadline_s,
-                spawn=self._spawn,
-                away=self._lost_contact,
-            )
-        return self._couriers[peer]
-
     def _tend(self, peer: str) -> Tending:
         if peer not in self._tending:
             deadline_s = self._config.peer_deadline_s
@@ -271,7 +329,9 @@ class KeyStore:
         return await self._journal.do(partial(exchange.take_over, peer=peer, message=message))
 
     async def _void(self, peer: str, message: KeyVoid) -> KeyVoided:
-        return await self._journal.do(partial(exchange.void_for, peer=peer, message=message), accepted=True)
+        done = await self._journal.do(partial(exchange.void_for, peer=peer, message=message), accepted=True)
+        self._wake_all()  # what was passed on is recalled further on
+        return done
 
     async def _compare(self, peer: str, message: KeyBlocks) -> KeyBlocksCompared:
         return await self._journal.do(partial(exchange.compare, peer=peer, message=message))
@@ -324,4 +384,5 @@ def limits_of(config: KeyStoreConfig) -> Limits:
         block_wait_ns=round(config.block_wait_s * 1e9),
         tombstone_ns=round(config.tombstone_s * 1e9),
         max_tombstones=config.max_tombstones,
+        relays=config.relay,
     )

@@ -73,6 +73,11 @@ export function drawDrivers(status) {
 
 const past = { cpu: [], memory: [] };
 
+function secrecy(session) {
+  if (session.extra_key) return "with quantum key";
+  return session.restricted ? "no quantum key: restricted" : "post-quantum only";
+}
+
 export function drawFleet(fleet, status) {
   const peers = fleet.peers ?? [];
   const alive = peers.filter((peer) => peer.state === "alive").length;
@@ -81,7 +86,7 @@ export function drawFleet(fleet, status) {
     const kinds = [...new Set((peer.capabilities ?? []).map((one) => one.kind))];
     const facts = [kinds.join(", "), peer.version ? `qedge ${peer.version}` : ""].filter(Boolean);
     const session = peer.session ?? {};
-    const sealed = session.state === "open" ? `sealed, suite ${session.suite}, ${session.group}, over ${session.path}${session.extra_key ? ", with an extra key" : ""}` : "";
+    const sealed = session.state === "open" ? `sealed, suite ${session.suite}, ${session.group}, over ${session.path}, ${secrecy(session)}` : "";
     return el("li", {},
       el("div", { class: "row-head" },
         el("strong", {}, peer.node), peer.own ? el("span", { class: "faint" }, "this node") : null,
