@@ -260,7 +260,15 @@ async def add_gateway(parts: Parts, spool: Store) -> None:
     # loaded only where it is wanted: most boxes of a fleet have no devices of their own
     from qedge.daemon.gateway import open_gateway
 
-    gateway = await open_gateway(parts.tools, parts.bus, parts.broker, parts.sessions, parts.mesh, spool)
+    gateway = await open_gateway(
+        parts.tools,
+        parts.bus,
+        parts.broker,
+        parts.sessions,
+        parts.mesh,
+        keys=parts.keys.store,
+        spool=spool,
+    )
     parts.node.attach_gateway(gateway.desks)
     for service in gateway.services:
         parts.supervisor.add(service)

@@ -28,6 +28,7 @@ from qedge.daemon.gateway_ports import (
     NoUplink,
     PolicyWatch,
     SegmentDoor,
+    StoredDeviceKeys,
     TrustHistory,
     WatchfulSecurity,
 )
@@ -56,6 +57,7 @@ from qedge.devices.ways_in.rates import Throttles
 from qedge.mesh.crypto_thread import CryptoThread
 from qedge.mesh.service import MeshService
 from qedge.mesh.sessions import SessionService
+from qedge.qkd.keys.service import KeyStore
 from qedge.security.desk import SecurityDesk
 from qedge.security.incidents.fleet import FleetHerald
 from qedge.security.model import Action, Decision, Resource, Subject
@@ -116,12 +118,19 @@ class _Saying:
 
 
 async def open_gateway(
-    tools: Tools, bus: Bus, broker: ChildBroker | None, sessions: SessionService, mesh: MeshService, spool: Store
+    tools: Tools,
+    bus: Bus,
+    broker: ChildBroker | None,
+    sessions: SessionService,
+    mesh: MeshService,
+    *,
+    keys: KeyStore,
+    spool: Store,
 ) -> Gateway:
     """Make all parts; reads devices and the policy. Raises `device.bad_maker`, `store.*`, `onward.bad_recipient`."""
     config, identity = tools.config.devices, tools.identity
     access = await _broker_access(tools, broker)
-    floor = await _open_floor(tools, bus, access)
+    floor = await _open_floor(tools, bus, access, keys)
     saying = await _make_saying(tools, floor, bus, mesh, spool)
     segments, security = saying.segments, floor.security
     enforcement = Enforcement(
@@ -172,7 +181,7 @@ async def _broker_access(tools: Tools, broker: ChildBroker | None) -> _BrokerAcc
     return _BrokerAccess(locate, tls)
 
 
-async def _open_floor(tools: Tools, bus: Bus, access: _BrokerAccess) -> _Floor:
+async def _open_floor(tools: Tools, bus: Bus, access: _BrokerAccess, keys: KeyStore) -> _Floor:
     config, identity, thread, guard = tools.config, tools.identity, CryptoThread(), LateGuard()
     engine, history = PolicyEngine(), TrustHistory()
     policy = PolicyService(
@@ -191,6 +200,7 @@ async def _open_floor(tools: Tools, bus: Bus, access: _BrokerAccess) -> _Floor:
         NodeIdentity(identity.fleet, identity.node, identity.key, identity.membership.chain),
         DeviceTools(tools.store, tools.clock, tools.random_bytes, random.SystemRandom().random, tools.metrics),
         address=lambda: _address(guard.listener, access),
+        keys=StoredDeviceKeys(identity.node, keys),
         history=history,
     )
     chain = identity.membership.chain

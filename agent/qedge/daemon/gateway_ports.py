@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from qedge.base.errors import QedgeError
 from qedge.base.service import Ready
 from qedge.devices.enforcement import Enforcement
 from qedge.devices.registry.service import DeviceRegistry
 from qedge.devices.segments.service import SegmentService
 from qedge.devices.service import Devices
 from qedge.devices.ways_in.listener import Listener
+from qedge.qkd.keys.ports import Keys
 from qedge.security.model import Subject, SubjectKind
 from qedge.security.policy.engine import PolicyEngine
 from qedge.security.service import SecurityService
@@ -18,6 +20,9 @@ from qedge.security.trust.book import name_of
 from qedge.wire.segments import OnwardReadings
 
 _WATCH_S: Final = 0.5
+KEY_BITS: Final = 256
+DEVICES_SAE: Final = "devices"
+"""The consumer at this node in whose name keys for devices are taken; devices name it as the slave of their keys."""
 
 
 class DeviceSubjects:
@@ -73,6 +78,39 @@ class LateGuard:
         """Take no connection from an address for so long; 0 lifts it."""
         if self.listener is not None:
             self.listener.block(address, seconds)
+
+
+class StoredDeviceKeys:
+    """Fills `devices.ports.DeviceKeys` from the key store: the keys of QKD links, each used once."""
+
+    def __init__(self, node: str, keys: Keys) -> None:
+        self._node = node
+        self._keys = keys
+
+    async def fresh(self, device_id: str) -> tuple[str, bytes]:
+        """Take a key for good; the far end of the link that it came from destroys its bits."""
+        try:
+            (key,) = await self._keys.reserve(self._node, DEVICES_SAE, [DEVICES_SAE], 1, KEY_BITS)
+            await self._keys.collect(DEVICES_SAE, DEVICES_SAE, [key.key_id])
+        except QedgeError as error:
+            raise _no_key(device_id, error) from error
+        return key.key_id, key.key
+
+    async def collect(self, device_id: str, key_id: str) -> bytes:
+        """Take the copy of a key that the device, an SAE of its own, had cut for `DEVICES_SAE` at its key manager."""
+        try:
+            (key,) = await self._keys.collect(DEVICES_SAE, device_id, [key_id])
+        except QedgeError as error:
+            raise _no_key(device_id, error) from error
+        return key.key
+
+
+def _no_key(device_id: str, error: QedgeError) -> QedgeError:
+    return QedgeError(
+        "device.no_key",
+        f"The key store has no key for {device_id}: {error.message}",
+        fix="Look at `qedge keys status`, or let the root be drawn instead.",
+    )
 
 
 class TrustHistory:
