@@ -166,8 +166,9 @@ class AliceEngine(Engine[AliceBlock]):
         if self.terms is not None:
             raise ProtocolError("Bob said his terms twice")
         if terms.link != self.settings.link:
-            self._halt(f"the other end speaks of the link {terms.link}")
+            self._disagree(f"the other end speaks of the link {terms.link}")
             return
+        self._disagreed = 0
         self.terms = LinkTerms(self._side, terms.z_probability)
         self._heard_terms = body
         self._next_block = max(self._next_block, terms.next_block)

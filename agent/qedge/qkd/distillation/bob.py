@@ -171,13 +171,14 @@ class BobEngine(Correcting):
             raise ProtocolError("Alice said her terms twice")
         epsilons = self.settings.epsilons
         if terms.epsilons != (epsilons.secrecy, epsilons.correctness, epsilons.authentication):
-            self._halt("the ends are configured for different epsilons")
+            self._disagree("the ends are configured for different epsilons")
             return
         if terms.link != self.settings.link:
-            self._halt(f"the other end speaks of the link {terms.link}")
+            self._disagree(f"the other end speaks of the link {terms.link}")
             return
         if not frames_in(terms.block_bits) or len(terms.mean_photon_numbers) != len(terms.intensity_probabilities):
             raise ProtocolError("Alice's terms do not fit together")
+        self._disagreed = 0
         side = AliceSide(terms.mean_photon_numbers, terms.intensity_probabilities, terms.z_probability)
         self.terms = LinkTerms(side, self._z_probability)
         self._block_bits = terms.block_bits

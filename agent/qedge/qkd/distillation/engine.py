@@ -41,6 +41,7 @@ from qedge.wire.qkd import BlockReport, Dropped, FinishedBlock, Provenance
 T = TypeVar("T")
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 TAGS_OF_BLOCK: Final = 3
+_DISAGREED: Final = 3
 RECEIPT_BOUND: Final = 2.0**-64
 ANNOUNCED: Final = b"announced"
 SEALED: Final = b"sealed"
@@ -101,6 +102,7 @@ class Engine(Generic[B]):
         self._said_terms = b""
         self._heard_terms = b""
         self._now_ns = 0
+        self._disagreed = 0
         self.halted = ""
         """Why this end does nothing any more; empty while it does."""
 
@@ -231,6 +233,13 @@ class Engine(Generic[B]):
     def _halt(self, reason: str) -> None:
         self.halted = reason
         self._effects.append(Halt(reason))
+
+    def _disagree(self, reason: str) -> None:
+        """Take terms that do not fit: a bent message may be asked for again, what is said three times is so."""
+        self._disagreed += 1
+        if self._disagreed < _DISAGREED:
+            raise ProtocolError(reason)
+        self._halt(reason)
 
     def _block(self, number: int) -> B:
         block = self._blocks.get(number)
