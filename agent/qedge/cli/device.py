@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from qedge.base.errors import QedgeError
-from qedge.cli import device_import
+from qedge.cli import device_import, segment
 from qedge.cli.asking import ask, print_json
 from qedge.cli.device_profile import add_profile_arguments, profile_of
 from qedge.cli.terminal import clean, paint_state, table_lines, terminal_of
@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rotate.add_argument("names", metavar="NAME", nargs="*", help="devices; none: give --all")
     rotate.add_argument("--all", action="store_true", help="all devices, and the node's own key for them")
     device_import.add_arguments(actions)
+    segment.add_command_arguments(actions.add_parser("command", help="command a device and wait for its answer"))
     for action in (add, invite, approve, listing, show, quarantine, release, revoke, rotate):
         action.add_argument("--json", action="store_true", help="print JSON")
 
@@ -64,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
     """Do what `action` says."""
     if args.action == "import":
         return device_import.run(args)
+    if args.action == "command":
+        return segment.run_command(args)
     if args.action == "list":
         return _list(args)
     if args.action in ("add", "invite"):

@@ -17,7 +17,6 @@ from qedge.bus.service import Bus
 from qedge.crypto.signed import sign_envelope
 from qedge.daemon.gateway_desk import AuditedDevices
 from qedge.daemon.gateway_ports import (
-    AllSubjects,
     DeviceRoom,
     DeviceSubjects,
     Downward,
@@ -36,6 +35,7 @@ from qedge.devices.onward.service import OnwardService
 from qedge.devices.onward.uplink import BusUplink
 from qedge.devices.ports import Way
 from qedge.devices.segments.commanding import CommandDesk
+from qedge.devices.segments.directory import Directory
 from qedge.devices.segments.hosting import PeerHost
 from qedge.devices.segments.office import SegmentOffice
 from qedge.devices.segments.service import SegmentService
@@ -147,7 +147,7 @@ class _Saying:
     segments: SegmentService
     commands: CommandDesk
     onward: OnwardService
-    subjects: AllSubjects
+    subjects: Directory
     down: Downward
 
 
@@ -244,7 +244,10 @@ async def _make_saying(tools: Tools, floor: _Floor, bus: Bus, mesh: MeshService,
     uplink = await _make_uplink(tools, floor, bus)
     onward = OnwardService(config.onward, spool, uplink, clock=tools.clock, metrics=tools.metrics)
     apps = frozenset(app for segment in config.segments.values() for app in segment.apps)
-    subjects = AllSubjects(floor.devices.registry, lambda: apps, lambda: [peer.node for peer in mesh.peers().peers])
+    devices = DeviceSubjects(floor.devices.registry)
+    subjects = Directory(
+        devices.find, apps.__contains__, lambda name: name in {each.node for each in mesh.peers().peers}
+    )
     ledger = GatewayLedger(spool)
 
     def denied(subject: Subject | None, action: Action, resource: Resource, decision: Decision) -> None:

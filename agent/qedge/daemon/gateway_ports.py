@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Final
-
 from qedge.base.service import Ready
 from qedge.devices.enforcement import Enforcement
 from qedge.devices.registry.service import DeviceRegistry
@@ -14,9 +11,6 @@ from qedge.devices.ways_in.listener import Listener
 from qedge.security.model import Subject, SubjectKind
 from qedge.security.service import SecurityService
 from qedge.security.trust.book import name_of
-
-ALWAYS_NS: Final = 2**63 - 1
-Named = Callable[[], Iterable[str]]
 
 
 class DeviceSubjects:
@@ -33,27 +27,6 @@ class DeviceSubjects:
     def count(self) -> int:
         """Return how many devices there are."""
         return len(self._registry)
-
-
-class AllSubjects:
-    """Fills `segments.ports.Subjects`: devices, apps that segments name, and nodes of the fleet."""
-
-    def __init__(self, registry: DeviceRegistry, apps: Named, peers: Named) -> None:
-        self._devices = DeviceSubjects(registry)
-        self._named = {SubjectKind.APP: apps, SubjectKind.PEER: peers}
-        self._known: dict[tuple[SubjectKind, str], Subject] = {}
-
-    def find(self, kind: SubjectKind, name: str) -> Subject | None:
-        """Return the subject of a device, of an app or of a peer; None for one that nobody knows."""
-        if kind is SubjectKind.DEVICE:
-            return self._devices.find(name)
-        if kind not in self._named or name not in self._named[kind]():
-            return None
-        subject = self._known.get((kind, name))
-        if subject is None:
-            # who it is was proved by the session or the socket over which it asks
-            subject = self._known[kind, name] = Subject(name, kind, lease_until_ns=ALWAYS_NS)
-        return subject
 
 
 class Downward:

@@ -37,6 +37,12 @@ _NODE: Final = Resource(ResourceKind.NODE)
 _NOBODY: Final = Decision(False, Reason.UNKNOWN)
 
 
+_ANSWERED: Final = Decision(True, Reason.ALLOWED)
+_NOT_ANSWERED: Final = {each: Decision(False, each) for each in (Reason.REVOKED, Reason.QUARANTINED, Reason.LEASE)}
+OWN_MARK: Final = "_"
+"""Begins the channels of the gateway's own talk with a device: answers to commands, questions for group keys."""
+
+
 class Outcome(IntEnum):
     """What became of a message from a device."""
 
@@ -169,7 +175,10 @@ class Enforcement:
             channels = tally.channels
             if channel not in channels and len(channels) < MAX_TALLIED_CHANNELS:
                 channels.add(channel)
-            decision = self._decide(subject, Action.PUBLISH, resource, now_ns, utc_ns)
+            if channel[0] == OWN_MARK:
+                decision = _own(subject, now_ns)
+            else:
+                decision = self._decide(subject, Action.PUBLISH, resource, now_ns, utc_ns)
             if not decision.allowed:
                 tally.denied += 1
                 self._note_denied(subject, Action.PUBLISH, resource, decision, now_ns, utc_ns)
@@ -366,3 +375,12 @@ class Enforcement:
     def _told(self, delivery: Delivery) -> Delivery:
         self._commands[delivery] = self._commands.get(delivery, 0) + 1
         return delivery
+
+
+def _own(subject: Subject, now_ns: int) -> Decision:
+    """Decide about the gateway's own channels, which no rule names: whoever is in good standing may use them."""
+    if subject.revoked:
+        return _NOT_ANSWERED[Reason.REVOKED]
+    if subject.quarantined:
+        return _NOT_ANSWERED[Reason.QUARANTINED]
+    return _ANSWERED if subject.lease_until_ns >= now_ns else _NOT_ANSWERED[Reason.LEASE]
