@@ -1,7 +1,8 @@
 """A process with listener, broker intake and enforcement point, as the daemon has them, for measurements of devices.
 
-`build` is the one place that says what they are made of. Sessions are given instead of negotiated (`FakeSessionBook`),
-so that a load process can have the other halves without a handshake; frames, windows and topics are real.
+`build` is the one place that says what they are made of: sessions in the daemon's book, the policy engine with 500
+rules, segments as the consumer. Only the handshakes are left out (`FakeDoorman`, keys that both ends derive from the
+name), so that a load process can have the other halves of 10,000 sessions at once; `devices-scale` has them.
 """
 
 from __future__ import annotations
@@ -29,48 +30,30 @@ from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
 from qedge.bus.model import Endpoint
 from qedge.devices.enforcement import Enforcement
-from qedge.devices.fake import FOREVER_NS, FakeDevice, FakeDoorman, FakeGreeter, FakeSessionBook, FakeWitness
+from qedge.devices.fake import FOREVER_NS, FakeDevice, FakeDoorman, FakeGreeter, FakeWitness
+from qedge.devices.model import DeviceSession, DeviceTier
+from qedge.devices.segments.config import GroupKeyConfig, SegmentConfig
+from qedge.devices.segments.fake import FakeDownlink, FakeKeep, FakeOnward, FakeSegmentBus, FakeSubjects
+from qedge.devices.segments.service import SegmentService
+from qedge.devices.sessions.book import DeviceSessions
 from qedge.devices.ways_in.config import IntakeConfig, ListenerConfig
 from qedge.devices.ways_in.greeting import GreetingDesk
 from qedge.devices.ways_in.intake import BrokerIntake
 from qedge.devices.ways_in.listener import Listener
 from qedge.devices.ways_in.rates import Throttles
-from qedge.security.model import Action, Decision, Reason, Resource, ResourceKind, Subject
-from qedge.security.ports import Judge
+from qedge.security.model import Subject
+from qedge.security.policy.engine import PolicyEngine
+from qedge_device.frame import Opener, Sealer, Suite
 
 FLEET: Final = "bench"
 NODE: Final = "gateway"
 SENSOR: Final = "sensor-{:05d}"
 CRITICAL: Final = "stop-button"
 ACTUATOR: Final = "valve"
+SEGMENTS: Final = 249
+WINDOW: Final = 256
 TIME: Final = struct.Struct(">Q")
 """Begins every body: when it was sent, on the monotonic clock of this box."""
-
-
-class TableJudge:
-    """A decision table of the shape of the policy engine: lease, forbid, rule by segment and action, trust, time."""
-
-    def __init__(self, rules: dict[tuple[str, Action, ResourceKind, str], tuple[str, int]]) -> None:
-        self._rules = rules
-        self._allowed = {rule: Decision(True, Reason.ALLOWED, rule) for rule, _ in rules.values()}
-
-    def decide(self, subject: Subject | None, action: Action, resource: Resource, now_ns: int, utc_ns: int) -> Decision:
-        """Decide one request."""
-        if subject is None:
-            return Decision(False, Reason.UNKNOWN)
-        if subject.revoked:
-            return Decision(False, Reason.REVOKED)
-        if subject.quarantined:
-            return Decision(False, Reason.QUARANTINED)
-        if subject.lease_until_ns < now_ns:
-            return Decision(False, Reason.LEASE)
-        found = self._rules.get((subject.segment, action, resource.kind, resource.segment))
-        if found is None:
-            return Decision(False, Reason.NO_RULE)
-        rule, trust = found
-        if subject.trust < trust:
-            return Decision(False, Reason.TRUST, rule)
-        return self._allowed[rule]
 
 
 class Meter:
@@ -97,6 +80,7 @@ class Site:
     listener: Listener
     intake: BrokerIntake | None
     desk: GreetingDesk
+    segments: SegmentService
     meter: Meter
 
 
@@ -108,17 +92,23 @@ class Plan:
     broker_port: int = 0
 
 
-def make_judge() -> Judge:
-    """Make the policy engine."""
-    rules: dict[tuple[str, Action, ResourceKind, str], tuple[str, int]] = {
-        (f"segment-{number}", Action.PUBLISH, ResourceKind.SEGMENT, f"segment-{number}"): (f"publish-{number}", 20)
-        for number in range(250)
-    }
-    rules |= {
-        (f"segment-{number}", Action.CONNECT, ResourceKind.NODE, ""): (f"connect-{number}", 10) for number in range(249)
-    }
-    rules["segment-0", Action.COMMAND, ResourceKind.DEVICE, "segment-0"] = ("stop", 40)
-    return TableJudge(rules)
+def policy_text() -> str:
+    """Write a policy of 500 rules: one of each segment to publish, some with a time or a rate, one to connect."""
+    lines = ["version = 1"]
+    for number in range(SEGMENTS):
+        name = f"segment-{number}"
+        subjects = f"subjects = {{ kinds = ['device'], segments = ['{name}'] }}\neffect = 'permit'"
+        lines += [f"[segments.{name}]\nchannels = ['t', 'stop']"]
+        lines += [f"[rules.connect-{number}]\n{subjects}\nactions = ['connect']\nresources.node = true"]
+        lines += [f"[rules.publish-{number}]\n{subjects}\nactions = ['publish']"]
+        lines += [f"resources = {{ segments = ['{name}'], channels = ['t', 'stop'] }}\nwhen.trust = 20"]
+        lines += ["when.time = [{ from = '00:00', until = '24:00' }]"] if number % 5 == 1 else []
+        lines += ["rate = { per_second = 500, burst = 1000 }"] if number % 5 == 2 else []
+    lines += [f"[rules.stop]\nsubjects = {{ kinds = ['device'], ids = ['{CRITICAL}'] }}\neffect = 'permit'"]
+    lines += [f"actions = ['command']\nresources = {{ devices = ['{ACTUATOR}'], commands = ['close'] }}\nwhen.trust = 40"]
+    lines += ["[rules.never]\nsubjects = { kinds = ['device'], classes = ['visitor'] }\neffect = 'forbid'"]
+    lines += ["actions = ['command']\nresources = { segments = ['segment-1'], commands = ['close'] }"]
+    return "\n".join(lines) + "\n"
 
 
 def devices(num_sensors: int) -> tuple[list[FakeDevice], FakeDevice, FakeDevice]:
@@ -131,14 +121,16 @@ def devices(num_sensors: int) -> tuple[list[FakeDevice], FakeDevice, FakeDevice]
 def build(plan: Plan) -> Site:
     """Make listener, intake and enforcement point, with a session for each device."""
     clock, metrics = SystemClock(), Metrics()
-    book, doorman, meter = FakeSessionBook(FLEET, NODE), FakeDoorman(), Meter()
-    for number in range(plan.num_sensors):
-        book.open(doorman.add(SENSOR.format(number), segment=f"segment-{number % 249}"))
-    book.open(doorman.add(CRITICAL, segment="segment-0", safety=True))
-    book.open(doorman.add(ACTUATOR, segment="segment-0", safety=True))
-    for subject in doorman.subjects.values():
-        subject.lease_until_ns = FOREVER_NS
-    enforcement = Enforcement(book, make_judge(), consumers=[meter], witness=FakeWitness(), metrics=metrics)
+    book, doorman, meter, engine = DeviceSessions(), FakeDoorman(), Meter(), PolicyEngine()
+    engine.load(policy_text().encode())
+    sensors, critical, actuator = devices(plan.num_sensors)
+    names = [f"segment-{number}" for number in range(SEGMENTS)]
+    for number, device in enumerate(sensors):
+        book.add(_session(device, doorman.add(device.name, segment=names[number % SEGMENTS])))
+    for device in (critical, actuator):
+        book.add(_session(device, doorman.add(device.name, segment="segment-0", safety=True)))
+    segments = _segments(engine, clock, metrics)
+    enforcement = Enforcement(book, engine, consumers=[segments, meter], witness=FakeWitness(), metrics=metrics)
     desk, throttles = GreetingDesk(FakeGreeter(), metrics=metrics), Throttles(1000.0)
     config = ListenerConfig(
         listen=("127.0.0.1:0",), connects_per_s=5000, address_connects_per_s=5000, max_connections_per_address=20_000
@@ -176,7 +168,41 @@ def build(plan: Plan) -> Site:
         enforcement.down(subject, ACTUATOR, "close", body, now_ns, clock.utc_ns())
 
     meter.command = command
-    return Site(listener, intake, desk, meter)
+    return Site(listener, intake, desk, segments, meter)
+
+
+def _session(device: FakeDevice, subject: Subject) -> DeviceSession:
+    """Open a session that was never negotiated."""
+    subject.lease_until_ns = FOREVER_NS
+    return DeviceSession(
+        subject,
+        DeviceTier.RICH,
+        device.key_id,
+        Opener(Suite.AES_256_GCM, *device.keys[0], device.key_id, WINDOW),
+        Sealer(Suite.AES_256_GCM, *device.keys[1], device.key_id),
+        device.up_topic,
+        device.down_topic,
+        0,
+        FOREVER_NS,
+    )
+
+
+def _segments(engine: PolicyEngine, clock: SystemClock, metrics: Metrics) -> SegmentService:
+    return SegmentService(
+        FLEET,
+        NODE,
+        {f"segment-{number}": SegmentConfig(("t", "stop")) for number in range(SEGMENTS)},
+        GroupKeyConfig(),
+        judge=engine,
+        subjects=FakeSubjects(),
+        downlink=FakeDownlink(),
+        bus=FakeSegmentBus(),
+        keep=FakeKeep(),
+        onward=FakeOnward(),
+        clock=clock,
+        metrics=metrics,
+        random_bytes=os.urandom,
+    )
 
 
 @dataclass(frozen=True)
@@ -200,7 +226,11 @@ async def _serve(plan: Plan, pipe: Connection) -> None:
     site = build(plan)
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     up = [asyncio.Event(), asyncio.Event()]
-    tasks = [loop.create_task(site.desk.run(lambda: None)), loop.create_task(site.listener.run(up[0].set))]
+    tasks = [
+        loop.create_task(site.desk.run(lambda: None)),
+        loop.create_task(site.segments.run(lambda: None)),
+        loop.create_task(site.listener.run(up[0].set)),
+    ]
     if site.intake is not None:
         tasks.append(loop.create_task(site.intake.run(up[1].set)))
         await up[1].wait()
@@ -214,6 +244,7 @@ async def _serve(plan: Plan, pipe: Connection) -> None:
         except EOFError:
             stopped.set()
             return
+        cpu_s = time.process_time()  # before the sorting
         times_ms = [each / 1e6 for each in site.meter.times_ns]
         num_taken, site.meter.num_taken = site.meter.num_taken, 0
         site.meter.times_ns = array("Q")
@@ -221,7 +252,7 @@ async def _serve(plan: Plan, pipe: Connection) -> None:
             num_taken,
             percentile(times_ms, 0.5) if times_ms else 0.0,
             percentile(times_ms, 0.99) if times_ms else 0.0,
-            time.process_time(),
+            cpu_s,
             site.listener.view().connections,
         )
         pipe.send(count)

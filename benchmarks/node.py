@@ -68,3 +68,15 @@ class Node:
             if line.startswith("Pss:"):
                 return int(line.split()[1]) / 1024
         raise RuntimeError("this kernel does not tell the proportional set size")
+
+    def rss_kib(self) -> int:
+        """Return the resident memory of the daemon process alone."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1])
+        raise RuntimeError("this kernel does not tell the resident set size")
+
+    def cpu_s(self) -> float:
+        """Return the processor time that the daemon process has used, with all its threads and without children."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -66,39 +66,45 @@ def parse_header(frame: bytes) -> FrameHeader:
     return FrameHeader(key_id, counter)
 
 
+_MASKS: dict[int, int] = {}
+
+
+def _mask(size: int) -> int:
+    """Return `size` ones: one object for all windows of a size, of which a node has ten thousand."""
+    return _MASKS.setdefault(size, (1 << size) - 1)
+
+
 class ReplayWindow:
     """Accepts each counter at most once, out of order within the last `size` counters."""
 
-    __slots__ = ("_seen", "_size", "_top")
+    __slots__ = ("_mask", "_seen", "_size", "top")
 
     def __init__(self, size: int = 1024) -> None:
         if size < 1:
             raise ValueError("a replay window holds at least one counter")
         self._size = size
-        self._top = -1
-        self._seen = 0
+        self._mask = _mask(size)
+        self.top = -1
+        """The highest counter accepted, −1 before the first."""
 
-    @property
-    def top(self) -> int:
-        """Return the highest counter accepted, −1 before the first."""
-        return self._top
+        self._seen = 0
 
     def is_fresh(self, counter: int) -> bool:
         """Say whether `counter` may still be accepted."""
-        if counter > self._top:
+        if counter > self.top:
             return True
-        age = self._top - counter
+        age = self.top - counter
         return age < self._size and not (self._seen >> age) & 1
 
     def accept(self, counter: int) -> None:
         """Note a counter whose frame has been opened; call only after `is_fresh` and a good tag."""
-        if counter > self._top:
-            jump = counter - self._top
+        if counter > self.top:
+            jump = counter - self.top
             # Shifting by an attacker's jump would allocate that many bits, so a jump past the window starts anew.
-            self._seen = 1 if jump >= self._size else ((self._seen << jump) | 1) & ((1 << self._size) - 1)
-            self._top = counter
+            self._seen = 1 if jump >= self._size else ((self._seen << jump) | 1) & self._mask
+            self.top = counter
         else:
-            self._seen |= 1 << (self._top - counter)
+            self._seen |= 1 << (self.top - counter)
 
 
 class _Session:
@@ -129,8 +135,8 @@ class _Session:
     def _bind(self, topic: str) -> bytes:
         """Return what is bound besides the header; a session mostly has one topic, so the last one is kept."""
         if topic != self._topic:
-            self._topic = topic
             self._bound = bytes([self._suite]) + topic.encode("utf-8")
+        self._topic = topic  # the same object is known again without a look at its letters
         return self._bound
 
 
@@ -192,11 +198,13 @@ class Opener(_Session):
             raise FrameError("key")
         if counter > self._limit:
             raise FrameError("replay" if counter > MAX_COUNTER else "exhausted")
-        if not self._window.is_fresh(counter):
+        if counter <= self._window.top and not self._window.is_fresh(counter):
             raise FrameError("replay")
         nonce = (self._iv ^ counter).to_bytes(IV_BYTES, "big")
+        aead = self._aead or self._cipher()
+        bound = self._bound if topic is self._topic else self._bind(topic)
         try:
-            payload = self._cipher().decrypt(nonce, frame[HEADER_BYTES:], frame[:HEADER_BYTES] + self._bind(topic))
+            payload = aead.decrypt(nonce, frame[HEADER_BYTES:], frame[:HEADER_BYTES] + bound)
         except InvalidTag:
             raise FrameError("open") from None
         self._window.accept(counter)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -105,7 +107,7 @@ def test_more_trust_never_takes_a_permission_away_while_no_forbid_asks_for_it(se
     for each in asked:
         subject = each.subject
         if subject is not None:
-            subject = Subject(**{name: getattr(subject, name) for name in Subject.__slots__})
+            subject = replace(subject)
             subject.trust = 100
         trusted.append(Request(subject, each.action, each.resource, each.now_ns, each.utc_ns))
     for before, after in zip(decided(document, asked), decided(document, trusted), strict=True):

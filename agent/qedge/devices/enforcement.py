@@ -105,7 +105,7 @@ class Enforcement:
         self._witness = witness
         self._metrics = metrics
         self._ways: tuple[Way, ...] = ()
-        self._resources: dict[tuple[str, bytes], tuple[str, Resource]] = {}
+        self._heads: dict[tuple[str, bytes], tuple[bytes, str, Resource]] = {}
         self._counts = [0] * len(Outcome)
         self._denials: dict[Reason, int] = {}
         self._commands: dict[Delivery, int] = {}
@@ -154,7 +154,7 @@ class Enforcement:
                 return self._no_session(device_id, now_ns, utc_ns, proven)
             if session.expires_ns <= now_ns:
                 return self._count(Outcome.EXPIRED)
-            tally = self.tallies.get(device_id) or self._tally(device_id)
+            tally = session.tally or self._tally_of(session, device_id)
             try:
                 inside = session.opener.open(frame, topic)
             except FrameError as error:
@@ -164,24 +164,23 @@ class Enforcement:
             tally.bytes_in += size
             tally.squared_bytes += size * size
             tally.last_ns = now_ns
-            subject = session.subject
-            end = 1 + inside[0] if inside else 0
-            known = self._resources.get((subject.segment, inside[1:end]))
-            if known is None or len(inside) < end:
-                known = self._learn(subject.segment, inside)
-                if known is None:
+            subject, said = session.subject, session.said
+            if said is None or not inside.startswith(said[0]) or said[2].segment != subject.segment:
+                said = session.said = self._hear(subject.segment, inside)
+                if said is None:
                     return self.malformed(device_id, now_ns, utc_ns)
-            channel, resource = known
-            channels = tally.channels
-            if channel not in channels and len(channels) < MAX_TALLIED_CHANNELS:
-                channels.add(channel)
+            head, channel, resource = said
+            if channel is not tally.channel:
+                tally.channel = channel
+                if len(tally.channels) < MAX_TALLIED_CHANNELS:
+                    tally.channels.add(channel)
             own = channel[0] == OWN_MARK
             decision = _own(subject, now_ns) if own else self._decide(subject, Action.PUBLISH, resource, now_ns, utc_ns)
             if not decision.allowed:
                 tally.denied += 1
                 self._note_denied(subject, Action.PUBLISH, resource, decision, now_ns, utc_ns)
                 return self._count(Outcome.DENIED)
-            body = inside[end:]
+            body = inside[len(head) :]
             outcome = _TAKEN
             for take in self._takes:
                 try:
@@ -310,19 +309,27 @@ class Enforcement:
                 return Delivery.SENT
         return Delivery.UNREACHABLE
 
-    def _learn(self, segment: str, inside: bytes) -> tuple[str, Resource] | None:
-        """Check a channel that is new here; None where it is no name."""
+    def _hear(self, segment: str, inside: bytes) -> tuple[bytes, str, Resource] | None:
+        """Return the head of a reading with its channel and the resource of that; None where it has none."""
+        head = inside[: 1 + inside[0]] if inside else b""
+        known = self._heads.get((segment, head))
+        if known is not None:
+            return known
         try:
             channel, _body = unpack_reading(inside)
         except ValueError:
             return None
-        known = (channel, Resource(ResourceKind.SEGMENT, channel, segment))
-        if len(self._resources) < MAX_KNOWN_CHANNELS and len(channel) <= MAX_CHANNEL_BYTES:
-            self._resources[(segment, inside[1 : 1 + inside[0]])] = known
+        known = (head, channel, Resource(ResourceKind.SEGMENT, channel, segment))
+        if len(self._heads) < MAX_KNOWN_CHANNELS and len(channel) <= MAX_CHANNEL_BYTES:
+            self._heads[segment, head] = known
         return known
 
     def _tally(self, device_id: str) -> Tally:
-        return self.tallies.setdefault(device_id, Tally())
+        return self.tallies.get(device_id) or self.tallies.setdefault(device_id, Tally())
+
+    def _tally_of(self, session: DeviceSession, device_id: str) -> Tally:
+        tally = session.tally = self._tally(device_id)
+        return tally
 
     def _no_session(self, device_id: str, now_ns: int, utc_ns: int, proven: bool) -> int:
         """Blame a device that has a session and sends frames of none; one without may not know yet that it ended."""
@@ -337,7 +344,7 @@ class Enforcement:
     def _unopened(self, device_id: str, reason: str, now_ns: int, utc_ns: int, again: bool, proven: bool) -> int:
         if reason == "replay" and again:
             return self._count(Outcome.DUPLICATE)
-        tally = self.tallies[device_id] if proven else self.strangers
+        tally = self._tally(device_id) if proven else self.strangers
         if reason == "replay":
             tally.replayed += 1
             outcome, evidence = Outcome.REPLAYED, Evidence.REPLAYED

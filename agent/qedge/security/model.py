@@ -79,6 +79,8 @@ class Subject:
     qkd_backed: bool = False
     lease_until_ns: int = 0
     epoch: int = 0
+    settled: object = field(default=None, init=False, repr=False, compare=False)
+    """What a judge has settled about the subject as it is; the judge's own, which nobody else reads or copies."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 
 class Tally:
-    """Counts of one device or address within the current window. Sizes in bytes, times on the boot-time clock."""
+    """Counts of one device or address within the current window. Sizes in bytes, times on the boot-time clock.
+
+    `channel` is the one that came last, which stands in `channels`.
+    """
 
     __slots__ = (
         "bytes_in",
+        "channel",
         "channels",
         "connects",
         "denied",
@@ -39,4 +43,5 @@ class Tally:
         self.replayed = 0
         self.denied = 0
         self.throttled = 0
+        self.channel = ""
         self.channels.clear()

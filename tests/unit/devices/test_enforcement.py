@@ -151,7 +151,7 @@ def test_channels_without_number_are_taken_within_bounds(site: Site) -> None:
     for number in range(MAX_KNOWN_CHANNELS + 50):
         assert site.up(site.device.seal(f"c{number}", b"x")) == Outcome.TAKEN
     assert len(site.enforcement.tallies["d"].channels) == MAX_TALLIED_CHANNELS
-    assert len(site.enforcement._resources) == MAX_KNOWN_CHANNELS
+    assert len(site.enforcement._heads) == MAX_KNOWN_CHANNELS
 
 
 @dataclass

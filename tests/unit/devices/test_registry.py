@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -14,7 +15,7 @@ from qedge.devices.config import SessionsConfig
 from qedge.devices.model import DeviceEvent, DeviceState, DeviceTier
 from qedge.devices.registry import rows
 from qedge.devices.registry.imports import read_csv, read_toml
-from qedge.devices.registry.model import profile_of
+from qedge.devices.registry.model import DeviceRecord, profile_of
 from qedge.devices.registry.service import DeviceRegistry
 from qedge.store.store import Store
 from qedge.wire.gateway import DeviceBatch, DeviceDraft, DeviceInvite, DeviceProfile
@@ -251,3 +252,50 @@ def test_a_bad_list_in_toml_is_refused(text: str) -> None:
     with pytest.raises(QedgeError) as error:
         read_toml(text)
     assert error.value.code == "device.bad_import"
+
+
+async def test_counts_by_state_are_right_after_everything_that_changes_a_state(tmp_path: Path) -> None:
+    world = World()
+    identity = world.identity("box-1")
+
+    def counted(registry: DeviceRegistry) -> dict[str, int]:
+        states = [each.state.value for each in registry]
+        return {state.value: states.count(state.value) for state in DeviceState}
+
+    async with site(tmp_path, world=world, identity=identity) as here:
+        registry = here.devices.registry
+        await here.opened()
+        await here.constrained()
+        await here.invited("later")
+        assert registry.states() == counted(registry)
+        registry.discard(registry.create("never", DeviceTier.RICH, METER))
+        here.devices.administrator.quarantine("tag-1", "noisy")
+        registry.go(registry.require("meter-1"), DeviceEvent.REVOKED)
+        registry.discard(registry.create("meter-1", DeviceTier.RICH, METER))
+        registry.create("meter-1", DeviceTier.RICH, METER)
+        assert registry.states() == counted(registry) == {
+            "invited": 2,
+            "pending": 0,
+            "enrolled": 0,
+            "quarantined": 1,
+            "revoked": 0,
+        }
+        await registry.flush()
+    async with site(tmp_path, world=world, identity=identity) as here:
+        assert here.devices.registry.states() == counted(here.devices.registry)
+
+
+async def test_saving_one_device_looks_at_no_other(tmp_path: Path) -> None:
+    class Unread(dict[str, DeviceRecord]):
+        def values(self) -> NoReturn:
+            raise AssertionError("with ten thousand enrolments, that would be a hundred million looks")
+
+        def __iter__(self) -> NoReturn:
+            raise AssertionError("the same")
+
+    async with site(tmp_path) as here:
+        registry = here.devices.registry
+        registry._devices = Unread(registry._devices)
+        await here.opened()
+        await registry.flush()
+        assert registry.states()["enrolled"] == 1

@@ -172,8 +172,7 @@ class Enrolment:
         return record
 
     def _check_room(self) -> None:
-        pending = sum(each.state is DeviceState.PENDING for each in self._registry)
-        if pending >= self._config.max_pending:
+        if self._registry.count(DeviceState.PENDING) >= self._config.max_pending:
             raise QedgeError("device.busy", "Too many devices wait for approval.", fix="Approve or revoke some.")
 
     def _profile(self, invitation: InvitationRecord | None) -> DeviceProfile:

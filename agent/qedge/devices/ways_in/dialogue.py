@@ -13,7 +13,6 @@ from qedge.devices.enforcement import Outcome, Reading
 from qedge.devices.ways_in import codec
 from qedge.devices.ways_in.hearing import MAX_IN_FLIGHT, Hearing
 from qedge.devices.ways_in.model import MQTT_5, Code, Connect, Packet, PacketError
-from qedge.devices.ways_in.rates import Bucket
 from qedge.devices.ways_in.reception import Outlet, Reception, Rules, State
 from qedge.security.model import Subject
 from qedge.wire.attached import DeviceLeaf, device_topic
@@ -47,12 +46,14 @@ class Dialogue:
     """What is said over one connection. `outlet` is set by whoever owns the socket, before the first byte."""
 
     __slots__ = (
-        "_bucket",
+        "_burst_ns",
         "_connect",
+        "_gap_ns",
         "_hearing",
         "_limit",
         "_max_out",
         "_need",
+        "_paid_ns",
         "_reception",
         "_rest",
         "_rules",
@@ -88,7 +89,7 @@ class Dialogue:
         self._stem = ""
         self._up_topic = ""
         self._up_field = _NEVER
-        self._bucket: Bucket | None = None
+        self._paid_ns = self._gap_ns = self._burst_ns = 0
         self._hearing: Hearing | None = None
         self._window = MAX_IN_FLIGHT
         self._max_out = 0
@@ -96,9 +97,36 @@ class Dialogue:
         self._will: Reading | None = None
 
     def take(self, data: bytes, now_ns: int, utc_ns: int) -> None:
-        """Take what was read from the socket; never raises."""
-        if data[0] == 0x30 and self._take_plain(data, now_ns, utc_ns):
-            return
+        """Take what was read from the socket; never raises.
+
+        The commonest of all reads, one whole PUBLISH at QoS 0 of the device, is dealt with here.
+        """
+        end, field = len(data), self._up_field
+        if data[0] == 0x30 and end >= 4 and self._rest is None:
+            size, body = data[1], 2
+            if size > 127 and data[2] < 128:
+                size, body = size & 0x7F | data[2] << 7, 3
+            if body + size == end and size <= self._limit and data.startswith(field, body):
+                body += len(field)
+                if self.version != MQTT_5:
+                    self._up(data[body:], now_ns, utc_ns)
+                    return
+                if body < end and data[body] == 0:
+                    self._up(data[body + 1 :], now_ns, utc_ns)
+                    return
+        self._take_any(data, now_ns, utc_ns)
+
+    def _up(self, frame: bytes, now_ns: int, utc_ns: int) -> None:
+        self.heard_ns = now_ns
+        outcome = self._rules.up(self.device_id, self._up_topic, frame, now_ns, utc_ns)
+        if 0 < outcome <= _EXPIRED:
+            self.end(Code.NOT_AUTHORIZED, "no_session")
+        paid_ns = self._paid_ns
+        self._paid_ns = paid_ns = (paid_ns if paid_ns > now_ns else now_ns) + self._gap_ns
+        if paid_ns - now_ns > self._burst_ns:
+            self._charge(0, now_ns)
+
+    def _take_any(self, data: bytes, now_ns: int, utc_ns: int) -> None:
         rest = self._rest
         if rest is not None:
             rest += data
@@ -109,32 +137,6 @@ class Dialogue:
             self._read(data, now_ns, utc_ns)
         except PacketError as error:
             self._break(error, now_ns, utc_ns)
-
-    def _take_plain(self, data: bytes, now_ns: int, utc_ns: int) -> bool:
-        """Take the commonest of all reads, one whole PUBLISH at QoS 0 of the device; False where it is another."""
-        end = len(data)
-        if end < 4 or self._rest is not None:
-            return False
-        size, body = data[1], 2
-        if size > 127:
-            if data[2] > 127:
-                return False
-            size, body = size & 0x7F | data[2] << 7, 3
-        if body + size != end or size > self._limit or not data.startswith(self._up_field, body):
-            return False
-        body += len(self._up_field)
-        if self.version == MQTT_5:
-            if body >= end or data[body]:
-                return False
-            body += 1
-        self.heard_ns = now_ns
-        outcome = self._rules.enforcement.up(self.device_id, self._up_topic, data[body:], now_ns, utc_ns)
-        if 0 < outcome <= _EXPIRED:
-            self.end(Code.NOT_AUTHORIZED, "no_session")
-        bucket = self._bucket
-        if bucket is not None and bucket.take(1.0, now_ns) > 0:
-            self._charge(0, now_ns)
-        return True
 
     def admit(self, subject: Subject, now_ns: int, utc_ns: int) -> None:
         """Let the device in, and deal with what it sent meanwhile."""
@@ -200,8 +202,13 @@ class Dialogue:
             self._hearing.leave_all()
 
     def pace(self, messages_per_s: float, now_ns: int) -> None:
-        """Take so many packets a second and let the others wait in the network."""
-        self._bucket = Bucket(messages_per_s, max(1.0, messages_per_s), now_ns)
+        """Take so many packets a second and let the others wait in the network.
+
+        The cell rate algorithm of ITU-T I.371: one number says until when what was taken is paid for.
+        """
+        self._gap_ns = max(1, round(1e9 / messages_per_s))
+        self._burst_ns = max(self._gap_ns, 1_000_000_000)
+        self._paid_ns = now_ns
 
     def send(self, topic: str, payload: bytes) -> bool:
         """Send a message on a topic that the device listens to; False where it does not, or too much waits."""
@@ -211,7 +218,7 @@ class Dialogue:
     def _read(self, data: bytes, now_ns: int, utc_ns: int) -> None:
         at, end, num_packets = 0, len(data), 0
         field, limit, is_5 = self._up_field, self._limit, self.version == MQTT_5
-        up, state_open = self._rules.enforcement.up, State.OPEN
+        up, state_open = self._rules.up, State.OPEN
         acks = bytearray()
         if self.state is State.NEW and data[0] != Packet.CONNECT << 4:
             raise PacketError("no_connect", Code.PROTOCOL_ERROR)
@@ -277,10 +284,10 @@ class Dialogue:
             self._need = end - at + 1
 
     def _charge(self, num_packets: int, now_ns: int) -> None:
-        bucket = self._bucket
-        if bucket is None or self.state is not State.OPEN or self.outlet is None:
+        if self.state is not State.OPEN or self.outlet is None:
             return
-        wait_s = bucket.take(num_packets, now_ns)
+        self._paid_ns = max(self._paid_ns, now_ns) + num_packets * self._gap_ns
+        wait_s = (self._paid_ns - now_ns - self._burst_ns) / 1e9
         if wait_s > 0:
             tally = self._rules.enforcement.tallies.get(self.device_id)
             if tally is not None:

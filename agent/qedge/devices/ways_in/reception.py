@@ -78,6 +78,7 @@ class Rules:
         "node",
         "queue",
         "throttles",
+        "up",
     )
 
     def __init__(
@@ -96,6 +97,7 @@ class Rules:
         self.fleet = fleet
         self.node = node
         self.enforcement = enforcement
+        self.up = enforcement.up
         self.throttles = throttles
         self.max_packet = max_packet_bytes
         self.max_keepalive_s = max_keepalive_s

@@ -14,7 +14,6 @@ from qedge.security.policy.model import ALWAYS, DENIALS, NOTHING, UNLIMITED, Con
 from qedge.security.policy.rates import RateBook
 from qedge.security.policy.windows import MINUTE_NS, Windows
 
-MAX_SUBJECTS: Final = 65_536
 MAX_VERDICTS: Final = 64
 """Kept for one subject; one that asks for more things than this only makes its own requests slower."""
 
@@ -110,14 +109,21 @@ class _Plan:
 
 
 class _Known:
-    """A subject as it was when its rules were looked up, and what was decided for it since."""
+    """A subject as it was when its rules were looked up, and what was decided for it since.
 
-    __slots__ = ("epoch", "mask", "subject", "verdicts")
+    It hangs on the subject itself (`settled`), and knows which table it is of. What was asked last stands apart: most
+    devices ask for one thing again and again, and find it without a key being made.
+    """
 
-    def __init__(self, subject: Subject, mask: int) -> None:
-        self.subject = subject
-        self.epoch = subject.epoch
+    __slots__ = ("action", "epoch", "mask", "resource", "table", "verdict", "verdicts")
+
+    def __init__(self, table: PolicyTable, epoch: int, mask: int) -> None:
+        self.table = table
+        self.epoch = epoch
         self.mask = mask
+        self.action: Action | None = None
+        self.resource: Resource | None = None
+        self.verdict: Decision | _Plan = NO_RULE
         self.verdicts: dict[_KEY, Decision | _Plan] = {}
 
 
@@ -132,7 +138,6 @@ class PolicyTable:
         self._subjects = SubjectMasks(rules)
         self._resources = ResourceMasks(document)
         self._forbids = sum(1 << number for number, rule in enumerate(rules) if rule.effect is Effect.FORBID)
-        self._known: dict[int, _Known] = {}
 
     def decide(self, subject: Subject | None, action: Action, resource: Resource, now_ns: int, utc_ns: int) -> Decision:
         """Decide one request; the first reason of `Reason` that applies counts.
@@ -148,32 +153,28 @@ class PolicyTable:
             return QUARANTINED
         if now_ns >= subject.lease_until_ns:
             return LEASE
-        # By identity: whoever is kept here stays alive, so that no other object can have the same one.
-        known = self._known.get(id(subject))
-        if known is None or known.epoch != subject.epoch:
-            known = self._look_up(subject)
-        key = (action, resource.kind, resource.segment, resource.name, resource.owner)
-        verdict = known.verdicts.get(key)
-        if verdict is None:
-            verdict = self._settle(known, key, subject, action, resource)
+        known = subject.settled
+        if not isinstance(known, _Known) or known.table is not self or known.epoch != subject.epoch:
+            known = subject.settled = _Known(self, subject.epoch, self._subjects.matching(subject))
+        # By identity: what is kept here stays alive, so that no other object can have the same one.
+        if known.resource is resource and known.action is action:
+            verdict = known.verdict
+        else:
+            verdict = self._settled(known, subject, action, resource)
         if verdict.__class__ is _Plan:
             return self._weigh(verdict, now_ns, utc_ns)
         return verdict  # type: ignore[return-value]  # isinstance would cost a tenth of a decision
 
-    def _look_up(self, subject: Subject) -> _Known:
-        if len(self._known) >= MAX_SUBJECTS:
-            self._known.clear()
-        known = self._known[id(subject)] = _Known(subject, self._subjects.matching(subject))
-        return known
-
-    def _settle(
-        self, known: _Known, key: _KEY, subject: Subject, action: Action, resource: Resource
-    ) -> Decision | _Plan:
-        if len(known.verdicts) >= MAX_VERDICTS:
-            known.verdicts.clear()
-        matching = known.mask & self._resources.matching(action, resource) if known.mask else 0
-        verdict = NO_RULE if not matching else self._plan(matching, subject, resource)
-        known.verdicts[key] = verdict
+    def _settled(self, known: _Known, subject: Subject, action: Action, resource: Resource) -> Decision | _Plan:
+        key = (action, resource.kind, resource.segment, resource.name, resource.owner)
+        verdict = known.verdicts.get(key)
+        if verdict is None:
+            if len(known.verdicts) >= MAX_VERDICTS:
+                known.verdicts.clear()
+            matching = known.mask & self._resources.matching(action, resource) if known.mask else 0
+            verdict = NO_RULE if not matching else self._plan(matching, subject, resource)
+            known.verdicts[key] = verdict
+        known.action, known.resource, known.verdict = action, resource, verdict
         return verdict
 
     def _plan(self, matching: int, subject: Subject, resource: Resource) -> Decision | _Plan:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+
 import pytest
 
 from qedge.security.model import Action, Decision, Reason, Resource, ResourceKind, Subject, SubjectKind
@@ -252,20 +255,42 @@ def test_a_denied_request_does_not_use_up_a_rate() -> None:
     assert decide(table, subject).allowed
 
 
-def test_what_is_kept_of_subjects_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table_module, "MAX_SUBJECTS", 10)
-    table = PolicyTable(policy(REPORT))
-    for number in range(25):
-        assert decide(table, meter(f"m{number}")).allowed
-        assert len(table._known) <= 10
+def test_what_is_kept_of_a_subject_goes_with_it() -> None:
+    table, subject = PolicyTable(policy(REPORT)), meter()
+    held = sys.getrefcount(subject)
+    assert decide(table, subject).allowed
+    assert sys.getrefcount(subject) == held
+
+
+def test_what_one_table_has_settled_says_nothing_to_another() -> None:
+    first, second, subject = PolicyTable(policy(REPORT)), PolicyTable(), meter()
+    resource = channel()
+    asked = [each.decide(subject, PUBLISH, resource, 0, 0).reason for each in (first, second, first, second)]
+    assert asked == [first.decide(meter(), PUBLISH, resource, 0, 0).reason, Reason.NO_RULE] * 2
+    assert asked[0] is not Reason.NO_RULE
+
+
+def test_a_copy_of_a_subject_has_nothing_settled() -> None:
+    table, subject = PolicyTable(policy(REPORT)), meter()
+    assert decide(table, subject).allowed
+    assert replace(subject).settled is None
+
+
+def test_the_last_thing_asked_is_known_by_itself_and_not_by_its_likeness() -> None:
+    table, subject = PolicyTable(policy(REPORT)), meter(segment="doors")
+    permitted, foreign = channel("c", "doors"), channel("c", "elsewhere")
+    for _ in range(2):
+        assert table.decide(subject, PUBLISH, permitted, 0, 0).allowed
+        assert not table.decide(subject, Action.COMMAND, permitted, 0, 0).allowed
+        assert not table.decide(subject, PUBLISH, foreign, 0, 0).allowed
 
 
 def test_a_device_that_asks_for_a_thousand_channels_takes_no_more_memory_than_for_sixty_four() -> None:
     table, subject = PolicyTable(policy(REPORT)), meter(segment="doors")
     for number in range(1000):
         assert table.decide(subject, PUBLISH, channel(f"c{number}", "doors"), 0, 0).allowed
-    (known,) = table._known.values()
-    assert len(known.verdicts) <= table_module.MAX_VERDICTS
+    assert isinstance(subject.settled, table_module._Known)
+    assert len(subject.settled.verdicts) <= table_module.MAX_VERDICTS
 
 
 def test_wall_time_that_is_no_time_is_taken_for_the_nearest_end_and_raises_nothing() -> None:

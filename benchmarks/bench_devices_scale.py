@@ -1,0 +1,229 @@
+"""10,000 devices at one daemon: enrolment, memory, a storm of reconnects, and new keys for all.
+
+A daemon as a user starts it, with the gateway on, a policy and a private broker. Half of the devices are rich and enrol,
+prove and seal as `qedge_device` does (ML-KEM, ML-DSA), half are constrained; two load processes hold their connections,
+from 20 loopback addresses. QEDGE_BENCH_DEVICES sets another number; a process here may have 20,000 descriptors, so of
+more than 16,000 devices the others go offline once they have their session, which stays in the node's memory.
+
+`devices.sessions`: sessions the node counts once all have come, against the number of devices. `devices.enrolments_per_s`:
+rich devices over the time from the first connection to the last enrolment; each is two connections, a key pair, a
+certificate and a full handshake. The two load processes spend several times the processor time that the node does, so on
+two cores they bound this figure. `devices.enrol_cpu_ms`: processor time of the node for a rich and a constrained device
+from nothing to a session, together. `devices.rss_kib_each`: resident memory of the daemon over that without devices, for
+each. `devices.storm_control_p99_ms`: `GET /health/ready` at the unix socket, every 20 ms while all connections are dropped
+and made anew at once with resumption and join; the best of three storms, since whoever measures shares two cores with
+node and load. `devices.storm_s`: how long that storm took. `devices.storm_longest_ms`: the longest such answer in it.
+`devices.rotate_all_cpu_s_10k`: processor time of the daemon from `rotate` of all devices to the last new session, for
+10,000.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.device_crowd import CrowdProcess, Wave
+from benchmarks.node import Node
+from benchmarks.report import Figure, percentile
+from qedge.client.node import NodeClient
+from qedge.wire.gateway import DeviceBatch, DeviceDraft, DeviceProfile
+
+DEVICES = 10_000
+MOST_ONLINE = 16_000
+PROCESSES = 2
+BATCH = 500
+AT_ONCE = 200
+STORMS = 3
+PROBE_S = 0.02
+LIMIT_S = 240.0
+SEGMENTS = 20
+
+CONFIG = """
+[devices]
+enabled = true
+[devices.sessions]
+enrolments_per_s = 2000
+full_handshakes_per_s = 1000
+waiting = 4096
+[devices.enrolment]
+token_s = 3600
+[devices.listener]
+listen = ["127.0.0.1:0"]
+connects_per_s = 1000
+"""
+
+
+@dataclass(frozen=True)
+class Storm:
+    """How the node answered while all came back at once."""
+
+    p99_ms: float
+    longest_ms: float
+    probes: int
+    seconds: float
+
+
+def _policy() -> str:
+    lines = ["version = 1"]
+    for number in range(SEGMENTS):
+        lines += [f"[segments.s{number}]\nchannels = ['t']"]
+    lines += ["[rules.connect]\nsubjects.kinds = ['device']\neffect = 'permit'\nactions = ['connect']"]
+    lines += ["resources.node = true\n[rules.publish]\nsubjects.kinds = ['device']\neffect = 'permit'"]
+    lines += ["actions = ['publish']\nresources = { segments = ['*'], channels = ['t'] }"]
+    return "\n".join(lines) + "\n"
+
+
+def _configure(home: Path) -> str:
+    home.mkdir(parents=True)
+    (home / "policy.toml").write_text(_policy())
+    segments = "".join(f"[devices.segments.s{number}]\nchannels = ['t']\n" for number in range(SEGMENTS))
+    return f'{CONFIG}{segments}[security.policy]\nfile = "{home}/policy.toml"\n'
+
+
+def _drafts(count: int) -> list[DeviceDraft]:
+    return [
+        DeviceDraft(
+            f"d{number:05d}",
+            "rich" if number % 2 == 0 else "constrained",
+            DeviceProfile(f"k{number % 7}", f"s{number % SEGMENTS}"),
+        )
+        for number in range(count)
+    ]
+
+
+async def _import(node: Node, count: int) -> tuple[list[str], int, float]:
+    """Import devices; returns their lines, the port of the listener and the time it took."""
+    drafts, lines = _drafts(count), []
+    async with NodeClient(node.socket) as client:
+        started = time.monotonic()
+        for start in range(0, count, BATCH):
+            added = await client.devices.add_batch(DeviceBatch(tuple(drafts[start : start + BATCH])))
+            lines += [each.line for each in added.invited]
+        spent = time.monotonic() - started
+        gateway = (await client.status()).gateway
+    assert gateway is not None
+    assert len(lines) == count
+    return lines, int(gateway.addresses[0].rsplit(":", 1)[1]), spent
+
+
+async def _sessions(node: Node) -> int:
+    async with NodeClient(node.socket) as client:
+        gateway = (await client.status()).gateway
+    assert gateway is not None
+    return gateway.sessions
+
+
+async def _rotate(node: Node) -> None:
+    async with NodeClient(node.socket, timeout_s=120) as client:
+        await client.devices.rotate()
+
+
+class Prober:
+    """Asks the node for its health over one connection of the unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        self._sock = socket.socket(socket.AF_UNIX)
+        self._sock.settimeout(30)
+        self._sock.connect(str(path))
+
+    def ask_ms(self) -> float:
+        """Ask once; returns the time until the answer."""
+        started = time.perf_counter()
+        self._sock.sendall(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += self._sock.recv(65_536)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        length = next(int(row.split(b":")[1]) for row in head.split(b"\r\n") if row.lower().startswith(b"content-length"))
+        while len(body) < length:
+            body += self._sock.recv(65_536)
+        return (time.perf_counter() - started) * 1e3
+
+    def close(self) -> None:
+        """End the connection."""
+        self._sock.close()
+
+
+@contextmanager
+def _crowds(lines: list[str], port: int) -> Iterator[list[CrowdProcess]]:
+    share = -(-len(lines) // PROCESSES)
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(CrowdProcess(lines[start : start + share], port, start))
+            for start in range(0, len(lines), share)
+        ]
+
+
+def _all(crowds: list[CrowdProcess], name: str, *arguments: float) -> list[Wave]:
+    for crowd in crowds:
+        crowd.begin(name, *arguments)
+    return [crowd.end() for crowd in crowds]
+
+
+def _storm(node: Node, crowds: list[CrowdProcess], count: int) -> Storm:
+    prober, times_ms = Prober(node.socket), []
+    for crowd in crowds:
+        crowd.begin("connect", count, LIMIT_S)
+    while not all(crowd.is_done for crowd in crowds):
+        times_ms.append(prober.ask_ms())
+        time.sleep(PROBE_S)
+    waves = [crowd.end() for crowd in crowds]
+    prober.close()
+    if sum(wave.open for wave in waves) < count:
+        raise RuntimeError(f"{waves} of {count} came back")
+    return Storm(percentile(times_ms, 0.99), max(times_ms), len(times_ms), max(wave.seconds for wave in waves))
+
+
+def run() -> list[Figure]:
+    """Measure."""
+    count = int(os.environ.get("QEDGE_BENCH_DEVICES", DEVICES))
+    online = min(count, MOST_ONLINE)
+    with tempfile.TemporaryDirectory(prefix="qedge-bench-") as folder:
+        home = Path(folder) / secrets.token_hex(2)
+        with Node(home, _configure(home)) as node:
+            time.sleep(2.0)
+            empty_kib = node.rss_kib()
+            lines, port, import_s = asyncio.run(_import(node, count))
+            with _crowds(lines, port) as crowds:
+                cpu_s = node.cpu_s()
+                waves = _all(crowds, "connect", AT_ONCE, LIMIT_S)
+                enrol_cpu_s = node.cpu_s() - cpu_s
+                enrolled_s = max(wave.enrolled_s for wave in waves)
+                if online < count:
+                    for crowd in crowds:
+                        crowd.begin("leave", (count - online) // PROCESSES)
+                        crowd.end()
+                time.sleep(3.0)
+                held = asyncio.run(_sessions(node))
+                each_kib = (node.rss_kib() - empty_kib) / count
+                storms = [_storm(node, crowds, count) for _ in range(STORMS)] if online == count else []
+                cpu_s = node.cpu_s()
+                for crowd in crowds:
+                    crowd.begin("renew", LIMIT_S)
+                asyncio.run(_rotate(node))
+                renewed = sum(crowd.end().open for crowd in crowds)
+                rotate_cpu_s = (node.cpu_s() - cpu_s) / renewed * 10_000
+    figures = [
+        Figure("devices.sessions", held, "1", count, count, at_least=True),
+        Figure("devices.imports_per_s", count / import_s, "1/s", count),
+        Figure("devices.enrolments_per_s", count / 2 / enrolled_s, "1/s", count // 2),
+        Figure("devices.enrol_cpu_ms", enrol_cpu_s / (count / 2) * 1e3, "ms", count // 2),
+        Figure("devices.rss_kib_each", each_kib, "KiB", count, 12),
+        Figure("devices.rotate_all_cpu_s_10k", rotate_cpu_s, "s", renewed, 60),
+    ]
+    if storms:
+        best = min(storms, key=lambda storm: storm.p99_ms)
+        figures += [
+            Figure("devices.storm_control_p99_ms", best.p99_ms, "ms", best.probes, 50),
+            Figure("devices.storm_longest_ms", best.longest_ms, "ms", best.probes),
+            Figure("devices.storm_s", best.seconds, "s", count),
+        ]
+    return figures
