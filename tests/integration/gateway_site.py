@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import io
 import os
 import queue
@@ -156,9 +157,10 @@ class GatewayNode:
         """Return what the node says of a segment."""
         return next(each for each in self.ask(lambda node: node.segments.segments()).segments if each.name == name)
 
-    def command(self, device: str, command: str, argument: bytes = b"") -> CommandView:
+    def command(self, device: str, command: str, argument: bytes = b"", deadline_s: float = 10.0) -> CommandView:
         """Command a device and wait for its answer."""
-        return self.ask(lambda node: node.segments.command(device, DeviceCommand(command, argument)))
+        order = DeviceCommand(command, argument, deadline_s=deadline_s)
+        return self.ask(lambda node: node.segments.command(device, order))
 
     def incidents(self, device: str) -> list[IncidentView]:
         """Return the incidents that are open about a device."""
@@ -180,9 +182,9 @@ class GatewayNode:
         text = self.policy.read_text()
         assert old in text
         self.policy.write_text(text.replace(old, new))
-        before = self.ask(lambda node: node.policy.show())
+        digest = hashlib.sha256(self.policy.read_bytes()).hexdigest()
         self.daemon.signal(signal.SIGHUP)
-        until(lambda: self.ask(lambda node: node.policy.show()).digest != before.digest, "the policy was not read")
+        until(lambda: self.ask(lambda node: node.policy.show()).sha256 == digest, "the policy was not read")
 
     def attach(self, name: str, *words: str, constrained: bool = False, broker: bool = False) -> Attached:
         """Add a device by the command line, have it enrol, and open its session."""
@@ -286,6 +288,12 @@ class Attached:
                 message = self._answer()
             if self.half.username != who:
                 assert self.connect(), "not let in under its own name"
+
+    def rejoin(self) -> None:
+        """Come back to a node that has forgotten all sessions."""
+        until(self.connect, "it is not let in again")
+        self.half.end_session()
+        self.open_session()
 
     def _answer(self) -> bytes | None:
         try:
