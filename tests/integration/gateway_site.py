@@ -189,7 +189,7 @@ class GatewayNode:
     def attach(self, name: str, *words: str, constrained: bool = False, broker: bool = False) -> Attached:
         """Add a device by the command line, have it enrol, and open its session."""
         line = self.cli("device", "add", name, *(("--constrained",) if constrained else ()), *words).strip()
-        device = Attached(line, self.broker_port if broker else self.port, constrained=constrained)
+        device = Attached.invited(line, self.broker_port if broker else self.port, constrained=constrained)
         assert device.connect(), f"{name} was not let in: {device.code}"
         device.open_session()
         return device
@@ -217,12 +217,8 @@ def running(home: Path) -> Iterator[GatewayNode]:
 class Attached:
     """A device of `qedge_device` behind a client of paho. It answers commands as `does` says."""
 
-    def __init__(self, line: str, port: int, *, constrained: bool = False) -> None:
-        self.half: ConstrainedDevice | RichDevice
-        if constrained:
-            self.half = ConstrainedDevice.from_invitation(line, random_bytes=os.urandom)
-        else:
-            self.half = RichDevice.from_invitation(line, random_bytes=os.urandom)
+    def __init__(self, half: ConstrainedDevice | RichDevice, port: int) -> None:
+        self.half = half
         self.port = port
         self.code: int | None = None
         self.commands: list[tuple[str, bytes]] = []
@@ -232,9 +228,11 @@ class Attached:
         self.client: paho.Client | None = None
         self._welcomes: queue.Queue[bytes] = queue.Queue()
 
-    @property
-    def name(self) -> str:
-        return self.half.username
+    @classmethod
+    def invited(cls, line: str, port: int, *, constrained: bool = False) -> Attached:
+        """Make a device of the line that invites it."""
+        kind = ConstrainedDevice if constrained else RichDevice
+        return cls(kind.from_invitation(line.strip(), random_bytes=os.urandom), port)
 
     def topic(self, leaf: str, device: str = "") -> str:
         """Return a topic of this device, or that of another."""
