@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from qedge.base.errors import QedgeError
+from qedge.cli.demo_device_scene import gateway_config
 
 if TYPE_CHECKING:
     from qedge.client.node import NodeClient
@@ -116,6 +117,7 @@ class Stage:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         configs = [_FIRST.format(port=port), *(_OTHER.format(name=name) for name in NAMES[1:])]
+        configs[0] += gateway_config(home)
         self.nodes = [DemoNode(home, name, config) for name, config in zip(NAMES, configs, strict=True)]
 
     @property
