@@ -222,4 +222,3 @@ def test_a_quarantine_at_one_node_holds_at_the_other_until_it_is_lifted(tmp_path
             for each in nodes:
                 if each.daemon.process is not None:
                     each.daemon.stop()
-

@@ -70,7 +70,9 @@ async def contained(stage: Stage, narrator: Narrator) -> Facts:
     require(bool(gateway.addresses), "the node listens to no devices")
     started = time.monotonic()
     await _import(stage, lines)
-    narrator.say(f"qedge device import: {DEVICES} devices, {RICH} with ML-DSA keys of their own, the others with a root")
+    narrator.say(
+        f"qedge device import: {DEVICES} devices, {RICH} with ML-DSA keys of their own, the others with a root"
+    )
     async with _swarm(gateway.addresses[0], lines) as swarm:
         await swarm.until(lambda report: report.ready == DEVICES, "not all devices got a session")
         attached_s = time.monotonic() - started
@@ -101,8 +103,11 @@ async def _attack(node: DemoNode, swarm: _Swarm, narrator: Narrator) -> Facts:
     await swarm.until(lambda report: report.hostile_cut, "its connection is still open")
     contained_s = time.monotonic() - started
     story = await node.client.security.device_story(_HOSTILE)
-    falls = [f"{row.evidence} {row.before}→{row.after}" for row in story.rows if row.after < row.before]
-    narrator.say(f"trust: {', '.join(falls)}")
+    falls: dict[str, int] = {}
+    for row in story.rows:
+        falls[row.evidence] = falls.get(row.evidence, 0) + min(0, row.after - row.before)
+    reasons = ", ".join(f"{evidence} {points}" for evidence, points in falls.items() if points)
+    narrator.say(f"its trust fell from {story.rows[0].before} to {story.trust}: {reasons}")
     narrator.say(f"cut off {contained_s:.2f} s after its first message, incident {ended.id[-6:]} {ended.state}")
     swarm.order("quiet")
     await swarm.until(lambda report: report.acknowledged == report.said, "readings of other devices were lost")
@@ -114,7 +119,7 @@ async def _attack(node: DemoNode, swarm: _Swarm, narrator: Narrator) -> Facts:
     require(audit.ok, "the audit log does not verify")
     narrator.say(
         f"the other {DEVICES - 1}: {report.said} readings, none lost, nobody disconnected; "
-        f"{after.denied - before.denied} messages of {_HOSTILE} denied; audit log verified"
+        f"{after.refused - before.refused} messages of {_HOSTILE} refused; audit log verified"
     )
     return {
         "hostile": _HOSTILE,
@@ -123,6 +128,7 @@ async def _attack(node: DemoNode, swarm: _Swarm, narrator: Narrator) -> Facts:
         "noticed_s": round(noticed_s, 3),
         "contained_s": round(contained_s, 3),
         "hostile_messages": report.hostile_sent,
+        "hostile_refused": after.refused - before.refused,
         "readings": report.said,
         "readings_lost": report.said - report.acknowledged,
         "others_disconnected": report.lost,
