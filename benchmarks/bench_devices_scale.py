@@ -142,7 +142,9 @@ class Prober:
         while b"\r\n\r\n" not in answer:
             answer += self._sock.recv(65_536)
         head, _, body = answer.partition(b"\r\n\r\n")
-        length = next(int(row.split(b":")[1]) for row in head.split(b"\r\n") if row.lower().startswith(b"content-length"))
+        length = next(
+            int(row.split(b":")[1]) for row in head.split(b"\r\n") if row.lower().startswith(b"content-length")
+        )
         while len(body) < length:
             body += self._sock.recv(65_536)
         return (time.perf_counter() - started) * 1e3

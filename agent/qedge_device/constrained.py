@@ -23,6 +23,7 @@ from qedge_device.messages import (
     Joined,
     MessageError,
     MessageType,
+    Refusal,
     Refused,
 )
 from qedge_device.reading import DeviceError
@@ -118,6 +119,10 @@ class ConstrainedDevice:
         """Say whether `hello` is due before the next message."""
         return self._sealer is None or self._sealer.sealed >= MAX_MESSAGES
 
+    def end_session(self) -> None:
+        """Make `hello` due; to be called where a connection was lost, since a node that started anew has no session."""
+        self._sealer = None
+
     def hello(self) -> bytes:
         """Begin a session: return what goes to `hello_topic`."""
         join = Join(self._take(), self._random_bytes(JOIN_NONCE_BYTES))
@@ -130,9 +135,12 @@ class ConstrainedDevice:
         """Take a message from `welcome_topic`; raises `DeviceError` and changes nothing where it is not good."""
         if welcome[:1] == bytes([MessageType.REFUSED]):
             try:
-                self.retry_s = Refused.read(welcome).retry_s
+                refused = Refused.read(welcome)
             except MessageError:
                 raise DeviceError("message") from None
+            self.retry_s = refused.retry_s
+            if refused.refusal == Refusal.START_ANEW:
+                self.end_session()
             raise DeviceError("refused")
         if self._join is None:
             raise DeviceError("unexpected")

@@ -165,6 +165,11 @@ class RichDevice:
         """Make the next `hello` begin a full session; to be called where a resumption stays without an answer."""
         self.kept.resumption = b""
 
+    def end_session(self) -> None:
+        """Make `hello` due; to be called where a connection was lost, since a node that started anew has no session."""
+        self._sealer = None
+        self._forget_handshake()
+
     def hello(self) -> bytes:
         """Return what goes to `hello_topic` now: to enrol, to resume a session, or to begin a full one."""
         if not self.is_enrolled:

@@ -51,18 +51,28 @@ def join(device: ConstrainedDevice, link: Link, file: Path) -> None:
             time.sleep(device.retry_s)
 
 
+def obey(device: ConstrainedDevice, found: tuple[str, bytes]) -> None:
+    """Carry out a command, or hear that the node wants a new session."""
+    topic, payload = found
+    with contextlib.suppress(DeviceError, FrameError):
+        if topic == device.down_topic:
+            command, body = device.open(payload)
+            print(f"command {command}: {body.decode('utf-8', 'replace')}", flush=True)
+        elif topic == device.welcome_topic:
+            device.receive(payload)
+
+
 def send_reading(device: ConstrainedDevice, link: Link, file: Path, pause_s: float) -> bool:
     """Send a reading and carry out a command that comes; False where the connection was lost and is made anew."""
     try:
         join(device, link, file)
         link.send(device.up_topic, device.seal("temperature", b"21.5"))
         found = link.receive(pause_s)
-        if found is not None and found[0] == device.down_topic:
-            with contextlib.suppress(DeviceError, FrameError):
-                command, body = device.open(found[1])
-                print(f"command {command}: {body.decode('utf-8', 'replace')}", flush=True)
+        if found is not None:
+            obey(device, found)
     except OSError:
         time.sleep(pause_s)
+        device.end_session()  # the node may have started anew, and know none of us
         with contextlib.suppress(OSError):
             connect(device, link, file)
         return False

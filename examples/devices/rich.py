@@ -85,6 +85,7 @@ def send_reading(device: RichDevice, link: Link, file: Path, pause_s: float) -> 
             obey(device, found)
     except OSError:
         time.sleep(pause_s)
+        device.end_session()  # the node may have started anew, and know none of us
         with contextlib.suppress(OSError):
             connect(device, link, file)
         return False

@@ -9,8 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from qedge.wire.incidents import IncidentChange
 from qedge.wire.jobs import JobSubmission
-from qedge.wire.node import DriverChange, LinkMeasure, LinkView
+from qedge.wire.node import DriverChange, GatewayView, LinkMeasure, LinkView
 from tests.integration.browser import PROGRAM, Browser
 from tests.integration.web_site import Site, serving
 
@@ -23,6 +24,22 @@ DASHBOARD = "!document.getElementById('dashboard').hidden"
 GATE = "!document.getElementById('gate').hidden"
 LIVE = "document.getElementById('feed').textContent === 'live'"
 CTRL = 2
+GATEWAY = GatewayView(
+    devices=1003,
+    states={"enrolled": 1000, "pending": 2, "quarantined": 1},
+    sessions=998,
+    connections=997,
+    addresses=("127.0.0.1:1884",),
+    tls="x25519mlkem768",
+    through_broker=True,
+    taken=100_000,
+    denied=12,
+    refused=512,
+    incidents=1,
+    policy_rules=7,
+    policy_source="file",
+    segments=("hall", "plant"),
+)
 
 
 @asynccontextmanager
@@ -168,8 +185,10 @@ async def test_the_page_fits_every_screen(tmp_path: Path, width: int, dark: bool
         for _ in range(3):
             await node.submit(JobSubmission(program="x"))
         await node.measure_link("lab", LinkMeasure(sifted=1000))
+        site.node.gateway = GATEWAY
         await browser.look(width, 900, dark=dark)
         await open_page(browser, site)
+        await browser.until("document.querySelector('#incidents summary')")
         outside = await browser.value(
             "[...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll, .hidden-label, .skip') && "
             f"e.getBoundingClientRect().right > {width} + 0.5).map(e => e.outerHTML.slice(0, 80))"
@@ -196,3 +215,39 @@ async def test_every_control_has_a_name_and_a_visible_focus(tmp_path: Path) -> N
             await browser.press("Tab", 9)
         assert await browser.value("document.activeElement.matches(':focus-visible')")
         assert await browser.value("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+async def test_attached_devices_their_policy_and_their_incidents_are_shown(tmp_path: Path) -> None:
+    async with serving(tmp_path, status_interval_s=0.3) as site, browsing(tmp_path, site) as browser:
+        await open_page(browser, site)
+        assert await browser.value("document.getElementById('gateway-card').hidden")
+        site.node.gateway = GATEWAY
+        panel = "document.getElementById('gateway-card').innerText"
+        for words in (
+            "1,003",
+            "1,000 enrolled",
+            "1 quarantined",
+            "998",
+            "127.0.0.1:1884, the broker",
+            "post-quantum TLS",
+        ):
+            await browser.until(f"{panel}.includes({words!r})")
+        for words in (
+            "7 rules, a file of this node",
+            "hall, plant",
+            "1 open incident",
+            "12 denied by policy, 500 refused",
+        ):
+            await browser.until(f"{panel}.includes({words!r})")
+        await browser.until(f"{panel}.includes('pump-7')")
+        assert "response: throttle, quarantine" in await browser.value(panel)
+        site.node.gateway = msgspec.structs.replace(GATEWAY, taken=103_000, refused=600)
+        await browser.until(f"/Taken\\s+[\\d,]*[1-9]/.test({panel})")
+        await browser.value("document.querySelector('#incidents summary').focus()")
+        await browser.press("Enter", 13)
+        await browser.until(f"{panel}.includes('6000 messages within 5 s')")
+        await site.node.security.acknowledge(site.node.security.view.id, IncidentChange(), "operator")
+        await browser.until(f"{panel}.includes('seen by operator')")
+        assert await browser.value("document.querySelector('#incidents details').open")
+        assert await browser.value("document.activeElement.matches('#incidents summary')")
+        assert browser.console == []

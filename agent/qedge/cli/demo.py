@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from qedge import __version__
-from qedge.cli import demo_fleet_scenes, demo_key_scene, demo_scenes
+from qedge.cli import demo_device_scene, demo_fleet_scenes, demo_key_scene, demo_scenes
 from qedge.cli.demo_scenes import Facts, Narrator, SceneReceipt, play
 
 if TYPE_CHECKING:
     from qedge.cli.demo_stage import DemoNode, Stage
 
 NAME: Final = "demo"
-SUMMARY: Final = "Show three nodes at work: a fleet, circuits, random numbers, a QKD link, faults and recovery."
+SUMMARY: Final = "Show three nodes at work: a fleet, circuits, a QKD link, attached devices, attacks and recovery."
 WARM_LIMIT_S: Final = 45.0
 SCENE_LIMIT_S: Final = 150.0
 
@@ -37,6 +37,11 @@ SCENES: Final[tuple[tuple[str, str, Scene], ...]] = (
         "random",
         "Quantum random numbers, and a source that sticks",
         lambda stage, show: demo_scenes.random_numbers(stage.first.client, show),
+    ),
+    (
+        "devices",
+        "A thousand devices, and one that turns hostile",
+        demo_device_scene.contained,
     ),
     (
         "recovery",
@@ -153,6 +158,7 @@ def _print_commands(stage: Stage) -> None:
         "ping beta",
         "status",
         "random 32 --hex",
+        "incident list",
         "open",
     ):
         print(f"  {program} --socket {stage.first.socket} {command}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from qedge.base.errors import QedgeError
+from qedge.cli.demo_device_scene import gateway_config
 from qedge.qkd.simd.cpu import cache_directory, selection, source_digest
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class Stage:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         configs = [_CONFIG.format(name=name) for name in NAMES]
-        configs[0] += _BROKER.format(port=port) + self.link_end("alice", NAMES[1])
+        configs[0] += _BROKER.format(port=port) + gateway_config(home) + self.link_end("alice", NAMES[1])
         kernels = _kernel_folder(home)
         self.nodes = [DemoNode(home, name, config, kernels) for name, config in zip(NAMES, configs, strict=True)]
 

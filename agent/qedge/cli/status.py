@@ -11,10 +11,10 @@ from qedge.cli.terminal import Terminal, clean, paint_state, table_lines, termin
 
 if TYPE_CHECKING:
     from qedge.client.node import NodeClient
-    from qedge.wire.node import NodeStatus
+    from qedge.wire.node import GatewayView, NodeStatus
 
 NAME: Final = "status"
-SUMMARY: Final = "Show how the node is: services, drivers, broker, entropy, host, links and jobs."
+SUMMARY: Final = "Show how the node is: services, drivers, broker, entropy, host, links, jobs and devices."
 
 _CLEAR: Final = "\x1b[H\x1b[2J"
 
@@ -104,5 +104,24 @@ def _head(status: NodeStatus, terminal: Terminal) -> Iterator[str]:
         f"jobs     {status.jobs_running} running, {status.jobs_queued} queued, "
         f"{status.jobs_done} done, {status.jobs_failed} failed"
     )
+    if status.gateway is not None:
+        yield from _gateway(status.gateway, terminal)
     if status.http:
         yield f"http     {clean(status.http)}"
+
+
+def _gateway(view: GatewayView, terminal: Terminal) -> Iterator[str]:
+    tls = {"none": "no TLS", "classical": "classical TLS", "x25519mlkem768": "post-quantum TLS"}.get(view.tls, view.tls)
+    states = ", ".join(f"{count} {clean(state)}" for state, count in view.states.items() if count)
+    yield f"devices  {states or 'none'}; {view.sessions} sessions, {view.connections} connections"
+    ways = [*view.addresses, *(("the broker",) if view.through_broker else ())]
+    paused = terminal.bad(f", no new ones: {clean(view.paused)}") if view.paused else ""
+    yield f"         at {clean(', '.join(ways)) or 'no address'} ({clean(tls)}, frames sealed){paused}"
+    none = view.policy_source == "none"
+    policy = f"policy {clean(view.policy_source)}, {view.policy_rules} rules"
+    yield (
+        f"         {terminal.bad('no policy: everything is denied') if none else policy}; "
+        f"{view.taken} messages taken, {view.refused} refused, {view.denied} of them by policy"
+    )
+    if view.incidents:
+        yield "         " + terminal.bad(f"{view.incidents} open incidents") + ": qedge incident list"

@@ -34,7 +34,7 @@ from qedge.daemon.gateway_ports import (
 )
 from qedge.daemon.node import GatewayDesks
 from qedge.daemon.peers import Tools, outside_broker
-from qedge.devices.enforcement import Enforcement
+from qedge.devices.enforcement import Enforcement, Outcome
 from qedge.devices.enrolment.authority import NodeIdentity
 from qedge.devices.onward.ledger import GatewayLedger
 from qedge.devices.onward.ports import Uplink
@@ -70,6 +70,7 @@ from qedge.wire.envelope import Header
 from qedge.wire.node import GatewayView
 from qedge.wire.segments import OnwardView
 
+_REFUSED: Final = tuple(each.name.lower() for each in Outcome if each not in (Outcome.TAKEN, Outcome.DUPLICATE))
 _EVERYWHERE: Final = ("0.0.0.0", "[::]")  # noqa: S104 - compared with, not bound
 
 
@@ -362,4 +363,5 @@ def _view(
         policy_rules=policy.rules,
         policy_source=policy.source,
         segments=tuple(view.name for view in segments.views()),
+        refused=round(sum(metrics.value("qedge_device_messages_total", (each,)) for each in _REFUSED)),
     )

@@ -11,6 +11,7 @@ PAGE_FILES: Final[dict[str, str]] = {
     "index.html": "text/html",
     "app.js": "text/javascript",
     "charts.js": "text/javascript",
+    "gateway.js": "text/javascript",
     "panels.js": "text/javascript",
     "style.css": "text/css",
     "icon.svg": "image/svg+xml",

@@ -29,6 +29,7 @@ from qedge.wire.node import (
     DriverChange,
     DriverView,
     EntropyView,
+    GatewayView,
     HostView,
     LinkMeasure,
     LinkView,
@@ -72,6 +73,7 @@ class FakeNode:
         self._drivers = {view.name: view for view in _DRIVERS}
         self._links = {view.name: view for view in _LINKS}
         self.eve = False
+        self.gateway: GatewayView | None = None
 
     def status(self) -> NodeStatus:
         """Describe the node as its fields say."""
@@ -103,6 +105,7 @@ class FakeNode:
             jobs_done=states.count(JobState.DONE),
             jobs_failed=states.count(JobState.FAILED),
             not_ready=self.missing,
+            gateway=self.gateway,
         )
 
     def pulses(self) -> tuple[Pulse, ...]:

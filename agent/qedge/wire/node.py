@@ -112,8 +112,8 @@ class EntropyView(msgspec.Struct, frozen=True):
 class GatewayView(msgspec.Struct, frozen=True):
     """The gateway for attached devices: `states` counts devices by state, `tls` is that of the listener at best.
 
-    `tls` is `none`, `classical` or `x25519mlkem768`; frames are sealed in any case. `denied` and `taken` count
-    messages since the start.
+    `tls` is `none`, `classical` or `x25519mlkem768`; frames are sealed in any case. `taken` and `refused` count
+    messages since the start; of those that were refused, policy denied `denied`.
     """
 
     devices: int = 0
@@ -130,6 +130,7 @@ class GatewayView(msgspec.Struct, frozen=True):
     policy_rules: int = 0
     policy_source: str = "none"
     segments: tuple[str, ...] = ()
+    refused: int = 0
 
 
 class NodeStatus(msgspec.Struct, frozen=True, tag_field="type", tag="node-status/1"):

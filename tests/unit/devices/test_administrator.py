@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from qedge.devices.model import DeviceState
 from qedge.wire.gateway import DeviceRotation
 from qedge_device.messages import MessageType as Type
@@ -89,6 +91,18 @@ async def test_unknown_devices_and_impossible_steps_change_nothing(tmp_path: Pat
             here.devices.administrator.rekey(name)
         assert here.devices.registry.require("meter-1").state is DeviceState.INVITED
         assert here.way.cuts == here.way.sent == []
+
+
+async def test_a_constrained_device_too_hears_that_it_has_to_begin_anew(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        tag = await here.constrained()
+        await here.join(tag)
+        here.devices.administrator.rekey("tag-1")
+        ((_, _, message),) = here.way.sent
+        assert not tag.needs_session
+        with pytest.raises(DeviceError):
+            tag.receive(message)
+        assert tag.needs_session
 
 
 async def test_rotating_all_replaces_the_nodes_key_and_every_session(tmp_path: Path) -> None:

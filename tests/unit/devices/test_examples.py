@@ -51,6 +51,7 @@ class FakeLink:
             return
         if len(self.readings) + 1 == self._breaks_at:
             self._breaks_at = 0
+            self._loop.call_soon_threadsafe(self._here.devices.sessions.close, name)  # the node has started anew
             raise OSError("gone")
         self.readings.append(self._here.up(name, payload))
         session = self._here.devices.sessions.current(name)

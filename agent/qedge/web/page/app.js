@@ -1,6 +1,7 @@
 // The page: trades its one-time link for a session, follows the node's events, and draws.
 
 import { badge, bitField, duration, el, histogram } from "./charts.js";
+import { drawGateway, drawIncidents } from "./gateway.js";
 import { drawDrivers, drawEntropy, drawFleet, drawHead, drawHost, drawLinks, drawServices, drawTiles, tone } from "./panels.js";
 
 const byId = (id) => document.getElementById(id);
@@ -116,6 +117,7 @@ async function followPeers() {
       const fleet = await call("GET", "/v1/peers");
       drawFleet(fleet, state.status);
       offerNodes(fleet.peers);
+      if (state.status?.gateway) drawIncidents(await call("GET", "/v1/incidents?limit=20&all=0"));
     } catch { /* the event stream says that the node does not answer */ }
   }
   peersTimer = setTimeout(followPeers, PEERS_MS);
@@ -215,6 +217,7 @@ function drawStatus(status) {
   drawServices(status);
   drawDrivers(status);
   drawHost(status);
+  drawGateway(status);
   drawEntropy(status);
   drawLinks(status, state.qber, measure, state.measuring);
 }
