@@ -31,35 +31,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.device_crowd import CrowdProcess, Wave
+from benchmarks.gateway_node import configure, drafts, import_devices
 from benchmarks.node import Node
 from benchmarks.report import Figure, percentile
 from qedge.client.node import NodeClient
-from qedge.wire.gateway import DeviceBatch, DeviceDraft, DeviceProfile
 
 DEVICES = 10_000
 MOST_ONLINE = 16_000
 PROCESSES = 2
-BATCH = 500
 AT_ONCE = 200
 STORMS = 3
 PROBE_S = 0.02
 LIMIT_S = 240.0
-SEGMENTS = 20
-
-CONFIG = """
-[devices]
-enabled = true
-[devices.sessions]
-enrolments_per_s = 2000
-full_handshakes_per_s = 1000
-waiting = 4096
-[devices.enrolment]
-token_s = 3600
-[devices.listener]
-listen = ["127.0.0.1:0"]
-connects_per_s = 1000
-"""
-
 
 @dataclass(frozen=True)
 class Storm:
@@ -69,49 +52,6 @@ class Storm:
     longest_ms: float
     probes: int
     seconds: float
-
-
-def _policy() -> str:
-    lines = ["version = 1"]
-    for number in range(SEGMENTS):
-        lines += [f"[segments.s{number}]\nchannels = ['t']"]
-    lines += ["[rules.connect]\nsubjects.kinds = ['device']\neffect = 'permit'\nactions = ['connect']"]
-    lines += ["resources.node = true\n[rules.publish]\nsubjects.kinds = ['device']\neffect = 'permit'"]
-    lines += ["actions = ['publish']\nresources = { segments = ['*'], channels = ['t'] }"]
-    return "\n".join(lines) + "\n"
-
-
-def _configure(home: Path) -> str:
-    home.mkdir(parents=True)
-    (home / "policy.toml").write_text(_policy())
-    segments = "".join(f"[devices.segments.s{number}]\nchannels = ['t']\n" for number in range(SEGMENTS))
-    return f'{CONFIG}{segments}[security.policy]\nfile = "{home}/policy.toml"\n'
-
-
-def _drafts(count: int) -> list[DeviceDraft]:
-    return [
-        DeviceDraft(
-            f"d{number:05d}",
-            "rich" if number % 2 == 0 else "constrained",
-            DeviceProfile(f"k{number % 7}", f"s{number % SEGMENTS}"),
-        )
-        for number in range(count)
-    ]
-
-
-async def _import(node: Node, count: int) -> tuple[list[str], int, float]:
-    """Import devices; returns their lines, the port of the listener and the time it took."""
-    drafts, lines = _drafts(count), []
-    async with NodeClient(node.socket) as client:
-        started = time.monotonic()
-        for start in range(0, count, BATCH):
-            added = await client.devices.add_batch(DeviceBatch(tuple(drafts[start : start + BATCH])))
-            lines += [each.line for each in added.invited]
-        spent = time.monotonic() - started
-        gateway = (await client.status()).gateway
-    assert gateway is not None
-    assert len(lines) == count
-    return lines, int(gateway.addresses[0].rsplit(":", 1)[1]), spent
 
 
 async def _sessions(node: Node) -> int:
@@ -190,10 +130,12 @@ def run() -> list[Figure]:
     online = min(count, MOST_ONLINE)
     with tempfile.TemporaryDirectory(prefix="qedge-bench-") as folder:
         home = Path(folder) / secrets.token_hex(2)
-        with Node(home, _configure(home)) as node:
+        with Node(home, configure(home)) as node:
             time.sleep(2.0)
             empty_kib = node.rss_kib()
-            lines, port, import_s = asyncio.run(_import(node, count))
+            started = time.monotonic()
+            lines, port = asyncio.run(import_devices(node, drafts(count)))
+            import_s = time.monotonic() - started
             with _crowds(lines, port) as crowds:
                 cpu_s = node.cpu_s()
                 waves = _all(crowds, "connect", AT_ONCE, LIMIT_S)

@@ -5,21 +5,31 @@ the baseline is Cedar with the same rules, its policies and entities parsed befo
 `policy.cold_p99_us`: the first decision for a device and a resource, as after each change of a device.
 `policy.cpu_us`: processor time of a decision without a clock around it. `policy.reload_ms`: reading and compiling the
 document. `policy.kib_per_device`: memory that decisions for one device leave behind. `policy.deny_after_verdict_ms`:
-from the verdict on a device to the first decision that denies it, while others are decided. Each is the best of three
-turns, for boxes that do other things as well.
+from the verdict on a device to the first decision that denies it, while others are decided.
+`policy.cut_after_verdict_ms`: from the operator's `quarantine` at the socket of a daemon to the moment at which the
+device sees its connection closed; the verdict is in the audit log by then. Each is the best of three turns, for boxes
+that do other things as well.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
 import json
 import random
 import statistics
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 
+from benchmarks.device_crowd import Crowd
+from benchmarks.gateway_node import configure, drafts, import_devices
+from benchmarks.node import Node
 from benchmarks.report import Figure, percentile
+from qedge.client.node import NodeClient
 from qedge.security.model import Action, Resource, ResourceKind, Subject, SubjectKind
 from qedge.security.policy.document import parse_document
 from qedge.security.policy.engine import PolicyEngine
@@ -33,6 +43,7 @@ REQUESTS = 200_000
 TURNS = 3
 CEDAR_REQUESTS = 300
 VERDICTS = 200
+CUTS = 30
 UTC_NS = 1_799_064_000_000_000_000
 LEASE_NS = 1 << 62
 
@@ -196,6 +207,37 @@ def deny_after_verdict_ms(engine: PolicyEngine, subjects: list[Subject], asked: 
     return found
 
 
+async def _cut(node: Node, crowd: Crowd) -> list[float]:
+    loop, found = asyncio.get_running_loop(), []
+    async with NodeClient(node.socket) as client:
+        await client.status()
+        for member in crowd.members:
+            assert member.sock is not None
+            started = time.perf_counter()
+            asked = asyncio.create_task(client.devices.quarantine(member.device.username, "measured"))
+            with contextlib.suppress(ConnectionResetError):
+                while await loop.sock_recv(member.sock, 4096):
+                    pass
+            found.append((time.perf_counter() - started) * 1e3)
+            await asked
+    return found
+
+
+def cut_after_verdict_ms() -> list[list[float]]:
+    """Quarantine connected devices one after the other; returns milliseconds until each was cut off, by turns."""
+    with tempfile.TemporaryDirectory(prefix="qedge-bench-") as folder:
+        home = Path(folder) / "n"
+        with Node(home, configure(home)) as node:
+            lines, port = asyncio.run(import_devices(node, drafts(TURNS * CUTS)))
+            turns = [Crowd(lines[start : start + CUTS], port, start) for start in range(0, len(lines), CUTS)]
+            found = []
+            for crowd in turns:
+                if crowd.connect(CUTS, 60.0).open < CUTS:
+                    raise RuntimeError("not all devices were let in")
+                found.append(asyncio.run(_cut(node, crowd)))
+            return found
+
+
 def kib_per_device(subjects: list[Subject], asked: list[Asked]) -> float:
     """Return what a policy in use holds for each device."""
     engine = PolicyEngine()
@@ -241,5 +283,12 @@ def run() -> list[Figure]:
             "ms",
             VERDICTS * TURNS,
             5,
+        ),
+        Figure(
+            "policy.cut_after_verdict_ms",
+            min(percentile(each, 0.99) for each in cut_after_verdict_ms()),
+            "ms",
+            CUTS * TURNS,
+            50,
         ),
     ]

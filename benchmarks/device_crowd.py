@@ -168,7 +168,9 @@ class Crowd:
 
     def __init__(self, lines: list[str], port: int, first: int) -> None:
         self._port = port
-        self._members = [Member(line, f"127.0.0.{2 + number % ADDRESSES}") for number, line in enumerate(lines, first)]
+        self.members = [
+            Member(line, f"127.0.0.{2 + number % ADDRESSES}") for number, line in enumerate(lines, first)
+        ]
         self._by_fd: dict[int, Member] = {}
         self._epoll = select.epoll()
         self._later: list[tuple[float, int, Member]] = []
@@ -178,28 +180,28 @@ class Crowd:
 
     def connect(self, at_once: int, limit_s: float) -> Wave:
         """Give each member a new connection and a session."""
-        for member in self._members:
+        for member in self.members:
             self._drop(member)
             member.done = False
-        return self._run([*reversed(self._members)], at_once, limit_s)
+        return self._run([*reversed(self.members)], at_once, limit_s)
 
     def renew(self, limit_s: float) -> Wave:
         """Wait until the node has told each member to begin anew, and each has done so."""
-        for member in self._members:
+        for member in self.members:
             member.done = False
             member.heard_s = time.monotonic()
-        self._under_way = len(self._members)
-        return self._run([], len(self._members), limit_s)
+        self._under_way = len(self.members)
+        return self._run([], len(self.members), limit_s)
 
     def leave(self, count: int) -> None:
         """Let the last members go offline; their sessions stay."""
-        for member in self._members[len(self._members) - count :]:
+        for member in self.members[len(self.members) - count :]:
             self._drop(member)
 
     def _run(self, waiting: list[Member], at_once: int, limit_s: float) -> Wave:
         begun, self._retries, self._enrolled_s = time.monotonic(), 0, 0.0
-        self._under_way = 0 if waiting else len(self._members)
-        left = len(self._members)
+        self._under_way = 0 if waiting else len(self.members)
+        left = len(self.members)
         looked = begun
         while left and (now := time.monotonic()) - begun < limit_s:
             while waiting and self._under_way < at_once:
@@ -214,10 +216,10 @@ class Crowd:
                     self._under_way -= 1
             if now - looked > 1.0:
                 looked = now
-                for member in self._members:
+                for member in self.members:
                     if not member.done and member.sock is not None and now - member.heard_s > _SILENCE_S:
                         self._fail(member, _RETRY_S)
-        done = sum(each.done for each in self._members)
+        done = sum(each.done for each in self.members)
         return Wave(time.monotonic() - begun, self._retries, done, self._enrolled_s)
 
     def _dial(self, member: Member) -> None:
