@@ -13,6 +13,7 @@ import pytest
 from qedge.base.errors import QedgeError
 from qedge.cli import draw, drivers, jobs, links, open_page, ping, status, submit
 from qedge.wire.jobs import JobSubmission
+from qedge.wire.node import GatewayView
 from tests.integration.web_site import serving
 
 pytestmark = pytest.mark.integration
@@ -41,6 +42,24 @@ async def test_status_shows_the_node_and_says_by_its_exit_code_whether_it_is_rea
         for word in ("box-1", "mosquitto", "driver-card", "simulated", "GiB", "jobs"):
             assert word in shown
         assert "\x1b" not in shown
+        assert "devices" not in shown
+        site.node.gateway = GatewayView(
+            states={"enrolled": 3, "quarantined": 1, "revoked": 0}, sessions=2, connections=1, addresses=("10.0.0.1:1884",),
+            tls="classical", through_broker=True, taken=7, refused=5, denied=2, incidents=1, policy_rules=4,
+            policy_source="file",
+        )  # fmt: skip
+        await invoke(path, status)
+        shown = capsys.readouterr().out
+        for words in (
+            "devices  3 enrolled, 1 quarantined; 2 sessions, 1 connections",
+            "at 10.0.0.1:1884, the broker (classical TLS, frames sealed)",
+            "policy file, 4 rules; 7 messages taken, 5 refused, 2 of them by policy",
+            "1 open incidents: qedge incident list",
+        ):
+            assert words in shown
+        site.node.gateway = GatewayView()
+        await invoke(path, status)
+        assert "no policy: everything is denied" in capsys.readouterr().out
         site.node.missing = ("bus",)
         assert await invoke(path, status, "--json") == 1
         assert json.loads(capsys.readouterr().out.splitlines()[-1])["not_ready"] == ["bus"]

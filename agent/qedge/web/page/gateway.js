@@ -45,7 +45,7 @@ export function drawGateway(status) {
   const source = { none: "none: everything is denied", file: "a file of this node", fleet: "signed by the fleet" }[gateway.policy_source] ?? gateway.policy_source;
   byId("gateway").replaceChildren(
     el("div", { class: "link-figures" },
-      figure(number(gateway.devices), "devices"), figure(number(gateway.sessions), "sealed sessions"), figure(number(gateway.connections), "connections")),
+      figure(number(gateway.devices), "devices"), figure(number(gateway.sessions), "sessions"), figure(number(gateway.connections), "connections")),
     el("div", { class: "workers" }, ...states),
     flow("Taken", past.taken, past.taken.at(-1) ?? 0),
     flow("Refused", past.refused, past.refused.at(-1) ?? 0),
@@ -53,7 +53,7 @@ export function drawGateway(status) {
       el("dt", {}, "Listens at"), el("dd", {}, ways.join(", ") || "nowhere", " ", badge(tls, tlsTone)),
       el("dt", {}, "Policy"), el("dd", {}, `${number(gateway.policy_rules)} rule${gateway.policy_rules === 1 ? "" : "s"}, ${source}`),
       el("dt", {}, "Segments"), el("dd", {}, (gateway.segments ?? []).join(", ") || "none"),
-      el("dt", {}, "Since the start"), el("dd", {}, `${number(gateway.taken)} taken, ${number(gateway.denied)} denied by policy, ${number(Math.max(0, (gateway.refused ?? gateway.denied) - gateway.denied))} refused before`)),
+      el("dt", {}, "Since the start"), el("dd", {}, `${number(gateway.taken)} taken, ${number(gateway.denied)} denied by policy, ${number(Math.max(0, (gateway.refused ?? gateway.denied) - gateway.denied))} refused unread`)),
     gateway.paused ? el("p", { class: "reason" }, `takes no new connections: ${gateway.paused}`) : el("p", { class: "hidden-label" }, "Takes new connections."));
 }
 
