@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 NAME: Final = "demo"
 SUMMARY: Final = "Show three nodes at work: a fleet, circuits, a QKD link, attached devices, attacks and recovery."
 WARM_LIMIT_S: Final = 45.0
-SCENE_LIMIT_S: Final = 150.0
+SCENE_LIMIT_S: Final = 240.0
 
 Scene = Callable[["Stage", Narrator], Awaitable[Facts]]
 
@@ -48,8 +48,8 @@ SCENES: Final[tuple[tuple[str, str, Scene], ...]] = (
         "A worker is killed under a running job",
         lambda stage, show: demo_scenes.worker_killed(stage.first.client, show),
     ),
-    ("link", "Quantum key between two of them, and an eavesdropper", demo_key_scene.eavesdropper),
     ("rejoin", "A node is killed while it holds a job", demo_fleet_scenes.node_killed),
+    ("link", "Quantum key between two of them, and an eavesdropper", demo_key_scene.eavesdropper),
 )
 """Name in the receipt, title, and the scene."""
 

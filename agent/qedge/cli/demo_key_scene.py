@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from qedge.wire.mesh import SessionView
     from qedge.wire.node import LinkView
 
-KEY_LIMIT_S: Final = 90.0
+KEY_LIMIT_S: Final = 150.0
 """The kernels of a link are compiled when a box distils for the first time."""
 
 _LIMIT_S: Final = 40.0
