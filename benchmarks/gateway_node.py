@@ -12,6 +12,8 @@ from qedge.wire.gateway import DeviceBatch, DeviceDraft, DeviceProfile
 SEGMENTS: Final = 20
 _BATCH: Final = 500
 _CONFIG: Final = """
+[drivers.qrng]
+driver = "sim_qrng"
 [devices]
 enabled = true
 [devices.sessions]

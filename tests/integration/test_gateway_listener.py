@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import shutil
 import socket
@@ -14,6 +15,9 @@ import pytest
 
 from qedge.base.errors import QedgeError
 from qedge.devices.ways_in.config import ListenerConfig
+from qedge.devices.ways_in.dialogue import Dialogue
+from qedge.devices.ways_in.hearing import Hearing
+from qedge.devices.ways_in.lanes import Line
 from qedge.security.model import Reason
 from tests.integration.gateway_host import GatewayHost, RawClient, connect_packet, gateway, until
 from tests.unit.devices.ways_in.clients import paho_connect, publish_311
@@ -284,3 +288,26 @@ class _Order(list[tuple[str, str, bytes]]):
 
     def append(self, entry: tuple[str, str, bytes]) -> None:
         self._order.append(entry[0])
+
+
+async def test_a_closed_connection_leaves_nothing_for_the_garbage_collector() -> None:
+    def connections() -> int:
+        return sum(isinstance(each, Line | Dialogue | Hearing) for each in gc.get_objects())
+
+    async with gateway() as host:
+        device = host.add("d")
+        await asyncio.sleep(0.05)
+        gc.collect()
+        before = connections()
+        gc.disable()
+        try:
+            for _ in range(3):
+                client = await RawClient.attach(host.port, device)
+                client.listen(device.down_topic)
+                assert await client.read(5) == b"\x90\x03\x00\x01\x00"
+                client.close()
+            await until(lambda: host.listener.view().connections == 0)
+            await asyncio.sleep(0.05)
+            assert connections() == before
+        finally:
+            gc.enable()

@@ -25,6 +25,7 @@ from qedge.config import Change, LoadedConfig, changed_sections
 from qedge.daemon.compose import Parts, add_driver, add_gateway, compose, remove_driver
 from qedge.daemon.identity import broker_password, load_identity
 from qedge.daemon.key_files import KeyFiles, open_key_files
+from qedge.daemon.pauses import ShortPauses
 from qedge.store.schema import SPOOL_SCHEMA
 from qedge.store.store import Store
 
@@ -176,6 +177,8 @@ class Daemon:
         gc.collect()
         gc.freeze()
         gc.set_threshold(_COLLECT_AFTER)
+        if not any(isinstance(each, ShortPauses) for each in gc.callbacks):
+            gc.callbacks.append(ShortPauses())
         self._tell_where(parts)
         await self._tell_progress(parts)
 

@@ -198,8 +198,9 @@ class Dialogue:
         will, self._will = self._will, None
         if will is not None:
             self._rules.enforcement.publish(will, now_ns, utc_ns)
-        if self._hearing is not None:
-            self._hearing.leave_all()
+        hearing, self._hearing, self.outlet = self._hearing, None, None  # in a circle with this, until now
+        if hearing is not None:
+            hearing.leave_all()
 
     def pace(self, messages_per_s: float, now_ns: int) -> None:
         """Take so many packets a second and let the others wait in the network.

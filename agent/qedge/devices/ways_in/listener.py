@@ -220,6 +220,7 @@ class Listener:
 
     def _shaken(self, shaken: Shaking) -> None:
         self._strangers.pop(shaken, None)
+        self._wheel.remove(shaken)
         group = shaken.tls.group
         self._metrics.add("qedge_device_tls_total", (HYBRID if group == HYBRID else "classical",))
         self._groups[group] = self._groups.get(group, 0) + 1
@@ -229,6 +230,7 @@ class Listener:
         line.serve(1, *self.lanes.now())  # what came with the end of the handshake is announced by nobody
 
     def _not_shaken(self, shaken: Shaking) -> None:
+        self._wheel.remove(shaken)
         self._leave(shaken, shaken.address)
         self._addresses.failed(shaken.address, self._clock.now_ns())
         self._metrics.add("qedge_device_closed_total", ("no_handshake",))
@@ -238,6 +240,7 @@ class Listener:
             stranger.close(reason)
             return
         stranger.abandon()
+        self._wheel.remove(stranger)
         self._leave(stranger, stranger.address)
         self._metrics.add("qedge_device_closed_total", (reason,))
 
@@ -299,6 +302,7 @@ class Listener:
 
     def _ended(self, line: Line, reason: str) -> None:
         self._leave(line, line.address)
+        self._wheel.remove(line)
         if line.group:
             self._groups[line.group] -= 1
         dialogue = self._dialogue(line)
