@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from qedge.wire.jobs import JobSubmission
 from qedge.wire.incidents import IncidentChange
+from qedge.wire.jobs import JobSubmission
 from qedge.wire.node import DriverChange, GatewayView, LinkMeasure, LinkView
 from tests.integration.browser import PROGRAM, Browser
 from tests.integration.web_site import Site, serving
