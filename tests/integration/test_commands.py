@@ -45,10 +45,18 @@ async def test_status_shows_the_node_and_says_by_its_exit_code_whether_it_is_rea
         assert "devices" not in shown
         site.node.gateway = GatewayView(
             states={"enrolled": 3, "quarantined": 1, "revoked": 0},
-            sessions=2, connections=1, addresses=("10.0.0.1:1884",),
-            tls="classical", through_broker=True, taken=7, refused=5, denied=2, incidents=1, policy_rules=4,
+            sessions=2,
+            connections=1,
+            addresses=("10.0.0.1:1884",),
+            tls="classical",
+            through_broker=True,
+            taken=7,
+            refused=5,
+            denied=2,
+            incidents=1,
+            policy_rules=4,
             policy_source="file",
-        )  # fmt: skip
+        )
         await invoke(path, status)
         shown = capsys.readouterr().out
         for words in (

@@ -28,39 +28,6 @@ RICH: Final = 12
 _HOSTILE: Final = f"meter-{DEVICES - 1:04}"
 _LIMIT_S: Final = 50.0
 _CONTAINED_S: Final = 30.0
-_CONFIG: Final = """[devices]
-enabled = true
-[devices.listener]
-listen = ["127.0.0.1:0"]
-[devices.segments.plant]
-channels = ["temperature"]
-[security.policy]
-file = "{policy}"
-[security.detection]
-messages = 200
-"""
-_POLICY: Final = """version = 1
-[segments.plant]
-channels = ["temperature"]
-[rules.devices-connect]
-effect = "permit"
-subjects = { kinds = ["device"] }
-actions = ["connect"]
-resources = { node = true }
-[rules.meters-report]
-effect = "permit"
-subjects = { kinds = ["device"], classes = ["meter"] }
-actions = ["publish"]
-resources = { segments = ["plant"], channels = ["temperature"] }
-when = { trust = 25 }
-"""
-
-
-def gateway_config(home: Path) -> str:
-    """Return what a node of the demo needs in its configuration to take devices; writes its policy below `home`."""
-    policy = home / "policy.toml"
-    policy.write_text(_POLICY)
-    return _CONFIG.format(policy=policy)
 
 
 async def contained(stage: Stage, narrator: Narrator) -> Facts:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from qedge.base.errors import QedgeError
-from qedge.cli.demo_device_scene import gateway_config
+from qedge.cli.demo_gateway import gateway_config
 from qedge.qkd.simd.cpu import cache_directory, selection, source_digest
 
 if TYPE_CHECKING:
