@@ -168,9 +168,7 @@ class Crowd:
 
     def __init__(self, lines: list[str], port: int, first: int) -> None:
         self._port = port
-        self.members = [
-            Member(line, f"127.0.0.{2 + number % ADDRESSES}") for number, line in enumerate(lines, first)
-        ]
+        self.members = [Member(line, f"127.0.0.{2 + number % ADDRESSES}") for number, line in enumerate(lines, first)]
         self._by_fd: dict[int, Member] = {}
         self._epoll = select.epoll()
         self._later: list[tuple[float, int, Member]] = []

@@ -105,7 +105,9 @@ def policy_text() -> str:
         lines += ["when.time = [{ from = '00:00', until = '24:00' }]"] if number % 5 == 1 else []
         lines += ["rate = { per_second = 500, burst = 1000 }"] if number % 5 == 2 else []
     lines += [f"[rules.stop]\nsubjects = {{ kinds = ['device'], ids = ['{CRITICAL}'] }}\neffect = 'permit'"]
-    lines += [f"actions = ['command']\nresources = {{ devices = ['{ACTUATOR}'], commands = ['close'] }}\nwhen.trust = 40"]
+    lines += [
+        f"actions = ['command']\nresources = {{ devices = ['{ACTUATOR}'], commands = ['close'] }}\nwhen.trust = 40"
+    ]
     lines += ["[rules.never]\nsubjects = { kinds = ['device'], classes = ['visitor'] }\neffect = 'forbid'"]
     lines += ["actions = ['command']\nresources = { segments = ['segment-1'], commands = ['close'] }"]
     return "\n".join(lines) + "\n"

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qedge.base.errors import QedgeError
-from qedge.security.model import Decision, Reason, Subject
+from qedge.security.model import Decision, Reason
 from qedge.security.policy.document import parse_document, read_document
 from qedge.security.policy.model import Effect, PolicyDocument
 from qedge.security.policy.rates import RateBook

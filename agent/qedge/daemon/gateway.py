@@ -174,7 +174,7 @@ async def open_gateway(tools: Tools, bus: Bus, sessions: SessionService, mesh: M
 
     incidents = SecurityDesk(security, tools.store, tools.clock)
     desks = GatewayDesks(
-        AuditedDevices(floor.devices.desk, floor.devices.registry, security, incidents),
+        AuditedDevices(floor.devices.desk, floor.devices.registry, security, incidents, enforcement.forget),
         floor.policy,
         incidents,
         SegmentOffice(segments, saying.commands, waiting, acted=acted),

@@ -273,13 +273,17 @@ async def test_counts_by_state_are_right_after_everything_that_changes_a_state(t
         registry.go(registry.require("meter-1"), DeviceEvent.REVOKED)
         registry.discard(registry.create("meter-1", DeviceTier.RICH, METER))
         registry.create("meter-1", DeviceTier.RICH, METER)
-        assert registry.states() == counted(registry) == {
-            "invited": 2,
-            "pending": 0,
-            "enrolled": 0,
-            "quarantined": 1,
-            "revoked": 0,
-        }
+        assert (
+            registry.states()
+            == counted(registry)
+            == {
+                "invited": 2,
+                "pending": 0,
+                "enrolled": 0,
+                "quarantined": 1,
+                "revoked": 0,
+            }
+        )
         await registry.flush()
     async with site(tmp_path, world=world, identity=identity) as here:
         assert here.devices.registry.states() == counted(here.devices.registry)

@@ -294,7 +294,7 @@ class Listener:
         except TimeoutError:
             return None, "busy"
         except QedgeError:
-            return None, "unproven"
+            return None, "repeated"
         except Exception as error:  # noqa: BLE001 - a fault in one check must not end the listener
             _LOG.error("devices.failed", error=f"{type(error).__name__}: {error}")
             return None, "busy"
