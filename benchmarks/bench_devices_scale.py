@@ -43,7 +43,7 @@ PROCESSES = 2
 AT_ONCE = 200
 STORMS = 3
 PROBE_S = 0.02
-LIMIT_S = 240.0
+LIMIT_S = 600.0
 
 
 @dataclass(frozen=True)

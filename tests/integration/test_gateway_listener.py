@@ -18,7 +18,7 @@ from qedge.devices.ways_in.config import ListenerConfig
 from qedge.devices.ways_in.dialogue import Dialogue
 from qedge.devices.ways_in.hearing import Hearing
 from qedge.devices.ways_in.lanes import Line
-from qedge.security.model import Reason
+from qedge.security.model import Reason, Subject
 from tests.integration.gateway_host import GatewayHost, RawClient, connect_packet, gateway, until
 from tests.unit.devices.ways_in.clients import paho_connect, publish_311
 
@@ -311,3 +311,23 @@ async def test_a_closed_connection_leaves_nothing_for_the_garbage_collector() ->
             assert connections() == before
         finally:
             gc.enable()
+
+
+async def test_late_connects_of_sound_devices_do_not_lock_out_others_behind_their_address() -> None:
+    async with gateway() as host:
+        late, sound = host.add("late"), host.add("sound")
+        check = host.doorman.check
+
+        async def used_before(client_id: str, username: str, password: bytes) -> Subject | None:
+            if username == "late":
+                raise QedgeError("device.refused", "late proves again what it has proved.")
+            return await check(client_id, username, password)
+
+        host.doorman.check = used_before  # type: ignore[method-assign]  # for this test
+        for _ in range(30):
+            client = await RawClient.dial(host.port)
+            client.send(connect_packet(late))
+            assert await client.read(4) == b"\x20\x02\x00\x05"
+        await RawClient.attach(host.port, sound)
+        assert host.listener.address_tallies["127.0.0.1"].failed == 0
+        assert host.metrics.value("qedge_device_connects_total", ("repeated",)) == 30

@@ -151,7 +151,7 @@ async def open_gateway(
 
     incidents = SecurityDesk(security, tools.store, tools.clock)
     desks = GatewayDesks(
-        AuditedDevices(floor.devices.desk, floor.devices.registry, security, incidents),
+        AuditedDevices(floor.devices.desk, floor.devices.registry, security, incidents, enforcement.forget),
         floor.policy,
         incidents,
         SegmentOffice(segments, saying.commands, waiting, acted=acted),

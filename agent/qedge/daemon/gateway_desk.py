@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from qedge.devices.desk import DeviceDesk
 from qedge.devices.registry.service import DeviceRegistry
 from qedge.security.desk import SecurityDesk
@@ -31,8 +33,15 @@ class AuditedDevices:
     """
 
     def __init__(
-        self, desk: DeviceDesk, registry: DeviceRegistry, security: SecurityService, incidents: SecurityDesk
+        self,
+        desk: DeviceDesk,
+        registry: DeviceRegistry,
+        security: SecurityService,
+        incidents: SecurityDesk,
+        forget: Callable[[str], None],
     ) -> None:
+        """`forget` drops what the enforcement point counts of a device."""
+        self._forget = forget
         self._desk = desk
         self._registry = registry
         self._security = security
@@ -89,6 +98,7 @@ class AuditedDevices:
         """Let a device never come back under its key."""
         await self._keep("revoke", name, caller, why.reason)
         view = await self._desk.revoke(name, why)
+        self._forget(name)
         self._security.forget(name)
         return view
 

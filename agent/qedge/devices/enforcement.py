@@ -264,7 +264,9 @@ class Enforcement:
         return self._count(outcome)
 
     def note_connect(self, device_id: str, now_ns: int) -> None:
-        """Count that a device has connected and proved who it is."""
+        """Count that a device has connected and proved who it is; guests come and go, and nothing is kept of them."""
+        if device_id.startswith(GUEST_MARK):
+            return
         tally = self._tally(device_id)
         tally.connects += 1
         tally.last_ns = now_ns

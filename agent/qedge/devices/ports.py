@@ -37,7 +37,10 @@ class Doorman(Protocol):
     """Checks what a device says at CONNECT, before anything else of it is read."""
 
     async def check(self, client_id: str, username: str, password: bytes) -> Subject | None:
-        """Return who that is, or None. A guest that may only enrol is a subject with the id of its invitation."""
+        """Return who that is, or None. A guest that may only enrol is a subject with the id of its invitation.
+
+        Raises `device.refused` where the proof is good and was used before: it comes late or again, which is no guess.
+        """
         ...
 
 

@@ -84,7 +84,7 @@ class SecurityService:
         self.audit.on_checkpoint = self.keeper.take_checkpoint
         self._states: dict[str, str] = {}
         self._odd: dict[tuple[str, Evidence], int] = {}
-        self._followed: tuple[Callable[[], Mapping[str, Tally]], Callable[[], Mapping[str, Tally]]] = (dict, dict)
+        self._followed: tuple[Callable[[], dict[str, Tally]], Callable[[], Mapping[str, Tally]]] = (dict, dict)
         self._following = False
         self._ticks = 0
         herald.listen(self.heard, self.keeper.publish_again)
@@ -99,7 +99,7 @@ class SecurityService:
         """Return the tally of an address from which nobody has proven to be a device; ask at every attempt."""
         return self.tallies.address(address, self._clock.now_ns())
 
-    def follow(self, devices: Callable[[], Mapping[str, Tally]], addresses: Callable[[], Mapping[str, Tally]]) -> None:
+    def follow(self, devices: Callable[[], dict[str, Tally]], addresses: Callable[[], Mapping[str, Tally]]) -> None:
         """Watch tallies that the enforcement point and the ways in keep themselves, by device and by address."""
         self._followed = (devices, addresses)
 

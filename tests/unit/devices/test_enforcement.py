@@ -221,3 +221,31 @@ def test_a_reading_that_waits_is_decided_about_when_it_is_published(site: Site) 
     site.judge.denied.clear()
     assert site.enforcement.publish(reading, NOW, UTC) == Outcome.TAKEN
     assert site.consumer.taken == [("d", "status", b"gone")]
+
+
+def test_nothing_is_kept_of_guests_that_have_connected(site: Site) -> None:
+    for number in range(100):
+        site.enforcement.note_connect(f"_{number:016x}-a", NOW)
+    assert not site.enforcement.tallies
+    site.enforcement.note_connect("d", NOW)
+    assert site.enforcement.tallies["d"].connects == 1
+
+
+def test_a_device_that_is_forgotten_and_comes_back_is_counted_anew(site: Site) -> None:
+    assert site.up(site.device.seal("a", b"")) == Outcome.TAKEN
+    before = site.enforcement.tallies["d"]
+    site.enforcement.forget("d")
+    assert not site.enforcement.tallies
+    site.device = site.book.open(site.subject)
+    assert site.up(site.device.seal("a", b"")) == Outcome.TAKEN
+    assert site.enforcement.tallies["d"] is not before
+
+
+def test_a_device_that_changes_its_segment_within_a_session_is_judged_by_the_new_one(site: Site) -> None:
+    assert site.up(site.device.seal("a", b"")) == Outcome.TAKEN
+    site.subject.segment, site.subject.epoch = "other", site.subject.epoch + 1
+    assert site.up(site.device.seal("a", b"")) == Outcome.TAKEN
+    session = site.book.current("d")
+    assert session is not None
+    assert session.said is not None
+    assert session.said[2].segment == "other"

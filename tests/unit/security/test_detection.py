@@ -211,3 +211,33 @@ def test_a_device_that_is_forgotten_is_watched_no_more() -> None:
     watch.book.forget("d")
     assert len(watch.book) == 0
     assert watch.run(WINDOW_S) == []
+
+
+def test_following_looks_only_at_what_is_new_and_forgets_what_is_gone() -> None:
+    class Unread(dict[str, Tally]):
+        looks = 0
+
+        def __getitem__(self, name: str) -> Tally:
+            Unread.looks += 1
+            return super().__getitem__(name)
+
+    known = {f"d{number}": Subject(f"d{number}", SubjectKind.DEVICE) for number in range(101)}
+    book, theirs = TallyBook(8), Unread({name: Tally() for name in list(known)[:100]})
+    book.follow(theirs, known.get, 0)
+    assert len(book) == 100
+    Unread.looks = 0
+    book.follow(theirs, known.get, 1)
+    assert Unread.looks == 1, "once a second, for ten thousand devices, all would be far too many"
+    theirs["d100"] = Tally()
+    book.follow(theirs, known.get, 2)
+    assert len(book) == 101
+    del theirs["d50"]
+    book.follow(theirs, known.get, 3)
+    assert len(book) == 100
+    theirs["d50"] = again = Tally()
+    del theirs["d7"]
+    theirs["stranger"] = Tally()
+    book.follow(theirs, known.get, 4)
+    assert len(book) == 100
+    assert {each.subject.id for each in book.watched()} == set(known) - {"d7"}
+    assert book.device(known["d50"], 5) is again

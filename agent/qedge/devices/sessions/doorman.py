@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from qedge.base.clock import Clock
+from qedge.base.errors import QedgeError
 from qedge.devices.enrolment.service import Enrolment
 from qedge.devices.model import GUEST_MARK
 from qedge.devices.registry.model import NO_ATTRIBUTES
@@ -35,7 +36,11 @@ class DeviceDoorman:
         self._guest_counters: dict[str, int] = {}
 
     async def check(self, client_id: str, username: str, password: bytes) -> Subject | None:
-        """Return who that is, or None. A guest that may only enrol is a subject with the id of its invitation."""
+        """Return who that is, or None. A guest that may only enrol is a subject with the id of its invitation.
+
+        Raises `device.refused` for a proof that is good but was used, or whose successor was: when ten thousand devices
+        come back at once, some lose patience, and what they sent first is read after what they sent last.
+        """
         if len(client_id) > MAX_CLIENT_ID:
             return None
         if username.startswith(GUEST_MARK):
@@ -45,8 +50,10 @@ class DeviceDoorman:
         secret = record.secret if record is not None and known else _NOBODY
         counter = self._proved(username, client_id, password, secret)
         # A name that nobody has costs the same MAC, so that time does not tell which names there are.
-        if record is None or not known or counter <= record.counter:
+        if record is None or not known or not counter:
             return None
+        if counter <= record.counter:
+            raise QedgeError("device.refused", f"{username} proves again what it has proved.")
         record.counter = counter
         self._registry.touch(record)
         subject = record.subject

@@ -121,8 +121,7 @@ class Dialogue:
         outcome = self._rules.up(self.device_id, self._up_topic, frame, now_ns, utc_ns)
         if 0 < outcome <= _EXPIRED:
             self.end(Code.NOT_AUTHORIZED, "no_session")
-        paid_ns = self._paid_ns
-        self._paid_ns = paid_ns = (max(now_ns, paid_ns)) + self._gap_ns
+        self._paid_ns = paid_ns = max(now_ns, self._paid_ns) + self._gap_ns
         if paid_ns - now_ns > self._burst_ns:
             self._charge(0, now_ns)
 

@@ -33,6 +33,7 @@ _LOG: Final = get_logger("devices")
 _TICK_S: Final = 0.25
 _SWEEP_TICKS: Final = 240
 _FLUSH_TICKS: Final = 4
+_CHECKS_AT_ONCE: Final = 8
 
 
 class Listener:
@@ -86,7 +87,7 @@ class Listener:
         self._devices: dict[str, Line] = {}
         self._strangers: dict[Line | Shaking, None] = {}
         self._num_open = 0
-        self._checks: set[asyncio.Task[None]] = set()
+        self._arrivals: asyncio.Queue[tuple[Line, Dialogue, Connect]] = asyncio.Queue()
         self._handshakes: Handshakes | None = None
         self._wheel: Wheel[Line | Shaking] = Wheel(250_000_000, clock.now_ns())
         self._door: Door | None = None
@@ -121,7 +122,10 @@ class Listener:
         try:
             self._open()
             ready()
-            await self._tick()
+            async with asyncio.TaskGroup() as group:
+                for _ in range(_CHECKS_AT_ONCE):
+                    group.create_task(self._check_arrivals())
+                await self._tick()
         finally:
             self._stop()
 
@@ -160,11 +164,9 @@ class Listener:
                 line.cut("denied")
 
     def arrive(self, guest: Guest, connect: Connect) -> None:
-        """Find out who sent a CONNECT."""
+        """Find out who sent a CONNECT, in its turn: few at a time, so that a storm leaves the loop to others."""
         if isinstance(guest, Dialogue) and isinstance(guest.outlet, Line):
-            task = asyncio.get_running_loop().create_task(self._check(guest.outlet, guest, connect))
-            self._checks.add(task)
-            task.add_done_callback(self._checks.discard)
+            self._arrivals.put_nowait((guest.outlet, guest, connect))
 
     def hello(self, device_id: str, message: bytes) -> bool:
         """Take a step of a handshake."""
@@ -260,6 +262,14 @@ class Listener:
         if self._listening:
             _LOG.info("devices.listening", addresses=", ".join(self._listening), tls=self._tls)
 
+    async def _check_arrivals(self) -> None:
+        while True:
+            line, dialogue, connect = await self._arrivals.get()
+            if not line.closed:
+                await self._check(line, dialogue, connect)
+            del line, dialogue, connect  # or they would be kept until the next comes
+            await asyncio.sleep(0)
+
     async def _check(self, line: Line, dialogue: Dialogue, connect: Connect) -> None:
         subject, outcome = await self._identify(connect)
         if line.closed:
@@ -294,7 +304,7 @@ class Listener:
         except TimeoutError:
             return None, "busy"
         except QedgeError:
-            return None, "unproven"
+            return None, "repeated"
         except Exception as error:  # noqa: BLE001 - a fault in one check must not end the listener
             _LOG.error("devices.failed", error=f"{type(error).__name__}: {error}")
             return None, "busy"
@@ -345,8 +355,6 @@ class Listener:
     def _stop(self) -> None:
         if self._door is not None:
             self._door.close()
-        for task in self._checks:
-            task.cancel()
         for stranger in list(self._strangers):
             self._turn_out(stranger, "stopping")
         for line in list(self._devices.values()):

@@ -116,3 +116,16 @@ def test_a_wheel_gives_everything_once_and_never_early(due: list[int], steps: li
         assert all(number in seen for number, at in enumerate(due) if at + 10**8 <= now)
     assert len(seen) == len(due)
     assert len(wheel) == 0
+
+
+def test_what_is_removed_from_a_wheel_is_kept_no_longer_and_what_is_added_again_comes_once() -> None:
+    wheel: Wheel[str] = Wheel(10, 0)
+    for name in ("gone", "moved"):
+        wheel.add(name, 50)
+    wheel.remove("gone")
+    wheel.remove("never there")
+    wheel.add("moved", 90)
+    assert wheel.due(80) == []
+    assert wheel.due(90) == ["moved"]
+    assert len(wheel) == 0
+    assert not wheel._slots
