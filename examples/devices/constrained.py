@@ -42,13 +42,20 @@ def join(device: ConstrainedDevice, link: Link, file: Path) -> None:
         message = device.hello()
         keep(device, file)
         link.send(device.hello_topic, message)
-        found = link.receive(10)
-        if found is None or found[0] != device.welcome_topic:
+        answer(device, link)
+
+
+def answer(device: ConstrainedDevice, link: Link) -> None:
+    """Wait for the node's answer; one to an earlier hello opens nothing, and that to the last is still to come."""
+    while device.needs_session and (found := link.receive(10)) is not None:
+        if found[0] != device.welcome_topic:
             continue
         try:
             device.receive(found[1])
-        except DeviceError:
-            time.sleep(device.retry_s)
+        except DeviceError as error:
+            if error.reason == "refused":
+                time.sleep(device.retry_s)
+                return
 
 
 def obey(device: ConstrainedDevice, found: tuple[str, bytes]) -> None:

@@ -52,16 +52,18 @@ def open_session(device: RichDevice, link: Link, file: Path) -> None:
 
 def answer(device: RichDevice, link: Link) -> bytes | None:
     """Wait for the node's next word and return what to say to it; None where there is nothing to say now."""
-    found = link.receive(10)
-    if found is None:
-        device.forget_session()
-        return None
-    try:
-        return device.receive(found[1], time.monotonic()) if found[0] == device.welcome_topic else None
-    except DeviceError as error:
-        if error.reason in ("pending", "refused"):
-            time.sleep(device.retry_s)
-        return None
+    while (found := link.receive(10)) is not None:
+        if found[0] != device.welcome_topic:
+            continue
+        try:
+            return device.receive(found[1], time.monotonic())
+        except DeviceError as error:
+            if error.reason in ("pending", "refused"):
+                time.sleep(device.retry_s)
+                return None
+            # an answer to an earlier hello opens nothing, and that to the last is still to come
+    device.forget_session()
+    return None
 
 
 def obey(device: RichDevice, found: tuple[str, bytes]) -> None:

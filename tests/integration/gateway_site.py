@@ -294,24 +294,31 @@ class Attached:
         self.open_session()
 
     def _answer(self) -> bytes | None:
-        try:
-            welcome = self._welcomes.get(timeout=5)
-            if isinstance(self.half, ConstrainedDevice):
-                self.half.receive(welcome)
-                return None
+        with contextlib.suppress(queue.Empty):
+            while True:
+                try:
+                    return self._receive(self._welcomes.get(timeout=5))
+                except DeviceError as error:
+                    if error.reason in ("refused", "pending"):
+                        time.sleep(0.2)
+                        return None
+                    # it answers an earlier hello
+        if isinstance(self.half, RichDevice):
+            self.half.forget_session()
+        return None
+
+    def _receive(self, welcome: bytes) -> bytes | None:
+        if isinstance(self.half, RichDevice):
             return self.half.receive(welcome, time.monotonic())
-        except queue.Empty:
-            if isinstance(self.half, RichDevice):
-                self.half.forget_session()
-        except DeviceError as error:
-            if error.reason == "refused":
-                time.sleep(0.2)
+        self.half.receive(welcome)
         return None
 
     def publish(self, topic: str, payload: bytes, qos: int = 1) -> bool:
         """Publish and say whether it was acknowledged."""
         assert self.client is not None
         sent = self.client.publish(topic, payload, qos)
+        if sent.rc == paho.MQTT_ERR_NO_CONN:
+            return False
         until(lambda: sent.is_published() or self.ended.is_set(), "not acknowledged")
         return sent.is_published()
 

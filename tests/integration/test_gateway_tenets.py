@@ -6,6 +6,7 @@ The others, and these on stand-ins, are in `test_zero_trust_tenets`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -57,9 +58,10 @@ class Wire:
                 threading.Thread(target=self._carry, args=(source, sink), daemon=True).start()
 
     def _carry(self, source: socket.socket, sink: socket.socket) -> None:
-        while data := source.recv(65_536):
-            self.seen += data
-            sink.sendall(data)
+        with contextlib.suppress(OSError):  # either side may close while the other still speaks
+            while data := source.recv(65_536):
+                self.seen += data
+                sink.sendall(data)
         sink.close()
 
     def close(self) -> None:
@@ -86,9 +88,10 @@ def test_2_nobody_on_the_way_reads_repeats_or_alters_what_a_device_says(node: Ga
         altered = bytearray(frame)
         altered[place] ^= 1
         device.publish(device.topic("up"), bytes(altered))
+    assert node.segment("hall").readings == before + 1
+    device.rejoin()  # so much that comes again has the node ask for a new session
     assert device.say("temperature", b"next")
-    until(lambda: node.segment("hall").readings >= before + 2)
-    assert node.segment("hall").readings == before + 2
+    until(lambda: node.segment("hall").readings == before + 2)
     device.close()
     wire.close()
 

@@ -25,51 +25,50 @@ DEVICES: Final = 1000
 RICH: Final = 12
 """Devices with post-quantum keys of their own; the others share 32 bytes with the node."""
 
-_HOSTILE: Final = f"meter-{DEVICES - 1:04}"
 _LIMIT_S: Final = 50.0
 _CONTAINED_S: Final = 30.0
 
 
-async def contained(stage: Stage, narrator: Narrator) -> Facts:
+async def contained(stage: Stage, narrator: Narrator, devices: int = DEVICES) -> Facts:
     """A thousand devices attach and report; one floods, repeats and speaks for others, and is shut out."""
     node, lines = stage.first, stage.home / "devices.txt"
     gateway = await _gateway(node)
     require(bool(gateway.addresses), "the node listens to no devices")
     started = time.monotonic()
-    await _import(stage, lines)
+    await _import(stage, lines, devices)
     narrator.say(
-        f"qedge device import: {DEVICES} devices, {RICH} with ML-DSA keys of their own, the others with a root"
+        f"qedge device import: {devices} devices, {RICH} with ML-DSA keys of their own, the others with a root"
     )
     async with _swarm(gateway.addresses[0], lines) as swarm:
-        await swarm.until(lambda report: report.ready == DEVICES, "not all devices got a session")
+        await swarm.until(lambda report: report.ready == devices, "not all devices got a session")
         attached_s = time.monotonic() - started
         narrator.say(
             f"{(await _gateway(node)).sessions} sealed sessions after {attached_s:.1f} s; policy: "
             f"{gateway.policy_rules} rules, all else is denied"
         )
         said = swarm.report.said
-        await swarm.until(lambda report: report.said >= said + DEVICES // 2, "the devices say nothing")
-        return await _attack(node, swarm, narrator) | {
-            "devices": DEVICES,
+        await swarm.until(lambda report: report.said >= said + devices // 2, "the devices say nothing")
+        return await _attack(node, swarm, narrator, f"meter-{devices - 1:04}") | {
+            "devices": devices,
             "rich": RICH,
-            "sessions": DEVICES,
+            "sessions": devices,
             "attached_s": round(attached_s, 3),
             "tls": gateway.tls,
         }
 
 
-async def _attack(node: DemoNode, swarm: _Swarm, narrator: Narrator) -> Facts:
+async def _attack(node: DemoNode, swarm: _Swarm, narrator: Narrator, hostile: str) -> Facts:
     before = await _gateway(node)
     started = time.monotonic()
-    swarm.order(f"attack {_HOSTILE}")
-    narrator.say(f"{_HOSTILE} turns hostile: it floods, repeats its frames, and speaks on the topics of others")
-    noticed = await _incident(node, lambda view: True, "nobody noticed it")
+    swarm.order(f"attack {hostile}")
+    narrator.say(f"{hostile} turns hostile: it floods, repeats its frames, and speaks on the topics of others")
+    noticed = await _incident(node, hostile, lambda view: True, "nobody noticed it")
     noticed_s = time.monotonic() - started
     narrator.say(f"noticed after {noticed_s:.2f} s: {noticed.evidence}; {_responses(noticed)}")
-    ended = await _incident(node, lambda view: "quarantine" in _done(view), "it was not quarantined")
+    ended = await _incident(node, hostile, lambda view: "quarantine" in _done(view), "it was not quarantined")
     await swarm.until(lambda report: report.hostile_cut, "its connection is still open")
     contained_s = time.monotonic() - started
-    story = await node.client.security.device_story(_HOSTILE)
+    story = await node.client.security.device_story(hostile)
     falls: dict[str, int] = {}
     for row in story.rows:
         falls[row.evidence] = falls.get(row.evidence, 0) + min(0, row.after - row.before)
@@ -85,11 +84,11 @@ async def _attack(node: DemoNode, swarm: _Swarm, narrator: Narrator) -> Facts:
     audit = await node.client.security.verify_audit()
     require(audit.ok, "the audit log does not verify")
     narrator.say(
-        f"the other {DEVICES - 1}: {report.said} readings, none lost, nobody disconnected; "
-        f"{after.refused - before.refused} messages of {_HOSTILE} refused; audit log verified"
+        f"the other {report.devices - 1}: {report.said} readings, none lost, nobody disconnected; "
+        f"{after.refused - before.refused} messages of {hostile} refused; audit log verified"
     )
     return {
-        "hostile": _HOSTILE,
+        "hostile": hostile,
         "evidence": ended.evidence,
         "responses": " ".join(_done(ended)),
         "noticed_s": round(noticed_s, 3),
@@ -118,20 +117,22 @@ async def _gateway(node: DemoNode) -> GatewayView:
     return gateway  # type: ignore[return-value] # `require` does not return otherwise
 
 
-async def _incident(node: DemoNode, condition: Callable[[IncidentView], bool], sentence: str) -> IncidentView:
+async def _incident(
+    node: DemoNode, hostile: str, condition: Callable[[IncidentView], bool], sentence: str
+) -> IncidentView:
     deadline = time.monotonic() + _CONTAINED_S
     while True:
         for view in (await node.client.security.incidents(10)).incidents:
-            if view.subject == _HOSTILE and condition(view):
+            if view.subject == hostile and condition(view):
                 return view
         require(time.monotonic() < deadline, sentence)
         await asyncio.sleep(0.1)
 
 
-async def _import(stage: Stage, lines: Path) -> None:
+async def _import(stage: Stage, lines: Path, devices: int) -> None:
     """Run `qedge device import` with a list of devices."""
     table = stage.home / "devices.csv"
-    tiers = ["rich" if number < RICH else "constrained" for number in range(DEVICES)]
+    tiers = ["rich" if number < RICH else "constrained" for number in range(devices)]
     rows = [f"meter-{number:04},{tier},meter,plant\n" for number, tier in enumerate(tiers)]
     await asyncio.to_thread(table.write_text, "name,tier,class,segment\n" + "".join(rows))
     command = [sys.executable, "-m", "qedge", "--socket", str(stage.first.socket), "device", "import", str(table)]

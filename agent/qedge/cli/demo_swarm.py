@@ -141,7 +141,7 @@ class SimulatedDevice(asyncio.Protocol):
             self._welcome(packet.payload)
 
     def _hello(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and not self._transport.is_closing() and self.needs_session:
             self._publish(self.half.hello_topic, self.half.hello())
 
     def _welcome(self, payload: bytes) -> None:
@@ -151,7 +151,9 @@ class SimulatedDevice(asyncio.Protocol):
                 self.half.receive(payload)
             else:
                 answer = self.half.receive(payload, time.monotonic())
-        except DeviceError:
+        except DeviceError as error:
+            if error.reason != "refused":
+                return  # it answers an earlier hello
             asyncio.get_running_loop().call_later(max(0.5, self.half.retry_s), self._hello)
             return
         if answer is not None:

@@ -14,6 +14,7 @@ import pytest
 
 from qedge.wire.attached import unpack_reading
 from qedge.wire.gateway import DeviceAdd
+from qedge_device.messages import Refusal, Refused
 from tests.unit.devices.device_site import Site, site
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "devices"
@@ -52,6 +53,8 @@ class FakeLink:
         if len(self.readings) + 1 == self._breaks_at:
             self._breaks_at = 0
             self._loop.call_soon_threadsafe(self._here.devices.sessions.close, name)  # the node has started anew
+            stale = topic.replace("up", "welcome"), Refused(Refusal.START_ANEW).pack()
+            self._inbox.append(stale)  # it was under way, and is no answer to the hello that follows
             raise OSError("gone")
         self.readings.append(self._here.up(name, payload))
         session = self._here.devices.sessions.current(name)
