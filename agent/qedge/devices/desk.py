@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -42,6 +43,7 @@ from qedge_device.enrolling import ROOT_BYTES, TOKEN_BYTES, Invitation, fingerpr
 
 MAX_LIST: Final = 1000
 _AT_ONCE: Final = 200
+_PIECE: Final = 50
 _LOG: Final = get_logger("devices")
 _SECOND_NS: Final = 1_000_000_000
 
@@ -201,7 +203,7 @@ class DeviceDesk:
         """Add many devices in one transaction; those that are known stay as they are."""
         known = [each.name for each in batch.devices if self._is_known(each.name)]
         drafts = [each for each in batch.devices if each.name not in set(known)]
-        records = [self._draft(each) for each in drafts]
+        records = self._draft_all(drafts)
         invitations = [
             self._invitation(each.name, 1, batch.expires_s, approval=False) for each in drafts if each.tier == "rich"
         ]
@@ -211,7 +213,11 @@ class DeviceDesk:
             if draft.claim_code:
                 record = self._registry.require(draft.name)
                 await self._registry.save(record, claim=claim_digest(draft.name, draft.claim_code))
-        lines = {each.device: self._invited(each, ("", b"")) for each in invitations}
+        lines = {}
+        for number, each in enumerate(invitations, 1):
+            lines[each.device] = self._invited(each, ("", b""))
+            if number % _PIECE == 0:
+                await asyncio.sleep(0)  # a line takes a while, and others want the loop too
         for draft, record in zip(drafts, records, strict=True):
             if draft.tier == "constrained" and not draft.root:
                 lines[draft.name] = DeviceInvited(self._line(device=draft.name, root=record.secret), draft.name)
@@ -256,6 +262,18 @@ class DeviceDesk:
     def _is_known(self, name: str) -> bool:
         record = self._registry.get(name)
         return record is not None and record.state is not DeviceState.REVOKED
+
+    def _draft_all(self, drafts: list[DeviceDraft]) -> list[DeviceRecord]:
+        """Make the records of all drafts, or of none and raise."""
+        records: list[DeviceRecord] = []
+        try:
+            for draft in drafts:
+                records.append(self._draft(draft))
+        except QedgeError:
+            for record in records:
+                self._registry.discard(record)
+            raise
+        return records
 
     def _draft(self, draft: DeviceDraft) -> DeviceRecord:
         """Make the record of a draft; one with a claim code waits to be claimed, other constrained ones are in."""
