@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -43,7 +42,6 @@ from qedge_device.enrolling import ROOT_BYTES, TOKEN_BYTES, Invitation, fingerpr
 
 MAX_LIST: Final = 1000
 _AT_ONCE: Final = 200
-_PIECE: Final = 50
 _LOG: Final = get_logger("devices")
 _SECOND_NS: Final = 1_000_000_000
 
@@ -213,11 +211,7 @@ class DeviceDesk:
             if draft.claim_code:
                 record = self._registry.require(draft.name)
                 await self._registry.save(record, claim=claim_digest(draft.name, draft.claim_code))
-        lines = {}
-        for number, each in enumerate(invitations, 1):
-            lines[each.device] = self._invited(each, ("", b""))
-            if number % _PIECE == 0:
-                await asyncio.sleep(0)  # a line takes a while, and others want the loop too
+        lines = {each.device: self._invited(each, ("", b"")) for each in invitations}
         for draft, record in zip(drafts, records, strict=True):
             if draft.tier == "constrained" and not draft.root:
                 lines[draft.name] = DeviceInvited(self._line(device=draft.name, root=record.secret), draft.name)
@@ -267,8 +261,7 @@ class DeviceDesk:
         """Make the records of all drafts, or of none and raise."""
         records: list[DeviceRecord] = []
         try:
-            for draft in drafts:
-                records.append(self._draft(draft))
+            records.extend(map(self._draft, drafts))  # as far as it comes
         except QedgeError:
             for record in records:
                 self._registry.discard(record)
