@@ -201,7 +201,7 @@ class DeviceDesk:
         """Add many devices in one transaction; those that are known stay as they are."""
         known = [each.name for each in batch.devices if self._is_known(each.name)]
         drafts = [each for each in batch.devices if each.name not in set(known)]
-        records = [self._draft(each) for each in drafts]
+        records = self._draft_all(drafts)
         invitations = [
             self._invitation(each.name, 1, batch.expires_s, approval=False) for each in drafts if each.tier == "rich"
         ]
@@ -256,6 +256,17 @@ class DeviceDesk:
     def _is_known(self, name: str) -> bool:
         record = self._registry.get(name)
         return record is not None and record.state is not DeviceState.REVOKED
+
+    def _draft_all(self, drafts: list[DeviceDraft]) -> list[DeviceRecord]:
+        """Make the records of all drafts, or of none and raise."""
+        records: list[DeviceRecord] = []
+        try:
+            records.extend(map(self._draft, drafts))  # as far as it comes
+        except QedgeError:
+            for record in records:
+                self._registry.discard(record)
+            raise
+        return records
 
     def _draft(self, draft: DeviceDraft) -> DeviceRecord:
         """Make the record of a draft; one with a claim code waits to be claimed, other constrained ones are in."""

@@ -303,3 +303,16 @@ async def test_saving_one_device_looks_at_no_other(tmp_path: Path) -> None:
         await here.opened()
         await registry.flush()
         assert registry.states()["enrolled"] == 1
+
+
+async def test_a_batch_with_one_device_that_cannot_be_adds_none(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        batch = DeviceBatch((DeviceDraft("m", profile=METER), DeviceDraft("t", "constrained"), DeviceDraft("_guest")))
+        with pytest.raises(QedgeError, match="can be no device"):
+            await here.devices.desk.add_batch(batch)
+        assert len(here.devices.registry) == 0
+        await here.devices.registry.flush()
+        assert (
+            await here.store.read(lambda database: database.execute("SELECT count(*) FROM devices").fetchone()[0]) == 0
+        )
+        assert not any(here.devices.registry.states().values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -220,3 +221,22 @@ async def test_a_storm_is_told_when_to_come_back_and_all_are_served_in_time(tmp_
         assert not waiting
         assert here.now_s() - started < 10
         assert here.metrics.value("qedge_device_handshakes_total", ("join", "busy")) > 0
+
+
+async def test_a_sweep_of_many_sessions_lets_others_have_their_turn_and_passes_by_those_closed_meanwhile(
+    tmp_path: Path,
+) -> None:
+    async with site(tmp_path) as here:
+        book, ended = here.devices.sessions, []
+        await here.opened()
+        session = book.current("meter-1")
+        assert session is not None
+        for number in range(1200):
+            subject = replace(session.subject, id=f"m{number}")
+            book.add(replace(session, subject=subject, expires_ns=10))
+        pieces = book.sweeping(11, lambda each: ended.append(each.subject.id))
+        next(pieces)
+        book.close("m1100")
+        assert sum(1 for _ in pieces) >= 1
+        assert len(ended) == 1199
+        assert len(book) == 1

@@ -30,7 +30,9 @@ from qedge.store.store import Store
 from qedge.wire.gateway import DeviceProfile
 
 FLUSH_S: Final = 1.0
-_CHUNK: Final = 500
+_CHUNK: Final = 100
+"""Rows written in one transaction; to make them takes the loop a millisecond or two."""
+
 _LOG: Final = get_logger("devices")
 
 

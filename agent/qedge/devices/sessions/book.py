@@ -15,6 +15,7 @@ from qedge_device.short import ShortOpener, first_bytes
 
 GRACE_NS: Final = 60 * 1_000_000_000
 _FORGIVE_NS: Final = 3_600 * 1_000_000_000
+_PIECE: Final = 500
 
 Prefix = bytes | tuple[bytes, bytes]
 
@@ -93,10 +94,20 @@ class DeviceSessions:
 
     def sweep(self, now_ns: int, ended: Callable[[DeviceSession], None]) -> None:
         """Close what has expired and tell `ended` of each; let locked sessions go on after an hour."""
+        for _ in self.sweeping(now_ns, ended):
+            pass
+
+    def sweeping(self, now_ns: int, ended: Callable[[DeviceSession], None]) -> Iterator[None]:
+        """Sweep in pieces of less than a millisecond, between which others have their turn."""
         forgive = now_ns - self._forgiven_ns >= _FORGIVE_NS
         if forgive:
             self._forgiven_ns = now_ns
-        for device_id, known in list(self._devices.items()):
+        for number, device_id in enumerate(list(self._devices), 1):
+            if number % _PIECE == 0:
+                yield
+            known = self._devices.get(device_id)
+            if known is None:
+                continue
             if forgive:
                 _forgive(known)
             older = known.older

@@ -112,7 +112,8 @@ class DeviceGreeter:
     async def run(self) -> None:
         """Close sessions as they expire, until cancelled."""
         while True:
-            self._sessions.sweep(self._clock.now_ns(), lambda _session: None)
+            for _ in self._sessions.sweeping(self._clock.now_ns(), lambda _session: None):
+                await asyncio.sleep(0)
             self._show()
             await asyncio.sleep(SWEEP_S)
 
