@@ -75,7 +75,7 @@ async def _attack(node: DemoNode, swarm: _Swarm, narrator: Narrator, hostile: st
     reasons = ", ".join(f"{evidence} {points}" for evidence, points in falls.items() if points)
     narrator.say(f"its trust fell from {story.rows[0].before} to {story.trust}: {reasons}")
     narrator.say(
-        f"cut off and let in no more {contained_s:.2f} s after its first message, incident {ended.id[-6:]} {ended.state}"
+        f"let in no more {contained_s:.2f} s after its first message; incident {ended.id[-6:]} is {ended.state}"
     )
     swarm.order("quiet")
     await swarm.until(lambda report: report.acknowledged == report.said, "readings of other devices were lost")
