@@ -66,7 +66,7 @@ async def _attack(node: DemoNode, swarm: _Swarm, narrator: Narrator, hostile: st
     noticed_s = time.monotonic() - started
     narrator.say(f"noticed after {noticed_s:.2f} s: {noticed.evidence}; {_responses(noticed)}")
     ended = await _incident(node, hostile, lambda view: "quarantine" in _done(view), "it was not quarantined")
-    await swarm.until(lambda report: report.hostile_cut, "its connection is still open")
+    await swarm.until(lambda report: report.hostile_out, "it is still let in")
     contained_s = time.monotonic() - started
     story = await node.client.security.device_story(hostile)
     falls: dict[str, int] = {}
@@ -74,7 +74,9 @@ async def _attack(node: DemoNode, swarm: _Swarm, narrator: Narrator, hostile: st
         falls[row.evidence] = falls.get(row.evidence, 0) + min(0, row.after - row.before)
     reasons = ", ".join(f"{evidence} {points}" for evidence, points in falls.items() if points)
     narrator.say(f"its trust fell from {story.rows[0].before} to {story.trust}: {reasons}")
-    narrator.say(f"cut off {contained_s:.2f} s after its first message, incident {ended.id[-6:]} {ended.state}")
+    narrator.say(
+        f"let in no more {contained_s:.2f} s after its first message; incident {ended.id[-6:]} is {ended.state}"
+    )
     swarm.order("quiet")
     await swarm.until(lambda report: report.acknowledged == report.said, "readings of other devices were lost")
     report, after = swarm.report, await _gateway(node)
@@ -163,7 +165,7 @@ class _Swarm:
         deadline = time.monotonic() + _LIMIT_S
         while True:
             line = await self._process.stdout.readline() if self._process.stdout is not None else b""
-            require(bool(line), "the process of the devices ended")
+            require(bool(line), f"the process of the devices ended: {await self._process.wait() if not line else 0}")
             self.report = msgspec.json.decode(line, type=SwarmReport)
             if condition(self.report):
                 return

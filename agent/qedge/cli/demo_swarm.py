@@ -33,7 +33,10 @@ _HOSTILE_AT_ONCE: Final = 20
 
 
 class SwarmReport(msgspec.Struct, frozen=True):
-    """How the devices are: `said` and `acknowledged` count readings of those that are not hostile."""
+    """How the devices are: `said` and `acknowledged` count readings of those that are not hostile.
+
+    `hostile_out`: the hostile one is not let in any more.
+    """
 
     devices: int
     ready: int = 0
@@ -41,7 +44,7 @@ class SwarmReport(msgspec.Struct, frozen=True):
     said: int = 0
     acknowledged: int = 0
     hostile_sent: int = 0
-    hostile_cut: bool = False
+    hostile_out: bool = False
 
 
 class SimulatedDevice(asyncio.Protocol):
@@ -53,6 +56,7 @@ class SimulatedDevice(asyncio.Protocol):
         self.half = half
         self.ready = asyncio.Event()
         self.cut = False
+        self.refused = False
         self.said = 0
         self.acknowledged = 0
         self._rest = b""
@@ -96,9 +100,8 @@ class SimulatedDevice(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Note it; a device that only changed its name comes back."""
-        self.cut = not self._closing
-        if self._closing:
-            self._closing = False
+        self.cut, closing, self._closing = not self._closing, self._closing, False
+        if closing or self._swarm.is_hostile(self):
             self._swarm.come_back(self)
 
     def say(self, body: bytes) -> None:
@@ -131,6 +134,9 @@ class SimulatedDevice(asyncio.Protocol):
 
     def _take(self, packet: mqtt5.Packet) -> None:
         if isinstance(packet, mqtt5.ConnAckPacket):
+            self.refused = packet.reason_code != mqtt5.ConnAckReasonCode.SUCCESS
+            if self.refused:
+                return
             topics = [mqtt5.TopicFilter(each) for each in (self.half.welcome_topic, self.half.down_topic)]
             self._send(mqtt5.SubscribePacket(1, topics))
         elif isinstance(packet, mqtt5.SubAckPacket):
@@ -187,8 +193,13 @@ class Swarm:
         self._quiet = False
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def is_hostile(self, device: SimulatedDevice) -> bool:
+        """Whether a device attacks, and comes again and again until it is not let in."""
+        return device is self._hostile and not device.refused
+
     def come_back(self, device: SimulatedDevice) -> None:
-        """Connect a device once more."""
+        """Connect a device once more, for a session of its own."""
+        device.half.end_session()
         task = asyncio.get_running_loop().create_task(self._connect(device))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -247,8 +258,9 @@ class Swarm:
                 device = ready[turn % len(ready)]
                 if device is not self._hostile and not device.cut:
                     device.say(b"21.5")
-            if self._hostile is not None and not self._hostile.cut and not self._quiet:
-                self._hostile_sent += self._hostile.misbehave()
+            hostile = self._hostile
+            if hostile is not None and not (hostile.cut or hostile.needs_session or self._quiet):
+                self._hostile_sent += hostile.misbehave()
 
     async def _tell(self) -> None:
         while True:
@@ -261,7 +273,7 @@ class Swarm:
                 sum(each.said for each in sound),
                 sum(each.acknowledged for each in sound),
                 self._hostile_sent,
-                self._hostile is not None and self._hostile.cut,
+                self._hostile is not None and self._hostile.refused,
             )
             print(msgspec.json.encode(report).decode(), flush=True)
 
