@@ -14,7 +14,8 @@ for a rich and a constrained device from nothing to a session, together. `device
 the daemon over that without devices, for each. `devices.storm_control_p99_ms`: `GET /health/ready` at the unix
 socket, every 20 ms while all connections are dropped and made anew at once with resumption and join; the best of
 three storms, since whoever measures shares two cores with node and load. `devices.storm_s`: how long that storm took.
-`devices.storm_longest_ms`: the longest such answer in it. `devices.rotate_all_cpu_s_10k`: processor time of the
+`devices.storm_longest_ms`: the longest such answer in it. `devices.storm_waited_share`: part of it for which the
+daemon could have run and the load or others had both processors. `devices.rotate_all_cpu_s_10k`: processor time of the
 daemon from `rotate` of all devices to the last new session, for 10,000.
 """
 
@@ -54,6 +55,7 @@ class Storm:
     longest_ms: float
     probes: int
     seconds: float
+    waited: float
 
 
 async def _sessions(node: Node) -> int:
@@ -114,16 +116,19 @@ def _all(crowds: list[CrowdProcess], name: str, *arguments: float) -> list[Wave]
 
 def _storm(node: Node, crowds: list[CrowdProcess], count: int) -> Storm:
     prober, times_ms = Prober(node.socket), []
+    waited_s, started = node.waited_s(), time.monotonic()
     for crowd in crowds:
         crowd.begin("connect", count, LIMIT_S)
     while not all(crowd.is_done for crowd in crowds):
         times_ms.append(prober.ask_ms())
         time.sleep(PROBE_S)
+    waited = (node.waited_s() - waited_s) / (time.monotonic() - started)
     waves = [crowd.end() for crowd in crowds]
     prober.close()
     if sum(wave.open for wave in waves) < count:
         raise RuntimeError(f"{waves} of {count} came back")
-    return Storm(percentile(times_ms, 0.99), max(times_ms), len(times_ms), max(wave.seconds for wave in waves))
+    took_s = max(wave.seconds for wave in waves)
+    return Storm(percentile(times_ms, 0.99), max(times_ms), len(times_ms), took_s, waited)
 
 
 def run() -> list[Figure]:
@@ -171,5 +176,6 @@ def run() -> list[Figure]:
             Figure("devices.storm_control_p99_ms", best.p99_ms, "ms", best.probes, 50),
             Figure("devices.storm_longest_ms", best.longest_ms, "ms", best.probes),
             Figure("devices.storm_s", best.seconds, "s", count),
+            Figure("devices.storm_waited_share", best.waited, "1", 1),
         ]
     return figures

@@ -76,6 +76,10 @@ class Node:
                 return int(line.split()[1])
         raise RuntimeError("this kernel does not tell the resident set size")
 
+    def waited_s(self) -> float:
+        """Return the time for which the daemon's main thread could have run and had no processor."""
+        return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[1]) / 1e9
+
     def cpu_s(self) -> float:
         """Return the processor time that the daemon process has used, with all its threads and without children."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()

@@ -29,7 +29,7 @@ class GreetingDesk:
 
     name = "device-greetings"
 
-    def __init__(self, greeter: Greeter, *, metrics: Metrics, max_at_once: int = 8, max_waiting: int = 20_480) -> None:
+    def __init__(self, greeter: Greeter, *, metrics: Metrics, max_at_once: int = 4, max_waiting: int = 20_480) -> None:
         self._greeter = greeter
         self._metrics = metrics
         self._max_at_once = max_at_once

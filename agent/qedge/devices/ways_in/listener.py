@@ -33,7 +33,7 @@ _LOG: Final = get_logger("devices")
 _TICK_S: Final = 0.25
 _SWEEP_TICKS: Final = 240
 _FLUSH_TICKS: Final = 4
-_CHECKS_AT_ONCE: Final = 8
+_CHECKS_AT_ONCE: Final = 2
 
 
 class Listener:
