@@ -8,8 +8,8 @@ node's memory.
 
 `devices.sessions`: sessions the node counts once all have come, against the number of devices.
 `devices.enrolments_per_s`: rich devices over the time from the first connection to the last enrolment; each is two
-connections, a key pair, a certificate and a full handshake. The two load processes spend several times the processor
-time that the node does, so on two cores they bound this figure. `devices.enrol_cpu_ms`: processor time of the node
+connections, a key pair, a certificate and a full handshake. Node and load share the cores of the
+box. `devices.enrol_cpu_ms`: processor time of the node
 for a rich and a constrained device from nothing to a session, together. `devices.rss_kib_each`: resident memory of
 the daemon over that without devices, for each. `devices.storm_control_p99_ms`: `GET /health/ready` at the unix
 socket, every 20 ms while all connections are dropped and made anew at once with resumption and join; the best of
