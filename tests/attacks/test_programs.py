@@ -137,6 +137,8 @@ async def refusal(client: NodeClient, submission: JobSubmission) -> str:
     """Return the code with which a submission ends, or how its job did."""
     try:
         view = await client.submit(submission, wait_s=30)
+        while view.state in (JobState.QUEUED, JobState.RUNNING):
+            view = await client.job(view.id, wait_s=30)
     except QedgeError as error:
         assert error.message
         return error.code
