@@ -54,8 +54,10 @@ class Devices:
                 tasks.create_task(self.registry.run())
                 tasks.create_task(self.greeter.run())
                 tasks.create_task(self._renew())
-        finally:
+        except asyncio.CancelledError:
+            # after a fault the room is run again, and needs them then
             self.threads.close()
+            raise
 
     async def _renew(self) -> None:
         while True:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sqlite3
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 import pytest
 
@@ -316,3 +317,18 @@ async def test_a_batch_with_one_device_that_cannot_be_adds_none(tmp_path: Path) 
             await here.store.read(lambda database: database.execute("SELECT count(*) FROM devices").fetchone()[0]) == 0
         )
         assert not any(here.devices.registry.states().values())
+
+
+class FullDisk:
+    """Keys that cannot be renewed now."""
+
+    async def renew_if_due(self) -> bool:
+        """Fail as the database does."""
+        raise QedgeError("store.disk_full", "The disk is full.")
+
+
+async def test_a_fault_of_the_room_does_not_take_its_threads_away(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        with pytest.raises(ExceptionGroup):
+            await dataclasses.replace(here.devices, revoking=cast("Any", FullDisk())).run()
+        assert await here.devices.threads.run(lambda: 7) == 7
