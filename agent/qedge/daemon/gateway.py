@@ -26,7 +26,6 @@ from qedge.daemon.gateway_ports import (
     Downward,
     LateGuard,
     NoUplink,
-    PolicyWatch,
     SegmentDoor,
     StoredDeviceKeys,
     TrustHistory,
@@ -76,13 +75,8 @@ _EVERYWHERE: Final = ("0.0.0.0", "[::]")  # noqa: S104 - compared with, not boun
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """Everything that serves attached devices; `services` in the order of their start."""
+    """What serves attached devices: for the operator's programs, and for the supervisor in the order of its start."""
 
-    policy: PolicyService
-    security: SecurityService
-    devices: Devices
-    segments: SegmentService
-    visitor: Visitor
     desks: GatewayDesks
     services: tuple[Service, ...]
 
@@ -157,17 +151,17 @@ async def open_gateway(
         SegmentOffice(segments, saying.commands, waiting, acted=acted),
         lambda: _view(floor, listener, intake, segments, tools.metrics),
     )
-    watch = PolicyWatch(floor.engine, segments)
+    floor.engine.on_swap = segments.policy_changed
     hosts = PeerHost(segments, saying.commands, sessions, saying.subjects, clock=tools.clock)
     feed_readings = config.group_keys.feed_readings
     visitor = Visitor(identity.fleet, sessions, bus, clock=tools.clock, feed_readings=feed_readings)
     services: list[Service] = [WatchfulSecurity(security, floor.devices), floor.policy, saying.onward, segments]
-    services += [hosts, visitor, DeviceRoom(floor.devices), greetings, watch]
+    services += [hosts, visitor, DeviceRoom(floor.devices), greetings]
     if config.listener.listen or config.listener.listen_tls:
         services.append(listener)
     if intake is not None:
         services.append(intake)
-    return Gateway(floor.policy, security, floor.devices, segments, visitor, desks, tuple(services))
+    return Gateway(desks, tuple(services))
 
 
 async def _broker_access(tools: Tools, broker: ChildBroker | None) -> _BrokerAccess:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from qedge.base.errors import QedgeError
@@ -14,12 +13,10 @@ from qedge.devices.service import Devices
 from qedge.devices.ways_in.listener import Listener
 from qedge.qkd.keys.ports import Keys
 from qedge.security.model import Subject, SubjectKind
-from qedge.security.policy.engine import PolicyEngine
 from qedge.security.service import SecurityService
 from qedge.security.trust.book import name_of
 from qedge.wire.segments import OnwardReadings
 
-_WATCH_S: Final = 0.5
 KEY_BITS: Final = 256
 DEVICES_SAE: Final = "devices"
 """The consumer at this node in whose name keys for devices are taken; devices name it as the slave of their keys."""
@@ -149,26 +146,6 @@ class NoUplink:
     async def send(self, readings: OnwardReadings) -> None:
         """Never called: it is never up."""
         raise NotImplementedError
-
-
-class PolicyWatch:
-    """Tells the segments when another policy is in force."""
-
-    name = "policy-watch"
-
-    def __init__(self, engine: PolicyEngine, segments: SegmentService) -> None:
-        self._engine = engine
-        self._segments = segments
-
-    async def run(self, ready: Ready) -> None:
-        """Look twice a second until cancelled."""
-        ready()
-        known = self._engine.document
-        while True:
-            await asyncio.sleep(_WATCH_S)
-            if self._engine.document is not known:
-                known = self._engine.document
-                self._segments.policy_changed()
 
 
 class WatchfulSecurity:

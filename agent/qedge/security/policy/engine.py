@@ -27,6 +27,8 @@ class PolicyEngine:
         self._rates = RateBook() if rates is None else rates
         self._table = PolicyTable(rates=self._rates)
         self._hearers: tuple[Heard, ...] = ()
+        self.on_swap: Callable[[], None] = lambda: None
+        """Called when another policy is in force."""
 
     @property
     def document(self) -> PolicyDocument:
@@ -48,6 +50,7 @@ class PolicyEngine:
     def swap(self, table: PolicyTable) -> None:
         """Put a table of `compile` in force: the request after this one is decided by it."""
         self._table = table
+        self.on_swap()
 
     def load(self, data: bytes, file: str = "") -> None:
         """Read a policy and put it in force; raises `policy.invalid` and keeps the old one where it has faults."""
