@@ -7,6 +7,7 @@ import asyncio
 import math
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -64,6 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--deadline", type=float, default=None, metavar="SECONDS", help="give up after this time")
     parser.add_argument("--dry-run", action="store_true", help="only parse and estimate")
+    parser.add_argument(
+        "--parts", type=int, default=0, metavar="N", help="cut it into at most N parts that run on all nodes with room"
+    )
     parser.add_argument("--no-wait", action="store_true", help="print the job's id and return at once")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -121,7 +125,12 @@ def make_submission(args: argparse.Namespace, program: str) -> JobSubmission:
     fields |= {"task": task, "template": args.template, "method": args.method, "fresh": args.fresh}
     fields |= {"priority": args.priority, "tags": args.tag, "client_key": args.key}
     fields |= {"max_bond": args.max_bond, "min_fidelity": args.min_fidelity}
-    fields |= {"node": args.node, "measure_all": args.measure_all, "parameters": parse_parameters(args.set)}
+    fields |= {
+        "parts": args.parts,
+        "node": args.node,
+        "measure_all": args.measure_all,
+        "parameters": parse_parameters(args.set),
+    }
     try:
         return msgspec.convert(fields, JobSubmission)
     except msgspec.ValidationError as error:
@@ -193,6 +202,7 @@ class Progress:
             place = f", {job.queue_position} before it" if job.queue_position else ""
             again = f", attempt {job.attempts}" if job.attempts > 1 else ""
             where = f" on {clean(job.node)}" if job.node else ""
+            where = f", {job.parts_done} of {job.parts} parts done" if job.parts else where
             text = f"{job.state}{where}{place}{again}, {time.monotonic() - self._started:.0f} s"
             print(f"\r\x1b[K{self._terminal.dim(text)}", end="", file=sys.stderr, flush=True)
             self._drawn = True
@@ -234,7 +244,10 @@ def result_lines(job: JobView, terminal: Terminal) -> list[str]:
         facts.append("simulated")
     if result.metadata.get("cached"):
         facts.append("an answer that was at hand")
-    if job.node:
+    if result.parts:
+        shares = Counter(part.node for part in result.parts)
+        facts.append("in parts on " + ", ".join(f"{clean(node)} ({number})" for node, number in sorted(shares.items())))
+    elif job.node:
         facts.append(f"on node {clean(job.node)}")
     drawn = f"{result.shots} shots, seed {result.seed}, bits {registers}, {result.bit_order}"
     lines += ["", *([terminal.dim(drawn)] if result.counts else [])]

@@ -10,6 +10,7 @@ from typing import Final
 
 from qedge import __version__
 from qedge.base.metrics import Metrics
+from qedge.base.service import Service
 from qedge.base.system_clock import SystemClock
 from qedge.base.systemd import Notifier
 from qedge.bus.child_broker import ChildBroker
@@ -40,6 +41,8 @@ from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.service import MeshService
 from qedge.mesh.sessions import SessionService
+from qedge.orchestrator.elsewhere import Ways
+from qedge.orchestrator.splitting.service import SplitService
 from qedge.qkd.distillation.local import LocalLink
 from qedge.qkd.distillation.order import LINK_HOST
 from qedge.qkd.distillation.service import LinkDesk, RemoteLink
@@ -71,7 +74,7 @@ class Parts:
     entropy: EntropyService
     engine: EngineService
     decoder: DecodeService
-    across: tuple[ForwardService, ErrandService]
+    across: tuple[Service, ...]
     assessment: AssessmentService
     broker: ChildBroker | None
     bus: Bus
@@ -195,8 +198,8 @@ def _make_decoder(tools: Tools) -> DecodeService:
     )
 
 
-def _make_across(tools: Tools, engine: EngineService, peers: MeshPeers) -> tuple[ForwardService, ErrandService]:
-    """Make what gives jobs to other nodes, and what runs theirs."""
+def _make_across(tools: Tools, engine: EngineService, peers: MeshPeers) -> tuple[Service, ...]:
+    """Make what gives jobs to other nodes, what cuts jobs into parts, and what runs jobs of others."""
     forward = ForwardService(
         tools.config.engine,
         tools.store,
@@ -206,8 +209,17 @@ def _make_across(tools: Tools, engine: EngineService, peers: MeshPeers) -> tuple
         metrics=tools.metrics,
         random_bytes=tools.random_bytes,
     )
-    engine.attach(forward)
-    return forward, ErrandService(engine, tools.store, peers)
+    split = SplitService(
+        engine,
+        tools.store,
+        engine.changes,
+        node_name=tools.me.node,
+        clock=tools.clock,
+        metrics=tools.metrics,
+        random_bytes=tools.random_bytes,
+    )
+    engine.attach(Ways(forward, split))
+    return forward, split, ErrandService(engine, tools.store, peers)
 
 
 def _make_web(tools: Tools, node: Node) -> WebService:

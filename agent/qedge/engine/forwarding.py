@@ -186,7 +186,8 @@ class ForwardService:
         self._errands.clear()
         now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
         for row in await self._store.read(lambda connection: ledger.unended(connection, elsewhere=True)):
-            self._errands[row.id] = errand_of(row, now_ns, utc_ns)
+            if not row.runner.startswith("/"):  # jobs in parts are not on one node
+                self._errands[row.id] = errand_of(row, now_ns, utc_ns)
 
     # One job
 

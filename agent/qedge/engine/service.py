@@ -115,6 +115,8 @@ class EngineService:
 
     async def _accept_somewhere(self, submission: JobSubmission, client: str) -> JobView:
         """Accept for this node, for a named one, or for any: this one first, where it has a free QPU."""
+        if submission.parts > 1:
+            return await self.job(await self._forward.submit(submission, client))
         wanted = submission.node
         if wanted == ANY and len(self._queue) == 0 and self._roster.pick(submission.qpu, free=True) is not None:
             wanted = ""

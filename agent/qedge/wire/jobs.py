@@ -10,6 +10,8 @@ import msgspec
 from qedge.wire.problem import Problem
 from qedge.wire.tasks import QaoaTask, QecTask, Task, TaskResult
 
+MAX_PARTS = 64
+
 
 class JobState(StrEnum):
     """`QUEUED` means accepted: the job is in the node's database. The last four are final."""
@@ -38,8 +40,9 @@ class JobSubmission(
     acceptance; `parameters` are numbers for the inputs of the program; `measure_all` measures all qubits where a
     program measures none. `method`, `max_bond` and `min_fidelity` go to simulators: how to run (empty: as fits best),
     the largest bond and the least fidelity of matrix product states; `fresh` runs it even where the node has the
-    answer. `client_key` makes repeated submissions one job; `dry_run` only parses and estimates; `node` names the node
-    that runs it (empty: the one that accepted it, `any`: whichever can).
+    answer; `parts` cuts it into at most so many pieces that run wherever there is room, and merges their results
+    (0: one piece). `client_key` makes repeated submissions one job; `dry_run` only parses and estimates; `node` names
+    the node that runs it (empty: the one that accepted it, `any`: whichever can).
     """
 
     program: str = ""
@@ -62,6 +65,7 @@ class JobSubmission(
     max_bond: Annotated[int, msgspec.Meta(ge=1, le=4096)] | None = None
     min_fidelity: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     fresh: bool = False
+    parts: Annotated[int, msgspec.Meta(ge=0, le=MAX_PARTS)] = 0
 
     def __post_init__(self) -> None:
         if not (self.program or self.template or isinstance(self.task, (QaoaTask, QecTask))):
@@ -89,11 +93,27 @@ class JobEstimate(msgspec.Struct, frozen=True, tag_field="type", tag="job-estima
     method: str
 
 
+class PartResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where one piece of a job that was cut ran: as job `job`, on `qpu` of `node` (empty: the node that was asked).
+
+    `shots` and `seed` are its own; `run_s` is the time that it took its QPU.
+    """
+
+    job: str
+    node: str
+    qpu: str
+    shots: int
+    seed: int
+    run_s: float
+    attempts: int
+
+
 class JobResult(msgspec.Struct, frozen=True, tag_field="type", tag="job-result/1"):
     """`counts`: bit string → how often. A string has one character per classical bit, `bit_order` says which is where.
 
     `timings_s`: seconds per stage (`parse`, `queue`, `run`, …); `metadata`: `method`, `driver`, `simulated`, …;
-    `data`: what the kind of task gives beside counts, or instead of them.
+    `data`: what the kind of task gives beside counts, or instead of them; `parts`: the pieces of a job that was cut,
+    in their order.
     """
 
     counts: dict[str, int]
@@ -104,6 +124,7 @@ class JobResult(msgspec.Struct, frozen=True, tag_field="type", tag="job-result/1
     metadata: dict[str, str | int | float | bool]
     bit_order: Literal["bit 0 rightmost"] = "bit 0 rightmost"
     data: TaskResult | None = None
+    parts: tuple[PartResult, ...] = ()
 
 
 class JobView(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="job/1"):
@@ -125,7 +146,9 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type",
     result: JobResult | None = None
     error: Problem | None = None
     node: str = ""
-    """Node that runs or ran it; empty: the one that answers."""
+    """Node that runs or ran it; empty: the one that answers. `/parts`: it was cut, see `result.parts`."""
+    parts: int = 0
+    parts_done: int = 0
 
 
 class JobOffer(msgspec.Struct, frozen=True, tag_field="type", tag="job-offer/1"):

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from qedge.base.errors import QedgeError
-from qedge.engine.qec.experiment import Logical, per_round, run_block, run_stream
+from qedge.engine.qec.experiment import Logical, run_block, run_stream
 from qedge.engine.qec.model import BOUNDARY, Memory, block_decoder, memory_errors, read_error_model, stim_library
+from qedge.engine.qec.rates import per_round
 from qedge.engine.qec.window import Pieces, Stream, memory_pieces
 
 stim = pytest.importorskip("stim")

@@ -8,8 +8,9 @@ from typing import Final
 
 from qedge.base.errors import QedgeError
 from qedge.engine.kinds.model import Bench, Forecast, Outcome
-from qedge.engine.qec.experiment import Logical, per_round, run_block, run_stream
+from qedge.engine.qec.experiment import Logical, run_block, run_stream
 from qedge.engine.qec.model import Memory, matching_library, stim_library
+from qedge.engine.qec.rates import per_round
 from qedge.wire.tasks import QecResult, QecTask
 from qedge_driver_api import PropertyValue
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,13 +12,13 @@ import numpy as np
 
 from qedge.base.errors import QedgeError
 from qedge.engine.qec.model import Memory, block_decoder
+from qedge.engine.qec.rates import wilson_interval
 from qedge.engine.qec.window import Pieces, Stream, memory_pieces
 
 _CHUNK_BYTES: Final = 32 << 20
 _MAX_CHUNK_SHOTS: Final = 16_384
 _TIMED: Final = 2_000
 """Shots that are decoded one by one to see how long one takes."""
-_WILSON_Z: Final = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +30,13 @@ class Logical:
     times_us: tuple[float, ...]
 
     def interval(self) -> tuple[float, float]:
-        """Return the 95 % interval of the error rate (Wilson, J. Am. Stat. Assoc. 22, 209)."""
-        n, z = self.shots, _WILSON_Z
-        p = self.errors / n
-        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-        return max(0.0, middle - half), min(1.0, middle + half)
+        """Return the 95 % interval of the error rate."""
+        return wilson_interval(self.errors, self.shots)
 
     def time_us(self, share: float) -> float:
         """Return a quantile of the times."""
         times = sorted(self.times_us)
         return times[min(len(times) - 1, int(share * len(times)))] if times else 0.0
-
-
-def per_round(rate: float, rounds: int) -> float:
-    """Return the logical error rate per round that gives `rate` after `rounds` rounds of independent flips."""
-    return 0.5 * (1 - math.pow(max(0.0, 1 - 2 * rate), 1 / rounds))
 
 
 def run_block(memory: Memory, shots: int, seed: int, stopped: Callable[[], bool]) -> Logical:
