@@ -175,7 +175,8 @@ def _result(view: JobView) -> JobResult:
 
 
 def _data(results: Sequence[JobResult], kind: type[R]) -> list[R]:
-    data = [each.data for each in results if isinstance(each.data, kind)]
+    every: list[object] = [each.data for each in results]
+    data = [each for each in every if isinstance(each, kind)]
     if len(data) != len(results):
         raise _unequal("they are not of one kind")
     return data
