@@ -181,6 +181,7 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "job.bad_observable": _remote(422, "An observable is no sum of Pauli products over the qubits.", Exit.USAGE),
     "job.bad_bits": _remote(422, "A bit or a state that is asked for does not exist.", Exit.USAGE),
     "job.bad_option": _remote(422, "A method or an option of the simulator does not exist.", Exit.USAGE),
+    "job.false_result": _remote(502, "The result of another node cannot be true."),
     "job.cannot_split": _remote(422, "The job is asked for in parts, and cannot be cut.", Exit.USAGE),
     "job.bad_shots": _remote(422, "The number of shots is not a whole number of at least 1.", Exit.USAGE),
     "job.too_many_shots": _remote(422, "More shots than the limit.", Exit.USAGE),

@@ -51,6 +51,10 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_jobs_submitted_total": MetricSpec(Kind.COUNTER, "Job submissions.", ("outcome",)),
     "qedge_jobs_ended_total": MetricSpec(Kind.COUNTER, "Jobs that ended.", ("state",)),
     "qedge_jobs_forwarded_total": MetricSpec(Kind.COUNTER, "Jobs given to other nodes.", ("outcome",)),
+    "qedge_results_checked_total": MetricSpec(
+        Kind.COUNTER, "Results of other nodes that were looked at.", ("outcome",)
+    ),
+    "qedge_nodes_barred": MetricSpec(Kind.GAUGE, "Nodes that get no jobs from here, since a result was false."),
     "qedge_jobs_queued": MetricSpec(Kind.GAUGE, "Jobs that wait."),
     "qedge_jobs_running": MetricSpec(Kind.GAUGE, "Jobs that run."),
     "qedge_qpu_assessed": MetricSpec(Kind.GAUGE, "Figures of the last assessment of a QPU.", ("qpu", "figure")),

@@ -187,6 +187,15 @@ def view(connection: sqlite3.Connection, job_id: str) -> JobView | None:
     )
 
 
+def ended_result(connection: sqlite3.Connection, job_id: str) -> tuple[Stored, JobResult] | None:
+    """Return a job that ended with a result."""
+    row = connection.execute(
+        f"SELECT {_COLUMNS}, result FROM jobs WHERE id = ? AND result IS NOT NULL",  # noqa: S608 - constant
+        (job_id,),
+    ).fetchone()
+    return None if row is None else (_stored(row[:-1]), _RESULT.decode(row[-1]))
+
+
 def newest(connection: sqlite3.Connection, limit: int) -> list[JobView]:
     """Return the newest jobs, without results."""
     rows = connection.execute(f"SELECT {_COLUMNS}, error FROM jobs ORDER BY id DESC LIMIT ?", (limit,))  # noqa: S608 - constant

@@ -156,6 +156,10 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             account BLOB NOT NULL
         ) STRICT, WITHOUT ROWID""",
     ),
+    (
+        # What results of other nodes have been worth.
+        "CREATE TABLE standings (node TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT, WITHOUT ROWID",
+    ),
 )
 
 VERSION: Final = len(MIGRATIONS)
