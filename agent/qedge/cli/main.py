@@ -34,6 +34,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "qkd": "qkd",
     "ping": "ping",
     "peers": "peers",
+    "standing": "standing",
     "join": "join",
     "fleet": "fleet",
     "policy": "policy",

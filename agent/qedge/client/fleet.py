@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from qedge.wire.standing import Standing, StandingList
 from qedge.wire.trust import (
     BrokerAddress,
     IdentityView,
@@ -38,7 +39,7 @@ class Transport(Protocol):
 
 
 class FleetClient:
-    """Identity, joining, invitations, renewal and revocation; every method raises `QedgeError`."""
+    """Identity, joining, invitations, renewal, revocation, standings; every method raises `QedgeError`."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -83,3 +84,11 @@ class FleetClient:
     async def renew(self, node: str, membership: Membership) -> None:
         """Hand a member its next certificate."""
         await self._transport.tell("POST", f"/v1/renewals/{quote(node, safe='')}", membership)
+
+    async def standings(self) -> StandingList:
+        """Tell what results of other nodes have been worth."""
+        return await self._transport.ask("GET", "/v1/standings", StandingList)
+
+    async def pardon(self, node: str) -> Standing:
+        """Give a node jobs again whose result was false; raises `job.no_node`."""
+        return await self._transport.ask("POST", f"/v1/standings/{quote(node, safe='')}/pardon", Standing)

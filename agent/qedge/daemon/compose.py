@@ -16,6 +16,7 @@ from qedge.base.systemd import Notifier
 from qedge.bus.child_broker import ChildBroker
 from qedge.bus.service import Bus
 from qedge.config import AgentConfig
+from qedge.daemon.across import make_across
 from qedge.daemon.adapters import (
     KeptAdminStates,
     LinkTransceiver,
@@ -34,15 +35,11 @@ from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools, make_bus, make_fleet_desk, make_mesh
 from qedge.engine.assessment.service import AssessmentService
 from qedge.engine.decoding.service import DecodeService
-from qedge.engine.errands import ErrandService
-from qedge.engine.forwarding import ForwardService
 from qedge.engine.service import EngineService
 from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.service import MeshService
 from qedge.mesh.sessions import SessionService
-from qedge.orchestrator.elsewhere import Ways
-from qedge.orchestrator.splitting.service import SplitService
 from qedge.qkd.distillation.local import LocalLink
 from qedge.qkd.distillation.order import LINK_HOST
 from qedge.qkd.distillation.service import LinkDesk, RemoteLink
@@ -134,7 +131,7 @@ def compose(
         entropy,
         engine,
         decoder,
-        _make_across(tools, engine, MeshPeers(mesh, sessions)),
+        make_across(tools, engine, MeshPeers(mesh, sessions), drivers, node),
         assessment,
         broker,
         bus,
@@ -196,30 +193,6 @@ def _make_decoder(tools: Tools) -> DecodeService:
     return DecodeService(
         config.decode, config.workers, clock=tools.clock, metrics=tools.metrics, random_bytes=tools.random_bytes
     )
-
-
-def _make_across(tools: Tools, engine: EngineService, peers: MeshPeers) -> tuple[Service, ...]:
-    """Make what gives jobs to other nodes, what cuts jobs into parts, and what runs jobs of others."""
-    forward = ForwardService(
-        tools.config.engine,
-        tools.store,
-        peers,
-        engine.changes,
-        clock=tools.clock,
-        metrics=tools.metrics,
-        random_bytes=tools.random_bytes,
-    )
-    split = SplitService(
-        engine,
-        tools.store,
-        engine.changes,
-        node_name=tools.me.node,
-        clock=tools.clock,
-        metrics=tools.metrics,
-        random_bytes=tools.random_bytes,
-    )
-    engine.attach(Ways(forward, split))
-    return forward, split, ErrandService(engine, tools.store, peers)
 
 
 def _make_web(tools: Tools, node: Node) -> WebService:

@@ -20,6 +20,7 @@ from qedge.engine.service import EngineService
 from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.service import MeshService
+from qedge.orchestrator.results.service import SpotChecks
 from qedge.qkd.delivery.office import KeyOffice
 from qedge.qkd.ports import Link
 from qedge.security.desk import SecurityDesk
@@ -97,6 +98,7 @@ class Node:
         self._mesh: MeshService | None = None
         self._fleet: FleetDesk | None = None
         self._gateway: GatewayDesks | None = None
+        self._checks: SpotChecks | None = None
         self._keys = keys
         self._bus = bus
         self._drivers = drivers
@@ -108,6 +110,10 @@ class Node:
         """Take the mesh, which itself asks the node for its capabilities, and what needs the mesh."""
         self._mesh, self._fleet = mesh, fleet
 
+    def attach_checks(self, checks: SpotChecks) -> None:
+        """Take what keeps the standing of other nodes."""
+        self._checks = checks
+
     def attach_gateway(self, desks: GatewayDesks) -> None:
         """Take what serves attached devices, where the node takes any."""
         self._gateway = desks
@@ -116,6 +122,13 @@ class Node:
     def keys(self) -> KeyOffice:
         """What the operator's programs do with keys and applications."""
         return self._keys
+
+    @property
+    def results(self) -> SpotChecks:
+        """What results of other nodes have been worth."""
+        if self._checks is None:
+            raise QedgeError("bus.unavailable", "The node is starting.", fix="Try again soon.")
+        return self._checks
 
     @property
     def devices(self) -> DevicesPort:

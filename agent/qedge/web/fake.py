@@ -17,6 +17,7 @@ from qedge.web.fake_devices import FakeDevices
 from qedge.web.fake_fleet import FakeFleet
 from qedge.web.fake_keys import fake_keys
 from qedge.web.fake_policy import FakePolicy
+from qedge.web.fake_results import FakeResults
 from qedge.web.fake_security import FakeSecurity
 from qedge.web.fake_segments import FakeSegments
 from qedge.web.ports import DecodeLink, Pulse
@@ -61,6 +62,7 @@ class FakeNode:
         self.keys = fake_keys(clock, random_bytes, self.kept_saes)
         self.devices = FakeDevices(clock)
         self.policy = FakePolicy()
+        self.results = FakeResults()
         self._booted_ns = clock.now_ns()
         self._jobs: dict[str, JobView] = {}
         self._changed = asyncio.Event()

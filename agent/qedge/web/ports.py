@@ -10,6 +10,7 @@ from typing import Protocol
 from qedge.web.device_ports import DevicesPort
 from qedge.web.key_ports import KeysPort
 from qedge.web.policy_ports import PolicyPort
+from qedge.web.results_ports import ResultsPort
 from qedge.web.security_ports import SecurityPort
 from qedge.web.segment_ports import SegmentsPort
 from qedge.wire.assessment import Assessment
@@ -140,6 +141,11 @@ class NodePort(Protocol):
     @property
     def segments(self) -> SegmentsPort:
         """Segments of attached devices; raises `segment.off` where there are none."""
+        ...
+
+    @property
+    def results(self) -> ResultsPort:
+        """What results of other nodes have been worth."""
         ...
 
     def status(self) -> NodeStatus:

@@ -18,6 +18,7 @@ from qedge.web import (
     routes_page,
     routes_policy,
     routes_public,
+    routes_results,
     routes_security,
     routes_segments,
 )
@@ -68,6 +69,7 @@ from qedge.wire.node import (
 )
 from qedge.wire.policy import PolicyNotice, PolicyView, RecordCommand, RecordedRequests
 from qedge.wire.segments import CommandView, DeviceCommand, SegmentDetail, SegmentList, SegmentView
+from qedge.wire.standing import Standing, StandingList
 from qedge.wire.trust import (
     BrokerAddress,
     IdentityView,
@@ -150,6 +152,8 @@ ROUTES: Final = (
     ),
     Route("POST", "/v1/random", Right.DRAW, routes_node.random, body=RandomRequest, answer=RandomView),
     Route("GET", "/v1/peers", Right.VIEW, routes_node.peers, answer=PeerList),
+    Route("GET", "/v1/standings", Right.VIEW, routes_results.standings, answer=StandingList),
+    Route("POST", "/v1/standings/{name}/pardon", Right.ADMIN, routes_results.pardon, answer=Standing),
     Route("POST", "/v1/ping", Right.ADMIN, routes_node.ping, body=PingRequest, answer=PingView),
     Route("GET", "/v1/identity", Right.VIEW, routes_fleet.identity, answer=IdentityView),
     Route("PUT", "/v1/identity", Right.ADMIN, routes_fleet.adopt, body=Membership, answer=IdentityView),

@@ -26,10 +26,11 @@ from qedge.engine.qec.rates import wilson_interval
 from qedge.orchestrator.results.comparing import Likeness, compare
 from qedge.orchestrator.results.config import ResultsConfig
 from qedge.orchestrator.results.service import CLIENT, SpotChecks, Surroundings
-from qedge.orchestrator.results.standing import KNOWN_AFTER, NEW_SHARE, Standing, confirmed, convicted, pardoned, share
+from qedge.orchestrator.results.standing import KNOWN_AFTER, NEW_SHARE, confirmed, convicted, pardoned, share
 from qedge.orchestrator.results.witness import implausible
 from qedge.store.store import Store
 from qedge.wire.jobs import JobResult, JobState, JobSubmission, JobView, Register
+from qedge.wire.standing import Standing
 from qedge.wire.tasks import (
     AmplitudeResult,
     AmplitudeTask,

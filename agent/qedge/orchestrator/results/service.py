@@ -27,9 +27,10 @@ from qedge.engine.model import FINAL_STATES
 from qedge.engine.ports import PeerNode
 from qedge.orchestrator.results.comparing import Likeness, compare
 from qedge.orchestrator.results.config import ResultsConfig
-from qedge.orchestrator.results.standing import Standing, confirmed, convicted, pardoned, share, suspected
+from qedge.orchestrator.results.standing import confirmed, convicted, pardoned, share, suspected
 from qedge.store.store import Store
 from qedge.wire.jobs import JobResult, JobState, JobSubmission, JobView
+from qedge.wire.standing import Standing
 
 CLIENT: Final = "check"
 """Who second runs are made for; they are not checked themselves."""

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 
-_Count = Annotated[int, msgspec.Meta(ge=0)]
+from qedge.wire.standing import Standing
 
 NEW_SHARE: Final = 0.75
 """Of the results of a node that is not known yet, or that was caught with something odd."""
 KNOWN_AFTER: Final = 200
 """Results in a row that were confirmed, after which only the usual share is checked."""
-
-
-class Standing(msgspec.Struct, frozen=True):
-    """Results of node `node`: second runs in all and in a row that confirmed them, and those that did not.
-
-    `odd`: results that were merely alike though the same seed should have given the same; `wrong`: shown to be false;
-    `barred_utc_ns`: since when the node gets no jobs (0: it gets them), `why` in words.
-    """
-
-    node: str
-    checked: _Count = 0
-    clean: _Count = 0
-    odd: _Count = 0
-    wrong: _Count = 0
-    barred_utc_ns: _Count = 0
-    why: str = ""
 
 
 def share(standing: Standing, usual: float) -> float:
