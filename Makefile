@@ -44,7 +44,7 @@ run: $(RUN_STAMP) ## run a node in the foreground
 	@$(BIN)/qedge run $(ARGS)
 
 test: $(DEV_STAMP) ## all tests but the long ones
-	@$(BIN)/python -m pytest -m 'not long' -n $(PROCESSES) $(ARGS)
+	@$(BIN)/python -m pytest -m 'not long' -n $(PROCESSES) --dist loadgroup $(ARGS)
 
 test-long: $(DEV_STAMP) ## the same claims with larger numbers
 	@$(BIN)/python -m pytest -m long $(ARGS)

@@ -31,12 +31,42 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 FAULTY = Path(__file__).parent / "faulty"
 IN_FLIGHT = 60
-GARBAGE = 10_000
 BAD_SHOTS = 101
 MEDIUM = heavy_program(19, 14)
 """A job of some ten milliseconds, so that sixty of them are really in flight."""
 
+SHARED = pytest.mark.xdist_group("faults of shared daemons")
+"""Tests that share daemons run in one process, so that there are no more of these than needed."""
+BAD_QPU_MODES = ("hang", "crash", "wrong_sum", "bad_key", "nan", "nonsense", "negative")
+
 Make = Callable[..., DaemonProcess]
+
+
+def _daemon(home: Path, config: str) -> DaemonProcess:
+    search = os.pathsep.join([str(FAULTY), *filter(None, [os.environ.get("PYTHONPATH")])])
+    daemon = DaemonProcess(home, config, {"PYTHONPATH": search})
+    daemon.start()
+    return daemon
+
+
+@pytest.fixture(scope="module")
+def sturdy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
+    """One daemon with all built-in drivers: whatever dies under it, the next test finds it well."""
+    daemon = _daemon(tmp_path_factory.mktemp("sturdy") / "n", "")
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture(scope="module")
+def beset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
+    """One daemon with a good QPU, all bad ones and a random source that goes bad when it is told to."""
+    bad = "".join(
+        f'[drivers.{mode}]\ndriver = "faulty_qpu"\nsettings = {{ mode = "{mode}" }}\n' for mode in BAD_QPU_MODES
+    )
+    good = '[drivers.qpu]\ndriver = "sim_qpu"\n[drivers.qrng]\ndriver = "faulty_qrng"\n'
+    daemon = _daemon(tmp_path_factory.mktemp("beset") / "n", f"{good}{bad}[engine]\nrun_deadline_s = 3.0\n")
+    yield daemon
+    daemon.stop()
 
 
 @pytest.fixture
@@ -44,21 +74,19 @@ def make_daemon(tmp_path: Path) -> Iterator[Make]:
     """Start daemons below the test's folder and stop them at its end."""
     made: list[DaemonProcess] = []
 
-    def make(config: str = "", *, home: Path | None = None, start: bool = True) -> DaemonProcess:
-        daemon = DaemonProcess(
-            home or tmp_path / f"node{len(made)}",
-            config,
-            {"PYTHONPATH": os.pathsep.join([str(FAULTY), *filter(None, [os.environ.get("PYTHONPATH")])])},
-        )
-        made.append(daemon)
-        if start:
-            daemon.start()
-        return daemon
+    def make(config: str = "", *, home: Path | None = None) -> DaemonProcess:
+        made.append(_daemon(home or tmp_path / f"node{len(made)}", config))
+        return made[-1]
 
     yield make
     for daemon in made:
         if daemon.process is not None:
             daemon.stop()
+
+
+def medium(test: str) -> str:
+    """Return a program that no earlier test of a shared daemon has the answer to."""
+    return f"// {test}\n{MEDIUM}"
 
 
 def _driver(status: NodeStatus, name: str) -> DriverView:
@@ -70,12 +98,13 @@ def _busy_pids(status: NodeStatus) -> list[int]:
     return [worker.pid for worker in workers if worker.pid and worker.state == "busy"]
 
 
-async def test_a_killed_circuit_worker_costs_no_job(make_daemon: Make) -> None:
-    daemon = make_daemon()
+@SHARED
+async def test_a_killed_circuit_worker_costs_no_job(sturdy: DaemonProcess) -> None:
+    daemon = sturdy
     await daemon.wait_up()
     async with daemon.client() as client:
-        for _ in range(5):  # a blow may fall between two jobs
-            ids = await submit_many(client, IN_FLIGHT, MEDIUM)
+        for attempt in range(5):  # a blow may fall between two jobs
+            ids = await submit_many(client, IN_FLIGHT, medium(f"killed {attempt}"))
             while not (busy := _busy_pids(await client.status())):
                 await asyncio.sleep(0.001)
             os.kill(busy[0], signal.SIGKILL)
@@ -88,12 +117,13 @@ async def test_a_killed_circuit_worker_costs_no_job(make_daemon: Make) -> None:
     assert daemon.is_alive()
 
 
+@SHARED
 @pytest.mark.parametrize("name", ["qrng", "qkd-alice", "qkd-bob"])
-async def test_a_driver_killed_in_the_middle_of_a_call_comes_back(make_daemon: Make, name: str) -> None:
-    daemon = make_daemon()
+async def test_a_driver_killed_in_the_middle_of_a_call_comes_back(sturdy: DaemonProcess, name: str) -> None:
+    daemon = sturdy
     await daemon.wait_status(lambda status: status.ready and all(d.operating_state == "up" for d in status.drivers))
     async with daemon.client() as client:
-        ids = await submit_many(client, IN_FLIGHT, MEDIUM)
+        ids = await submit_many(client, IN_FLIGHT, medium(name))
         link = (await client.status()).links[0].name
         measure = asyncio.create_task(client.measure_link(link, LinkMeasure(sifted=20_000)))
         await asyncio.sleep(0.05)
@@ -158,28 +188,19 @@ async def test_a_killed_daemon_loses_nothing_it_accepted(make_daemon: Make) -> N
     assert alive == [], f"children outlived the killed daemon: {alive}"
 
 
-FAULTY_CONFIG = """
-[drivers.qpu]
-driver = "sim_qpu"
-[drivers.broken]
-driver = "faulty_qpu"
-settings = {{ mode = "{mode}" }}
-[engine]
-run_deadline_s = 3.0
-"""
-
-
-@pytest.mark.parametrize("mode", ["hang", "crash", "wrong_sum", "bad_key", "nan", "nonsense", "negative"])
-async def test_a_bad_qpu_driver_fails_its_own_jobs_with_a_reason_and_no_others(make_daemon: Make, mode: str) -> None:
-    daemon = make_daemon(FAULTY_CONFIG.format(mode=mode))
+@SHARED
+@pytest.mark.parametrize("mode", BAD_QPU_MODES)
+async def test_a_bad_qpu_driver_fails_its_own_jobs_with_a_reason_and_no_others(beset: DaemonProcess, mode: str) -> None:
+    daemon = beset
     await daemon.wait_status(
-        lambda status: status.ready and all(_driver(status, name).operating_state == "up" for name in ("qpu", "broken"))
+        lambda status: status.ready and all(_driver(status, name).operating_state == "up" for name in ("qpu", mode))
     )
     async with daemon.client() as client:
+        program = medium(mode)
         good = await asyncio.gather(
-            *(client.submit(JobSubmission(program=MEDIUM, shots=100, seed=i, qpu="qpu")) for i in range(IN_FLIGHT))
+            *(client.submit(JobSubmission(program=program, shots=100, seed=i, qpu="qpu")) for i in range(IN_FLIGHT))
         )
-        bad = [await client.submit(JobSubmission(program=BELL, shots=BAD_SHOTS, qpu="broken")) for _ in range(2)]
+        bad = [await client.submit(JobSubmission(program=BELL, shots=BAD_SHOTS, qpu=mode)) for _ in range(2)]
         failed = await wait_ended(daemon, [job.id for job in bad], 90)
         done = await wait_ended(daemon, [job.id for job in good])
     expected = {"hang": "worker.deadline", "crash": "worker.crashed"}.get(mode, "driver.lied")
@@ -188,14 +209,14 @@ async def test_a_bad_qpu_driver_fails_its_own_jobs_with_a_reason_and_no_others(m
     assert daemon.is_alive()
 
 
+@SHARED
 @pytest.mark.parametrize("mode", ["hang", "short", "nan", "nonsense", "zeros"])
-async def test_a_bad_random_source_is_withdrawn_and_recovers_while_jobs_run(make_daemon: Make, mode: str) -> None:
-    config = '[drivers.qpu]\ndriver = "sim_qpu"\n[drivers.qrng]\ndriver = "faulty_qrng"\n'
-    daemon = make_daemon(config)
+async def test_a_bad_random_source_is_withdrawn_and_recovers_while_jobs_run(beset: DaemonProcess, mode: str) -> None:
+    daemon = beset
     await daemon.wait_status(lambda status: status.ready and status.entropy.healthy)
     async with daemon.client() as client:
         await daemon.wait_up()
-        ids = await submit_many(client, IN_FLIGHT, MEDIUM)
+        ids = await submit_many(client, IN_FLIGHT, medium(f"source {mode}"))
         await client.change_driver("qrng", DriverChange(settings={"mode": mode}))
         await daemon.wait_status(lambda status: not status.entropy.healthy, 60)
         drawn = await client.random(RandomRequest(bytes=64))
@@ -279,7 +300,10 @@ async def test_an_invalid_reload_keeps_the_old_configuration_and_every_job(make_
         assert "qrng" not in {driver.name for driver in status.drivers}
 
 
-async def test_garbage_and_oversize_messages_on_every_topic_have_no_effect(make_daemon: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [1_000, pytest.param(10_000, marks=pytest.mark.long)])
+async def test_garbage_and_oversize_messages_on_every_topic_have_no_effect(
+    make_daemon: Make, tmp_path: Path, number: int
+) -> None:
     with Broker("iotcore" if not _has_mosquitto() else "mosquitto", tmp_path / "broker") as broker:
         config = f'[node]\nname = "victim"\n[broker]\nurl = "mqtt://127.0.0.1:{broker.port}"\n'
         daemon = make_daemon(config)
@@ -288,7 +312,7 @@ async def test_garbage_and_oversize_messages_on_every_topic_have_no_effect(make_
         assert topics
         async with daemon.client() as client:
             ids = await submit_many(client, IN_FLIGHT, MEDIUM)
-            await _flood(broker.port, topics)
+            await _flood(broker.port, topics, number)
             jobs = await wait_ended(daemon, ids)
             assert {job.state for job in jobs} == {JobState.DONE}
             after = await client.status()
@@ -297,7 +321,7 @@ async def test_garbage_and_oversize_messages_on_every_topic_have_no_effect(make_
             # The way to the broker and back still works, and in the end every single message was looked at and counted.
             assert len((await client.ping(PingRequest(node="victim", count=3, timeout_s=60))).rtt_ms) == 3
             async with asyncio.timeout(60):
-                while await _rejected(client) < GARBAGE * len(topics):
+                while await _rejected(client) < number * len(topics):
                     await asyncio.sleep(0.2)
         assert daemon.is_alive()
 
@@ -307,15 +331,15 @@ async def _rejected(client: NodeClient) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
 
-async def _flood(port: int, topics: tuple[str, ...]) -> None:
-    """Send `GARBAGE` messages to each topic: noise, near misses of real envelopes, and some that are far too large."""
+async def _flood(port: int, topics: tuple[str, ...], number: int) -> None:
+    """Send `number` messages to each topic: noise, near misses of real envelopes, and some that are far too large."""
     noise = random.Random(7)
     version = aiomqtt.ProtocolVersion.V5
     async with aiomqtt.Client("127.0.0.1", port, protocol=version, max_inflight_messages=1000) as attacker:
         attacker.pending_calls_threshold = 1 << 30
         for topic in topics:
             good = encode(Header(topic, "stranger", 1, "hello/1", 1), Hello(bytes(16), 0, b"1"))
-            for start in range(0, GARBAGE, 500):
+            for start in range(0, number, 500):
                 batch = [_garbage(noise, good, start + index) for index in range(500)]
                 await asyncio.gather(*(attacker.publish(topic, payload, qos=1, timeout=60) for payload in batch))
 
