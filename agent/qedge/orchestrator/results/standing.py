@@ -15,9 +15,12 @@ KNOWN_AFTER: Final = 200
 
 
 def share(standing: Standing, usual: float) -> float:
-    """Return the share of the node's next results to be checked in any case: falls from `NEW_SHARE` to `usual`."""
+    """Return the share of the node's next results to be checked in any case.
+
+    It stays at `NEW_SHARE` for half of `KNOWN_AFTER` and falls to `usual` over the other half.
+    """
     left = max(0.0, 1 - standing.clean / KNOWN_AFTER)
-    return max(usual, NEW_SHARE * left)
+    return max(usual, NEW_SHARE * min(1.0, 2 * left))
 
 
 def confirmed(standing: Standing, *, same: bool) -> Standing:
