@@ -34,6 +34,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "qkd": "qkd",
     "ping": "ping",
     "peers": "peers",
+    "top": "top",
+    "events": "events",
     "join": "join",
     "fleet": "fleet",
     "policy": "policy",

@@ -16,6 +16,7 @@ from qedge.web.fake_decoder import FakeDecoder
 from qedge.web.fake_devices import FakeDevices
 from qedge.web.fake_fleet import FakeFleet
 from qedge.web.fake_keys import fake_keys
+from qedge.web.fake_mesh import QPUS, fake_peers
 from qedge.web.fake_policy import FakePolicy
 from qedge.web.fake_security import FakeSecurity
 from qedge.web.fake_segments import FakeSegments
@@ -23,7 +24,7 @@ from qedge.web.ports import DecodeLink, Pulse
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceOperation, DeviceSite, DeviceView
 from qedge.wire.jobs import JobEstimate, JobList, JobResult, JobState, JobSubmission, JobView, Register, TemplateView
-from qedge.wire.mesh import Capability, PeerList, PeerState, PeerView, SessionView
+from qedge.wire.mesh import PeerList, PeerState, PeerView
 from qedge.wire.node import (
     BusView,
     DriverChange,
@@ -43,6 +44,7 @@ from qedge.wire.node import (
 )
 from qedge.wire.problem import problem_of
 
+_RUN_NS = 900_000
 _ENDED = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
 
 
@@ -74,6 +76,7 @@ class FakeNode:
         self._links = {view.name: view for view in _LINKS}
         self.eve = False
         self.gateway: GatewayView | None = None
+        self.others: tuple[PeerView, ...] = fake_peers(1, clock.utc_ns())
 
     def status(self) -> NodeStatus:
         """Describe the node as its fields say."""
@@ -125,6 +128,9 @@ class FakeNode:
             submitted_utc_ns=self._clock.utc_ns(),
             client=client,
             qpu="qpu",
+            priority=submission.priority,
+            tags=submission.tags,
+            estimate=JobEstimate(2, 2, 3, submission.shots, 4096, 0.001, 64, "state vector"),
         )
         self._set(job)
         if self._instant:
@@ -146,9 +152,20 @@ class FakeNode:
         now_ns = self._clock.utc_ns()
         self._set(
             msgspec.structs.replace(
-                job, state=JobState.DONE, result=result, started_utc_ns=now_ns, ended_utc_ns=now_ns, attempts=1
+                job,
+                state=JobState.DONE,
+                result=result,
+                started_utc_ns=now_ns - _RUN_NS,
+                ended_utc_ns=now_ns,
+                attempts=1,
             )
         )
+
+    def start(self, job_id: str, node: str = "") -> None:
+        """Let a job run, here or on another node."""
+        job = self._jobs[job_id]
+        now_ns = self._clock.utc_ns()
+        self._set(msgspec.structs.replace(job, state=JobState.RUNNING, node=node, started_utc_ns=now_ns, attempts=1))
 
     def fail(self, job_id: str, error: QedgeError) -> None:
         """End a job with an error."""
@@ -267,11 +284,12 @@ class FakeNode:
         return measured
 
     def peers(self) -> PeerList:
-        """Return this node and one peer with an open session."""
-        qpu = Capability("qpu", "qpu", "sim_qpu", "0.1.0", True)
-        session = SessionView("open", 1, "X25519MLKEM768", "mqtt")
-        peer = PeerView("box-2", PeerState.ALIVE, version="0.1.0", epoch=1, capabilities=(qpu,), session=session)
-        return PeerList("local", (PeerView("box-1", PeerState.ALIVE, own=True, epoch=1), peer))
+        """Return this node and the others, by default one with an open session."""
+        return PeerList("local", (self.itself(), *self.others))
+
+    def itself(self) -> PeerView:
+        """Return this node as its own peer."""
+        return PeerView("box-1", PeerState.ALIVE, own=True, version="0.1.0", epoch=1, capabilities=QPUS[:1])
 
     async def ping(self, request: PingRequest) -> PingView:
         """Report one millisecond each time."""

@@ -77,6 +77,7 @@ class WebService:
         hub = EventHub(
             self._node,
             self._metrics,
+            clock=self._clock,
             interval_s=self._config.status_interval_s,
             max_streams=self._config.max_streams,
             buffer_limit=self._config.stream_buffer,
