@@ -332,7 +332,7 @@ async def test_the_map_is_walked_with_arrow_keys_and_enter_shows_a_node(browser:
 
 
 async def test_what_dies_changes_its_colour_and_nothing_moves(browser: Browser, tmp_path: Path) -> None:
-    async with serving(tmp_path, node=mesh_node(50), status_interval_s=0.1) as site:
+    async with serving(tmp_path, node=mesh_node(50), status_interval_s=0.3) as site:
         await open_page(browser, site)
         before = await browser.value(PLACES)
         site.node.others = tuple(

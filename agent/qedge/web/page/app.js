@@ -190,6 +190,7 @@ showColours();
 followSections();
 byId("draw-button").addEventListener("click", drawRandom);
 byId("colours").addEventListener("click", changeColours);
+byId("all-nodes").addEventListener("toggle", () => drawNodeTable(state.peers, state.status, choose));
 byId("lost-now").addEventListener("click", tryNow);
 addEventListener("hashchange", () => { if (location.hash.includes("link=")) location.reload(); });
 begin();

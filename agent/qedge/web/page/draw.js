@@ -52,6 +52,16 @@ export function redraw(box, children) {
   if (key) box.querySelector(`[data-focus-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
 }
 
+const said = new Map();
+
+// Whether something is to be drawn: what it is drawn from is not what it was the last time.
+export function changed(name, ...facts) {
+  const text = JSON.stringify(facts);
+  if (said.get(name) === text) return false;
+  said.set(name, text);
+  return true;
+}
+
 export function shorten(text, limit) {
   if (text.length <= limit) return text;
   const tail = Math.floor((limit - 1) / 2);

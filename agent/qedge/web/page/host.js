@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { bitField, meter, sparkline } from "./charts.js";
-import { badge, bits, byId, bytes, duration, el, empty, number, percent, redraw, shorten, tone } from "./draw.js";
+import { badge, bits, byId, bytes, changed, duration, el, empty, number, percent, redraw, shorten, tone } from "./draw.js";
 import { keyRate } from "./links.js";
 
 const SAMPLES = 90;
@@ -41,11 +41,13 @@ export function drawTiles(status, peers, openIncidents) {
     ["Open incidents", gateway ? number(incidents) : "–", incidents ? "look at them" : gateway ? "nothing suspicious" : "no devices", incidents ? "bad" : gateway ? "good" : "", "#devices"],
     ["This node", percent(host.cpu_ratio, 0), `${bytes(host.memory_available_bytes)} free`, host.cpu_ratio > 0.95 ? "bad" : "", "#node"],
   ];
+  if (!changed("tiles", tiles)) return;
   redraw(byId("tiles"), tiles.map(([name, value, note, colour, target]) => el("li", {},
     el("a", { class: "tile", href: target, "data-tone": colour, "data-focus-key": `tile-${name}` }, el("span", { class: "tile-name" }, name), el("strong", {}, value), el("span", { class: "faint" }, note)))));
 }
 
 export function drawServices(status) {
+  if (!changed("services", status.services)) return;
   const up = status.services.filter((service) => service.state === "ready").length;
   byId("services-count").textContent = `${up} of ${status.services.length} ready`;
   byId("services").replaceChildren(...status.services.map((service) =>
@@ -64,6 +66,7 @@ function worker(one) {
 }
 
 export function drawDrivers(status) {
+  if (!changed("drivers", status.drivers)) return;
   if (!status.drivers.length) {
     byId("drivers").replaceChildren(el("li", {}, empty("No driver is configured. A simulated QPU is two lines in the configuration:", "[drivers.qpu]  driver = \"sim_qpu\"")));
     return;
@@ -105,6 +108,7 @@ export function drawHost(status) {
 
 export function drawEntropy(status) {
   const entropy = status.entropy;
+  if (!changed("entropy", entropy)) return;
   byId("entropy-state").replaceChildren(entropy.source ? badge(entropy.healthy ? "healthy" : "failed", entropy.healthy ? "good" : "bad") : badge("no source", "idle"));
   const told = entropy.source
     ? [`source ${entropy.source}`, entropy.simulated ? "simulated" : "hardware", `${(entropy.raw_bits / 1e6).toFixed(1)} Mbit raw`, `${entropy.failures} failed tests`]

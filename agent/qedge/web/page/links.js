@@ -41,6 +41,7 @@ function remember(link) {
   if (link.qber < 0) return;
   const last = kept.windows.at(-1);
   if (last && last.qber === link.qber && last.sifted === link.sifted && last.errors === link.errors && last.block === link.last_block) return;
+  kept.chart = null;
   kept.windows.push({ qber: link.qber, sifted: link.sifted, errors: link.errors, block: link.last_block });
   if (kept.windows.length > WINDOWS) kept.windows.shift();
 }
@@ -78,6 +79,12 @@ function distilledFacts(link) {
   return [...told, `${link.authentication_bits} bits for authentication`].join(" · ");
 }
 
+// The chart of a link is drawn anew only when a window came.
+function chartOf(link) {
+  const kept = (past[link.name] ??= { windows: [], rates: [] });
+  return (kept.chart ??= qberChart(kept.windows));
+}
+
 function over(link) {
   const rates = past[link.name]?.rates ?? [];
   if (!link.state) return null;
@@ -109,7 +116,7 @@ function draw() {
         figure(measured ? percent(link.qber) : "–", link.state ? "error rate" : "raw error rate", measured && link.qber > QBER_LIMIT),
         link.state ? null : figure(measured ? number(link.sifted) : "–", "sifted bits")),
       over(link),
-      qberChart(past[link.name]?.windows ?? []),
+      chartOf(link),
       el("p", { class: "faint facts" }, link.state ? distilledFacts(link) : link.verdict || "Not measured yet."),
       link.state && link.reason ? el("p", { class: "reason" }, link.reason) : null,
       link.state ? null : el("button", { type: "button", class: "quiet", "data-focus-key": `measure-${link.name}`, disabled: busy, on: { click: () => measure(link.name) } }, busy ? "measuring …" : "Measure a window"));

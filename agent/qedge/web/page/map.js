@@ -1,6 +1,6 @@
 // The map of the mesh: nodes as circles, the links of this node between them.
 
-import { bits, byId, natural, shorten, svg, tone } from "./draw.js";
+import { bits, byId, changed, natural, shorten, svg, tone } from "./draw.js";
 import { layout, neighbour } from "./layout.js";
 
 const MARKS = { suspect: "?", dead: "×", left: "–", revoked: "⊘", duplicate: "!" };
@@ -75,12 +75,15 @@ function drawNode(peer, radius, gap, facts) {
   const qpus = (peer.capabilities ?? []).filter((one) => one.kind === "qpu").length;
   const load = facts.load(peer);
   const { group } = each;
+  const words = [peer.node, peer.own ? "this node" : "", peer.state, qpus ? `${qpus} QPU${qpus > 1 ? "s" : ""}` : "no QPU", load >= 0 ? `load ${Math.round(load * 100)} percent` : ""].filter(Boolean).join(", ");
+  const sketch = [place, r, words, gap, peer.node === rover, peer.node === chosen].map((one) => JSON.stringify(one)).join();
+  if (each.sketch === sketch) return;
+  each.sketch = sketch;
   group.setAttribute("transform", `translate(${place.x.toFixed(1)} ${place.y.toFixed(1)})`);
   group.dataset.tone = tone(peer.state);
   group.dataset.own = String(Boolean(peer.own));
   group.setAttribute("tabindex", peer.node === rover ? "0" : "-1");
   group.setAttribute("aria-pressed", String(peer.node === chosen));
-  const words = [peer.node, peer.own ? "this node" : "", peer.state, qpus ? `${qpus} QPU${qpus > 1 ? "s" : ""}` : "no QPU", load >= 0 ? `load ${Math.round(load * 100)} percent` : ""].filter(Boolean).join(", ");
   group.setAttribute("aria-label", words);
   each.title.textContent = words;
   each.body.setAttribute("r", r);
@@ -97,6 +100,9 @@ function drawNode(peer, radius, gap, facts) {
 }
 
 function drawEdges(facts, own, radius) {
+  const open = facts.peers.map((peer) => [peer.node, peer.session?.state, peer.session?.path, peer.session?.extra_key]);
+  const flows = facts.links.map((link) => [link.peer, link.state, link.qber, link.key_bit_s]);
+  if (!changed("edges", [...places], open, flows, chosen)) return;
   const byPeer = new Map(facts.links.filter((link) => link.peer).map((link) => [link.peer, link]));
   const here = places.get(own.node);
   const lines = [], rates = [];

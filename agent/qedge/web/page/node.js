@@ -1,6 +1,6 @@
 // The panel of the node that was chosen on the map, and the table of all of them.
 
-import { badge, bits, byId, bytes, duration, el, facts, natural, number, percent, redraw, shorten, span, tone } from "./draw.js";
+import { badge, bits, byId, bytes, changed, duration, el, facts, natural, number, percent, redraw, shorten, span, tone } from "./draw.js";
 
 const DAY_S = 86_400;
 const SOON_DAYS = 14;
@@ -95,6 +95,7 @@ export function drawNode(peer, status, jobs, place) {
 }
 
 export function drawNodeTable(peers, status, choose) {
+  if (!byId("all-nodes").open || !changed("nodes", peers, status?.jobs_running, status?.jobs_queued)) return;
   const rows = [...peers].sort((a, b) => Boolean(b.own) - Boolean(a.own) || natural(a.node, b.node)).map((peer) => {
     const load = loadOf(peer, status), session = peer.session ?? {};
     const qpus = (peer.capabilities ?? []).filter((one) => one.kind === "qpu").length;
