@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import aiohttp
 
@@ -16,9 +16,6 @@ from qedge.client.sse import EventParser, ServerEvent
 from qedge.wire.events import EventGap, NodeEvent
 from qedge.wire.jobs import JobView
 from qedge.wire.node import NodeStatus
-
-if TYPE_CHECKING:
-    from qedge.client.node import NodeClient
 
 FROM_START: Final = "0"
 """Follow from the oldest event that the node keeps."""
@@ -44,6 +41,14 @@ class News:
 
     what: Told
     id: str = ""
+
+
+class Newsroom(Protocol):
+    """What gives news: a `NodeClient`."""
+
+    def news(self, after: str = "") -> AsyncGenerator[News, None]:
+        """Read one stream."""
+        ...
 
 
 async def read_news(
@@ -82,7 +87,7 @@ def _told(event: ServerEvent) -> Told | None:
     return decode(event.data, EventGap) if event.name == "gap" else None
 
 
-async def follow(node: NodeClient, after: str = "") -> AsyncGenerator[News | Away, None]:
+async def follow(node: Newsroom, after: str = "") -> AsyncGenerator[News | Away, None]:
     """Follow a node for ever: where it goes away say so once, ask again every second, and go on where it ended."""
     away = False
     while True:

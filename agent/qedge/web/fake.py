@@ -16,6 +16,7 @@ from qedge.web.fake_decoder import FakeDecoder
 from qedge.web.fake_devices import FakeDevices
 from qedge.web.fake_fleet import FakeFleet
 from qedge.web.fake_keys import fake_keys
+from qedge.web.fake_host import HOST, SERVICES
 from qedge.web.fake_mesh import QPUS, fake_peers
 from qedge.web.fake_policy import FakePolicy
 from qedge.web.fake_security import FakeSecurity
@@ -31,7 +32,6 @@ from qedge.wire.node import (
     DriverView,
     EntropyView,
     GatewayView,
-    HostView,
     LinkMeasure,
     LinkView,
     NodeStatus,
@@ -39,7 +39,6 @@ from qedge.wire.node import (
     PingView,
     RandomRequest,
     RandomView,
-    ServiceView,
     WorkerView,
 )
 from qedge.wire.problem import problem_of
@@ -90,7 +89,7 @@ class FakeNode:
             uptime_s=(self._clock.now_ns() - self._booted_ns) / 1e9,
             utc_ns=self._clock.utc_ns(),
             ready=not self.missing,
-            services=_SERVICES,
+            services=SERVICES,
             drivers=self.drivers(),
             bus=BusView(connected=True, broker="127.0.0.1:40011", kind="mosquitto"),
             entropy=EntropyView(
@@ -101,7 +100,7 @@ class FakeNode:
                 raw_bits=1_048_576,
                 failures=0 if self.entropy_healthy else 3,
             ),
-            host=_HOST,
+            host=HOST,
             links=self.links(),
             jobs_queued=states.count(JobState.QUEUED),
             jobs_running=states.count(JobState.RUNNING),
@@ -317,21 +316,6 @@ class FakeNode:
                 queue.put_nowait(job)
 
 
-_SERVICES = tuple(
-    ServiceView(name, state, restarts, error)
-    for name, state, restarts, error in (
-        ("store", "ready", 0, ""),
-        ("bus", "ready", 0, ""),
-        ("mesh", "ready", 0, ""),
-        ("entropy", "ready", 0, ""),
-        ("engine", "ready", 0, ""),
-        ("driver-qpu", "ready", 0, ""),
-        ("driver-rng", "ready", 1, ""),
-        ("driver-card", "backoff", 4, "The card does not answer."),
-        ("web", "ready", 0, ""),
-    )
-)
-
 _DRIVERS = (
     DriverView(
         name="qpu",
@@ -391,14 +375,3 @@ _DRIVERS = (
 )
 
 _LINKS = (LinkView(name="lab", alice="alice", bob="bob"),)
-
-_HOST = HostView(
-    cpu_ratio=0.31,
-    memory_available_bytes=5 * 2**30,
-    memory_total_bytes=8 * 2**30,
-    disk_free_bytes=48 * 2**30,
-    temperature_celsius=51.5,
-    power_watts=0.0,
-    clock_steps=0,
-    verdict="ok",
-)
