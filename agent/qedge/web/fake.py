@@ -15,8 +15,8 @@ from qedge.base.ids import RandomBytes, uuid7
 from qedge.web.fake_decoder import FakeDecoder
 from qedge.web.fake_devices import FakeDevices
 from qedge.web.fake_fleet import FakeFleet
-from qedge.web.fake_keys import fake_keys
 from qedge.web.fake_host import HOST, SERVICES
+from qedge.web.fake_keys import fake_keys
 from qedge.web.fake_mesh import QPUS, fake_peers
 from qedge.web.fake_policy import FakePolicy
 from qedge.web.fake_security import FakeSecurity
