@@ -202,6 +202,9 @@ async def test_a_link_that_distils_shows_its_key_and_why_it_gives_none(browser: 
         for words in ("beta → qkd", "running", "2.75 Mbit/s", "0.50 %", "12 blocks gave 5.50 Mbit of key", "f 1.18"):
             await browser.until(f"{panel}.includes({words!r})")
         await browser.until("document.querySelectorAll('#links .link button').length === 1")
+        for place, bits in (("waiting", 200 * 256), ("own", 100 * 256), ("given", 999 * 256)):
+            site.metrics.set("qedge_qkd_key_bits", bits, ("fibre", place))
+        await browser.until(f"{panel}.includes('stored: 300 keys of 256')")
         site.node.set_link(msgspec.structs.replace(running, state="quarantined", reason="too many errors", qber=0.25))
         for words in ("quarantined", "too many errors", "25.00 %"):
             await browser.until(f"{panel}.includes({words!r})")

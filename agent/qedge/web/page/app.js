@@ -71,7 +71,9 @@ function connection(name, pauseMs) {
     return name === "live" ? say("live", "good") : say("");
   }
   lostSince ||= clock(Date.now() * 1e6);
-  say("the node does not answer, trying again …", "bad");
+  say("trying again …", "bad");
+  byId("ready").textContent = "no answer";
+  byId("ready").dataset.tone = "bad";
   byId("lost-text").textContent = `The node has not answered since ${lostSince}. What you see is from then.`;
   const until = Date.now() + pauseMs;
   const count = () => { byId("lost-wait").textContent = `Next try in ${Math.max(0, Math.ceil((until - Date.now()) / 1000))} s`; };
@@ -174,7 +176,7 @@ function followSections() {
   const seen = new Set();
   const observer = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting) seen.add(entry.target.id); else seen.delete(entry.target.id);
-    const first = [...links.keys()].find((id) => seen.has(id));
+    const first = [...links.keys()].find((id) => seen.has(id)) ?? (scrollY < innerHeight / 2 ? "mesh" : "");
     for (const [id, link] of links) if (id === first) link.setAttribute("aria-current", "true"); else link.removeAttribute("aria-current");
   }, { rootMargin: "-80px 0px -45% 0px" });
   for (const id of links.keys()) observer.observe(byId(id));

@@ -79,7 +79,8 @@ export function bytes(value) {
 
 export function bits(value, unit = "bit") {
   const [size, prefix] = value >= 1e9 ? [1e9, "G"] : value >= 1e6 ? [1e6, "M"] : value >= 1e3 ? [1e3, "k"] : [1, ""];
-  return `${(value / size).toFixed(size > 1 ? 2 : 0)} ${prefix}${unit}`;
+  const scaled = value / size;
+  return `${scaled.toFixed(size === 1 || scaled >= 100 ? 0 : scaled >= 10 ? 1 : 2)} ${prefix}${unit}`;
 }
 
 export const percent = (share, digits = 2) => `${(share * 100).toFixed(digits)} %`;

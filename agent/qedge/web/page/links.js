@@ -88,9 +88,9 @@ function chartOf(link) {
 function over(link) {
   const rates = past[link.name]?.rates ?? [];
   if (!link.state) return null;
-  const top = Math.max(1, ...rates);
+  const most = Math.max(0, ...rates), top = Math.max(1, most);
   return el("figure", { class: "over" },
-    el("figcaption", { class: "faint" }, `Secret key rate, up to ${bits(top, "bit/s")}`),
+    el("figcaption", { class: "faint" }, most ? `Secret key rate, up to ${bits(most, "bit/s")}` : "Secret key rate: no key since the page was opened"),
     sparkline(rates, { max: top * 1.2, label: `Secret key rate of ${link.name}, last ${rates.length} samples` }));
 }
 

@@ -6,6 +6,7 @@ import { layout, neighbour } from "./layout.js";
 const MARKS = { suspect: "?", dead: "×", left: "–", revoked: "⊘", duplicate: "!" };
 const LABEL_WIDTH = 6.4; // of a character, in pixels
 const BESIDE = 5; // pixels
+const ROOM_FOR_RATE = 130; // pixels between two nodes
 const FEW = 12; // nodes up to which every rate is written beside its link
 const nodes = new Map(); // name → the elements of a node
 let figure = null, edges = null, circles = null, marks = null;
@@ -119,6 +120,7 @@ function drawEdges(facts, own, radius) {
     const colour = well ? "good" : link.state === "quarantined" || link.state === "stopped" ? "bad" : "idle";
     lines.push(svg("line", { ...at, class: "link-line", "data-tone": colour, "data-shown": shown }));
     if (facts.peers.length > FEW && peer.node !== chosen) continue;
+    if (Math.hypot(there.x - here.x, there.y - here.y) < ROOM_FOR_RATE) continue;
     const text = link.state === "running" ? bits(link.key_bit_s, "bit/s") : link.state || "not measured";
     rates.push(rate(text, here, there, radius, colour));
   }
