@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -17,6 +17,8 @@ Value = str | int | float | bool | None
 _SECRET_NAME: Final = re.compile(r"(?i)(password|passwd|secret|token|private|seed|credential|authorization|cookie)")
 _URL_PASSWORD: Final = re.compile(r"(\w+://[^/\s:@]*):[^/\s@]+@")
 SCRUBBED: Final = "[scrubbed]"
+Listener = Callable[[Mapping[str, object]], None]
+_listeners: Final[list[Listener]] = []
 
 
 class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,18 +39,37 @@ def configure(config: LogConfig) -> None:
     renderer: Processor = (
         structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(default=repr)
     )
+    lowest = getattr(logging, config.level.upper())
+
+    def written(_logger: object, method: str, event: MutableMapping[str, object]) -> MutableMapping[str, object]:
+        if getattr(logging, method.upper(), logging.ERROR) < lowest:
+            raise structlog.DropEvent
+        return event
+
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _scrub,
+            _tell,
+            written,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, config.level.upper())),
+        wrapper_class=structlog.make_filtering_bound_logger(min(lowest, logging.INFO)),
         logger_factory=lambda *_: _Writer(),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr, force=True)
+
+
+@contextlib.contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Hand every event from `info` on to `listener`, scrubbed, whatever level is written; from any thread."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
 
 
 class _Writer:
@@ -89,3 +110,10 @@ def _clean(value: object) -> object:
 
 def _scrub(_logger: object, _method: str, event: MutableMapping[str, object]) -> Mapping[str, object]:
     return scrub(event)
+
+
+def _tell(_logger: object, method: str, event: MutableMapping[str, object]) -> Mapping[str, object]:
+    if method != "debug":
+        for listener in tuple(_listeners):
+            listener(event)
+    return event

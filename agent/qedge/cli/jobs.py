@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from datetime import UTC, datetime
+import sys
+import time
 from typing import TYPE_CHECKING, Final
 
+from qedge.base.errors import QedgeError
+from qedge.base.ids import is_uuid
 from qedge.cli.asking import ask, print_json
+from qedge.cli.job_lines import JobFilter, change_line, list_lines, show_lines, since
 from qedge.cli.submit import result_lines
-from qedge.cli.terminal import Terminal, clean, paint_state, table_lines, terminal_of
+from qedge.cli.terminal import Terminal, terminal_of
 
 if TYPE_CHECKING:
     from qedge.client.node import NodeClient
@@ -17,6 +21,10 @@ if TYPE_CHECKING:
 
 NAME: Final = "jobs"
 SUMMARY: Final = "List, show, watch and cancel jobs."
+_STATES: Final = ("queued", "running", "done", "failed", "cancelled", "expired")
+_LOOK_BACK: Final = 1000
+"""Jobs that the node lists at most; filters and short ids look among them."""
+_WIDE: Final = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,12 +32,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="list the newest jobs")
     listing.add_argument("--limit", type=int, default=20, metavar="N", help="at most this many (default: 20)")
-    show = actions.add_parser("show", help="show one job with its result")
-    show.add_argument("id", metavar="ID", help="id of the job")
+    listing.add_argument("--since", default="", metavar="SPAN", help="submitted within 90s, 10m, 2h, 1d, …")
+    show = actions.add_parser("show", help="show one job: its course, where it ran, its result")
+    show.add_argument("id", metavar="ID", help="id of the job, or its last characters")
     cancel = actions.add_parser("cancel", help="cancel a job")
-    cancel.add_argument("id", metavar="ID", help="id of the job")
+    cancel.add_argument("id", metavar="ID", help="id of the job, or its last characters")
     watch = actions.add_parser("watch", help="show each change of state as it comes")
     watch.add_argument("id", metavar="ID", nargs="?", default="", help="only this job, until it ends")
+    for action in (listing, watch):
+        action.add_argument(
+            "--state", action="append", default=[], choices=_STATES, help="only jobs in this state (several: again)"
+        )
+        action.add_argument("--client", default="", metavar="NAME", help="only those of this client, as in FROM")
+        action.add_argument("--tag", default="", metavar="TAG", help="only those with this tag")
+        action.add_argument("--node", default="", metavar="NODE", help="only those that run or ran on this node")
     for action in (listing, show, watch, cancel):
         action.add_argument("--json", action="store_true", help="print JSON")
 
@@ -39,86 +55,105 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "list":
         return _list(args)
     if args.action == "watch":
-        ask(args, lambda node: _watch(node, args.id, as_json=args.json))
+        ask(args, lambda node: _watch(node, args))
         return 0
-    job = ask(args, lambda node: node.job(args.id) if args.action == "show" else node.cancel(args.id))
+    job = ask(args, lambda node: _one(node, args.id, cancel=args.action == "cancel"))
     if args.json:
         print_json(job)
     elif args.action == "cancel":
         print(f"{job.id}: {job.state}")
     else:
-        _show(job)
+        terminal = terminal_of()
+        print("\n".join(show_lines(job, terminal, time.time_ns())))
+        if job.result is not None:
+            print("\n".join(["", *result_lines(job, terminal)]))
     return 0
 
 
+async def _one(node: NodeClient, text: str, *, cancel: bool) -> JobView:
+    job_id = await _whole_id(node, text)
+    return await (node.cancel(job_id) if cancel else node.job(job_id))
+
+
+async def _whole_id(node: NodeClient, text: str) -> str:
+    """Return the id that ends with `text`, if it is one of the newest jobs and the only one."""
+    if is_uuid(text) or not text:
+        return text
+    found = [job.id for job in await node.jobs(_LOOK_BACK) if job.id.endswith(text.lower())]
+    if len(found) == 1:
+        return found[0]
+    raise QedgeError(
+        "job.not_found",
+        f"{'Several ids end' if found else 'No id of the newest jobs ends'} with {text}.",
+        fix="Give more of the id; `qedge jobs list` shows them.",
+    )
+
+
+def filter_of(args: argparse.Namespace) -> JobFilter:
+    """Make a filter of the arguments; raises `client.usage`."""
+    start = since(getattr(args, "since", ""), time.time_ns())
+    return JobFilter(frozenset(args.state), args.client, args.tag, args.node, start)
+
+
 def _list(args: argparse.Namespace) -> int:
-    jobs = ask(args, lambda node: node.jobs(args.limit))
+    wanted = filter_of(args)
+    every = wanted == JobFilter(frozenset())
+
+    async def question(node: NodeClient) -> tuple[JobView, ...]:
+        if every:
+            return await node.jobs(args.limit)
+        own = (await node.status()).node if wanted.node else ""
+        return tuple(job for job in await node.jobs(_LOOK_BACK) if wanted.wants(job, own))[: args.limit]
+
+    jobs = ask(args, question)
     if args.json:
         from qedge.wire.jobs import JobList
 
         print_json(JobList(jobs))
         return 0
-    rows = [
-        (
-            job.id,
-            job.state,
-            str(job.shots),
-            clean(" ".join(each for each in (job.node, job.qpu) if each) or "any"),
-            _when(job.submitted_utc_ns),
-            job.error.title if job.error else "",
-        )
-        for job in jobs
-    ]
-    header = ("ID", "STATE", "SHOTS", "QPU", "SUBMITTED", "ERROR")
-    print("\n".join(table_lines(header, rows, terminal=terminal_of()) if rows else ["no jobs yet"]))
+    if not jobs:
+        print("no jobs yet" if every else f"none of the newest {_LOOK_BACK} jobs is like that")
+        return 0
+    terminal = terminal_of()
+    short = sys.stdout.isatty() and terminal.width < _WIDE
+    print("\n".join(list_lines(jobs, terminal, time.time_ns(), short=short)))
     return 0
 
 
-async def _watch(node: NodeClient, job_id: str, *, as_json: bool) -> None:
-    """Print changes as they come; those of one job until it ends."""
+async def _watch(node: NodeClient, args: argparse.Namespace) -> None:
+    """Print changes as they come, also over restarts of the daemon; those of one job until it ends."""
+    from qedge.client.news import Away, follow
     from qedge.client.node import ENDED
     from qedge.wire.jobs import JobView
+    from qedge.wire.node import NodeStatus
 
-    terminal = terminal_of()
-    async with contextlib.aclosing(node.events()) as events:
-        opened = False
-        async for event in events:
-            job = event if isinstance(event, JobView) and event.id == (job_id or event.id) else None
-            if job_id and not opened:
-                # what changes from now on is told: nothing can fall between this look and the stream
-                job = await node.job(job_id)
-            opened = True
-            if job is not None:
-                _tell(job, terminal, as_json=as_json)
-                if job_id and job.state in ENDED:
-                    return
+    job_id = await _whole_id(node, args.id)
+    terminal, wanted, own = terminal_of(), filter_of(args), ""
+    told: JobView | None = None
+    look = bool(job_id)
+    if job_id:
+        await node.job(job_id)  # one that is not known is refused, not waited for
+    async with contextlib.aclosing(follow(node)) as stream:
+        async for news in stream:
+            job = news.what if not isinstance(news, Away) and isinstance(news.what, JobView) else None
+            if isinstance(news, Away):
+                print(f"qedge: {news.error.message} Asking again …", file=sys.stderr, flush=True)
+                look = bool(job_id)
+            elif isinstance(news.what, NodeStatus):
+                own = news.what.node
+                if look:
+                    # what changes from now on is told: nothing can fall between this look and the stream
+                    job, look = await node.job(job_id), False
+            if job is None or (job_id and job.id != job_id) or not wanted.wants(job, own) or job == told:
+                continue
+            told = job
+            _tell(job, terminal, as_json=args.json)
+            if job_id and job.state in ENDED:
+                return
 
 
 def _tell(job: JobView, terminal: Terminal, *, as_json: bool) -> None:
     if as_json:
-        import msgspec
-
-        # one line for each change, for programs that read them as they come
-        print(msgspec.json.encode(job).decode(), flush=True)
-        return
-    place = f"  {job.queue_position} before it" if job.queue_position else ""
-    why = f"  {clean(job.error.title)}" if job.error else ""
-    print(f"{job.id}  {paint_state(str(job.state), terminal)}{place}{why}", flush=True)
-
-
-def _show(job: JobView) -> None:
-    terminal = terminal_of()
-    print(f"{job.id}: {paint_state(str(job.state), terminal)}")
-    print(f"submitted {_when(job.submitted_utc_ns)} by {clean(job.client)}, {job.shots} shots, attempts {job.attempts}")
-    if job.error is not None:
-        print(terminal.bad(f"{clean(job.error.title)} [{clean(job.error.code)}]"))
-        if job.error.fix:
-            print(f"fix: {clean(job.error.fix)}")
-    if job.result is not None:
-        print("\n".join(["", *result_lines(job, terminal)]))
-
-
-def _when(utc_ns: int) -> str:
-    if not utc_ns:
-        return "-"
-    return datetime.fromtimestamp(utc_ns / 1e9, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        print_json(job)  # one line for each change, for programs that read them as they come
+    else:
+        print(change_line(job, terminal), flush=True)

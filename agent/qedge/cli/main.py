@@ -35,6 +35,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "ping": "ping",
     "peers": "peers",
     "standing": "standing",
+    "top": "top",
+    "events": "events",
     "join": "join",
     "fleet": "fleet",
     "policy": "policy",

@@ -86,7 +86,7 @@ def histogram_lines(counts: Mapping[str, int], *, limit: int = 16, terminal: Ter
     key_width, count_width = max(map(len, keys)), len(str(shown[0][1]))
     room = max(10, terminal.width - key_width - count_width - 12)
     lines = [
-        f"{key:<{key_width}} {terminal.accent(_bar(count / shown[0][1], room, terminal))} "
+        f"{key:<{key_width}} {terminal.accent(bar(count / shown[0][1], room, terminal))} "
         f"{count:>{count_width}} {count / total:>7.2%}"
         for key, (_, count) in zip(keys, shown, strict=True)
     ]
@@ -96,7 +96,8 @@ def histogram_lines(counts: Mapping[str, int], *, limit: int = 16, terminal: Ter
     return lines
 
 
-def _bar(share: float, room: int, terminal: Terminal) -> str:
+def bar(share: float, room: int, terminal: Terminal) -> str:
+    """Draw a share 0 … 1 as a bar of up to `room` columns."""
     if not terminal.unicode:
         return ("#" * max(1, round(share * room))).ljust(room)
     eighths = max(1, round(share * room * 8))
@@ -121,9 +122,9 @@ def _fit(cell: str, width: int) -> str:
     return cell.ljust(width) if len(cell) <= width else f"{cell[: width - 1]}…"
 
 
-_GOOD: Final = frozenset({"ready", "up", "done", "busy", "running", "healthy"})
-_BAD: Final = frozenset({"down", "failed", "backoff", "expired"})
-_WARN: Final = frozenset({"degraded", "locked", "starting", "queued", "stopped", "cancelled"})
+_GOOD: Final = frozenset({"ready", "up", "done", "busy", "running", "healthy", "alive"})
+_BAD: Final = frozenset({"down", "failed", "backoff", "expired", "dead", "revoked", "duplicate", "quarantined"})
+_WARN: Final = frozenset({"degraded", "locked", "starting", "queued", "stopped", "cancelled", "suspect", "contained"})
 
 
 def paint_states(line: str, terminal: Terminal) -> str:

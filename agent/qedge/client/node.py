@@ -11,7 +11,7 @@ import io
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, TypeVar
@@ -26,11 +26,11 @@ from qedge.client.decoding import DecodeStream, open_stream
 from qedge.client.devices import DevicesClient
 from qedge.client.fleet import FleetClient
 from qedge.client.keys import KeysClient
+from qedge.client.news import News, read_news
 from qedge.client.paths import find_socket
 from qedge.client.policy import PolicyClient
 from qedge.client.security import SecurityClient
 from qedge.client.segments import SegmentsClient
-from qedge.client.sse import EventParser
 from qedge.wire.assessment import Assessment
 from qedge.wire.decode import DecodeOpen, MemoryModel, StimModel
 from qedge.wire.device import DeviceView
@@ -74,8 +74,6 @@ _WHOLE_BYTES: Final = 1 << 19
 _ASSESS_LIMIT_S: Final = 600.0
 _COMPILE_S: Final = 90.0
 """The node compiles an error model within a minute unless it is configured otherwise."""
-_SILENCE_S: Final = 45.0
-"""The node sends a heartbeat every 15 s, so an event stream silent for this long is dead."""
 
 
 class NodeClient:
@@ -238,22 +236,14 @@ class NodeClient:
 
         Ends when the daemon stops; raises `client.no_daemon` where it is gone, `client.timeout` where it falls silent.
         """
-        parser = EventParser()
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_SLACK_S, sock_read=_SILENCE_S)
-        try:
-            async with self._open_session().get("/v1/events", timeout=timeout) as answer:
-                if answer.status != 200:
-                    raise error_in(answer.status, await answer.read())
-                async for chunk in answer.content.iter_any():
-                    for event in parser.feed(chunk):
-                        if event.name == "status":
-                            yield decode(event.data, NodeStatus)
-                        elif event.name == "job":
-                            yield decode(event.data, JobView)
-        except TimeoutError as error:
-            raise timed_out(_SILENCE_S) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise self._no_daemon(error) from error
+        async with aclosing(self.news()) as stream:
+            async for news in stream:
+                if isinstance(news.what, (NodeStatus, JobView)):
+                    yield news.what
+
+    def news(self, after: str = "") -> AsyncGenerator[News, None]:
+        """Read the node's stream with its events too; see `qedge.client.news`, also for `follow`, which reconnects."""
+        return read_news(self._open_session(), self._no_daemon, after)
 
     @asynccontextmanager
     async def decode(

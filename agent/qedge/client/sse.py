@@ -1,4 +1,4 @@
-"""Server-sent events (WHATWG HTML §9.2) as far as a node speaks them: `event` and `data`, comments as heartbeat."""
+"""Server-sent events (WHATWG HTML §9.2) as far as a node speaks them: `event`, `id`, `data`, comments as heartbeat."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ MAX_EVENT_BYTES: Final = 8 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class ServerEvent:
-    """One event: its name and its data."""
+    """One event: its name, its data, and its id where it can be resumed from."""
 
     name: str
     data: bytes
+    id: str = ""
 
 
 class EventParser:
@@ -33,12 +34,14 @@ class EventParser:
 
 
 def _event(block: bytes) -> ServerEvent | None:
-    name, data = "message", []
+    name, data, event_id = "message", [], ""
     for line in block.split(b"\n"):
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"event":
             name = value.decode("utf-8", "replace")
+        elif field == b"id":
+            event_id = value.decode("utf-8", "replace")
         elif field == b"data":
             data.append(value)
-    return ServerEvent(name, b"\n".join(data)) if data else None
+    return ServerEvent(name, b"\n".join(data), event_id) if data else None

@@ -8,13 +8,24 @@ from importlib import resources
 from typing import Final
 
 PAGE_FILES: Final[dict[str, str]] = {
-    "index.html": "text/html",
+    "api.js": "text/javascript",
     "app.js": "text/javascript",
     "charts.js": "text/javascript",
-    "gateway.js": "text/javascript",
-    "panels.js": "text/javascript",
-    "style.css": "text/css",
+    "circuit.js": "text/javascript",
+    "devices.js": "text/javascript",
+    "draw.js": "text/javascript",
+    "events.js": "text/javascript",
+    "host.js": "text/javascript",
     "icon.svg": "image/svg+xml",
+    "index.html": "text/html",
+    "jobs.js": "text/javascript",
+    "layout.js": "text/javascript",
+    "links.js": "text/javascript",
+    "map.js": "text/javascript",
+    "node.js": "text/javascript",
+    "panels.css": "text/css",
+    "style.css": "text/css",
+    "theme.js": "text/javascript",
 }
 
 

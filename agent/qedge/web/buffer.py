@@ -1,6 +1,11 @@
-"""What waits for one reader of the event stream: bounded, and only the newest of each thing."""
+"""What waits for one reader of the event stream, and what is kept for those who come back: both bounded."""
 
 from __future__ import annotations
+
+from collections import deque
+
+from qedge.wire.events import NodeEvent
+from qedge.wire.jobs import JobView
 
 
 class EventBuffer:
@@ -29,9 +34,35 @@ class EventBuffer:
         return frames
 
 
-def sse_frame(event: str, data: bytes) -> bytes:
+class History:
+    """The newest jobs and events of this run of the node, numbered together; older ones are forgotten.
+
+    Each kind has its own room for `limit`, so that many jobs do not push out the few events that say what went wrong.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._jobs: deque[tuple[int, JobView | NodeEvent]] = deque(maxlen=limit)
+        self._events: deque[tuple[int, JobView | NodeEvent]] = deque(maxlen=limit)
+        self.newest = 0
+
+    def add(self, event: JobView | NodeEvent) -> int:
+        """Keep an event and return its number."""
+        self.newest += 1
+        (self._jobs if isinstance(event, JobView) else self._events).append((self.newest, event))
+        return self.newest
+
+    def after(self, number: int) -> tuple[int, list[tuple[int, JobView | NodeEvent]]]:
+        """Return how many after `number` are forgotten, and those that are kept, oldest first."""
+        kept = sorted(
+            (each for row in (self._jobs, self._events) for each in row if each[0] > number), key=lambda each: each[0]
+        )
+        return self.newest - number - len(kept), kept
+
+
+def sse_frame(event: str, data: bytes, event_id: str = "") -> bytes:
     """Write one server-sent event (WHATWG HTML §9.2); `data` is JSON, which has no raw line breaks."""
-    return b"event: " + event.encode() + b"\ndata: " + data + b"\n\n"
+    head = b"id: " + event_id.encode() + b"\n" if event_id else b""
+    return head + b"event: " + event.encode() + b"\ndata: " + data + b"\n\n"
 
 
 HEARTBEAT = b": alive\n\n"

@@ -15,7 +15,9 @@ from qedge.base.ids import RandomBytes, uuid7
 from qedge.web.fake_decoder import FakeDecoder
 from qedge.web.fake_devices import FakeDevices
 from qedge.web.fake_fleet import FakeFleet
+from qedge.web.fake_host import HOST, SERVICES
 from qedge.web.fake_keys import fake_keys
+from qedge.web.fake_mesh import QPUS, fake_peers
 from qedge.web.fake_policy import FakePolicy
 from qedge.web.fake_results import FakeResults
 from qedge.web.fake_security import FakeSecurity
@@ -24,14 +26,13 @@ from qedge.web.ports import DecodeLink, Pulse
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceOperation, DeviceSite, DeviceView
 from qedge.wire.jobs import JobEstimate, JobList, JobResult, JobState, JobSubmission, JobView, Register, TemplateView
-from qedge.wire.mesh import Capability, PeerList, PeerState, PeerView, SessionView
+from qedge.wire.mesh import PeerList, PeerState, PeerView
 from qedge.wire.node import (
     BusView,
     DriverChange,
     DriverView,
     EntropyView,
     GatewayView,
-    HostView,
     LinkMeasure,
     LinkView,
     NodeStatus,
@@ -39,11 +40,11 @@ from qedge.wire.node import (
     PingView,
     RandomRequest,
     RandomView,
-    ServiceView,
     WorkerView,
 )
 from qedge.wire.problem import problem_of
 
+_RUN_NS = 900_000
 _ENDED = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
 
 
@@ -76,6 +77,7 @@ class FakeNode:
         self._links = {view.name: view for view in _LINKS}
         self.eve = False
         self.gateway: GatewayView | None = None
+        self.others: tuple[PeerView, ...] = fake_peers(1, clock.utc_ns())
 
     def status(self) -> NodeStatus:
         """Describe the node as its fields say."""
@@ -89,7 +91,7 @@ class FakeNode:
             uptime_s=(self._clock.now_ns() - self._booted_ns) / 1e9,
             utc_ns=self._clock.utc_ns(),
             ready=not self.missing,
-            services=_SERVICES,
+            services=SERVICES,
             drivers=self.drivers(),
             bus=BusView(connected=True, broker="127.0.0.1:40011", kind="mosquitto"),
             entropy=EntropyView(
@@ -100,7 +102,7 @@ class FakeNode:
                 raw_bits=1_048_576,
                 failures=0 if self.entropy_healthy else 3,
             ),
-            host=_HOST,
+            host=HOST,
             links=self.links(),
             jobs_queued=states.count(JobState.QUEUED),
             jobs_running=states.count(JobState.RUNNING),
@@ -127,6 +129,9 @@ class FakeNode:
             submitted_utc_ns=self._clock.utc_ns(),
             client=client,
             qpu="qpu",
+            priority=submission.priority,
+            tags=submission.tags,
+            estimate=JobEstimate(2, 2, 3, submission.shots, 4096, 0.001, 64, "state vector"),
         )
         self._set(job)
         if self._instant:
@@ -148,9 +153,20 @@ class FakeNode:
         now_ns = self._clock.utc_ns()
         self._set(
             msgspec.structs.replace(
-                job, state=JobState.DONE, result=result, started_utc_ns=now_ns, ended_utc_ns=now_ns, attempts=1
+                job,
+                state=JobState.DONE,
+                result=result,
+                started_utc_ns=now_ns - _RUN_NS,
+                ended_utc_ns=now_ns,
+                attempts=1,
             )
         )
+
+    def start(self, job_id: str, node: str = "") -> None:
+        """Let a job run, here or on another node."""
+        job = self._jobs[job_id]
+        now_ns = self._clock.utc_ns()
+        self._set(msgspec.structs.replace(job, state=JobState.RUNNING, node=node, started_utc_ns=now_ns, attempts=1))
 
     def fail(self, job_id: str, error: QedgeError) -> None:
         """End a job with an error."""
@@ -269,11 +285,12 @@ class FakeNode:
         return measured
 
     def peers(self) -> PeerList:
-        """Return this node and one peer with an open session."""
-        qpu = Capability("qpu", "qpu", "sim_qpu", "0.1.0", True)
-        session = SessionView("open", 1, "X25519MLKEM768", "mqtt")
-        peer = PeerView("box-2", PeerState.ALIVE, version="0.1.0", epoch=1, capabilities=(qpu,), session=session)
-        return PeerList("local", (PeerView("box-1", PeerState.ALIVE, own=True, epoch=1), peer))
+        """Return this node and the others, by default one with an open session."""
+        return PeerList("local", (self.itself(), *self.others))
+
+    def itself(self) -> PeerView:
+        """Return this node as its own peer."""
+        return PeerView("box-1", PeerState.ALIVE, own=True, version="0.1.0", epoch=1, capabilities=QPUS[:1])
 
     async def ping(self, request: PingRequest) -> PingView:
         """Report one millisecond each time."""
@@ -300,21 +317,6 @@ class FakeNode:
             if not queue.full():
                 queue.put_nowait(job)
 
-
-_SERVICES = tuple(
-    ServiceView(name, state, restarts, error)
-    for name, state, restarts, error in (
-        ("store", "ready", 0, ""),
-        ("bus", "ready", 0, ""),
-        ("mesh", "ready", 0, ""),
-        ("entropy", "ready", 0, ""),
-        ("engine", "ready", 0, ""),
-        ("driver-qpu", "ready", 0, ""),
-        ("driver-rng", "ready", 1, ""),
-        ("driver-card", "backoff", 4, "The card does not answer."),
-        ("web", "ready", 0, ""),
-    )
-)
 
 _DRIVERS = (
     DriverView(
@@ -375,14 +377,3 @@ _DRIVERS = (
 )
 
 _LINKS = (LinkView(name="lab", alice="alice", bob="bob"),)
-
-_HOST = HostView(
-    cpu_ratio=0.31,
-    memory_available_bytes=5 * 2**30,
-    memory_total_bytes=8 * 2**30,
-    disk_free_bytes=48 * 2**30,
-    temperature_celsius=51.5,
-    power_watts=0.0,
-    clock_steps=0,
-    verdict="ok",
-)

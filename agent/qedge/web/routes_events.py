@@ -13,12 +13,16 @@ from qedge.web.requests import caller_of
 from qedge.web.state import state_of
 
 WRITE_LIMIT_S: Final = 10.0
+_MAX_ID: Final = 64
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    """Send status and job events until the caller goes, the session ends or the daemon stops."""
+    """Send status, jobs and events until the caller goes, the session ends or the daemon stops.
+
+    With `Last-Event-ID` it begins with what came after that one, `0`: with all that is kept.
+    """
     state = state_of(request)
-    with state.hub.stream() as stream:
+    with state.hub.stream(request.headers.get("Last-Event-ID", "")[:_MAX_ID]) as stream:
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         set_headers(answer.headers)
         await answer.prepare(request)

@@ -56,6 +56,14 @@ class WebService:
             clock=clock, random_bytes=random_bytes, link_s=config.page_link_s, session_s=config.page_session_s
         )
         self._address = ""
+        self.hub = EventHub(
+            node,
+            metrics,
+            clock=clock,
+            interval_s=config.status_interval_s,
+            max_streams=config.max_streams,
+            buffer_limit=config.stream_buffer,
+        )
 
     @property
     def socket(self) -> str:
@@ -74,13 +82,6 @@ class WebService:
         unix = await asyncio.to_thread(open_unix, self._socket_path, mode, group)  # asks whoever is there already
         inode = self._socket_path.lstat().st_ino
         tcp: socket.socket | None = None
-        hub = EventHub(
-            self._node,
-            self._metrics,
-            interval_s=self._config.status_interval_s,
-            max_streams=self._config.max_streams,
-            buffer_limit=self._config.stream_buffer,
-        )
         doors = []
         try:
             if self._config.enabled:
@@ -88,14 +89,14 @@ class WebService:
                 self._address = _address_of(tcp)
             for door, listener in ((Door.UNIX, unix), (Door.TCP, tcp)):
                 if listener is not None:
-                    state = self._state(door, hub)
+                    state = self._state(door)
                     state.assets = assets
                     doors.append(await _OpenDoor.open(state, listener, self._clock))
             _LOG.info("http.listening", address=f"unix:{self._socket_path} {self._address}".rstrip())
             ready()
-            await hub.run()
+            await self.hub.run()
         finally:
-            hub.close()
+            self.hub.close()
             await asyncio.gather(*(door.close() for door in doors))
             self._address = ""
             for listener in (unix, tcp):
@@ -103,7 +104,7 @@ class WebService:
                     listener.close()
             remove_unix(self._socket_path, inode)
 
-    def _state(self, door: Door, hub: EventHub) -> WebState:
+    def _state(self, door: Door) -> WebState:
         gids = set(self._config.allowed_gids)
         if self._config.socket_group:
             gids.add(grp.getgrnam(self._config.socket_group).gr_gid)
@@ -119,7 +120,7 @@ class WebService:
                 hosts=host_names(host.strip("[]"), int(port)) if port else frozenset(),
             ),
             tokens=self._tokens,
-            hub=hub,
+            hub=self.hub,
             metrics=self._metrics,
             assets={},
             address=self._address,

@@ -1,29 +1,8 @@
-// Charts as inline SVG, and the few helpers that build elements without ever parsing text as HTML.
+// Charts as inline SVG.
+
+import { el, percent, shorten, svg } from "./draw.js";
 
 const MAX_SHOWN = 16;
-const SVG = "http://www.w3.org/2000/svg";
-
-export function el(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name === "on") for (const [event, handler] of Object.entries(value)) node.addEventListener(event, handler);
-    else if (value === true) node.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value);
-  }
-  node.append(...children.filter((child) => child !== null && child !== undefined && child !== ""));
-  return node;
-}
-
-function svg(tag, attributes = {}, ...children) {
-  const node = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
-
-export function badge(text, tone) {
-  return el("span", { class: "badge", "data-tone": tone }, text);
-}
 
 // A small line of recent values. `max` fixes the top of the scale.
 export function sparkline(values, { max = 1, label = "" } = {}) {
@@ -46,6 +25,17 @@ export function meter(share, tone, label) {
   fill.style.width = `${Math.max(0, Math.min(1, share)) * 100}%`;
   bar.append(fill);
   return bar;
+}
+
+// Parts of a whole as one bar: rows of [name, value, tone, text].
+export function stack(parts, label) {
+  const total = parts.reduce((sum, [, value]) => sum + value, 0) || 1;
+  return el("div", { class: "stack", role: "img", "aria-label": `${label}: ${parts.map(([name, , , text]) => `${name} ${text}`).join(", ")}` },
+    ...parts.filter(([, value]) => value > 0).map(([name, value, tone, text]) => {
+      const part = el("i", { "data-tone": tone, title: `${name}: ${text}` });
+      part.style.flexGrow = String(Math.max(value / total, 0.006));
+      return part;
+    }));
 }
 
 // Counts of a job: the most frequent outcomes, one row each.
@@ -73,14 +63,15 @@ export function histogram(counts, shots) {
 
 // Raw error rate over time, with the line above which no key can be made.
 export function qberChart(points, limit = 0.11) {
-  const width = 420, height = 140, left = 34, bottom = 8, top = 8, right = 8;
-  const most = Math.max(0.3, ...points.map((point) => point.qber));
+  const width = 420, height = 128, left = 34, bottom = 8, top = 8, right = 8;
+  const most = Math.max(0.15, ...points.map((point) => point.qber * 1.1));
   const x = (i) => left + (points.length < 2 ? 0.5 : i / (points.length - 1)) * (width - left - right);
   const y = (value) => top + (1 - value / most) * (height - top - bottom);
   const latest = points.at(-1);
-  const figure = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img", "aria-label": latest ? `Error rate of the last ${points.length} windows; now ${(latest.qber * 100).toFixed(2)} percent` : "No window yet" });
+  const figure = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img", "aria-label": latest ? `Error rate of the last ${points.length} windows; now ${percent(latest.qber)}` : "No window yet" });
   figure.append(svg("rect", { x: left, y: y(most), width: width - left - right, height: y(limit) - y(most), class: "danger-zone" }));
-  for (let mark = 0; mark <= most + 1e-9; mark += 0.1) {
+  const step = most > 0.3 ? 0.1 : 0.05;
+  for (let mark = 0; mark <= most + 1e-9; mark += step) {
     const text = svg("text", { x: left - 6, y: y(mark) + 3.5, class: "axis", "text-anchor": "end" });
     text.textContent = `${Math.round(mark * 100)} %`;
     figure.append(svg("line", { x1: left, x2: width - right, y1: y(mark), y2: y(mark), class: "grid" }), text);
@@ -91,7 +82,7 @@ export function qberChart(points, limit = 0.11) {
   if (points.length > 1) figure.append(svg("polyline", { points: points.map((point, i) => `${x(i)},${y(point.qber)}`).join(" "), class: "qber-line" }));
   points.forEach((point, i) => {
     const title = svg("title");
-    title.textContent = `${(point.qber * 100).toFixed(2)} % of ${point.sifted} bits`;
+    title.textContent = `${percent(point.qber)} of ${point.sifted} bits`;
     figure.append(svg("circle", { cx: x(i), cy: y(point.qber), r: i === points.length - 1 ? 5 : 3.2, class: point.qber > limit ? "dot bad" : "dot good" }, title));
   });
   return figure;
@@ -106,27 +97,4 @@ export function bitField(hex) {
     if (bit) figure.append(svg("rect", { x: (i % columns) + 0.06, y: Math.floor(i / columns) + 0.06, width: 0.88, height: 0.88, rx: 0.18 }));
   });
   return figure;
-}
-
-export function shorten(text, limit) {
-  if (text.length <= limit) return text;
-  const tail = Math.floor((limit - 1) / 2);
-  return `${text.slice(0, limit - 1 - tail)}…${text.slice(text.length - tail)}`;
-}
-
-export function bytes(value) {
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-  let at = 0;
-  while (value >= 1024 && at < units.length - 1) { value /= 1024; at += 1; }
-  return `${value.toFixed(at ? 1 : 0)} ${units[at]}`;
-}
-
-export function duration(seconds) {
-  if (seconds < 1e-3) return `${Math.round(seconds * 1e6)} µs`;
-  if (seconds < 1) return `${(seconds * 1e3).toFixed(1)} ms`;
-  if (seconds < 60) return `${seconds.toFixed(1)} s`;
-  const minutes = Math.floor(seconds / 60);
-  if (minutes < 60) return `${minutes} min ${Math.round(seconds % 60)} s`;
-  const hours = Math.floor(minutes / 60);
-  return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} days ${hours % 24} h`;
 }
