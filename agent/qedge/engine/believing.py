@@ -143,4 +143,3 @@ def sort_metadata(metadata: Mapping[str, PropertyValue]) -> tuple[dict[str, Msg]
         else:
             facts[str(name)] = value
     return facts, timings
-

@@ -39,6 +39,7 @@ _PLAN_SHARE: Final = 1.2
 """Planning takes a part of what handing operations to the kernel takes."""
 _LEARNING: Final = 0.3
 LEARN_FROM_S: Final = 1e-3
+_TEACHING_WORK: Final = 1 << 22
 
 _SVD_COPIES: Final = 8
 _MPS_SITE_S: Final = 20e-6
@@ -76,6 +77,11 @@ def _most_passes(num_qubits: int, ops: Sequence[Op]) -> float:
     return float(min(len(ops), several + num_qubits))
 
 
+def teaches(num_qubits: int, ops: Sequence[Op]) -> bool:
+    """Tell whether a run has so much work on amplitudes that its time says how fast that is."""
+    return len(ops) << num_qubits >= _TEACHING_WORK
+
+
 def largest_bond(chain: Chain | None, max_bond: int) -> int:
     """Return how large a bond can grow before it is cut."""
     return 0 if chain is None else min(1 << min(chain.log_bond, 40), 4 * max(FREE_BOND, max_bond))
@@ -101,12 +107,8 @@ class CostModel:
         self._rates, self._per_op_s = rates, _PLAN_SHARE * per_op_s
         return {f"q{num_qubits}": rate * 1e9 for num_qubits, rate in rates}
 
-    def teaches(self, num_qubits: int, ops: Sequence[Op]) -> bool:
-        """Tell whether a run has so much work on amplitudes that it says how fast that is."""
-        return (len(ops) + _END_PASSES) * 2.0**num_qubits * self._rate_s(num_qubits) > LEARN_FROM_S
-
     def learn(self, num_qubits: int, predicted_s: float, actual_s: float) -> None:
-        """Correct the rate near `num_qubits` by what a run took."""
+        """Correct the rate near `num_qubits` by what a run took that `teaches`."""
         if predicted_s < LEARN_FROM_S or actual_s <= 0:
             return
         step = min(2.0, max(0.5, actual_s / predicted_s)) ** _LEARNING

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -15,7 +15,15 @@ from qedge_driver_api.circuit import Op
 from qedge_drivers.sim_qpu import stabilizer, wide
 from qedge_drivers.sim_qpu.backends import Backend, open_backend
 from qedge_drivers.sim_qpu.branching import Brancher, Leaf
-from qedge_drivers.sim_qpu.costs import LEARN_FROM_S, MATRIX_PASSES, CostModel, largest_bond, memory_bytes, shots_s
+from qedge_drivers.sim_qpu.costs import (
+    LEARN_FROM_S,
+    MATRIX_PASSES,
+    CostModel,
+    largest_bond,
+    memory_bytes,
+    shots_s,
+    teaches,
+)
 from qedge_drivers.sim_qpu.counts import count, count_drawn, flip_bits
 from qedge_drivers.sim_qpu.dense import draw
 from qedge_drivers.sim_qpu.memory import available_bytes
@@ -121,7 +129,7 @@ class Simulator:
         # what parameters decide is whether gates are Clifford gates, which matters for wide circuits alone
         wide = reduced.num_qubits >= STABILIZER_FROM
         choice = self._choose(reduced, known.wish) if wide else known.choice
-        return replace(known, plan=reduced, choice=choice)
+        return Prepared(reduced, known.sites, choice, known.wish, known.num_ops)
 
     def _choose(self, reduced: Plan, wish: Wish) -> Choice:
         return choose(reduced, self.device, wish, has_stim=self.has_stim, fits=_fits)
@@ -240,7 +248,7 @@ class Simulator:
         counts = self._counts(prepared, task.shots, rng, cancelled, metadata)
         kernel_s = time.perf_counter() - planned
         n, ops = prepared.plan.num_qubits, prepared.plan.ops
-        if prepared.method == STATE_VECTOR and kernel_s > LEARN_FROM_S and self.costs.teaches(n, ops):
+        if prepared.method == STATE_VECTOR and kernel_s > LEARN_FROM_S and teaches(n, ops):
             self.costs.learn(n, self._seconds(prepared, task.shots), kernel_s)
         readout = [*prepared.plan.final, *prepared.plan.idle]
         counts = flip_bits(counts, readout, self.device.readout_error, rng)
