@@ -1,4 +1,4 @@
-"""Counts as bytes, for drivers that have them so: they go to the node as they stand, where a dict is read one by one."""
+"""Counts as bytes, for drivers that have them so: they go to the node as they stand, where a dict is read singly."""
 
 from __future__ import annotations
 
