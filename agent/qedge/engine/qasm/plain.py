@@ -54,7 +54,7 @@ _LONGEST_CHARS: Final = 120
 
 
 class BodyLine(NamedTuple):
-    """A gate with constants on formal qubits, as it stands in the body of a definition; `end` is where the next begins."""
+    """A gate with constants on formal qubits in the body of a definition; `end` is where the next one begins."""
 
     name: str
     params: tuple[float, ...]
