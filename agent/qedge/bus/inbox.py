@@ -18,6 +18,8 @@ _LOG: Final = get_logger("bus")
 _PULSE_S: Final = 1.0
 _ROOM_SHARE: Final = 0.9
 _STALL_S: Final = 0.2
+_MOST_TOPICS: Final = 1024
+"""Topics whose handlers are remembered; senders choose topics, so they are bounded."""
 _ALLOWANCE_STEP: Final = 0.25
 MAX_ALLOWANCE: Final = 4.0
 MAX_WAITING_BYTES: Final = 8 * 1024 * 1024
@@ -70,6 +72,7 @@ class Inbox:
         self._metrics = metrics
         self._clock = clock
         self._handlers: list[tuple[str, Handler]] = []
+        self._by_topic: dict[str, list[Handler]] = {}
         self._waiting: deque[_Delivery] = deque()
         self._arrival = asyncio.Event()
         self._unreliable = 0
@@ -87,6 +90,7 @@ class Inbox:
     def add_handler(self, pattern: str, handler: Handler) -> None:
         """Hand every message on `pattern` to `handler`."""
         self._handlers.append((pattern, handler))
+        self._by_topic.clear()
 
     def put(self, source: Source, mid: int, message: Incoming) -> None:
         """Take a message; `mid` 0: it wants no acknowledgement."""
@@ -173,8 +177,17 @@ class Inbox:
         except TimeoutError:
             return
 
+    def _handlers_of(self, topic: str) -> list[Handler]:
+        found = self._by_topic.get(topic)
+        if found is None:
+            if len(self._by_topic) >= _MOST_TOPICS:
+                self._by_topic.clear()
+            found = [handler for pattern, handler in self._handlers if matches(pattern, topic)]
+            self._by_topic[topic] = found
+        return found
+
     async def _handle(self, message: Incoming) -> None:
-        found = [handler for pattern, handler in self._handlers if matches(pattern, message.topic)]
+        found = self._handlers_of(message.topic)
         if not found:
             self.reject("unknown_topic")
         for handler in found:

@@ -40,7 +40,6 @@ class StoreThread:
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._opened = threading.Event()
-        self._connection: sqlite3.Connection | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(connect,), name="qedge-store", daemon=True)
         self._thread.start()
