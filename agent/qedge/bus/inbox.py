@@ -15,7 +15,6 @@ from qedge.bus.model import Handler, Incoming
 from qedge.wire.topics import matches
 
 _LOG: Final = get_logger("bus")
-_PULSE_S: Final = 1.0
 _ROOM_SHARE: Final = 0.9
 _STALL_S: Final = 0.2
 _MOST_TOPICS: Final = 1024
@@ -127,7 +126,7 @@ class Inbox:
             self.progress_ns = self._clock.now_ns()
             if not self._waiting:
                 self._arrival.clear()
-                await self._wait_pulse()
+                await self._arrival.wait()
                 continue
             delivery = self._waiting.popleft()
             self._waiting_bytes -= delivery.size
@@ -166,16 +165,10 @@ class Inbox:
         while True:
             before_ns = self.progress_ns
             await asyncio.sleep(_STALL_S)
+            self._arrival.set()  # the pump moves now and then, so that one that hangs can be told from one that waits
             if self._paused and self.progress_ns == before_ns and self._allowance < MAX_ALLOWANCE:
                 self._allowance += _ALLOWANCE_STEP
                 self._resume()
-
-    async def _wait_pulse(self) -> None:
-        try:
-            async with asyncio.timeout(_PULSE_S):
-                await self._arrival.wait()
-        except TimeoutError:
-            return
 
     def _handlers_of(self, topic: str) -> list[Handler]:
         found = self._by_topic.get(topic)

@@ -26,6 +26,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from qedge.bus.dial import arm_quick_ack, dial
 from qedge.bus.model import MAX_PACKET_BYTES, Endpoint, Incoming, LastWill
+from qedge.bus.properties import PackedProperties, SharedProperties, share_tables
 
 _SESSION_TAKEN_OVER: Final = 0x8E
 _FIRST_FAILURE: Final = 0x80
@@ -39,6 +40,8 @@ _CLOSE_LIMIT_S: Final = 0.5
 _NEVER_WARN: Final = 1 << 30
 _SILENT: Final = logging.getLogger("qedge.bus.paho")
 _SILENT.setLevel(logging.CRITICAL)
+
+share_tables()
 
 MqttError = aiomqtt.MqttError
 Arrived = Callable[["MqttClient", int, Incoming], None]
@@ -332,12 +335,14 @@ class MqttClient(aiomqtt.Client):
 @functools.lru_cache(maxsize=16)
 def posted_properties(expiry_s: int) -> Properties:
     """Return the properties of a publication that only expires; whoever publishes does not change them."""
-    return publish_properties(expiry_s=expiry_s)
+    properties = PackedProperties(PacketTypes.PUBLISH)
+    properties.MessageExpiryInterval = expiry_s
+    return properties
 
 
 def publish_properties(*, expiry_s: int = 0, response_topic: str = "", correlation: bytes = b"") -> Properties:
     """Make the MQTT 5 properties of a publication; 0 and empty leave a property out."""
-    properties = _properties(PacketTypes.PUBLISH)
+    properties = SharedProperties(PacketTypes.PUBLISH)
     if expiry_s:
         properties.MessageExpiryInterval = expiry_s
     if response_topic:
