@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import cast
 
 from qedge.base.errors import QedgeError
 from qedge.workers.frames import LENGTH, Frame, check_length, decode, encode
@@ -50,8 +51,7 @@ class FrameChannel(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.BaseProtocol`."""
-        if isinstance(transport, asyncio.Transport):
-            self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # those of uvloop are no subclass
 
     def connection_lost(self, _error: Exception | None) -> None:
         """See `asyncio.BaseProtocol`: the process ends, and whoever waits for that says how."""
