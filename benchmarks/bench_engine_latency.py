@@ -5,7 +5,8 @@ plan, run, pack and transport. `engine.over_kernel_ms` is what that takes beyond
 Baselines of the same run: the parse and run of cirq with qsimcirq, and of qiskit with Aer, on the same programs. All in
 rounds, see `benchmarks.report`.
 `engine.mqtt_job_*`: the same job, submitted at one daemon, run by another, from request to result at the submitting
-program, through mosquitto and a sealed session.
+program, through mosquitto and a sealed session. `engine.mqtt_floor_ms` is the same way in the same rounds with the same
+libraries and no daemon (see `benchmarks.mqtt_floor`); the baseline of the job is that and the work of the worker.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import uvloop
 from benchmarks.broker import Broker
 from benchmarks.circuits import brickwork
 from benchmarks.fleet import Fleet
+from benchmarks.mqtt_floor import Floor
 from benchmarks.node import Node
 from benchmarks.report import ROUNDS, Figure, Machine, percentile, quietest
 from qedge.base.errors import QedgeError
@@ -130,10 +132,11 @@ def aer_ms(seeds: range) -> list[float]:
     return times
 
 
-async def jobs(node: Node, machine: Machine) -> list[list[float]]:
-    """Submit jobs for node `b` at node `a`, one after the other; returns milliseconds until the result is there."""
+async def jobs(node: Node, machine: Machine, floor: Floor) -> tuple[list[list[float]], list[list[float]]]:
+    """Submit jobs for node `b` at node `a`, one after the other; returns milliseconds, theirs and the floor's."""
     found: list[list[float]] = []
-    async with NodeClient(node.socket) as client:
+    least: list[list[float]] = []
+    async with NodeClient(node.socket) as client, floor:
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -145,11 +148,13 @@ async def jobs(node: Node, machine: Machine) -> list[list[float]]:
                 await asyncio.sleep(0.2)
         for index in range(1, WARM_UP):
             await job(client, index)
+        await floor.round([b"warm up"] * WARM_UP)
         for turn in range(ROUNDS):
             machine.look()
             begin = WARM_UP + turn * JOBS
             found.append([await job(client, index) for index in range(begin, begin + JOBS)])
-    return found
+            least.append(await floor.round([brickwork(QUBITS, DEPTH, index).encode() for index in range(JOBS)]))
+    return found, least
 
 
 async def job(client: NodeClient, index: int) -> float:
@@ -162,8 +167,8 @@ async def job(client: NodeClient, index: int) -> float:
     return took_ms
 
 
-def across(machine: Machine) -> list[list[float]]:
-    """Measure jobs between two daemons."""
+def across(machine: Machine) -> tuple[list[list[float]], list[list[float]]]:
+    """Measure jobs between two daemons, and the floor."""
     with tempfile.TemporaryDirectory(prefix="qedge-bench-") as name, Broker("mosquitto", Path(name) / "b") as broker:
         folder, fleet = Path(name), Fleet()
         qpu = {"a": "", "b": '[drivers.qpu]\ndriver = "sim_qpu"\n'}
@@ -172,7 +177,7 @@ def across(machine: Machine) -> list[list[float]]:
             fleet.enrol(folder / each, each)
             nodes.append(Node(folder / each, CONFIG.format(name=each, port=broker.port, qpu=qpu[each])))
         with nodes[1], nodes[0] as first:
-            return uvloop.run(jobs(first, machine))
+            return uvloop.run(jobs(first, machine, Floor(broker.port, folder / "floor")))
 
 
 def run() -> list[Figure]:
@@ -192,7 +197,9 @@ def run() -> list[Figure]:
         aer = statistics.median(quietest(found["aer"]))
         figures.insert(3, Figure("engine.vs_aer", aer / p50, "×", BASE_COUNT, 5, at_least=True))
     if shutil.which("mosquitto") or Path("/usr/sbin/mosquitto").exists():
-        times = quietest(across(machine))
-        figures.append(Figure("engine.mqtt_job_p50_ms", statistics.median(times), "ms", JOBS, 4))
+        times, least = map(quietest, across(machine))
+        floor = statistics.median(least)
+        figures.append(Figure("engine.mqtt_job_p50_ms", statistics.median(times), "ms", JOBS, 4, floor + p50))
         figures.append(Figure("engine.mqtt_job_p99_ms", percentile(times, 0.99), "ms", JOBS, 8))
+        figures.append(Figure("engine.mqtt_floor_ms", floor, "ms", JOBS))
     return [*figures, machine.figure()]

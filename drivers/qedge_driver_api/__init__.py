@@ -6,6 +6,7 @@ your kind of hardware: `QpuDriver`, `QkdTransceiver`, `QkdKeySource` or `QrngDri
 """
 
 from qedge_driver_api.circuit import Condition, ConditionKind, FlatCircuit, Gate, Op, check_circuit
+from qedge_driver_api.counts import PackedCounts
 from qedge_driver_api.driver import (
     API_VERSION,
     ENTRY_POINT_GROUP,
@@ -78,6 +79,7 @@ __all__ = [
     "OperatingState",
     "OperationAt",
     "OperationProperties",
+    "PackedCounts",
     "Pauli",
     "PauliSum",
     "Preparations",

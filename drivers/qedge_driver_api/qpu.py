@@ -133,6 +133,8 @@ class QpuTask:
 class QpuResult:
     """`counts`: classical value (bit 0 least significant) → how often; the counts sum to `shots`.
 
+    A simulator that has them as bytes gives `PackedCounts`, which saves the node the way through single numbers.
+
     `metadata` says how: at least `method`; timings as `*_s`.
     """
 

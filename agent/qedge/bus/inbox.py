@@ -15,9 +15,10 @@ from qedge.bus.model import Handler, Incoming
 from qedge.wire.topics import matches
 
 _LOG: Final = get_logger("bus")
-_PULSE_S: Final = 1.0
 _ROOM_SHARE: Final = 0.9
 _STALL_S: Final = 0.2
+_MOST_TOPICS: Final = 1024
+"""Topics whose handlers are remembered; senders choose topics, so they are bounded."""
 _ALLOWANCE_STEP: Final = 0.25
 MAX_ALLOWANCE: Final = 4.0
 MAX_WAITING_BYTES: Final = 8 * 1024 * 1024
@@ -70,6 +71,7 @@ class Inbox:
         self._metrics = metrics
         self._clock = clock
         self._handlers: list[tuple[str, Handler]] = []
+        self._by_topic: dict[str, list[Handler]] = {}
         self._waiting: deque[_Delivery] = deque()
         self._arrival = asyncio.Event()
         self._unreliable = 0
@@ -87,6 +89,7 @@ class Inbox:
     def add_handler(self, pattern: str, handler: Handler) -> None:
         """Hand every message on `pattern` to `handler`."""
         self._handlers.append((pattern, handler))
+        self._by_topic.clear()
 
     def put(self, source: Source, mid: int, message: Incoming) -> None:
         """Take a message; `mid` 0: it wants no acknowledgement."""
@@ -123,7 +126,7 @@ class Inbox:
             self.progress_ns = self._clock.now_ns()
             if not self._waiting:
                 self._arrival.clear()
-                await self._wait_pulse()
+                await self._arrival.wait()
                 continue
             delivery = self._waiting.popleft()
             self._waiting_bytes -= delivery.size
@@ -162,19 +165,22 @@ class Inbox:
         while True:
             before_ns = self.progress_ns
             await asyncio.sleep(_STALL_S)
+            self._arrival.set()  # the pump moves now and then, so that one that hangs can be told from one that waits
             if self._paused and self.progress_ns == before_ns and self._allowance < MAX_ALLOWANCE:
                 self._allowance += _ALLOWANCE_STEP
                 self._resume()
 
-    async def _wait_pulse(self) -> None:
-        try:
-            async with asyncio.timeout(_PULSE_S):
-                await self._arrival.wait()
-        except TimeoutError:
-            return
+    def _handlers_of(self, topic: str) -> list[Handler]:
+        found = self._by_topic.get(topic)
+        if found is None:
+            if len(self._by_topic) >= _MOST_TOPICS:
+                self._by_topic.clear()
+            found = [handler for pattern, handler in self._handlers if matches(pattern, topic)]
+            self._by_topic[topic] = found
+        return found
 
     async def _handle(self, message: Incoming) -> None:
-        found = [handler for pattern, handler in self._handlers if matches(pattern, message.topic)]
+        found = self._handlers_of(message.topic)
         if not found:
             self.reject("unknown_topic")
         for handler in found:

@@ -26,6 +26,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from qedge.bus.dial import arm_quick_ack, dial
 from qedge.bus.model import MAX_PACKET_BYTES, Endpoint, Incoming, LastWill
+from qedge.bus.properties import PackedProperties, SharedProperties, share_tables
 
 _SESSION_TAKEN_OVER: Final = 0x8E
 _FIRST_FAILURE: Final = 0x80
@@ -39,6 +40,8 @@ _CLOSE_LIMIT_S: Final = 0.5
 _NEVER_WARN: Final = 1 << 30
 _SILENT: Final = logging.getLogger("qedge.bus.paho")
 _SILENT.setLevel(logging.CRITICAL)
+
+share_tables()
 
 MqttError = aiomqtt.MqttError
 Arrived = Callable[["MqttClient", int, Incoming], None]
@@ -90,6 +93,8 @@ class MqttClient(aiomqtt.Client):
         self._tls = tls
         self._unacknowledged: dict[int, asyncio.Future[int]] = {}
         self._paused = False
+        self._may_write = False
+        self._watched_fd = -1
         self.session_present = False
         self.max_packet_bytes = MAX_PACKET_BYTES
         self.taken_over = False
@@ -248,12 +253,28 @@ class MqttClient(aiomqtt.Client):
         if sock.fileno() >= 0:
             self._loop.remove_reader(sock.fileno())
 
+    # paho says that it wants to write before every packet and takes it back once it is written, mostly at once; to have
+    # the loop watch the socket for that would be two system calls for each packet.
+
     def _on_socket_register_write(self, client: paho.Client, userdata: object, sock: paho.SocketLike) -> None:
-        self._loop.add_writer(sock.fileno(), self._writable)
+        if not self._may_write:
+            self._may_write = True
+            self._loop.call_soon(self._write_later)
 
     def _on_socket_unregister_write(self, client: paho.Client, userdata: object, sock: paho.SocketLike) -> None:
-        if sock.fileno() >= 0:
-            self._loop.remove_writer(sock.fileno())
+        if self._watched_fd >= 0:
+            self._loop.remove_writer(self._watched_fd)
+            self._watched_fd = -1
+
+    def _write_later(self) -> None:
+        """Write what is still there, and watch for room in the socket's buffer where it does not take all of it."""
+        self._may_write = False
+        if self._client.want_write():
+            self._writable()
+        raw = self._client.socket()
+        if self._watched_fd < 0 and isinstance(raw, socket.socket) and raw.fileno() >= 0 and self._client.want_write():
+            self._watched_fd = raw.fileno()
+            self._loop.add_writer(self._watched_fd, self._writable)
 
     def _on_connect(
         self,
@@ -314,12 +335,14 @@ class MqttClient(aiomqtt.Client):
 @functools.lru_cache(maxsize=16)
 def posted_properties(expiry_s: int) -> Properties:
     """Return the properties of a publication that only expires; whoever publishes does not change them."""
-    return publish_properties(expiry_s=expiry_s)
+    properties = PackedProperties(PacketTypes.PUBLISH)
+    properties.MessageExpiryInterval = expiry_s
+    return properties
 
 
 def publish_properties(*, expiry_s: int = 0, response_topic: str = "", correlation: bytes = b"") -> Properties:
     """Make the MQTT 5 properties of a publication; 0 and empty leave a property out."""
-    properties = _properties(PacketTypes.PUBLISH)
+    properties = SharedProperties(PacketTypes.PUBLISH)
     if expiry_s:
         properties.MessageExpiryInterval = expiry_s
     if response_topic:

@@ -9,7 +9,8 @@ from typing import Final
 
 from qedge.workers.driver_host import lied
 from qedge.workers.model import Msg
-from qedge_driver_api import OperationProperties, PropertyValue, QpuEstimate, QpuProperties, QpuResult
+from qedge_driver_api import OperationProperties, PackedCounts, PropertyValue, QpuEstimate, QpuProperties, QpuResult
+from qedge_driver_api.counts import key_bytes
 
 _MAX_METADATA: Final = 64
 _MAX_LISTED: Final = 4096
@@ -25,6 +26,9 @@ def check_result(result: QpuResult, num_clbits: int, shots: int) -> QpuResult:
         raise lied("counts are no mapping")
     if not isinstance(result.metadata, Mapping):
         raise lied("result metadata are no mapping")
+    if type(counts) is PackedCounts:
+        _check_packed(counts, num_clbits, shots)
+        return result
     if (set(map(type, counts)) | set(map(type, counts.values()))) - {int}:
         raise lied("counts map whole numbers to whole numbers")
     if counts and not 0 <= min(counts) <= max(counts) < 1 << num_clbits:
@@ -35,6 +39,20 @@ def check_result(result: QpuResult, num_clbits: int, shots: int) -> QpuResult:
     if total != shots:
         raise lied(f"counts sum to {total} instead of {shots} shots")
     return result
+
+
+def _check_packed(counts: PackedCounts, num_clbits: int, shots: int) -> None:
+    packed, times, width = counts.packed, counts.times, key_bytes(num_clbits)
+    if type(packed) is not bytes or type(times) is not list or set(map(type, times)) - {int}:
+        raise lied("packed counts are no bytes with whole numbers")
+    if counts.width != width or len(packed) != width * len(times):
+        raise lied("packed counts do not fit together")
+    if times and max(packed[width - 1 :: width]) >> (num_clbits - 8 * (width - 1)):
+        raise lied(f"a count for a value of more than {num_clbits} bits")
+    if min(times, default=1) < 1:
+        raise lied(f"a count of {min(times)}")
+    if sum(times) != shots:
+        raise lied(f"counts sum to {sum(times)} instead of {shots} shots")
 
 
 def check_estimate(estimate: QpuEstimate) -> QpuEstimate:
@@ -99,6 +117,8 @@ def _packed_operation(operation: OperationProperties) -> dict[str, Msg]:
 
 def pack_counts(counts: Mapping[int, int], num_clbits: int) -> Msg:
     """Pack checked counts for the way to the daemon."""
+    if type(counts) is PackedCounts:
+        return {"keys": counts.packed, "values": counts.times}
     width = key_bytes(num_clbits)
     letter = _WIDTHS.get(width)
     if letter is None:
@@ -123,8 +143,3 @@ def sort_metadata(metadata: Mapping[str, PropertyValue]) -> tuple[dict[str, Msg]
         else:
             facts[str(name)] = value
     return facts, timings
-
-
-def key_bytes(num_clbits: int) -> int:
-    """Return how many bytes a packed value takes."""
-    return max(1, -(-num_clbits // 8))

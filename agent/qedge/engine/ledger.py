@@ -244,8 +244,12 @@ def _unpacked(packed: _Counts, clbits: int, shots: int) -> dict[str, int]:
         raise _lied("a value has more bits than the program")
     if clbits <= _LISTED_BITS:
         strings = _bit_strings(clbits)
-        return dict(zip([strings[number] for number in numbers], values, strict=True))
-    return dict(zip([format(number, f"0{clbits}b") for number in numbers], values, strict=True))
+        counts = dict(zip([strings[number] for number in numbers], values, strict=True))
+    else:
+        counts = dict(zip([format(number, f"0{clbits}b") for number in numbers], values, strict=True))
+    if len(counts) != len(values):
+        raise _lied("it counts a value twice")
+    return counts
 
 
 @functools.lru_cache(maxsize=4)

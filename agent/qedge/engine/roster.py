@@ -113,6 +113,9 @@ class QpuRoster:
             raise QedgeError(
                 "driver.not_found", f"No driver is named {wanted!r}.", fix="`qedge drivers list` shows them."
             )
+        ready = self.pick(wanted)
+        if ready is not None:
+            return ready
         try:
             async with asyncio.timeout(self._config.qpu_wait_s):
                 while (qpu := self.pick(wanted)) is None:

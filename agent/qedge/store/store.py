@@ -7,7 +7,6 @@ file is given up then, so that results of accepted work still find room.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import fcntl
@@ -16,7 +15,6 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -24,6 +22,7 @@ from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.store.schema import NODE_SCHEMA, Schema
+from qedge.store.thread import StoreThread, transact
 
 T = TypeVar("T")
 _LOG: Final = get_logger("store")
@@ -39,12 +38,10 @@ class Store:
         self._metrics = metrics
         self._reserve = path.with_suffix(".reserve")
         self._lock = _lock(path.with_suffix(".lock"))
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="qedge-store")
         self._disk_full = False
         try:
-            self._connection = self._thread.submit(_open, path, schema).result()
+            self._thread = StoreThread(lambda: _open(path, schema))
         except BaseException:
-            self._thread.shutdown()
             os.close(self._lock)
             raise
         _LOG.info("store.opened", path=str(path), schema=len(schema.migrations))
@@ -64,7 +61,7 @@ class Store:
             raise self._full()
         started = time.perf_counter()
         try:
-            result = await asyncio.get_running_loop().run_in_executor(self._thread, _transact, self._connection, work)
+            result = await self._thread.write(work)
         except (sqlite3.Error, OSError) as error:
             raise self._failed(error) from error
         self._metrics.observe("qedge_store_write_seconds", time.perf_counter() - started)
@@ -75,7 +72,7 @@ class Store:
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run a query; raises `store.unavailable`."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._connection)
+            return await self._thread.read(work)
         except (sqlite3.Error, OSError) as error:
             raise self._failed(error) from error
 
@@ -99,9 +96,7 @@ class Store:
 
     def close(self) -> None:
         """Finish what was begun and let go of the file."""
-        with contextlib.suppress(sqlite3.Error):
-            self._thread.submit(self._connection.close).result()
-        self._thread.shutdown()
+        self._thread.close()
         os.close(self._lock)
 
     def give_up_reserve(self) -> None:
@@ -218,7 +213,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, schema: Schema) -> None
         statements = (*schema.migrations[number - 1], f"PRAGMA user_version = {number}")
         if number == 1:
             statements = (f"PRAGMA application_id = {schema.application_id}", *statements)
-        _transact(connection, functools.partial(_execute_all, statements))
+        transact(connection, functools.partial(_execute_all, statements))
     if 0 < version < newest:
         _LOG.info("store.migrated", from_schema=version, to_schema=len(schema.migrations))
 
@@ -226,15 +221,3 @@ def _migrate(connection: sqlite3.Connection, path: Path, schema: Schema) -> None
 def _execute_all(statements: tuple[str, ...], connection: sqlite3.Connection) -> None:
     for statement in statements:
         connection.execute(statement)
-
-
-def _transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        result = work(connection)
-        connection.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
-    return result

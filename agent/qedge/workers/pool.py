@@ -69,6 +69,7 @@ class WorkerPool:
         self._backoff = backoff
         self._slots = [_Slot(f"{spec.name}-{index}") for index in range(size + spares)]
         self._running = 0
+        self._waiting = 0
         self._freed = asyncio.Condition()
 
     @property
@@ -215,17 +216,21 @@ class WorkerPool:
             dead.cancel()
 
     async def _acquire(self, deadline_s: float, *, light: bool) -> _Slot:
-        try:
-            async with asyncio.timeout(deadline_s), self._freed:
-                while True:
-                    slot = self._free_slot(light=light)
-                    if slot is not None:
-                        self._step(slot, WorkerEvent.CALLED)
-                        self._running += not light
-                        return slot
-                    await self._freed.wait()
-        except TimeoutError:
-            raise self._unavailable() from None
+        # who waits goes first
+        slot = self._free_slot(light=light) if not self._waiting else None
+        if slot is None:
+            self._waiting += 1
+            try:
+                async with asyncio.timeout(deadline_s), self._freed:
+                    while (slot := self._free_slot(light=light)) is None:
+                        await self._freed.wait()
+            except TimeoutError:
+                raise self._unavailable() from None
+            finally:
+                self._waiting -= 1
+        self._step(slot, WorkerEvent.CALLED)
+        self._running += not light
+        return slot
 
     def _free_slot(self, *, light: bool) -> _Slot | None:
         if not light and self._running >= self._size:
@@ -233,8 +238,9 @@ class WorkerPool:
         return next((slot for slot in self._slots if slot.state is WorkerState.READY), None)
 
     async def _wake(self) -> None:
-        async with self._freed:
-            self._freed.notify_all()
+        if self._waiting:
+            async with self._freed:
+                self._freed.notify_all()
 
     def _unavailable(self) -> QedgeError:
         return self.last_error or QedgeError(

@@ -10,14 +10,15 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Final
 
 from qedge.base.clock import Clock
 from qedge.base.errors import ERROR_CODES, Detail, QedgeError
 from qedge.base.ids import RandomBytes
 from qedge.base.log import get_logger
-from qedge.workers.frames import LENGTH, MAX_FRAME_BYTES, Frame, Kind, check_length, decode, decode_body, encode
+from qedge.workers.channel import FrameChannel
+from qedge.workers.frames import MAX_FRAME_BYTES, Frame, Kind, decode_body
 from qedge.workers.model import Msg, WorkerSpec
 
 Taken = Callable[[bytes | str], None]
@@ -52,7 +53,7 @@ class WorkerProcess:
         self._dead = asyncio.Event()
         self._ready: asyncio.Future[None] | None = None
         self._process: Process | None = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._channel = FrameChannel(self._take, self._broken)
         self._tasks: list[asyncio.Task[None]] = []
         self._kill_reason = ""
         self._memory = -1
@@ -88,11 +89,11 @@ class WorkerProcess:
             self._process = await asyncio.create_subprocess_exec(
                 *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=env, pass_fds=shared
             )
-        reader, self._writer = await asyncio.open_connection(sock=ours)
         self._ready = asyncio.get_running_loop().create_future()
+        await self._channel.open(ours)
         self._beat_ns = self._clock.now_ns()
         spawn = asyncio.get_running_loop().create_task
-        self._tasks = [spawn(self._pump(reader)), spawn(self._reap(self._process))]
+        self._tasks = [spawn(self._reap(self._process))]
         self._tasks += [spawn(self._log_lines(pipe)) for pipe in (self._process.stdout, self._process.stderr) if pipe]
         limits = {"memory_limit_bytes": self._spec.memory_limit_bytes, "cpu_limit_s": self._spec.cpu_limit_s}
         try:
@@ -140,9 +141,9 @@ class WorkerProcess:
 
     def tell(self, stream_id: int, message: bytes | str | None) -> None:
         """Send a message of a stream and do not wait: whoever sends bounds what is under way."""
-        if self._writer is None or self._dead.is_set() or self._writer.is_closing():
+        if self._dead.is_set() or not self._channel.is_open:
             raise self._crashed()
-        self._writer.write(encode(Frame(Kind.STREAM, stream_id, body=message)))
+        self._channel.post(Frame(Kind.STREAM, stream_id, body=message))
 
     def end_stream(self, stream_id: int) -> None:
         """End a stream; the worker forgets it."""
@@ -189,50 +190,52 @@ class WorkerProcess:
             await self.kill("cancelled")
 
     async def _send(self, frame: Frame) -> None:
-        if self._writer is None or self._dead.is_set():
+        if self._dead.is_set() or not self._channel.is_open:
             raise self._crashed()
-        try:
-            self._writer.write(encode(frame))
-            await self._writer.drain()
-        except OSError:
-            raise self._crashed() from None
+        await self._channel.send(frame)
 
-    async def _pump(self, reader: asyncio.StreamReader) -> None:
-        try:
-            while True:
-                length = check_length(await reader.readexactly(LENGTH.size))
-                await self._take(decode(await reader.readexactly(length)))
-        except (asyncio.IncompleteReadError, OSError):
-            return  # the process ended; `_reap` says how
-        except QedgeError as error:
-            _LOG.warning("worker.killed", worker=self._spec.name, pid=self.pid, reason=str(error))
-            # Named before the callers hear of it, so that nobody takes the process for one that goes on.
-            self._kill_reason = self._kill_reason or "bad answer"
-            self._fail_all(error)
-            await self.kill("bad answer")
+    def _broken(self, error: QedgeError) -> None:
+        _LOG.warning("worker.killed", worker=self._spec.name, pid=self.pid, reason=str(error))
+        # Named before the callers hear of it, so that nobody takes the process for one that goes on.
+        self._kill_reason = self._kill_reason or "bad answer"
+        self._fail_all(error)
+        self._spawn(self.kill("bad answer"))
 
-    async def _take(self, frame: Frame) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
+
+    def _take(self, frame: Frame) -> None:
         self._beat_ns = self._clock.now_ns()
-        if frame.kind is Kind.HEARTBEAT and isinstance(frame.body, int):
+        if frame.kind is Kind.RESULT:
+            self._deliver(frame.id, frame.msg)
+        elif frame.kind is Kind.HEARTBEAT and isinstance(frame.body, int):
             self.resident_bytes = frame.body
         elif frame.kind is Kind.RANDOM and isinstance(frame.body, int) and 0 < frame.body <= _MAX_RANDOM_BYTES:
-            await self._send(Frame(Kind.RANDOM, body=self._random_bytes(frame.body)))
+            self._channel.post(Frame(Kind.RANDOM, body=self._random_bytes(frame.body)))
         elif frame.kind is Kind.READY and self._ready is not None and not self._ready.done():
             self._ready.set_result(None)
         elif frame.kind is Kind.STREAM and isinstance(frame.body, (bytes, str)):
             if frame.id in self._streams:
                 self._streams[frame.id][0](frame.body)
-        elif frame.kind is Kind.RESULT:
-            self._deliver(frame.id, frame.msg)
         elif frame.kind is Kind.PARCEL and isinstance(frame.body, int) and 0 < frame.body <= MAX_FRAME_BYTES:
-            # Reading and decoding much takes longer than the loop can wait.
-            result = await asyncio.to_thread(self._read_parcel, frame.body)
-            await self._send(Frame(Kind.TAKEN))
-            self._deliver(frame.id, result)
+            self._spawn(self._take_parcel(frame.id, frame.body))
         elif frame.kind is Kind.ERROR:
             self._take_error(frame)
         else:
             raise QedgeError("worker.bad_answer", f"The worker {self._spec.name} sent a frame that makes no sense.")
+
+    async def _take_parcel(self, call_id: int, length: int) -> None:
+        try:
+            # Reading and decoding much takes longer than the loop can wait.
+            result = await asyncio.to_thread(self._read_parcel, length)
+            await self._send(Frame(Kind.TAKEN))
+        except QedgeError as error:
+            if not self._dead.is_set():
+                self._broken(error)
+            return
+        self._deliver(call_id, result)
 
     def _read_parcel(self, length: int) -> Msg:
         data = bytearray()
@@ -260,8 +263,7 @@ class WorkerProcess:
         await process.wait()
         self._dead.set()
         self._fail_all(self._crashed())
-        if self._writer is not None:
-            self._writer.close()
+        self._channel.close()
 
     def _fail_all(self, error: QedgeError) -> None:
         pending: list[asyncio.Future[Msg] | asyncio.Future[None]] = [*self._waiting.values()]

@@ -30,6 +30,7 @@ _PER_VALUE_S: Final = 0.09e-6
 _PER_PASS_AMPLITUDE_S: Final = ((8, 0.25e-9), (12, 0.25e-9), (16, 0.2e-9), (20, 0.2e-9), (22, 0.4e-9))
 _END_PASSES: Final = 2.0
 """Passes over the state that beginning and sampling take."""
+_FEW_QUBITS: Final = 11
 MATRIX_PASSES: Final = 3.0
 """A superoperator costs this many passes of a two-qubit gate."""
 _PROBES: Final = ((12, 60), (16, 30), (20, 6), (22, 2))
@@ -38,6 +39,7 @@ _PLAN_SHARE: Final = 1.2
 """Planning takes a part of what handing operations to the kernel takes."""
 _LEARNING: Final = 0.3
 LEARN_FROM_S: Final = 1e-3
+_TEACHING_WORK: Final = 1 << 22
 
 _SVD_COPIES: Final = 8
 _MPS_SITE_S: Final = 20e-6
@@ -69,6 +71,17 @@ def count_passes(ops: Sequence[Op]) -> float:
     return passes
 
 
+def _most_passes(num_qubits: int, ops: Sequence[Op]) -> float:
+    """Return an upper bound of `count_passes`: every gate on several qubits is one, those on one go into others."""
+    several = sum([len(op[1]) > 1 for op in ops])
+    return float(min(len(ops), several + num_qubits))
+
+
+def teaches(num_qubits: int, ops: Sequence[Op]) -> bool:
+    """Tell whether a run has so much work on amplitudes that its time says how fast that is."""
+    return len(ops) << num_qubits >= _TEACHING_WORK
+
+
 def largest_bond(chain: Chain | None, max_bond: int) -> int:
     """Return how large a bond can grow before it is cut."""
     return 0 if chain is None else min(1 << min(chain.log_bond, 40), 4 * max(FREE_BOND, max_bond))
@@ -95,7 +108,7 @@ class CostModel:
         return {f"q{num_qubits}": rate * 1e9 for num_qubits, rate in rates}
 
     def learn(self, num_qubits: int, predicted_s: float, actual_s: float) -> None:
-        """Correct the rate near `num_qubits` by what a run took."""
+        """Correct the rate near `num_qubits` by what a run took that `teaches`."""
         if predicted_s < LEARN_FROM_S or actual_s <= 0:
             return
         step = min(2.0, max(0.5, actual_s / predicted_s)) ** _LEARNING
@@ -114,7 +127,9 @@ class CostModel:
 
     def state_s(self, num_qubits: int, ops: Sequence[Op]) -> float:
         """Seconds to run `ops` once on a state vector."""
-        work = (count_passes(ops) + _END_PASSES) * 2.0**num_qubits
+        # where handing operations over is most of it, counting passes one by one would take longer than the run
+        passes = count_passes(ops) if num_qubits > _FEW_QUBITS else _most_passes(num_qubits, ops)
+        work = (passes + _END_PASSES) * 2.0**num_qubits
         return _PER_RUN_S + len(ops) * self._per_op_s + work * self._rate_s(num_qubits)
 
     def branching_s(self, plan: Plan, shots: int, struck: float, width: int, weight: float) -> float:

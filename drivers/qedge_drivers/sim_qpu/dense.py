@@ -74,6 +74,18 @@ def sample_state(state: State, shots: int, rng: np.random.Generator) -> list[int
     return sample_weights(weights, shots, rng)
 
 
+def draw(state: State, shots: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Draw `shots` indices with probability |amplitude|²; returns those that were drawn, ascending, and how often."""
+    parts = state.view(np.float32).astype(np.float64)
+    np.square(parts, out=parts)
+    weights = parts[::2] + parts[1::2]
+    possible = np.flatnonzero(weights)
+    chances = weights[possible]
+    times = rng.multinomial(shots, chances / chances.sum())
+    found = np.flatnonzero(times)
+    return possible[found], times[found]
+
+
 def sample_weights(weights: npt.NDArray[np.float64], shots: int, rng: np.random.Generator) -> list[int]:
     """Draw `shots` indices in proportion to `weights`, which are overwritten."""
     total = np.cumsum(weights, out=weights)

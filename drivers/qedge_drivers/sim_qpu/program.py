@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from qedge_driver_api import Condition, ConditionKind, FlatCircuit, Gate
@@ -45,13 +45,28 @@ class Plan:
         if before is after:
             return self
         if isinstance(self.kept, range):
-            return replace(self, ops=after.ops[: len(self.kept)])
+            return self._with(after.ops[: len(self.kept)])
         old, new = before.ops, after.ops
         ops = [
             op if new[index] is old[index] else (op[0], op[1], new[index][2], op[3])
             for index, op in zip(self.kept, self.ops, strict=True)
         ]
-        return replace(self, ops=tuple(ops))
+        return self._with(tuple(ops))
+
+    def _with(self, ops: tuple[Op, ...]) -> Plan:
+        # (`dataclasses.replace` takes as long as all else that a template run again has to do here)
+        return Plan(
+            self.num_qubits,
+            self.num_clbits,
+            ops,
+            self.conditions,
+            self.stops,
+            self.final,
+            self.direct,
+            self.idle,
+            self.device_qubits,
+            self.kept,
+        )
 
 
 class _Pruner:

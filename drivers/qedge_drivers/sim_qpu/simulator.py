@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -15,8 +15,17 @@ from qedge_driver_api.circuit import Op
 from qedge_drivers.sim_qpu import stabilizer, wide
 from qedge_drivers.sim_qpu.backends import Backend, open_backend
 from qedge_drivers.sim_qpu.branching import Brancher, Leaf
-from qedge_drivers.sim_qpu.costs import LEARN_FROM_S, MATRIX_PASSES, CostModel, largest_bond, memory_bytes, shots_s
-from qedge_drivers.sim_qpu.counts import count, flip_bits
+from qedge_drivers.sim_qpu.costs import (
+    LEARN_FROM_S,
+    MATRIX_PASSES,
+    CostModel,
+    largest_bond,
+    memory_bytes,
+    shots_s,
+    teaches,
+)
+from qedge_drivers.sim_qpu.counts import count, count_drawn, flip_bits
+from qedge_drivers.sim_qpu.dense import draw
 from qedge_drivers.sim_qpu.memory import available_bytes
 from qedge_drivers.sim_qpu.methods import (
     BRANCHING,
@@ -44,6 +53,8 @@ _ALWAYS_FREE_BYTES: Final = 48 << 20
 """Below this nobody asks how much is free: it takes longer than a small circuit."""
 _ALWAYS_FITS: Final = 22
 _BACKENDS: Final = {STABILIZER: "stim", MPS: "numpy"}
+_DRAWN_QUBITS: Final = 11
+"""How often each value is found is drawn for all values at once up to here; above, qsim draws shots one by one."""
 _NO_WISH: Final = Wish()
 _CACHED_PLANS: Final = 8
 _CACHED_OPERATIONS: Final = 100_000
@@ -118,7 +129,7 @@ class Simulator:
         # what parameters decide is whether gates are Clifford gates, which matters for wide circuits alone
         wide = reduced.num_qubits >= STABILIZER_FROM
         choice = self._choose(reduced, known.wish) if wide else known.choice
-        return replace(known, plan=reduced, choice=choice)
+        return Prepared(reduced, known.sites, choice, known.wish, known.num_ops)
 
     def _choose(self, reduced: Plan, wish: Wish) -> Choice:
         return choose(reduced, self.device, wish, has_stim=self.has_stim, fits=_fits)
@@ -236,15 +247,16 @@ class Simulator:
         metadata: dict[str, PropertyValue] = {}
         counts = self._counts(prepared, task.shots, rng, cancelled, metadata)
         kernel_s = time.perf_counter() - planned
-        if prepared.method == STATE_VECTOR and kernel_s > LEARN_FROM_S:
-            self.costs.learn(prepared.plan.num_qubits, self._seconds(prepared, task.shots), kernel_s)
+        n, ops = prepared.plan.num_qubits, prepared.plan.ops
+        if prepared.method == STATE_VECTOR and kernel_s > LEARN_FROM_S and teaches(n, ops):
+            self.costs.learn(n, self._seconds(prepared, task.shots), kernel_s)
         readout = [*prepared.plan.final, *prepared.plan.idle]
         counts = flip_bits(counts, readout, self.device.readout_error, rng)
         metadata |= {
             "method": prepared.method,
             "backend": _BACKENDS.get(prepared.method, self.backend.name),
-            "qubits": prepared.plan.num_qubits,
-            "operations": len(prepared.plan.ops),
+            "qubits": n,
+            "operations": len(ops),
             "noisy": self.device.noisy or self.device.readout_error > 0,
             "plan_s": planned - started,
             "kernel_s": kernel_s,
@@ -265,11 +277,14 @@ class Simulator:
         rng: np.random.Generator,
         cancelled: Callable[[], bool],
         metadata: dict[str, PropertyValue],
-    ) -> dict[int, int]:
+    ) -> Mapping[int, int]:
         reduced, sites = prepared.plan, prepared.sites
         if prepared.method == CONSTANT:
             return {0: shots}
         if prepared.method == STATE_VECTOR:
+            n = reduced.num_qubits
+            if n <= _DRAWN_QUBITS:
+                return count_drawn(reduced, *draw(self.backend.evolve(n, reduced.ops, None), shots, rng))
             return count(reduced, [(0, self.backend.sample(reduced.num_qubits, reduced.ops, shots, rng))])
         if prepared.method == STABILIZER:
             return stabilizer.run(reduced, sites, self.device, shots, int(rng.integers(1 << 62)), cancelled)

@@ -10,7 +10,7 @@ import numpy as np
 from qedge_driver_api import Gate
 from qedge_driver_api.circuit import Op
 from qedge_drivers.sim_qpu.branching import CancelledError
-from qedge_drivers.sim_qpu.counts import count_rows
+from qedge_drivers.sim_qpu.counts import add_counts, count_rows
 from qedge_drivers.sim_qpu.noise import Kind, Site, twirled_probabilities
 from qedge_drivers.sim_qpu.program import IF, MEASURE, RESET, Plan, holds, quarter_turns
 from qedge_drivers.sim_qpu.settings import Device
@@ -82,7 +82,7 @@ def run(
     shots: int,
     seed: int,
     cancelled: Callable[[], bool],
-) -> dict[int, int]:
+) -> Mapping[int, int]:
     """Return counts; readout errors of final measurements are not in them."""
     import stim
 
@@ -90,42 +90,41 @@ def run(
     flips = {site.owner: site.value for site in sites if site.kind == Kind.FLIP}
     if plan.conditions:
         return _run_by_shot(stim, plan, by_place, flips, shots, seed, cancelled)
+    plain = not by_place and not plan.stops
     text: list[str] = []
     columns: dict[int, int] = {}
     recorded = 0
-    if by_place or plan.stops:
-        recorded = _write_noisy(plan, by_place, flips, text, columns)
+    if plain:
+        text.append(_write_plain(plan))
     else:
-        text = _write_plain(plan)
+        recorded = _write_noisy(plan, by_place, flips, text, columns)
     if plan.final:
         text.append("M " + " ".join(map(str, plan.final.values())))
         columns |= {clbit: recorded + place for place, clbit in enumerate(plan.final)}
         recorded += len(plan.final)
     sampler = stim.Circuit("\n".join(text)).compile_sampler(seed=seed)
-    counts: dict[int, int] = {}
+    parts = []
     for start in range(0, shots, CHUNK_SHOTS):
         if cancelled():
             raise CancelledError
-        found = count_rows(sampler.sample_bit_packed(min(CHUNK_SHOTS, shots - start)), columns, recorded)
-        if not counts:
-            counts = found
-            continue
-        for key, times in found.items():
-            counts[key] = counts.get(key, 0) + times
-    return counts
+        rows = sampler.sample_bit_packed(min(CHUNK_SHOTS, shots - start))
+        parts.append(count_rows(rows, columns, recorded, plan.num_clbits))
+    return add_counts(parts)
 
 
-def _write_plain(plan: Plan) -> list[str]:
+def _write_plain(plan: Plan) -> str:
     """Return gates without noise as lines of stim."""
     # most circuits hold only gates that stim knows by name; put together from parts, that takes half the time
     label = [f" {qubit}" for qubit in range(plan.num_qubits)]
     try:
-        return [
-            _NAMES[gate] + label[own[0]] if len(own) == 1 else _NAMES[gate] + label[own[0]] + label[own[1]]
-            for gate, own, _, _ in plan.ops
-        ]
+        return "\n".join(
+            [
+                _NAMES[gate] + label[own[0]] if len(own) == 1 else _NAMES[gate] + label[own[0]] + label[own[1]]
+                for gate, own, _, _ in plan.ops
+            ]
+        )
     except KeyError:
-        return [line for op in plan.ops for line in lines(op)]
+        return "\n".join([line for op in plan.ops for line in lines(op)])
 
 
 def _write_noisy(

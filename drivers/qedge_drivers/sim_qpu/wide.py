@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
 
 from qedge_driver_api import ProgramError, PropertyValue
-from qedge_drivers.sim_qpu.counts import count_rows
+from qedge_drivers.sim_qpu.counts import add_counts, count_rows
 from qedge_drivers.sim_qpu.entanglement import Chain
 from qedge_drivers.sim_qpu.gates import gate_matrix
 from qedge_drivers.sim_qpu.methods import Wish
@@ -54,7 +54,7 @@ def run(
     rng: np.random.Generator,
     cancelled: Callable[[], bool],
     metadata: dict[str, PropertyValue],
-) -> dict[int, int]:
+) -> Mapping[int, int]:
     """Return counts, and in `metadata` what was cut away: `max_bond`, `discarded_weight`, `fidelity_bound`."""
     state = evolve(plan, chain, wish, cancelled)
     metadata |= {
@@ -63,9 +63,8 @@ def run(
         "fidelity_bound": state.fidelity_bound,
     }
     columns = {clbit: chain.sites[qubit] for clbit, qubit in plan.final.items()}
-    counts: dict[int, int] = {}
+    parts = []
     for start in range(0, shots, _CHUNK_SHOTS):
         rows = np.packbits(state.sample(min(_CHUNK_SHOTS, shots - start), rng), axis=1, bitorder="little")
-        for key, times in count_rows(rows, columns, plan.num_qubits).items():
-            counts[key] = counts.get(key, 0) + times
-    return counts
+        parts.append(count_rows(rows, columns, plan.num_qubits, plan.num_clbits))
+    return add_counts(parts)

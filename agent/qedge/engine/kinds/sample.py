@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qedge.base.errors import QedgeError
-from qedge.engine.believing import key_bytes
 from qedge.engine.kinds.model import Bench, Forecast, Outcome, point_seeds, points_of
 from qedge.engine.qasm.model import Program
 from qedge.wire.jobs import Register
 from qedge.wire.tasks import SampleResult, SampleTask
 from qedge_driver_api import PropertyValue
+from qedge_driver_api.counts import key_bytes
 
 
 @dataclass(frozen=True, slots=True)

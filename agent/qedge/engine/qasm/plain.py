@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -35,7 +35,9 @@ PLAIN_3: Final = re.compile(rf"[ \t\r\n]*+(?:{_GATE}|{_BIT}[ \t]*+=[ \t]*+measur
 """Plain statements of OpenQASM 3, which also assigns measurements."""
 _PI_FRACTION: Final = re.compile(r"(-)?(?:([0-9]{1,9})\*)?pi(?:/([1-9][0-9]{0,8}))?")
 _NUMBER: Final = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][+-]?[0-9]{1,4})?")
-_LINE: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*+)(?:\(([^();\n]{1,64})\))?[ \t]++([A-Za-z0-9_, \t]{1,200});")
+_LINE: Final = re.compile(
+    r"[ \t\r\n]*+([A-Za-z_][A-Za-z0-9_]*+)(?:\(([^();\n]{1,64})\))?[ \t]++([A-Za-z0-9_, \t]{1,200});"
+)
 _EXPRESSION: Final = re.compile(r"\(([^();]*(?:pi|[*/])[^();]*)\)")
 _NO_PARAMS: Final[tuple[float, ...]] = ()
 _MEASURE: Final = int(Gate.MEASURE)
@@ -51,21 +53,37 @@ _LONGEST_CHARS: Final = 120
 """A statement beyond this is left to the other ways, which bound numbers and names one by one."""
 
 
-def read_line(text: str, at: int, places: Mapping[str, int]) -> tuple[str, tuple[float, ...], tuple[int, ...], int]:
-    """Read a gate on formal qubits, as it stands in the body of a definition.
+class BodyLine(NamedTuple):
+    """A gate with constants on formal qubits in the body of a definition; `end` is where the next one begins."""
 
-    Returns name, parameters, what `places` has for the qubits, and where the next line begins: 0 for no plain line.
-    """
-    match = _LINE.match(text, at)
-    if match is None:
-        return "", (), (), 0
-    name, given, operands = match.groups()
-    own = [places.get(operand.strip(" \t"), -1) for operand in operands.split(",")]
-    values = [_constant(each) for each in given.split(",")] if given is not None else []
-    params = [value for value in values if value is not None]
-    if min(own) < 0 or len(set(own)) != len(own) or len(params) != len(values):
-        return "", (), (), 0
-    return name, tuple(params), tuple(own), match.end()
+    name: str
+    params: tuple[float, ...]
+    places: tuple[int, ...]
+    end: int
+
+
+def read_lines(text: str, at: int, places: Mapping[str, int]) -> Iterator[BodyLine]:
+    """Read plain lines of a body from `at` on, as long as there are any; `places` has what stands for each qubit."""
+    known: dict[str, tuple[int, ...]] = {}
+    values: dict[str, tuple[float, ...]] = {}
+    while (match := _LINE.match(text, at)) is not None:
+        name, given, operands = match.groups()
+        own = known.get(operands)
+        if own is None:
+            own = known[operands] = tuple([places.get(operand.strip(" \t"), -1) for operand in operands.split(",")])
+        params: tuple[float, ...] | None = _NO_PARAMS
+        if given is not None:
+            params = values.get(given)
+            if params is None:
+                read = [_constant(each) for each in given.split(",")]
+                params = tuple([value for value in read if value is not None])
+                if len(params) != len(read):
+                    return
+                values[given] = params
+        if min(own) < 0 or len(set(own)) != len(own):
+            return
+        at = match.end()
+        yield BodyLine(name, params, own, at)
 
 
 def _constant(text: str) -> float | None:

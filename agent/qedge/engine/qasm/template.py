@@ -15,6 +15,7 @@ from qedge_driver_api.circuit import Op
 
 _MAX_SHOWN: Final = 8
 _MEASURE: Final = int(Gate.MEASURE)
+_Angle = Callable[[Sequence[float]], float]
 _NOTHING: Final[Op] = (int(Gate.BARRIER), (), (), 0)
 
 
@@ -64,6 +65,20 @@ class Template:
         return ops, places
 
     @cached_property
+    def _places(self) -> tuple[dict[_Angle, list[tuple[int, int, tuple[int, ...], int]]], list[tuple[int, Deferred]]]:
+        """Where an operation has a parameter of its own, by how that is computed; and the other deferred statements."""
+        skeleton, places = self._skeleton
+        turned: dict[_Angle, list[tuple[int, int, tuple[int, ...], int]]] = {}
+        others: list[tuple[int, Deferred]] = []
+        for begin, item in places:
+            if item.angle is None or skeleton[begin] is _NOTHING:
+                others.append((begin, item))
+            else:
+                gate, qubits, _, controls = skeleton[begin]
+                turned.setdefault(item.angle, []).append((begin, gate, qubits, controls))
+        return turned, others
+
+    @cached_property
     def _measurements(self) -> list[Op]:
         return [(_MEASURE, (qubit,), (), self.num_clbits + qubit) for qubit in range(self.num_qubits)]
 
@@ -101,16 +116,12 @@ class Template:
         if not places:
             return skeleton.copy(), True
         ops, same = skeleton.copy(), True
-        known: dict[Callable[[Sequence[float]], float], tuple[float]] = {}
-        for begin, item in places:
-            angle = item.angle
-            if angle is not None:
-                params = known.get(angle)
-                if params is None:
-                    params = known[angle] = (angle(own),)
-                gate, qubits, _, controls = ops[begin]
+        turned, others = self._places
+        for angle, places in turned.items():
+            params = (angle(own),)
+            for begin, gate, qubits, controls in places:
                 ops[begin] = (gate, qubits, params, controls)
-                continue
+        for begin, item in others:
             filled: list[Op] = []
             item.expand(own, filled)
             for at, op in enumerate(filled, begin):

@@ -8,7 +8,7 @@ from typing import Final
 from qedge.engine.qasm.lexer import NAMES, Lexer, Token
 from qedge.engine.qasm.library import COMPOSITE, KEYWORDS, NATIVE, QASM3_WORDS, Native
 from qedge.engine.qasm.model import ParseLimits
-from qedge.engine.qasm.plain import read_line
+from qedge.engine.qasm.plain import read_lines
 from qedge.engine.qasm.registers import Names
 from qedge.engine.qasm2.expander import Call, Definition, measure_body
 from qedge.engine.qasm2.expression import ExpressionParser, Step
@@ -52,7 +52,8 @@ class Gates:
         lexer.expect("{")
         body: list[Call] = []
         while not lexer.accept("}"):
-            body.append(self._plain_line(lexer, name.text, qubits) or self._body_line(lexer, name.text, params, qubits))
+            if not self._plain_lines(lexer, name.text, qubits, body):
+                body.append(self._body_line(lexer, name.text, params, qubits))
         size, work, depth = measure_body(body)
         limit = self._limits.max_gate_nesting
         if depth > limit:
@@ -153,16 +154,20 @@ class Gates:
         self._definitions[definition.name] = definition
         self.native.pop(definition.name, None)
 
-    def _plain_line(self, lexer: Lexer, defined: str, qubits: dict[str, int]) -> Call | None:
-        """Read a line that calls a gate with constants; None, and nothing read, where it is another one or faulty."""
-        name, params, positions, end = read_line(lexer.text, lexer.token.at, qubits)
-        target = self.native.get(name) or self._definitions.get(name)
-        if name == defined or target is None or target.num_params != len(params) or target.num_qubits != len(positions):
-            return None
-        if isinstance(target, Definition) and target.body is None:
-            return None
-        lexer.move(end)
-        return Call(target, positions, tuple([(value,) for value in params]))
+    def _plain_lines(self, lexer: Lexer, defined: str, qubits: dict[str, int], body: list[Call]) -> bool:
+        """Read lines that call gates with constants; False, and nothing read, where the next one is none, or faulty."""
+        end = 0
+        for name, params, positions, line_end in read_lines(lexer.text, lexer.token.at, qubits):
+            target = self.native.get(name) or self._definitions.get(name)
+            if name == defined or target is None or (isinstance(target, Definition) and target.body is None):
+                break
+            if target.num_params != len(params) or target.num_qubits != len(positions):
+                break
+            body.append(Call(target, positions, tuple([(value,) for value in params]) if params else ()))
+            end = line_end
+        if end:
+            lexer.move(end)
+        return end > 0
 
     def _body_line(self, lexer: Lexer, name: str, params: dict[str, int], qubits: dict[str, int]) -> Call:
         token = lexer.expect_kind("name", "a gate or '}'")

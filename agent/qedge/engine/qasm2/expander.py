@@ -47,6 +47,8 @@ class Definition:
     work: int = 0
     depth: int = 1
     _template: list[Op] | None = field(default=None, repr=False)
+    _owners: list[tuple[int, ...]] = field(default_factory=list, repr=False)
+    """What the operations of the template act on, each once."""
     _of: tuple[float, ...] | None = field(default=None, repr=False)
     """The arguments of the last call, and of the template where there is one: programs repeat them."""
 
@@ -66,7 +68,10 @@ class Definition:
             template: list[Op] = []
             self._walk(arguments, range(self.num_qubits), template)
             self._template = template
-        into.extend([(gate, tuple([qubits[i] for i in own]), params, arg) for gate, own, params, arg in self._template])
+            self._owners = list({own: None for _, own, _, _ in template})
+        # long definitions name the same few qubits again and again
+        placed = {own: tuple([qubits[i] for i in own]) for own in self._owners}
+        into.extend([(gate, placed[own], params, arg) for gate, own, params, arg in self._template])
 
     def _walk(self, arguments: Sequence[float], qubits: Sequence[int], into: list[Op]) -> None:
         for call in self.body or ():
@@ -75,7 +80,7 @@ class Definition:
             if target is None:
                 into.append((_BARRIER, own, (), 0))
                 continue
-            values = tuple([evaluate(steps, arguments) for steps in call.arguments])
+            values = tuple([evaluate(steps, arguments) for steps in call.arguments]) if call.arguments else ()
             if isinstance(target, Native):
                 into.append((target.gate, own, target.fixed + values + target.trailing, target.controls))
             else:

@@ -61,6 +61,10 @@ def _finite(value: object, what: str) -> float:
 
 def evaluate(steps: Sequence[Step], arguments: Sequence[float]) -> float:
     """Return the value of a postfix expression; raises `NotFiniteError`."""
+    if len(steps) == 1:
+        # most are one number, or one parameter as it stands
+        only = steps[0]
+        return only if isinstance(only, float) else arguments[only] if isinstance(only, int) else math.nan
     stack: list[float] = []
     for step in steps:
         if isinstance(step, float):

@@ -102,7 +102,9 @@ def expand(call: Call, arguments: Sequence[Number], qubits: Sequence[int], read:
     target = call.target
     if target is None:
         return [(int(Gate.BARRIER), own, (), 0)]
-    values = tuple([float(read(node, arguments)) for node in call.arguments])
+    values = tuple([float(read(node, arguments)) for node in call.arguments]) if call.arguments else ()
+    if not call.modifiers:
+        return _plain(target, values, own, read)
     controls = call.num_controls
     ops = _plain(target, values, own[controls:], read)
     for modifier in reversed(call.modifiers):

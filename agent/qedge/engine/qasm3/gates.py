@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from qedge.engine.qasm.lexer import NAMES, Lexer3, Token
 from qedge.engine.qasm.library import COMPOSITE
 from qedge.engine.qasm.model import ParseLimits
-from qedge.engine.qasm.plain import read_line
+from qedge.engine.qasm.plain import read_lines
 from qedge.engine.qasm3.calls import KNOWN, Call, Modifier, Target, define
 from qedge.engine.qasm3.expression import Node
 from qedge.engine.qasm3.scope import KEYWORDS, Scope
@@ -159,13 +159,24 @@ class Gates:
         while not lexer.accept("}"):
             self._line(lexer, qubits, body)
 
+    def _plain_lines(self, lexer: Lexer3, qubits: Mapping[str, int], body: list[Call]) -> bool:
+        """Read lines that call gates with constants, the first one charged; False where the next one is none."""
+        at = end = lexer.token.at
+        for name, params, own, line_end in read_lines(lexer.text, at, qubits):
+            known = self._known.get(name)
+            if known is None or known.num_params != len(params) or known.num_qubits != len(own):
+                break
+            if end > at:
+                self._charge(1, end)
+            body.append(Call(known, own, params))
+            end = line_end
+        if end > at:
+            lexer.move(end)
+        return end > at
+
     def _line(self, lexer: Lexer3, qubits: Mapping[str, int], body: list[Call]) -> None:
         self._charge(1, lexer.token.at)
-        name, params, own, end = read_line(lexer.text, lexer.token.at, qubits)
-        known = self._known.get(name)
-        if known is not None and known.num_params == len(params) and known.num_qubits == len(own):
-            lexer.move(end)
-            body.append(Call(known, own, params))
+        if self._plain_lines(lexer, qubits, body):
             return
         if lexer.token.text == "for":
             loop(lexer, self._scope, self._charge, lambda: self._loop_body(lexer, qubits, body), body, len)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -11,14 +12,16 @@ from qedge.engine.qasm.plain import PLAIN_3, PlainRun
 from qedge.engine.qasm.registers import Names, Operand
 from qedge.engine.qasm.template import Deferred, Template
 from qedge.engine.qasm3.calls import FAST
-from qedge.engine.qasm3.conditions import NotSimpleError, Path, paths, reads
+from qedge.engine.qasm3.conditions import Guard, NotSimpleError, Path, paths, reads
 from qedge.engine.qasm3.gates import MODIFIERS, Gates, loop
 from qedge.engine.qasm3.operations import MEASURE, Item, Operations
 from qedge.engine.qasm3.scope import Scope
 from qedge.wire.jobs import Register
-from qedge_driver_api import Condition, Gate
+from qedge_driver_api import Condition, ConditionKind, Gate
 
 _IF: Final = int(Gate.IF)
+_PLAIN_IF: Final = re.compile(r"if[ \t]*+\([ \t]*+([A-Za-z_][A-Za-z0-9_]*+\[[0-9]{1,9}\])[ \t]*+\)\s*+\{")
+_BLOCK_END: Final = re.compile(r"\s*+\}(?!\s*+(?:else\b|/))")
 _MAX_PARAMETERS: Final = 10_000
 _INPUT_TYPES: Final = frozenset({"float", "angle", "int", "uint"})
 
@@ -279,7 +282,27 @@ class _Parser:
             raise self._lexer.fault(self._lexer.token.at, "circuit.unsupported", "a box with a duration")
         self._block()
 
+    def _plain_if(self, token: Token) -> bool:
+        """Read plain statements in a block that one bit decides on; False, and nothing read, for anything else."""
+        match = _PLAIN_IF.match(self._text, token.at) if not self._depth and not self._loops else None
+        bit = self._names.clbit_by_text[match[1]] if match is not None else -1
+        if match is None or bit < 0:
+            return False
+        start, room = len(self._items), self._limits.max_operations - self._spent
+        at, taken = self._plain.run(match.end(), room)
+        end = _BLOCK_END.match(self._text, at)
+        items = self._items[start:]
+        del self._items[start:]
+        if end is None or not items:
+            return False
+        self._spent += taken
+        self._guard((Guard(ConditionKind.EQUALS, (bit,), 1),), items, token)
+        self._lexer.move(end.end())
+        return True
+
     def _if(self, token: Token) -> None:
+        if self._plain_if(token):
+            return
         lexer = self._lexer
         lexer.expect("(")
         node = self._scope.expression(lexer, bits=True)
