@@ -143,6 +143,10 @@ METRICS: Final[dict[str, MetricSpec]] = {
     ),
     "qedge_qkd_quarantined": MetricSpec(Kind.GAUGE, "1 while key is held back after an alarm.", ("link",)),
     "qedge_devices_watched": MetricSpec(Kind.GAUGE, "Attached devices that detection watches."),
+    "qedge_devices_barred": MetricSpec(Kind.GAUGE, "Attached devices whose key another node has revoked."),
+    "qedge_device_lists_total": MetricSpec(
+        Kind.COUNTER, "Lists of revoked devices of other nodes: taken, old or refused.", ("outcome",)
+    ),
     "qedge_devices_touched": MetricSpec(
         Kind.GAUGE, "Devices that automatic responses have touched in the last 10 minutes."
     ),

@@ -20,6 +20,7 @@ from qedge.bus.model import Endpoint, Locate
 from qedge.bus.service import Bus
 from qedge.crypto.signed import sign_envelope
 from qedge.daemon.gateway_desk import AuditedDevices
+from qedge.daemon.gateway_lists import open_lists
 from qedge.daemon.gateway_ports import (
     DeviceRoom,
     DeviceSubjects,
@@ -126,6 +127,9 @@ async def open_gateway(
     config, identity = tools.config.devices, tools.identity
     access = await _broker_access(tools, broker)
     floor = await _open_floor(tools, bus, access, keys)
+    lists = await open_lists(
+        tools, floor.devices, floor.security, floor.policy, floor.thread, bus=bus, sessions=sessions, mesh=mesh
+    )
     saying = await _make_saying(tools, floor, bus, mesh, spool)
     segments, security = saying.segments, floor.security
     enforcement = Enforcement(
@@ -152,11 +156,13 @@ async def open_gateway(
         lambda: _view(floor, listener, intake, segments, tools.metrics),
     )
     floor.engine.on_swap = segments.policy_changed
-    hosts = PeerHost(segments, saying.commands, sessions, saying.subjects, clock=tools.clock)
+    hosts = PeerHost(
+        segments, saying.commands, sessions, saying.subjects, clock=tools.clock, check_asker=lists.require_fresh
+    )
     feed_readings = config.group_keys.feed_readings
     visitor = Visitor(identity.fleet, sessions, bus, clock=tools.clock, feed_readings=feed_readings)
     services: list[Service] = [WatchfulSecurity(security, floor.devices), floor.policy, saying.onward, segments]
-    services += [hosts, visitor, DeviceRoom(floor.devices), greetings]
+    services += [lists, hosts, visitor, DeviceRoom(floor.devices), greetings]
     if config.listener.listen or config.listener.listen_tls:
         services.append(listener)
     if intake is not None:

@@ -16,6 +16,7 @@ from qedge.devices.config import EnrolmentConfig, SessionsConfig
 from qedge.devices.desk import DeviceDesk, History
 from qedge.devices.enrolment.authority import DeviceAuthority, NodeIdentity
 from qedge.devices.enrolment.makers import Makers
+from qedge.devices.enrolment.refused_keys import RefusedKeys
 from qedge.devices.enrolment.revoking import Revoking
 from qedge.devices.enrolment.service import Enrolment, load_authority
 from qedge.devices.ports import DeviceKeys
@@ -44,6 +45,7 @@ class Devices:
     doorman: DeviceDoorman
     administrator: Administrator
     revoking: Revoking
+    refused: RefusedKeys
     desk: DeviceDesk
     threads: PublicKeyThreads
 
@@ -97,17 +99,20 @@ async def open_devices(
     await registry.load()
     threads = PublicKeyThreads(sessions_config.threads, sessions_config.waiting)
     sessions = DeviceSessions()
-    administrator = Administrator(place, registry=registry, sessions=sessions)
+    administrator, refused = Administrator(place, registry=registry, sessions=sessions), RefusedKeys(identity.node)
     revoking = Revoking(
         store=tools.store,
         authority=authority,
         threads=threads,
+        refused=refused,
         kem_life_s=sessions_config.kem_key_s,
         clock=clock,
         random_bytes=random_bytes,
     )
     makers = Makers.from_pem(await asyncio.to_thread(_read_files, enrolment_config.manufacturer_files))
-    enrolment = _enrolment(enrolment_config, tools, authority, registry, threads, makers, administrator, revoking)
+    enrolment = _enrolment(
+        enrolment_config, tools, authority, registry, threads, makers, refused, administrator, revoking
+    )
     greeter = DeviceGreeter(
         sessions_config,
         enrolment_config,
@@ -125,10 +130,21 @@ async def open_devices(
     )
     doorman = DeviceDoorman(place, registry=registry, enrolment=enrolment, clock=clock)
     desk = _desk(
-        enrolment_config, tools, authority, registry, sessions, administrator, revoking, address, keys, history
+        enrolment_config, tools, authority, registry, sessions, administrator, revoking, refused, address, keys, history
     )
     return Devices(
-        place, registry, authority, sessions, enrolment, greeter, doorman, administrator, revoking, desk, threads
+        place,
+        registry,
+        authority,
+        sessions,
+        enrolment,
+        greeter,
+        doorman,
+        administrator,
+        revoking,
+        refused,
+        desk,
+        threads,
     )
 
 
@@ -139,6 +155,7 @@ def _enrolment(
     registry: DeviceRegistry,
     threads: PublicKeyThreads,
     makers: Makers,
+    refused: RefusedKeys,
     administrator: Administrator,
     revoking: Revoking,
 ) -> Enrolment:
@@ -152,6 +169,7 @@ def _enrolment(
         registry=registry,
         threads=threads,
         makers=makers,
+        refused=refused,
         clock=tools.clock,
         random_bytes=tools.random_bytes,
         metrics=tools.metrics,
@@ -167,6 +185,7 @@ def _desk(
     sessions: DeviceSessions,
     administrator: Administrator,
     revoking: Revoking,
+    refused: RefusedKeys,
     address: Callable[[], str],
     keys: DeviceKeys | None,
     history: History | None,
@@ -179,6 +198,7 @@ def _desk(
         authority=authority,
         administrator=administrator,
         revoking=revoking,
+        refused=refused,
         keys=keys,
         history=history,
         clock=tools.clock,

@@ -156,6 +156,14 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             account BLOB NOT NULL
         ) STRICT, WITHOUT ROWID""",
     ),
+    (
+        # The newest list of revoked devices of each other node; `message` is as that node signed it.
+        """CREATE TABLE peer_device_lists (
+            node TEXT PRIMARY KEY,
+            serial INTEGER NOT NULL,
+            message BLOB NOT NULL
+        ) STRICT""",
+    ),
 )
 
 VERSION: Final = len(MIGRATIONS)

@@ -23,7 +23,7 @@ from qedge.base.metrics import Metrics
 from qedge.devices.config import SessionsConfig
 from qedge.devices.model import DEVICE_STATES, GUEST_MARK, DeviceEvent, DeviceState, DeviceTier
 from qedge.devices.registry import rows
-from qedge.devices.registry.model import DeviceRecord, InvitationRecord, Sharing, new_subject
+from qedge.devices.registry.model import DeviceRecord, InvitationRecord, Sharing, new_subject, root_id
 from qedge.devices.registry.rows import KeptKeys, KeptTimes
 from qedge.security.model import Subject
 from qedge.store.store import Store
@@ -111,7 +111,9 @@ class DeviceRegistry:
         if known is not None:
             subject.epoch = known.subject.epoch + 1
         self._sharing.apply(subject, profile)
-        record = DeviceRecord(subject, tier, DEVICE_STATES.initial, secret=secret)
+        record = DeviceRecord(
+            subject, tier, DEVICE_STATES.initial, secret=secret, key_id=root_id(secret) if secret else b""
+        )
         if known is not None:
             self._states[known.state] -= 1
         self._states[record.state] += 1
