@@ -31,6 +31,7 @@ from qedge_device.commands import KEY, CommandStatus, pack_done, unpack_command
 from qedge_device.rich import RichDevice
 from tests.integration.bus_site import MOSQUITTO
 from tests.integration.daemon_process import DaemonProcess
+from tests.integration.fleet_site import ThrowAwayFleet
 
 T = TypeVar("T")
 LIMIT_S = 30.0
@@ -353,6 +354,25 @@ class Attached:
             self.client.disconnect()
             self.client.loop_stop()
             self.client = None
+
+
+@contextlib.contextmanager
+def two_running(home: Path) -> Iterator[tuple[GatewayNode, GatewayNode]]:
+    """Run two nodes of one fleet at one broker."""
+    fleet = ThrowAwayFleet(utc_ns=0)
+    with broker_at(home) as port:
+        nodes = GatewayNode(home / "box-1", port, "box-1"), GatewayNode(home / "box-2", port, "box-2")
+        try:
+            for each in nodes:
+                fleet.enrol(each.daemon.home, each.name)
+                each.daemon.start()
+            for each in nodes:
+                each.wait_ready()
+            yield nodes
+        finally:
+            for each in nodes:
+                if each.daemon.process is not None:
+                    each.daemon.stop()
 
 
 def refusal(act: Callable[[], object]) -> str:

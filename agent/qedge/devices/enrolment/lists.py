@@ -98,6 +98,7 @@ class DeviceLists:
         self._sign_due = True
         self._send_due = True
         self._peers_changed = True
+        self._wake = asyncio.Event()
         self._signed_ns = self._repaired_ns = self._asked_ns = clock.now_ns()
         revoking.changed = self._changed
         sessions.serve(DeviceListAsk, self._answer)
@@ -125,8 +126,13 @@ class DeviceLists:
         """Sign, publish and ask for what is missing, until cancelled."""
         ready()
         while True:
+            self._wake.clear()
             await self._look()
-            await asyncio.sleep(_LOOK_S)
+            try:
+                async with asyncio.timeout(_LOOK_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
 
     def peers_changed(self) -> None:
         """Look soon what births say of lists."""
@@ -171,10 +177,12 @@ class DeviceLists:
 
     def _changed(self) -> None:
         self._sign_due = True
+        self._wake.set()
 
     async def _connected(self, _session_present: bool) -> None:
         # Even a broker that kept the session may have lost what it retained.
         self._send_due = True
+        self._wake.set()
 
     async def _look(self) -> None:
         """Do what is due; what fails is tried again."""
