@@ -172,6 +172,7 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_onward_rows": MetricSpec(Kind.GAUGE, "Readings that wait for the upstream.", ("class",)),
     "qedge_onward_bytes": MetricSpec(Kind.GAUGE, "Bytes of readings that wait for the upstream.", ("class",)),
     "qedge_onward_sent_total": MetricSpec(Kind.COUNTER, "Readings that the upstream has acknowledged.", ("kind",)),
+    "qedge_onward_denied_total": MetricSpec(Kind.COUNTER, "Decisions that let a reading not go upstream.", ("reason",)),
     "qedge_onward_dropped_total": MetricSpec(
         Kind.COUNTER, "Readings for the upstream that gave way.", ("class", "reason")
     ),

@@ -36,6 +36,7 @@ from qedge.daemon.node import GatewayDesks
 from qedge.daemon.peers import Tools, outside_broker
 from qedge.devices.enforcement import Enforcement, Outcome
 from qedge.devices.enrolment.authority import NodeIdentity
+from qedge.devices.onward.judging import UpstreamGate
 from qedge.devices.onward.ledger import GatewayLedger
 from qedge.devices.onward.ports import Uplink
 from qedge.devices.onward.sealing import OnwardSealer, read_recipient
@@ -111,6 +112,7 @@ class _Saying:
     onward: OnwardService
     subjects: Directory
     down: Downward
+    upstream: UpstreamGate
 
 
 async def open_gateway(
@@ -155,7 +157,12 @@ async def open_gateway(
         SegmentOffice(segments, saying.commands, waiting, acted=acted),
         lambda: _view(floor, listener, intake, segments, tools.metrics),
     )
-    floor.engine.on_swap = segments.policy_changed
+
+    def swapped() -> None:
+        segments.policy_changed()
+        saying.upstream.policy_changed()
+
+    floor.engine.on_swap = swapped
     hosts = PeerHost(
         segments, saying.commands, sessions, saying.subjects, clock=tools.clock, check_asker=lists.require_fresh
     )
@@ -228,17 +235,20 @@ async def _open_floor(tools: Tools, bus: Bus, access: _BrokerAccess, keys: KeySt
 async def _make_saying(tools: Tools, floor: _Floor, bus: Bus, mesh: MeshService, spool: Store) -> _Saying:
     config, down = tools.config.devices, Downward()
     uplink = await _make_uplink(tools, floor, bus)
-    onward = OnwardService(config.onward, spool, uplink, clock=tools.clock, metrics=tools.metrics)
+
+    def denied(subject: Subject | None, action: Action, resource: Resource, decision: Decision) -> None:
+        floor.security.denied(subject, action, resource, decision, tools.clock.now_ns(), tools.clock.utc_ns())
+
+    gate = UpstreamGate(floor.engine, denied, None, clock=tools.clock, metrics=tools.metrics)
+    onward = gate.onward = OnwardService(
+        config.onward, spool, uplink, clock=tools.clock, metrics=tools.metrics, may_send=gate.may_send
+    )
     apps = frozenset(app for segment in config.segments.values() for app in segment.apps)
     devices = DeviceSubjects(floor.devices.registry)
     subjects = Directory(
         devices.find, apps.__contains__, lambda name: name in {each.node for each in mesh.peers().peers}
     )
     ledger = GatewayLedger(spool)
-
-    def denied(subject: Subject | None, action: Action, resource: Resource, decision: Decision) -> None:
-        floor.security.denied(subject, action, resource, decision, tools.clock.now_ns(), tools.clock.utc_ns())
-
     segments = SegmentService(
         tools.identity.fleet,
         tools.identity.node,
@@ -249,7 +259,7 @@ async def _make_saying(tools: Tools, floor: _Floor, bus: Bus, mesh: MeshService,
         downlink=down,
         bus=bus,
         keep=ledger,
-        onward=onward,
+        onward=gate,
         clock=tools.clock,
         metrics=tools.metrics,
         random_bytes=tools.random_bytes,
@@ -266,7 +276,7 @@ async def _make_saying(tools: Tools, floor: _Floor, bus: Bus, mesh: MeshService,
         denied=denied,
     )
     segments.bind(answers=commands)
-    return _Saying(segments, commands, onward, subjects, down)
+    return _Saying(segments, commands, onward, subjects, down, gate)
 
 
 def _make_ways(
