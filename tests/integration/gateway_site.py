@@ -74,6 +74,7 @@ enabled = true
 listen = ["127.0.0.1:{port}"]
 [devices.segments.hall]
 channels = ["temperature", "door"]
+apps = ["dashboard"]
 [devices.segments.yard]
 channels = ["level"]
 [security.policy]
@@ -104,14 +105,15 @@ def until(condition: Callable[[], T], sentence: str = "", limit_s: float = LIMIT
 class GatewayNode:
     """A daemon with a gateway, its policy file, and the command line that speaks to it."""
 
-    def __init__(self, home: Path, broker_port: int, name: str = "box-1") -> None:
+    def __init__(self, home: Path, broker_port: int, name: str = "box-1", config: str = "") -> None:
+        """`config` is added to the configuration."""
         self.name = name
         self.port, self.broker_port = free_port(), broker_port
         home.mkdir(parents=True, exist_ok=True)
         self.policy = home / "policy.toml"
         self.policy.write_text(POLICY)
         text = CONFIG.format(name=name, port=self.port, broker_port=broker_port, policy=self.policy)
-        self.daemon = DaemonProcess(home, text)
+        self.daemon = DaemonProcess(home, text + config)
 
     def start(self) -> None:
         """Start and wait until it is ready."""
@@ -357,11 +359,11 @@ class Attached:
 
 
 @contextlib.contextmanager
-def two_running(home: Path) -> Iterator[tuple[GatewayNode, GatewayNode]]:
+def two_running(home: Path, config: str = "") -> Iterator[tuple[GatewayNode, GatewayNode]]:
     """Run two nodes of one fleet at one broker."""
     fleet = ThrowAwayFleet(utc_ns=0)
     with broker_at(home) as port:
-        nodes = GatewayNode(home / "box-1", port, "box-1"), GatewayNode(home / "box-2", port, "box-2")
+        nodes = GatewayNode(home / "box-1", port, "box-1", config), GatewayNode(home / "box-2", port, "box-2", config)
         try:
             for each in nodes:
                 fleet.enrol(each.daemon.home, each.name)

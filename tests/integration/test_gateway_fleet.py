@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
+from qedge.base.errors import Exit
 from qedge.wire.audit import AuditTrail
+from qedge.wire.segments import AppReading
 from qedge_device.rich import RichDevice
-from tests.integration.gateway_site import Attached, GatewayNode, two_running, until
+from tests.integration.gateway_site import LIMIT_S, Attached, GatewayNode, two_running, until
 
 pytestmark = pytest.mark.integration
 
+NOBODY = 65_534
 Pair = tuple[GatewayNode, GatewayNode]
+APPS = f"[http.apps]\ndashboard = [{NOBODY}]\n"
+RULES = """[rules.dashboard-reads]
+effect = "permit"
+subjects = {{ kinds = ["app"], ids = ["dashboard"] }}
+actions = ["subscribe"]
+resources = {{ segments = ["hall"], channels = ["temperature"] }}
+crossing = true
+[rules.peers-read]
+effect = "permit"
+subjects = {{ kinds = ["peer"], ids = ["{peer}"] }}
+actions = ["subscribe"]
+resources = {{ segments = ["hall"], channels = ["temperature"] }}
+crossing = true
+"""
 METER = ("--class", "meter", "--segment", "hall")
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """Share two nodes; every test has devices of its own."""
-    with two_running(tmp_path_factory.mktemp("pair")) as nodes:
+    with two_running(tmp_path_factory.mktemp("pair"), APPS) as nodes:
         yield nodes
 
 
@@ -68,6 +93,112 @@ def test_a_device_that_one_node_revokes_is_refused_at_the_other_within_seconds_a
     until(other.connect)
     for each in (device, elsewhere, other):
         each.close()
+
+
+@pytest.fixture
+def reading(pair: Pair) -> Iterator[Pair]:
+    """Let the app `dashboard` read at both nodes, and each node at the other."""
+    before = [each.policy.read_text() for each in pair]
+    for each, other in zip(pair, reversed(pair), strict=True):
+        put(each, each.policy.read_text() + RULES.format(peer=other.name))
+    yield pair
+    for each, text in zip(pair, before, strict=True):
+        put(each, text)
+
+
+def put(node: GatewayNode, text: str) -> None:
+    node.policy.write_text(text)
+    node.cli("policy", "reload")
+
+
+@contextlib.contextmanager
+def watching(node: GatewayNode, *words: str) -> Iterator[queue.Queue[str]]:
+    """Run `qedge segment watch` in a process of its own; gives its lines, the last with what it ended with."""
+    command = [sys.executable, "-m", "qedge", "--socket", str(node.daemon.socket), "segment", "watch", "hall", *words]
+    heard: queue.Queue[str] = queue.Queue()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        lines = process.stdout
+        thread = threading.Thread(target=lambda: [heard.put(line) for line in lines], daemon=True)
+        thread.start()
+        try:
+            yield heard
+        finally:
+            process.terminate()
+            thread.join(LIMIT_S)
+
+
+def until_heard(device: Attached, channel: str, heard: queue.Queue[str]) -> str:
+    """Let a device speak until somebody hears it."""
+    for _ in range(100):
+        assert device.say(channel, b"21.5")
+        with contextlib.suppress(queue.Empty):
+            return heard.get(timeout=0.2)
+    raise AssertionError("nobody hears it")
+
+
+def test_a_program_follows_a_segment_as_an_app_until_policy_ends_it(reading: Pair) -> None:
+    here, _ = reading
+    device = here.attach("m2", *METER, constrained=True)
+    with watching(here, "--app", "dashboard", "--json") as heard:
+        found = msgspec.json.decode(until_heard(device, "temperature", heard), type=AppReading)
+        assert (found.device, found.segment, found.channel, found.body) == ("m2", "hall", "temperature", b"21.5")
+        put(here, here.policy.read_text().replace('ids = ["dashboard"]', 'ids = ["another"]'))
+        until(lambda: "no_rule" in heard.get(timeout=LIMIT_S), "its right was not taken from it")
+    refused = [each for each in here.audit("dashboard", AuditTrail.DENIALS) if each.action == "subscribe"]
+    assert refused
+    device.close()
+
+
+def test_an_app_follows_a_segment_of_another_node_where_both_policies_permit(reading: Pair) -> None:
+    here, there = reading
+    device = there.attach("m3", *METER, constrained=True)
+    words = ("--app", "dashboard", "--node", "box-2", "--channel", "temperature")
+    with watching(here, *words) as heard:
+        assert re.search(r"m3  temperature  21.5$", until_heard(device, "temperature", heard))
+        put(there, there.policy.read_text().replace('ids = ["box-1"]', 'ids = ["box-7"]'))
+        until(lambda: "segment.refused" in heard.get(timeout=LIMIT_S), "it goes on")
+    here.cli("segment", "watch", "hall", *words, "--count", "1", code=Exit.NO_PERMISSION)
+    device.close()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to become another user")
+def test_a_program_of_another_user_is_the_app_that_it_was_given_and_no_other(reading: Pair) -> None:
+    here, _ = reading
+    for folder in (here.daemon.socket.parent, *here.daemon.socket.parents):
+        if "pytest" in str(folder):
+            folder.chmod(0o755)
+    device = here.attach("m4", *METER, constrained=True)
+    for path, found in (
+        ("/v1/apps/dashboard/segments/hall/readings", "app-reading/1"),
+        ("/v1/apps/other/segments/hall/readings", "access.denied"),
+        ("/v1/apps/operator/segments/hall/readings", "access.denied"),
+        ("/v1/segments", "access.denied"),
+        ("/v1/status", "access.denied"),
+    ):
+        command = [sys.executable, "-I", "-c", _AS_NOBODY, str(here.daemon.socket), path]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as asked:
+            while asked.poll() is None:
+                assert device.say("temperature", b"1")
+                time.sleep(0.05)
+            assert asked.stdout is not None
+            assert found in asked.stdout.read()
+    device.close()
+
+
+_AS_NOBODY = f"""
+import os, socket, sys
+os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+s.sendall(f"GET {{sys.argv[2]}} HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n".encode())
+data = b""
+while chunk := s.recv(4096):
+    data += chunk
+    if b"app-reading/1" in data or b"access.denied" in data:
+        break
+print(data.decode())
+"""
 
 
 def test_a_device_of_one_node_is_nobody_at_the_other(pair: Pair) -> None:

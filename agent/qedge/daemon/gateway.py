@@ -47,8 +47,10 @@ from qedge.devices.segments.commanding import CommandDesk
 from qedge.devices.segments.directory import Directory
 from qedge.devices.segments.hosting import PeerHost
 from qedge.devices.segments.office import SegmentOffice
+from qedge.devices.segments.ports import Denied
 from qedge.devices.segments.service import SegmentService
 from qedge.devices.segments.visiting import Visitor
+from qedge.devices.segments.watching import WatchDesk
 from qedge.devices.service import Devices, open_devices
 from qedge.devices.service import Tools as DeviceTools
 from qedge.devices.ways_in.greeting import GreetingDesk
@@ -113,6 +115,7 @@ class _Saying:
     subjects: Directory
     down: Downward
     upstream: UpstreamGate
+    denied: Denied
 
 
 async def open_gateway(
@@ -150,26 +153,29 @@ async def open_gateway(
         return saying.onward.view() if config.onward.recipient else None
 
     incidents = SecurityDesk(security, tools.store, tools.clock)
+    visitor = Visitor(identity.fleet, sessions, bus, clock=tools.clock, feed_readings=config.group_keys.feed_readings)
+    watches = WatchDesk(
+        identity.node, segments, visitor, saying.subjects, floor.engine, clock=tools.clock, denied=saying.denied
+    )
     desks = GatewayDesks(
         AuditedDevices(floor.devices.desk, floor.devices.registry, security, incidents, enforcement.forget),
         floor.policy,
         incidents,
-        SegmentOffice(segments, saying.commands, waiting, acted=acted),
+        SegmentOffice(segments, saying.commands, watches, waiting, acted=acted),
         lambda: _view(floor, listener, intake, segments, tools.metrics),
     )
 
     def swapped() -> None:
         segments.policy_changed()
+        watches.policy_changed()
         saying.upstream.policy_changed()
 
     floor.engine.on_swap = swapped
     hosts = PeerHost(
         segments, saying.commands, sessions, saying.subjects, clock=tools.clock, check_asker=lists.require_fresh
     )
-    feed_readings = config.group_keys.feed_readings
-    visitor = Visitor(identity.fleet, sessions, bus, clock=tools.clock, feed_readings=feed_readings)
     services: list[Service] = [WatchfulSecurity(security, floor.devices), floor.policy, saying.onward, segments]
-    services += [lists, hosts, visitor, DeviceRoom(floor.devices), greetings]
+    services += [lists, hosts, visitor, watches, DeviceRoom(floor.devices), greetings]
     if config.listener.listen or config.listener.listen_tls:
         services.append(listener)
     if intake is not None:
@@ -243,7 +249,7 @@ async def _make_saying(tools: Tools, floor: _Floor, bus: Bus, mesh: MeshService,
     onward = gate.onward = OnwardService(
         config.onward, spool, uplink, clock=tools.clock, metrics=tools.metrics, may_send=gate.may_send
     )
-    apps = frozenset(app for segment in config.segments.values() for app in segment.apps)
+    apps = frozenset(app for segment in config.segments.values() for app in segment.apps) | set(tools.config.http.apps)
     devices = DeviceSubjects(floor.devices.registry)
     subjects = Directory(
         devices.find, apps.__contains__, lambda name: name in {each.node for each in mesh.peers().peers}
@@ -276,7 +282,7 @@ async def _make_saying(tools: Tools, floor: _Floor, bus: Bus, mesh: MeshService,
         denied=denied,
     )
     segments.bind(answers=commands)
-    return _Saying(segments, commands, onward, subjects, down, gate)
+    return _Saying(segments, commands, onward, subjects, down, gate, denied)
 
 
 def _make_ways(

@@ -81,8 +81,15 @@ class Visitor:
             if not visit.feeds:
                 self._visits.pop((node, segment), None)
             raise
+        mine = frozenset(channels) & frozenset(granted.channels)
+        if not mine:
+            raise QedgeError(
+                "segment.refused",
+                f"The policy of {node} lets this node read none of these channels of {segment!r}.",
+                fix="A rule there has to permit it to this node, as a peer.",
+            )
         feed = Feed(self._feed_readings)
-        visit.feeds.append((feed, frozenset(channels) & frozenset(granted.channels)))
+        visit.feeds.append((feed, mine))
         return feed
 
     async def run(self, ready: Ready) -> None:
