@@ -162,7 +162,7 @@ async def open_gateway(
         floor.policy,
         incidents,
         SegmentOffice(segments, saying.commands, watches, waiting, acted=acted),
-        lambda: _view(floor, listener, intake, segments, tools.metrics),
+        lambda: _view(floor, enforcement, listener, intake, segments, tools.metrics),
     )
 
     def swapped() -> None:
@@ -360,8 +360,14 @@ def _address(listener: Listener | None, access: _BrokerAccess) -> str:
 
 
 def _view(
-    floor: _Floor, listener: Listener, intake: BrokerIntake | None, segments: SegmentService, metrics: Metrics
+    floor: _Floor,
+    enforcement: Enforcement,
+    listener: Listener,
+    intake: BrokerIntake | None,
+    segments: SegmentService,
+    metrics: Metrics,
 ) -> GatewayView:
+    enforcement.flush()  # what was counted up to this moment
     heard, states = listener.view(), floor.devices.registry.states()
     policy = floor.policy.view()
     return GatewayView(
