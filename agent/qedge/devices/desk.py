@@ -185,7 +185,7 @@ class DeviceDesk:
         await self._revoking.retire(name, record.key_id, record.certified_until_utc_ns, is_root=is_root)
         record.secret, record.extra = b"", b""
         invitation = self._registry.invitation_of(name)
-        await self._registry.save(record, claim=b"")
+        await self._registry.save(record, claim=b"", accepted=True)
         await self._registry.withdraw_invitations([invitation.id] if invitation is not None else [])
         _LOG.warning("device.revoked", device=name, reason=record.reason)
         return await self.show(name)

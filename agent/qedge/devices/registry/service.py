@@ -167,7 +167,7 @@ class DeviceRegistry:
         """Forget invitations at once."""
         gone = [each for each in ids if self._invitations.pop(each, None) is not None]
         if gone:
-            await self._write(lambda connection: rows.remove_invitations(connection, gone))
+            await self._write(lambda connection: rows.remove_invitations(connection, gone), accepted=True)
 
     async def forget_expired(self) -> None:
         """Forget invitations whose time has passed."""
@@ -182,10 +182,11 @@ class DeviceRegistry:
         keys: KeptKeys | None = None,
         claim: bytes | None = None,
         invitation: InvitationRecord | None = None,
+        accepted: bool = False,
     ) -> None:
         """Write records down; for a single one with keys, digest of a claim code, and the invitation it has used.
 
-        All of it in one transaction; raises `store.*`.
+        All of it in one transaction; raises `store.*`. `accepted`: done on a full disk too, for it takes rights away.
         """
         now = self._clock.utc_ns()
         written = [rows.row_of(record, now) for record in records]
@@ -200,7 +201,7 @@ class DeviceRegistry:
             if invitation is not None:
                 rows.write_invitations(connection, [invitation])
 
-        await self._write(work)
+        await self._write(work, accepted=accepted)
         for record in records:
             self._dirty.pop(record.subject.id, None)
 
@@ -245,8 +246,8 @@ class DeviceRegistry:
         """Count the devices in a state."""
         return self._states[state]
 
-    async def _write(self, work: Callable[[sqlite3.Connection], None]) -> None:
-        await self._store.write(work)
+    async def _write(self, work: Callable[[sqlite3.Connection], None], *, accepted: bool = False) -> None:
+        await self._store.write(work, accepted=accepted)
 
     async def _flush_quietly(self) -> None:
         try:
