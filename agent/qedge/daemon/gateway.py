@@ -146,12 +146,6 @@ async def open_gateway(
     greetings.on_greeted(listener.recheck)
     security.follow(lambda: enforcement.tallies, lambda: listener.address_tallies)
 
-    def acted(who: str, what: str, to: str) -> None:
-        security.audit.record(AuditKind.ACT, subject=to, action=what, actor=who)
-
-    def waiting() -> OnwardView | None:
-        return saying.onward.view() if config.onward.recipient else None
-
     incidents = SecurityDesk(security, tools.store, tools.clock)
     visitor = Visitor(identity.fleet, sessions, bus, clock=tools.clock, feed_readings=config.group_keys.feed_readings)
     watches = WatchDesk(
@@ -161,7 +155,7 @@ async def open_gateway(
         AuditedDevices(floor.devices.desk, floor.devices.registry, security, incidents, enforcement.forget),
         floor.policy,
         incidents,
-        SegmentOffice(segments, saying.commands, watches, waiting, acted=acted),
+        _office(tools, floor, saying, watches),
         lambda: _view(floor, enforcement, listener, intake, segments, tools.metrics),
     )
 
@@ -181,6 +175,16 @@ async def open_gateway(
     if intake is not None:
         services.append(intake)
     return Gateway(desks, tuple(services))
+
+
+def _office(tools: Tools, floor: _Floor, saying: _Saying, watches: WatchDesk) -> SegmentOffice:
+    def acted(who: str, what: str, to: str) -> None:
+        floor.security.audit.record(AuditKind.ACT, subject=to, action=what, actor=who)
+
+    def waiting() -> OnwardView | None:
+        return saying.onward.view() if tools.config.devices.onward.recipient else None
+
+    return SegmentOffice(saying.segments, saying.commands, watches, waiting, acted=acted)
 
 
 async def _broker_access(tools: Tools, broker: ChildBroker | None) -> _BrokerAccess:

@@ -15,7 +15,6 @@ from qedge.base.log import get_logger
 from qedge.devices.administrator import Administrator
 from qedge.devices.config import EnrolmentConfig
 from qedge.devices.enrolment.authority import DeviceAuthority
-from qedge.devices.enrolment.refused_keys import RefusedKeys
 from qedge.devices.enrolment.revoking import Revoking
 from qedge.devices.model import DeviceEvent, DeviceState, DeviceTier
 from qedge.devices.ports import DeviceKeys
@@ -68,7 +67,6 @@ class DeviceDesk:
         authority: DeviceAuthority,
         administrator: Administrator,
         revoking: Revoking,
-        refused: RefusedKeys,
         keys: DeviceKeys | None,
         history: History | None,
         clock: Clock,
@@ -82,7 +80,6 @@ class DeviceDesk:
         self._authority = authority
         self._administrator = administrator
         self._revoking = revoking
-        self._refused = refused
         self._keys = keys
         self._history = history
         self._clock = clock
@@ -155,7 +152,7 @@ class DeviceDesk:
             )
         if record.state is not DeviceState.PENDING:
             raise QedgeError("device.bad_state", f"{name} does not wait for approval: it is {record.state}.")
-        self._refused.check(record.key_id)
+        self._revoking.refused.check(record.key_id)
         if approval.profile is not None:
             self._registry.change_profile(record, approval.profile)
         self._registry.go(record, DeviceEvent.APPROVED)
@@ -237,7 +234,7 @@ class DeviceDesk:
         record = self._registry.require(wanted.name)
         if record.state is not DeviceState.INVITED:
             raise QedgeError("device.bad_claim", "No such device waits to be claimed, or the code is wrong.")
-        self._refused.check(record.key_id)
+        self._revoking.refused.check(record.key_id)
         self._registry.change_profile(record, wanted.profile)
         self._registry.go(record, DeviceEvent.APPROVED)
         await self._registry.save(record, claim=b"")
@@ -280,7 +277,7 @@ class DeviceDesk:
         if draft.tier == "rich":
             return self._registry.create(draft.name, DeviceTier.RICH, draft.profile)
         root = bytes.fromhex(draft.root) or self._random_bytes(ROOT_BYTES)
-        self._refused.check(root_id(root))
+        self._revoking.refused.check(root_id(root))
         record = self._registry.create(draft.name, DeviceTier.CONSTRAINED, draft.profile, root)
         if not draft.claim_code:
             self._registry.go(record, DeviceEvent.APPROVED)

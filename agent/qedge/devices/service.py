@@ -45,7 +45,6 @@ class Devices:
     doorman: DeviceDoorman
     administrator: Administrator
     revoking: Revoking
-    refused: RefusedKeys
     desk: DeviceDesk
     threads: PublicKeyThreads
 
@@ -99,20 +98,18 @@ async def open_devices(
     await registry.load()
     threads = PublicKeyThreads(sessions_config.threads, sessions_config.waiting)
     sessions = DeviceSessions()
-    administrator, refused = Administrator(place, registry=registry, sessions=sessions), RefusedKeys(identity.node)
+    administrator = Administrator(place, registry=registry, sessions=sessions)
     revoking = Revoking(
         store=tools.store,
         authority=authority,
         threads=threads,
-        refused=refused,
+        refused=RefusedKeys(identity.node),
         kem_life_s=sessions_config.kem_key_s,
         clock=clock,
         random_bytes=random_bytes,
     )
     makers = Makers.from_pem(await asyncio.to_thread(_read_files, enrolment_config.manufacturer_files))
-    enrolment = _enrolment(
-        enrolment_config, tools, authority, registry, threads, makers, refused, administrator, revoking
-    )
+    enrolment = _enrolment(enrolment_config, tools, authority, registry, threads, makers, administrator, revoking)
     greeter = DeviceGreeter(
         sessions_config,
         enrolment_config,
@@ -130,21 +127,10 @@ async def open_devices(
     )
     doorman = DeviceDoorman(place, registry=registry, enrolment=enrolment, clock=clock)
     desk = _desk(
-        enrolment_config, tools, authority, registry, sessions, administrator, revoking, refused, address, keys, history
+        enrolment_config, tools, authority, registry, sessions, administrator, revoking, address, keys, history
     )
     return Devices(
-        place,
-        registry,
-        authority,
-        sessions,
-        enrolment,
-        greeter,
-        doorman,
-        administrator,
-        revoking,
-        refused,
-        desk,
-        threads,
+        place, registry, authority, sessions, enrolment, greeter, doorman, administrator, revoking, desk, threads
     )
 
 
@@ -155,7 +141,6 @@ def _enrolment(
     registry: DeviceRegistry,
     threads: PublicKeyThreads,
     makers: Makers,
-    refused: RefusedKeys,
     administrator: Administrator,
     revoking: Revoking,
 ) -> Enrolment:
@@ -169,7 +154,7 @@ def _enrolment(
         registry=registry,
         threads=threads,
         makers=makers,
-        refused=refused,
+        refused=revoking.refused,
         clock=tools.clock,
         random_bytes=tools.random_bytes,
         metrics=tools.metrics,
@@ -185,7 +170,6 @@ def _desk(
     sessions: DeviceSessions,
     administrator: Administrator,
     revoking: Revoking,
-    refused: RefusedKeys,
     address: Callable[[], str],
     keys: DeviceKeys | None,
     history: History | None,
@@ -198,7 +182,6 @@ def _desk(
         authority=authority,
         administrator=administrator,
         revoking=revoking,
-        refused=refused,
         keys=keys,
         history=history,
         clock=tools.clock,

@@ -20,12 +20,11 @@ from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
 from qedge.bus.model import Incoming
-from qedge.devices.administrator import Administrator
 from qedge.devices.enrolment import rows
 from qedge.devices.enrolment.ports import ListBus, ListPeers, Threads
-from qedge.devices.enrolment.refused_keys import RefusedKeys
 from qedge.devices.enrolment.revocations import PeerDevices
 from qedge.devices.enrolment.revoking import Revoking
+from qedge.devices.registry.model import DeviceRecord
 from qedge.devices.registry.service import DeviceRegistry
 from qedge.store.store import Store
 from qedge.wire.envelope import Header, bad_message, decode, encode, purpose_of
@@ -58,10 +57,9 @@ class DeviceLists:
         node: str,
         *,
         peers: PeerDevices,
-        refused: RefusedKeys,
         revoking: Revoking,
         registry: DeviceRegistry,
-        administrator: Administrator,
+        bar: Callable[[DeviceRecord, str], None],
         store: Store,
         bus: ListBus,
         sessions: ListPeers,
@@ -73,14 +71,14 @@ class DeviceLists:
         clock: Clock,
         metrics: Metrics,
     ) -> None:
-        """`renewed` hears of every new list of this node."""
+        """`bar` shuts a device out, with no node lets it in again; `renewed` hears of every new list of this node."""
         self._fleet = fleet
         self._node = node
         self._peers = peers
-        self._refused = refused
+        self._refused = revoking.refused
         self._revoking = revoking
         self._registry = registry
-        self._administrator = administrator
+        self._bar = bar
         self._store = store
         self._bus = bus
         self._sessions = sessions
@@ -169,7 +167,7 @@ class DeviceLists:
                 continue
             by = self._refused.elsewhere(record.key_id)
             if by != record.barred:
-                self._administrator.bar(record, by)
+                self._bar(record, by)
                 self._told(record.subject.id, by or found.node, bool(by))
         self._metrics.set("qedge_devices_barred", sum(bool(each.barred) for each in self._registry))
 

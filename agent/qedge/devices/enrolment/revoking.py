@@ -38,7 +38,7 @@ class Revoking:
         self._store = store
         self._authority = authority
         self._threads = threads
-        self._refused = refused
+        self.refused = refused
         self._kem_life_s = kem_life_s
         self._clock = clock
         self._random_bytes = random_bytes
@@ -53,7 +53,7 @@ class Revoking:
         utc_ns = self._clock.utc_ns()
         until_utc_ns = utc_ns + ROOT_LISTED_S * _SECOND_NS if is_root else certified_until_utc_ns
         if key_id and until_utc_ns > utc_ns:
-            self._refused.add_own(key_id)
+            self.refused.add_own(key_id)
             revoked = RevokedDevice(device, key_id, until_utc_ns // _SECOND_NS + 1)
             await self._store.write(lambda connection: rows.add_revoked(connection, revoked), accepted=True)
             self.changed()
