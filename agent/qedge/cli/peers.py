@@ -74,7 +74,9 @@ def lines(peers: PeerList, terminal: Terminal) -> list[str]:
     rows = [_row(peer, newest) for peer in peers.peers]
     head = f"fleet {clean(peers.fleet)}: {alive} of {len(peers.peers)} alive"
     behind = [clean(peer.node) for peer in peers.peers if _is_behind(peer, newest)]
-    warnings = [f"warning: {', '.join(behind)} does not enforce policy {newest}, the fleet's newest"] if behind else []
+    warnings = (
+        [f"warning: the fleet's newest policy, {newest}, is not in force at {', '.join(behind)}"] if behind else []
+    )
     return [head, *table_lines(_COLUMNS, rows, terminal=terminal), *warnings]
 
 

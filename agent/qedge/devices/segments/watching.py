@@ -116,6 +116,7 @@ class WatchDesk:
             )
         feed = await self._visitor.open_feed(node, segment, granted)
         self._visits[feed] = (subject, segment, granted)
+        self.policy_changed()  # it may have while the other node was asked
         return feed
 
     def _granted(self, subject: Subject | None, segment: str, channels: tuple[str, ...]) -> tuple[str, ...]:
