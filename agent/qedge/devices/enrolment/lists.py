@@ -106,10 +106,7 @@ class DeviceLists:
     async def open(self) -> None:
         """Enforce the lists of peers that were kept, and what this node has revoked; before any device can come."""
         utc_ns = self._clock.utc_ns()
-        own = await self._store.write(
-            lambda connection: rows.load_revoked(connection, utc_ns // 1_000_000_000), accepted=True
-        )
-        self._refused.add_own(*(each.key_id for each in own))
+        self._refused.add_own(*await self._store.read(rows.own_revoked))
         for message in await self._store.read(rows.load_peer_lists):
             try:
                 signed = msgspec.msgpack.decode(message, type=SignedByNode)

@@ -61,7 +61,7 @@ class PeerDevices:
         self._trust = trust
         self._max_age_ns = round(max_age_s * 1e9)
         self._lists: dict[str, tuple[DeviceRevocations, int]] = {}
-        self._revoked: dict[str, frozenset[str]] = {}
+        self._revoked: dict[str, frozenset[bytes]] = {}
         self._announced: Mapping[str, int] = {}
         self._behind: dict[str, int] = {}
 
@@ -82,8 +82,8 @@ class PeerDevices:
         if found.serial <= self.serial(found.node):
             return False
         # One with a time to come would never be too old: it counts from now.
-        self._lists[found.node] = (found, min(found.utc_ns, utc_ns))
-        self._revoked[found.node] = frozenset(each.key_id.hex() for each in found.entries)
+        self._lists[found.node] = (msgspec.structs.replace(found, entries=()), min(found.utc_ns, utc_ns))
+        self._revoked[found.node] = frozenset(each.key_id for each in found.entries)
         if found.serial >= self._announced.get(found.node, 0):
             self._behind.pop(found.node, None)
         return True
@@ -135,7 +135,7 @@ class PeerDevices:
         if not certificate.not_valid_before_utc.timestamp() <= seconds <= certificate.not_valid_after_utc.timestamp():
             raise _untrusted("the certificate of a device is not valid now")
         public_key = PublicKey(certificate.public_key())
-        if public_key.key_id in self._revoked.get(said.node, ()):
+        if bytes.fromhex(public_key.key_id) in self._revoked.get(said.node, ()):
             raise QedgeError("auth.revoked", f"The device {subject.name} of {said.node} was revoked.")
         if privileged:
             self.require_fresh(said.node, utc_ns)

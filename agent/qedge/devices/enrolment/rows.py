@@ -37,6 +37,11 @@ def load_revoked(connection: sqlite3.Connection, utc_s: int) -> list[RevokedDevi
     return [RevokedDevice(*row) for row in found]
 
 
+def own_revoked(connection: sqlite3.Connection) -> list[bytes]:
+    """Read the ids of all keys that this node has revoked and whose certificates have not ended for long."""
+    return [row[0] for row in connection.execute("SELECT key_id FROM revoked_devices")]
+
+
 def add_revoked(connection: sqlite3.Connection, revoked: RevokedDevice) -> None:
     """Note a revoked key."""
     connection.execute(
