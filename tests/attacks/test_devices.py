@@ -54,6 +54,17 @@ async def test_a12_a_device_cannot_listen_to_what_is_not_its_own(pattern: str) -
         assert ("spy", Evidence.TOPIC_SPREAD) in host.witness.oddities
 
 
+@pytest.mark.parametrize(
+    "group", ["$share/g/qedge/v1/f/n/dev/other/down", "$share/g/#", "$share/g/qedge/v1/f/n/dev/thief/down"]
+)
+async def test_a14_nobody_takes_a_share_of_what_is_for_another(group: str) -> None:
+    async with gateway() as host:
+        thief = host.add("thief")
+        client = await RawClient.attach(host.port, thief)
+        client.send(paho_subscribe([(group, 1)]))
+        assert (await client.read(5))[-1] == 0x80
+
+
 async def test_a13_a_device_cannot_speak_on_the_topic_of_another() -> None:
     async with gateway() as host:
         thief, other = host.add("thief"), host.add("other")

@@ -31,6 +31,7 @@ from qedge_device.commands import KEY, CommandStatus, pack_done, unpack_command
 from qedge_device.rich import RichDevice
 from tests.integration.bus_site import MOSQUITTO
 from tests.integration.daemon_process import DaemonProcess
+from tests.integration.fleet_site import ThrowAwayFleet
 
 T = TypeVar("T")
 LIMIT_S = 30.0
@@ -73,6 +74,7 @@ enabled = true
 listen = ["127.0.0.1:{port}"]
 [devices.segments.hall]
 channels = ["temperature", "door"]
+apps = ["dashboard"]
 [devices.segments.yard]
 channels = ["level"]
 [security.policy]
@@ -103,14 +105,15 @@ def until(condition: Callable[[], T], sentence: str = "", limit_s: float = LIMIT
 class GatewayNode:
     """A daemon with a gateway, its policy file, and the command line that speaks to it."""
 
-    def __init__(self, home: Path, broker_port: int, name: str = "box-1") -> None:
+    def __init__(self, home: Path, broker_port: int, name: str = "box-1", config: str = "") -> None:
+        """`config` is added to the configuration."""
         self.name = name
         self.port, self.broker_port = free_port(), broker_port
         home.mkdir(parents=True, exist_ok=True)
         self.policy = home / "policy.toml"
         self.policy.write_text(POLICY)
         text = CONFIG.format(name=name, port=self.port, broker_port=broker_port, policy=self.policy)
-        self.daemon = DaemonProcess(home, text)
+        self.daemon = DaemonProcess(home, text + config)
 
     def start(self) -> None:
         """Start and wait until it is ready."""
@@ -353,6 +356,25 @@ class Attached:
             self.client.disconnect()
             self.client.loop_stop()
             self.client = None
+
+
+@contextlib.contextmanager
+def two_running(home: Path, config: str = "") -> Iterator[tuple[GatewayNode, GatewayNode]]:
+    """Run two nodes of one fleet at one broker."""
+    fleet = ThrowAwayFleet(utc_ns=0)
+    with broker_at(home) as port:
+        nodes = GatewayNode(home / "box-1", port, "box-1", config), GatewayNode(home / "box-2", port, "box-2", config)
+        try:
+            for each in nodes:
+                fleet.enrol(each.daemon.home, each.name)
+                each.daemon.start()
+            for each in nodes:
+                each.wait_ready()
+            yield nodes
+        finally:
+            for each in nodes:
+                if each.daemon.process is not None:
+                    each.daemon.stop()
 
 
 def refusal(act: Callable[[], object]) -> str:

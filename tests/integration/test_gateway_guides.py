@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -14,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.gateway_site import POLICY, Attached, GatewayNode, running, until
+from qedge.cli.main import main
+from qedge.wire.audit import AuditTrail
+from tests.integration.gateway_site import POLICY, Attached, GatewayNode, broker_at, running, until
 from tests.integration.test_guides import BLOCK, GUIDES
 
 pytestmark = pytest.mark.integration
@@ -89,21 +92,9 @@ def test_the_policy_of_the_guide_is_put_in_force_recorded_and_replayed(
     try:
         node.policy.write_text(texts["policy.toml"])
         typed(node, reload)
-        assert re.search(r"\b4 rules", typed(node, show))
-        stop = threading.Event()
-
-        def talk() -> None:
-            while not stop.is_set():
-                meter.say("pressure", b"2.1")
-                time.sleep(0.05)
-
-        talking = threading.Thread(target=talk)
-        talking.start()
-        try:
+        assert re.search(r"\b5 rules", typed(node, show))
+        with talking(meter, "pressure", b"2.1"):
             (tmp_path / "requests.jsonl").write_text(node.cli("policy", "record", "--count", "5"))
-        finally:
-            stop.set()
-            talking.join()
         (tmp_path / "policy.toml").write_text(texts["policy.toml"].replace("trust = 40", "trust = 90"))
         [simulate] = [line for line in lines("write-a-policy.md", "sh") if "simulate" in line]
         said = typed(node, simulate)
@@ -112,6 +103,71 @@ def test_the_policy_of_the_guide_is_put_in_force_recorded_and_replayed(
         node.policy.write_text(POLICY)
         typed(node, reload)
     meter.close()
+
+
+def test_the_guide_to_segments_works_with_its_segments_its_policy_and_its_program(tmp_path: Path) -> None:
+    texts = {name: text for _, name, text in BLOCK.findall((GUIDES / "use-segments.md").read_text()) if name}
+    (tmp_path / "follow.py").write_text(texts["follow.py"])
+    shown = [line[2:] for line in (GUIDES / "use-segments.md").read_text().splitlines() if line.startswith("$ qedge ")]
+    assert main(["segment", "upstream-key", "--out", str(tmp_path / "upstream")]) == 0
+    config = texts["segments.toml"].replace("/etc/qedge", str(tmp_path / "upstream")) + texts["apps.toml"]
+    with broker_at(tmp_path) as port:
+        node = GatewayNode(tmp_path / "box-1", port, config=config)
+        node.policy.write_text(texts["policy.toml"])
+        try:
+            node.start()
+            sensor = node.attach("sensor-1", "--segment", "plant", constrained=True)
+            valve = node.attach("valve-1", "--segment", "plant", constrained=True)
+            printed = {}
+            for line in shown:
+                words = shlex.split(line)[1:]
+                if "watch" in words:
+                    words += ["--count", "1"]
+                elif "upstream-key" in words:
+                    continue  # as above
+                with talking(sensor, "level", b"3.5"):
+                    printed[" ".join(words)] = node.cli(*words)
+            assert re.search("sensor-1  level  3.5$", printed["segment watch plant --count 1"])
+            assert "valve-1 set: done" in printed["segment command valve-1 set open --key shift-7-open"]
+            assert valve.commands == [("set", b"open")]
+            environ = {**os.environ, "QEDGE_SOCKET": str(node.daemon.socket)}
+            program = [sys.executable, str(tmp_path / "follow.py")]
+            with (
+                talking(sensor, "level", b"3.5"),
+                subprocess.Popen(program, env=environ, stdout=subprocess.PIPE, text=True) as following,
+            ):
+                assert following.stdout is not None
+                assert following.stdout.readline() == "sensor-1 level 3.5\n"
+                following.terminate()
+            # upstream go the channels that its rule names, and no other
+            until(lambda: node.metric("qedge_onward_sent_total") > 0)
+            assert sensor.say("alarm", b"1")
+            until(lambda: node.metric('qedge_onward_denied_total{reason="no_rule"}') == 1)
+            [row] = until(lambda: node.audit("upstream", AuditTrail.DENIALS))
+            assert (row.action, row.decision) == ("subscribe", "no_rule")
+            for each in (sensor, valve):
+                each.close()
+        finally:
+            node.daemon.stop()
+
+
+@contextlib.contextmanager
+def talking(device: Attached, channel: str, body: bytes) -> Iterator[None]:
+    """Let a device speak again and again."""
+    stop = threading.Event()
+
+    def talk() -> None:
+        while not stop.is_set():
+            device.say(channel, body)
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_every_command_of_the_guide_to_incidents_works_on_a_real_one(node: GatewayNode) -> None:

@@ -21,8 +21,7 @@ import pytest
 from qedge.wire.audit import AuditTrail
 from qedge_device import ConstrainedDevice
 from qedge_device.rich import RichDevice
-from tests.integration.fleet_site import ThrowAwayFleet
-from tests.integration.gateway_site import Attached, GatewayNode, broker_at, refusal, running, until
+from tests.integration.gateway_site import Attached, GatewayNode, refusal, running, until
 from tests.integration.test_gateway_intake import BrokerClient
 
 pytestmark = pytest.mark.integration
@@ -192,36 +191,3 @@ def test_the_examples_attach_themselves_and_what_they_say_arrives(node: GatewayN
         assert done.returncode == 0, done.stderr
         until(lambda said=said: node.segment("hall").readings == before + said)  # type: ignore[misc] # of this round
     assert (tmp_path / "state.json").stat().st_mode & 0o077 == 0
-
-
-def test_a_quarantine_at_one_node_holds_at_the_other_until_it_is_lifted(tmp_path: Path) -> None:
-    fleet = ThrowAwayFleet(utc_ns=0)
-    with broker_at(tmp_path) as port:
-        nodes = [GatewayNode(tmp_path / name, port, name) for name in ("box-1", "box-2")]
-        try:
-            for each in nodes:
-                fleet.enrol(each.daemon.home, each.name)
-                each.daemon.start()
-            for each in nodes:
-                each.wait_ready()
-            here, there = nodes
-            devices = [
-                each.attach("shared", "--class", "meter", "--segment", "hall", constrained=True) for each in nodes
-            ]
-            assert all(device.say("temperature", b"1") for device in devices)
-            here.cli("device", "quarantine", "shared", "--reason", "stolen tools")
-            until(devices[1].ended.is_set, "the other node lets it go on")
-            assert there.device("shared").quarantined
-            [incident] = there.incidents("shared")
-            assert (incident.node, incident.state) == ("box-1", "contained")  # it is that of the other node
-            assert not devices[1].connect()
-            here.cli("device", "release", "shared")
-            until(lambda: not there.device("shared").quarantined, "the other node goes on holding it")
-            devices[1].rejoin()
-            assert devices[1].say("temperature", b"2")
-            for device in devices:
-                device.close()
-        finally:
-            for each in nodes:
-                if each.daemon.process is not None:
-                    each.daemon.stop()

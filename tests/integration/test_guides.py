@@ -122,8 +122,8 @@ async def test_every_command_of_the_guide_to_policies_works(
         assert main(command[1:]) == 0, command
         outputs.append(capsys.readouterr().out)
     checked, explained, tested, simulated = outputs
-    assert checked == "ok (policy.toml: 4 rules, 2 segments)\n"
-    assert tested == "6 of 6 expectations met\n"
+    assert checked == "ok (policy.toml: 5 rules, 2 segments)\n"
+    assert tested == "7 of 7 expectations met\n"
     blocks = BLOCK.findall((GUIDES / "write-a-policy.md").read_text())
     shown = [text for language, _, text in blocks if language == "console"]
     assert [_words(text) for text in shown] == [_words(explained), _words(simulated)]

@@ -94,10 +94,11 @@ def test_the_table_and_cedar_agree_on_ten_thousand_requests() -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-def test_the_table_and_cedar_agree_on_half_a_million_requests() -> None:
+@pytest.mark.parametrize("first", range(1000, 3000, 100))
+def test_the_table_and_cedar_agree_on_half_a_million_requests(first: int) -> None:
     seen: Counter[Reason] = Counter()
-    assert [each for seed in range(1000, 3000) for each in disagreements(seed, seen)] == []
-    assert seen.total() == 500_000
+    assert [each for seed in range(first, first + 100) for each in disagreements(seed, seen)] == []
+    assert seen.total() == 25_000
 
 
 def test_the_table_and_the_explanation_agree_in_decision_reason_and_rule() -> None:

@@ -147,6 +147,10 @@ METRICS: Final[dict[str, MetricSpec]] = {
     ),
     "qedge_qkd_quarantined": MetricSpec(Kind.GAUGE, "1 while key is held back after an alarm.", ("link",)),
     "qedge_devices_watched": MetricSpec(Kind.GAUGE, "Attached devices that detection watches."),
+    "qedge_devices_barred": MetricSpec(Kind.GAUGE, "Attached devices whose key another node has revoked."),
+    "qedge_device_lists_total": MetricSpec(
+        Kind.COUNTER, "Lists of revoked devices of other nodes: taken, old or refused.", ("outcome",)
+    ),
     "qedge_devices_touched": MetricSpec(
         Kind.GAUGE, "Devices that automatic responses have touched in the last 10 minutes."
     ),
@@ -172,6 +176,7 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_onward_rows": MetricSpec(Kind.GAUGE, "Readings that wait for the upstream.", ("class",)),
     "qedge_onward_bytes": MetricSpec(Kind.GAUGE, "Bytes of readings that wait for the upstream.", ("class",)),
     "qedge_onward_sent_total": MetricSpec(Kind.COUNTER, "Readings that the upstream has acknowledged.", ("kind",)),
+    "qedge_onward_denied_total": MetricSpec(Kind.COUNTER, "Decisions that let a reading not go upstream.", ("reason",)),
     "qedge_onward_dropped_total": MetricSpec(
         Kind.COUNTER, "Readings for the upstream that gave way.", ("class", "reason")
     ),

@@ -80,6 +80,8 @@ async def _attack(node: DemoNode, swarm: _Swarm, narrator: Narrator, hostile: st
     swarm.order("quiet")
     await swarm.until(lambda report: report.acknowledged == report.said, "readings of other devices were lost")
     report, after = swarm.report, await _gateway(node)
+    refused = after.refused - before.refused
+    require(refused > 0, f"no message of {hostile} was refused")
     require(report.lost == 0, f"{report.lost} other devices lost their connection")
     require(after.states.get("quarantined") == 1, "other devices were quarantined too")
     require(after.incidents == 1, f"there are {after.incidents} incidents instead of 1")
@@ -87,7 +89,7 @@ async def _attack(node: DemoNode, swarm: _Swarm, narrator: Narrator, hostile: st
     require(audit.ok, "the audit log does not verify")
     narrator.say(
         f"the other {report.devices - 1}: {report.said} readings, none lost, nobody disconnected; "
-        f"{after.refused - before.refused} messages of {hostile} refused; audit log verified"
+        f"{refused} messages of {hostile} refused; audit log verified"
     )
     return {
         "hostile": hostile,
@@ -96,7 +98,7 @@ async def _attack(node: DemoNode, swarm: _Swarm, narrator: Narrator, hostile: st
         "noticed_s": round(noticed_s, 3),
         "contained_s": round(contained_s, 3),
         "hostile_messages": report.hostile_sent,
-        "hostile_refused": after.refused - before.refused,
+        "hostile_refused": refused,
         "readings": report.said,
         "readings_lost": report.said - report.acknowledged,
         "others_disconnected": report.lost,

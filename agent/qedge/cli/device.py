@@ -178,7 +178,7 @@ def _row(device: AttachedDevice) -> tuple[str, ...]:
     return (
         device.name,
         device.tier,
-        device.state,
+        f"revoked at {device.revoked_at}" if device.revoked_at else device.state,
         profile.device_class or "-",
         profile.segment or "-",
         str(device.trust),
@@ -209,6 +209,8 @@ def device_lines(device: AttachedDevice) -> list[str]:
     lines = [
         f"{terminal.bold(device.name)}  {device.tier}  {paint_state(device.state, terminal)}  trust {device.trust}"
     ]
+    if device.revoked_at:
+        lines.append(f"  revoked at   {clean(device.revoked_at)}: its key counts at no node any more")
     if device.reason:
         lines.append(f"  reason       {clean(device.reason)}")
     lines += [f"  {name:<12} {clean(value)}" for name, value in labels.items() if value]

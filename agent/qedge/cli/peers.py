@@ -20,7 +20,7 @@ NAME: Final = "peers"
 SUMMARY: Final = "List the nodes of the fleet as this one sees them."
 _INTERVAL_S: Final = 1.0
 _DAY_NS: Final = 86_400 * 1_000_000_000
-_COLUMNS: Final = ("NODE", "STATE", "HEARD", "VERSION", "CAN", "SESSION", "CERTIFICATE")
+_COLUMNS: Final = ("NODE", "STATE", "HEARD", "VERSION", "CAN", "SESSION", "POLICY", "CERTIFICATE")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,10 @@ async def _watch(node: NodeClient, *, as_json: bool) -> None:
                 raise
             await asyncio.sleep(_INTERVAL_S)
             continue
-        facts = [(peer.node, peer.state, peer.epoch, peer.session, peer.capabilities) for peer in peers.peers]
+        facts = [
+            (peer.node, peer.state, peer.epoch, peer.session, peer.capabilities, peer.policy_serial)
+            for peer in peers.peers
+        ]
         if as_json:
             if facts != told:
                 print_json(peers)
@@ -67,12 +70,28 @@ async def _watch(node: NodeClient, *, as_json: bool) -> None:
 def lines(peers: PeerList, terminal: Terminal) -> list[str]:
     """Draw the table."""
     alive = sum(peer.state == "alive" for peer in peers.peers)
-    rows = [_row(peer) for peer in peers.peers]
+    newest = max((peer.policy_serial for peer in peers.peers), default=0)
+    rows = [_row(peer, newest) for peer in peers.peers]
     head = f"fleet {clean(peers.fleet)}: {alive} of {len(peers.peers)} alive"
-    return [head, *table_lines(_COLUMNS, rows, terminal=terminal)]
+    behind = [clean(peer.node) for peer in peers.peers if _is_behind(peer, newest)]
+    warnings = (
+        [f"warning: the fleet's newest policy, {newest}, is not in force at {', '.join(behind)}"] if behind else []
+    )
+    return [head, *table_lines(_COLUMNS, rows, terminal=terminal), *warnings]
 
 
-def _row(peer: PeerView) -> tuple[str, ...]:
+def _is_behind(peer: PeerView, newest: int) -> bool:
+    """Say whether a node takes devices and enforces an older policy than another one does, or none of the fleet's."""
+    return peer.state.value not in ("left", "revoked") and bool(peer.devices_serial) and peer.policy_serial < newest
+
+
+def _policy(peer: PeerView, newest: int) -> str:
+    if not peer.devices_serial:
+        return "-"
+    return f"{peer.policy_serial or 'own'}{' (old)' if _is_behind(peer, newest) else ''}"
+
+
+def _row(peer: PeerView, newest: int) -> tuple[str, ...]:
     kinds = sorted({each.kind for each in peer.capabilities})
     session = peer.session
     sealed = f"suite {session.suite} {session.path}" if session.state == "open" else session.state
@@ -88,5 +107,6 @@ def _row(peer: PeerView) -> tuple[str, ...]:
         clean(peer.version),
         clean(", ".join(kinds)) or "-",
         "this node" if peer.own else clean(sealed),
+        _policy(peer, newest),
         f"{days:.0f} days" if days < 3650 else "-",
     )

@@ -6,16 +6,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from qedge.base.errors import Exit, QedgeError
 from qedge.cli.asking import ask, print_json
-from qedge.cli.terminal import table_lines, terminal_of
+from qedge.cli.terminal import clean, table_lines, terminal_of
 
 if TYPE_CHECKING:
-    from qedge.wire.segments import CommandView, OnwardView, SegmentDetail, SegmentList, SegmentView
+    from qedge.client.node import NodeClient
+    from qedge.wire.segments import AppReading, CommandView, OnwardView, SegmentDetail, SegmentList, SegmentView
 
 NAME: Final = "segment"
 SUMMARY: Final = "Look at segments of attached devices, change their keys, command devices."
@@ -27,11 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="list segments, and what waits for the upstream")
     show = actions.add_parser("show", help="show a segment and who reads it")
     rekey = actions.add_parser("rekey", help="give a segment a new key now")
-    for action in (show, rekey):
+    watch = actions.add_parser("watch", help="follow the readings of a segment until Ctrl-C")
+    for action in (show, rekey, watch):
         action.add_argument("name", metavar="SEGMENT")
+    watch.add_argument("--channel", action="append", default=[], metavar="CHANNEL", help="this one; repeatable")
+    watch.add_argument("--app", default="operator", metavar="APP", help="who reads, to policy (default: operator)")
+    watch.add_argument("--node", default="", metavar="NODE", help="of another node; needs --channel")
+    watch.add_argument("--count", type=int, default=0, metavar="N", help="end after so many readings")
     command = actions.add_parser("command", help="command a device and wait for its answer")
     add_command_arguments(command)
-    for action in (listing, show, rekey):
+    for action in (listing, show, rekey, watch):
         action.add_argument("--json", action="store_true", help="print JSON")
     key = actions.add_parser("upstream-key", help="make the pair of keys of who reads what goes upstream")
     key.add_argument("--out", required=True, metavar="DIR", help="folder for upstream.key (secret) and upstream.pub")
@@ -54,6 +63,9 @@ def run(args: argparse.Namespace) -> int:
         return run_command(args)
     if args.action == "upstream-key":
         return _make_key(args)
+    if args.action == "watch":
+        ask(args, lambda node: _watch(node, args))
+        return 0
     if args.action == "show":
         detail = ask(args, lambda node: node.segments.segment(args.name))
         if args.json:
@@ -73,6 +85,38 @@ def run(args: argparse.Namespace) -> int:
         else:
             print("\n".join(list_lines(found)))
     return 0
+
+
+async def _watch(node: NodeClient, args: argparse.Namespace) -> None:
+    """Print readings as they come."""
+    from qedge.wire.segments import ReadingsLost
+
+    left = args.count
+    following = node.segments.follow(args.name, tuple(args.channel), app=args.app, node=args.node)
+    async with contextlib.aclosing(following) as news:
+        async for each in news:
+            if args.json:
+                print_json(each)
+            elif isinstance(each, ReadingsLost):
+                print(
+                    f"{each.lost} readings were lost: they came faster than they were read", file=sys.stderr, flush=True
+                )
+            else:
+                print(reading_line(each), flush=True)
+            left -= not isinstance(each, ReadingsLost)
+            if args.count and not left:
+                return
+
+
+def reading_line(reading: AppReading) -> str:
+    """Describe one reading; a body that is no text is written in hex."""
+    when = datetime.fromtimestamp(reading.utc_ns / 1e9, UTC).astimezone()
+    try:
+        text = reading.body.decode()
+    except UnicodeDecodeError:
+        text = ""
+    body = text if text.isprintable() and text else f"0x{reading.body.hex()}"
+    return f"{when:%H:%M:%S}.{when.microsecond // 1000:03}  {clean(reading.device)}  {clean(reading.channel)}  {body}"
 
 
 def run_command(args: argparse.Namespace) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Protocol, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
+from qedge.client.sse import ServerEvent
 from qedge.wire.standing import Standing, StandingList
 from qedge.wire.trust import (
     BrokerAddress,
@@ -35,6 +37,10 @@ class Transport(Protocol):
 
     async def tell(self, method: str, path: str, body: msgspec.Struct, timeout_s: float = 0.0) -> None:
         """Ask for what has no answer."""
+        ...
+
+    def stream(self, path: str) -> AsyncGenerator[ServerEvent, None]:
+        """Follow an endless answer."""
         ...
 
 

@@ -7,6 +7,7 @@ async with NodeClient() as node:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import time
@@ -31,6 +32,7 @@ from qedge.client.paths import find_socket
 from qedge.client.policy import PolicyClient
 from qedge.client.security import SecurityClient
 from qedge.client.segments import SegmentsClient
+from qedge.client.sse import EventParser, ServerEvent
 from qedge.wire.assessment import Assessment
 from qedge.wire.decode import DecodeOpen, MemoryModel, StimModel
 from qedge.wire.device import DeviceView
@@ -244,6 +246,28 @@ class NodeClient:
     def news(self, after: str = "") -> AsyncGenerator[News, None]:
         """Read the node's stream with its events too; see `qedge.client.news`, also for `follow`, which reconnects."""
         return read_news(self._open_session(), self._no_daemon, after)
+        async with contextlib.aclosing(self.stream("/v1/events")) as events:
+            async for event in events:
+                if event.name == "status":
+                    yield decode(event.data, NodeStatus)
+                elif event.name == "job":
+                    yield decode(event.data, JobView)
+
+    async def stream(self, path: str) -> AsyncGenerator[ServerEvent, None]:
+        """Follow any endless answer of the node, as `events`."""
+        parser = EventParser()
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_SLACK_S, sock_read=_SILENCE_S)
+        try:
+            async with self._open_session().get(path, timeout=timeout) as answer:
+                if answer.status != 200:
+                    raise error_in(answer.status, await answer.read())
+                async for chunk in answer.content.iter_any():
+                    for event in parser.feed(chunk):
+                        yield event
+        except TimeoutError as error:
+            raise timed_out(_SILENCE_S) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._no_daemon(error) from error
 
     @asynccontextmanager
     async def decode(

@@ -20,6 +20,7 @@ from qedge.bus.model import Endpoint, Locate
 from qedge.bus.service import Bus
 from qedge.crypto.signed import sign_envelope
 from qedge.daemon.gateway_desk import AuditedDevices
+from qedge.daemon.gateway_lists import open_lists
 from qedge.daemon.gateway_ports import (
     DeviceRoom,
     DeviceSubjects,
@@ -35,6 +36,7 @@ from qedge.daemon.node import GatewayDesks
 from qedge.daemon.peers import Tools, outside_broker
 from qedge.devices.enforcement import Enforcement, Outcome
 from qedge.devices.enrolment.authority import NodeIdentity
+from qedge.devices.onward.judging import UpstreamGate
 from qedge.devices.onward.ledger import GatewayLedger
 from qedge.devices.onward.ports import Uplink
 from qedge.devices.onward.sealing import OnwardSealer, read_recipient
@@ -45,8 +47,10 @@ from qedge.devices.segments.commanding import CommandDesk
 from qedge.devices.segments.directory import Directory
 from qedge.devices.segments.hosting import PeerHost
 from qedge.devices.segments.office import SegmentOffice
+from qedge.devices.segments.ports import Denied
 from qedge.devices.segments.service import SegmentService
 from qedge.devices.segments.visiting import Visitor
+from qedge.devices.segments.watching import WatchDesk
 from qedge.devices.service import Devices, open_devices
 from qedge.devices.service import Tools as DeviceTools
 from qedge.devices.ways_in.greeting import GreetingDesk
@@ -110,6 +114,8 @@ class _Saying:
     onward: OnwardService
     subjects: Directory
     down: Downward
+    upstream: UpstreamGate
+    denied: Denied
 
 
 async def open_gateway(
@@ -126,6 +132,9 @@ async def open_gateway(
     config, identity = tools.config.devices, tools.identity
     access = await _broker_access(tools, broker)
     floor = await _open_floor(tools, bus, access, keys)
+    lists = await open_lists(
+        tools, floor.devices, floor.security, floor.policy, floor.thread, bus=bus, sessions=sessions, mesh=mesh
+    )
     saying = await _make_saying(tools, floor, bus, mesh, spool)
     segments, security = saying.segments, floor.security
     enforcement = Enforcement(
@@ -137,31 +146,45 @@ async def open_gateway(
     greetings.on_greeted(listener.recheck)
     security.follow(lambda: enforcement.tallies, lambda: listener.address_tallies)
 
-    def acted(who: str, what: str, to: str) -> None:
-        security.audit.record(AuditKind.ACT, subject=to, action=what, actor=who)
-
-    def waiting() -> OnwardView | None:
-        return saying.onward.view() if config.onward.recipient else None
-
     incidents = SecurityDesk(security, tools.store, tools.clock)
+    visitor = Visitor(identity.fleet, sessions, bus, clock=tools.clock, feed_readings=config.group_keys.feed_readings)
+    watches = WatchDesk(
+        identity.node, segments, visitor, saying.subjects, floor.engine, clock=tools.clock, denied=saying.denied
+    )
     desks = GatewayDesks(
         AuditedDevices(floor.devices.desk, floor.devices.registry, security, incidents, enforcement.forget),
         floor.policy,
         incidents,
-        SegmentOffice(segments, saying.commands, waiting, acted=acted),
-        lambda: _view(floor, listener, intake, segments, tools.metrics),
+        _office(tools, floor, saying, watches),
+        lambda: _view(floor, enforcement, listener, intake, segments, tools.metrics),
     )
-    floor.engine.on_swap = segments.policy_changed
-    hosts = PeerHost(segments, saying.commands, sessions, saying.subjects, clock=tools.clock)
-    feed_readings = config.group_keys.feed_readings
-    visitor = Visitor(identity.fleet, sessions, bus, clock=tools.clock, feed_readings=feed_readings)
+
+    def swapped() -> None:
+        segments.policy_changed()
+        watches.policy_changed()
+        saying.upstream.policy_changed()
+
+    floor.engine.on_swap = swapped
+    hosts = PeerHost(
+        segments, saying.commands, sessions, saying.subjects, clock=tools.clock, check_asker=lists.require_fresh
+    )
     services: list[Service] = [WatchfulSecurity(security, floor.devices), floor.policy, saying.onward, segments]
-    services += [hosts, visitor, DeviceRoom(floor.devices), greetings]
+    services += [lists, hosts, visitor, watches, DeviceRoom(floor.devices), greetings]
     if config.listener.listen or config.listener.listen_tls:
         services.append(listener)
     if intake is not None:
         services.append(intake)
     return Gateway(desks, tuple(services))
+
+
+def _office(tools: Tools, floor: _Floor, saying: _Saying, watches: WatchDesk) -> SegmentOffice:
+    def acted(who: str, what: str, to: str) -> None:
+        floor.security.audit.record(AuditKind.ACT, subject=to, action=what, actor=who)
+
+    def waiting() -> OnwardView | None:
+        return saying.onward.view() if tools.config.devices.onward.recipient else None
+
+    return SegmentOffice(saying.segments, saying.commands, watches, waiting, acted=acted)
 
 
 async def _broker_access(tools: Tools, broker: ChildBroker | None) -> _BrokerAccess:
@@ -222,17 +245,20 @@ async def _open_floor(tools: Tools, bus: Bus, access: _BrokerAccess, keys: KeySt
 async def _make_saying(tools: Tools, floor: _Floor, bus: Bus, mesh: MeshService, spool: Store) -> _Saying:
     config, down = tools.config.devices, Downward()
     uplink = await _make_uplink(tools, floor, bus)
-    onward = OnwardService(config.onward, spool, uplink, clock=tools.clock, metrics=tools.metrics)
-    apps = frozenset(app for segment in config.segments.values() for app in segment.apps)
+
+    def denied(subject: Subject | None, action: Action, resource: Resource, decision: Decision) -> None:
+        floor.security.denied(subject, action, resource, decision, tools.clock.now_ns(), tools.clock.utc_ns())
+
+    gate = UpstreamGate(floor.engine, denied, None, clock=tools.clock, metrics=tools.metrics)
+    onward = gate.onward = OnwardService(
+        config.onward, spool, uplink, clock=tools.clock, metrics=tools.metrics, may_send=gate.may_send
+    )
+    apps = frozenset(app for segment in config.segments.values() for app in segment.apps) | set(tools.config.http.apps)
     devices = DeviceSubjects(floor.devices.registry)
     subjects = Directory(
         devices.find, apps.__contains__, lambda name: name in {each.node for each in mesh.peers().peers}
     )
     ledger = GatewayLedger(spool)
-
-    def denied(subject: Subject | None, action: Action, resource: Resource, decision: Decision) -> None:
-        floor.security.denied(subject, action, resource, decision, tools.clock.now_ns(), tools.clock.utc_ns())
-
     segments = SegmentService(
         tools.identity.fleet,
         tools.identity.node,
@@ -243,7 +269,7 @@ async def _make_saying(tools: Tools, floor: _Floor, bus: Bus, mesh: MeshService,
         downlink=down,
         bus=bus,
         keep=ledger,
-        onward=onward,
+        onward=gate,
         clock=tools.clock,
         metrics=tools.metrics,
         random_bytes=tools.random_bytes,
@@ -260,7 +286,7 @@ async def _make_saying(tools: Tools, floor: _Floor, bus: Bus, mesh: MeshService,
         denied=denied,
     )
     segments.bind(answers=commands)
-    return _Saying(segments, commands, onward, subjects, down)
+    return _Saying(segments, commands, onward, subjects, down, gate, denied)
 
 
 def _make_ways(
@@ -338,8 +364,14 @@ def _address(listener: Listener | None, access: _BrokerAccess) -> str:
 
 
 def _view(
-    floor: _Floor, listener: Listener, intake: BrokerIntake | None, segments: SegmentService, metrics: Metrics
+    floor: _Floor,
+    enforcement: Enforcement,
+    listener: Listener,
+    intake: BrokerIntake | None,
+    segments: SegmentService,
+    metrics: Metrics,
 ) -> GatewayView:
+    enforcement.flush()  # what was counted up to this moment
     heard, states = listener.view(), floor.devices.registry.states()
     policy = floor.policy.view()
     return GatewayView(

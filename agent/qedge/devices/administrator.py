@@ -111,6 +111,16 @@ class Administrator:
         self._limits.pop(record.subject.id, None)
         self._shut(record.subject.id)
 
+    def bar(self, record: DeviceRecord, node: str) -> None:
+        """Shut out a device whose key another node has revoked; with an empty name none has any more."""
+        record.bar(node)
+        if node:
+            self._forget(record)
+            self._shut(record.subject.id)
+            _LOG.warning("device.barred", device=record.subject.id, peer=node)
+        else:
+            _LOG.info("device.unbarred", device=record.subject.id)
+
     def replaced(self, record: DeviceRecord) -> None:
         """Close all that a device has opened with a key that it replaces."""
         self._forget(record)

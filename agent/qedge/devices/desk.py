@@ -18,7 +18,7 @@ from qedge.devices.enrolment.authority import DeviceAuthority
 from qedge.devices.enrolment.revoking import Revoking
 from qedge.devices.model import DeviceEvent, DeviceState, DeviceTier
 from qedge.devices.ports import DeviceKeys
-from qedge.devices.registry.model import DeviceRecord, InvitationRecord, profile_of
+from qedge.devices.registry.model import DeviceRecord, InvitationRecord, profile_of, root_id
 from qedge.devices.registry.rows import KeptTimes
 from qedge.devices.registry.service import DeviceRegistry, claim_digest
 from qedge.devices.sessions.book import DeviceSessions
@@ -152,6 +152,7 @@ class DeviceDesk:
             )
         if record.state is not DeviceState.PENDING:
             raise QedgeError("device.bad_state", f"{name} does not wait for approval: it is {record.state}.")
+        self._revoking.refused.check(record.key_id)
         if approval.profile is not None:
             self._registry.change_profile(record, approval.profile)
         self._registry.go(record, DeviceEvent.APPROVED)
@@ -176,11 +177,13 @@ class DeviceDesk:
         record = self._registry.require(name)
         self._registry.go(record, DeviceEvent.REVOKED, why.reason or "by an operator")
         self._administrator.revoked(record)
-        key_id, record.secret, record.extra = record.key_id, b"", b""
+        # First of all on the list: whatever comes between, the key counts no more at any node.
+        is_root = record.tier is DeviceTier.CONSTRAINED
+        await self._revoking.retire(name, record.key_id, record.certified_until_utc_ns, is_root=is_root)
+        record.secret, record.extra = b"", b""
         invitation = self._registry.invitation_of(name)
-        await self._registry.save(record, claim=b"")
+        await self._registry.save(record, claim=b"", accepted=True)
         await self._registry.withdraw_invitations([invitation.id] if invitation is not None else [])
-        await self._revoking.retire(name, key_id, record.certified_until_utc_ns)
         _LOG.warning("device.revoked", device=name, reason=record.reason)
         return await self.show(name)
 
@@ -231,6 +234,7 @@ class DeviceDesk:
         record = self._registry.require(wanted.name)
         if record.state is not DeviceState.INVITED:
             raise QedgeError("device.bad_claim", "No such device waits to be claimed, or the code is wrong.")
+        self._revoking.refused.check(record.key_id)
         self._registry.change_profile(record, wanted.profile)
         self._registry.go(record, DeviceEvent.APPROVED)
         await self._registry.save(record, claim=b"")
@@ -273,6 +277,7 @@ class DeviceDesk:
         if draft.tier == "rich":
             return self._registry.create(draft.name, DeviceTier.RICH, draft.profile)
         root = bytes.fromhex(draft.root) or self._random_bytes(ROOT_BYTES)
+        self._revoking.refused.check(root_id(root))
         record = self._registry.create(draft.name, DeviceTier.CONSTRAINED, draft.profile, root)
         if not draft.claim_code:
             self._registry.go(record, DeviceEvent.APPROVED)
@@ -347,4 +352,5 @@ class DeviceDesk:
                 (session.expires_ns - now_ns) / 1e9,
                 subject.qkd_backed,
             ),
+            revoked_at=record.barred,
         )

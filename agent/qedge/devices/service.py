@@ -16,6 +16,7 @@ from qedge.devices.config import EnrolmentConfig, SessionsConfig
 from qedge.devices.desk import DeviceDesk, History
 from qedge.devices.enrolment.authority import DeviceAuthority, NodeIdentity
 from qedge.devices.enrolment.makers import Makers
+from qedge.devices.enrolment.refused_keys import RefusedKeys
 from qedge.devices.enrolment.revoking import Revoking
 from qedge.devices.enrolment.service import Enrolment, load_authority
 from qedge.devices.ports import DeviceKeys
@@ -102,6 +103,7 @@ async def open_devices(
         store=tools.store,
         authority=authority,
         threads=threads,
+        refused=RefusedKeys(identity.node),
         kem_life_s=sessions_config.kem_key_s,
         clock=clock,
         random_bytes=random_bytes,
@@ -152,6 +154,7 @@ def _enrolment(
         registry=registry,
         threads=threads,
         makers=makers,
+        refused=revoking.refused,
         clock=tools.clock,
         random_bytes=tools.random_bytes,
         metrics=tools.metrics,

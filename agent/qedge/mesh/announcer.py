@@ -18,7 +18,7 @@ from qedge.bus.model import LastWill
 from qedge.bus.service import Bus
 from qedge.crypto.keys import SigningKey
 from qedge.crypto.signed import sign_envelope
-from qedge.mesh.birth import NodeIdentity, differs, make_birth
+from qedge.mesh.birth import NodeIdentity, Serials, differs, make_birth
 from qedge.mesh.crypto_thread import CryptoThread
 from qedge.mesh.ports import Capabilities
 from qedge.mesh.pulse import ELEMENT_BYTES, PULSE_COUNT, Heart, PulseChain, pulse_binding
@@ -80,6 +80,9 @@ class Announcer:
 
         self.silent = False
         """Set where another box speaks under this node's name: then this one says nothing."""
+
+        self.serials: Callable[[], Serials] = Serials
+        """Asked for at every birth; whoever takes devices sets it."""
 
         self.on_birth: Callable[[Birth], None] = lambda _birth: None
         self.where = topic(identity.fleet, identity.node, Channel.BIRTH)
@@ -193,7 +196,14 @@ class Announcer:
     def _birth(self, state: NodeState) -> Birth:
         drivers = self._capabilities.drivers() if state is NodeState.UP else ()
         birth = make_birth(self._identity, drivers, self._clock.utc_ns(), state)
-        return msgspec.structs.replace(birth, instance=self.instance, revocation_serial=self._revocation_serial())
+        serials = self.serials()
+        return msgspec.structs.replace(
+            birth,
+            instance=self.instance,
+            revocation_serial=self._revocation_serial(),
+            policy_serial=serials.policy,
+            devices_serial=serials.devices,
+        )
 
     def _header(self, where: str, body: msgspec.Struct) -> Header:
         return Header(where, self._identity.node, next(self._sequence), purpose_of(type(body)), self._clock.utc_ns())

@@ -15,6 +15,17 @@ MAX_TEXT: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
+class Serials:
+    """Newest numbers of what a node enforces or says about its devices; 0 where there is nothing.
+
+    `policy` is that of the fleet's policy in force, `devices` that of the node's list of revoked devices.
+    """
+
+    policy: int = 0
+    devices: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class NodeIdentity:
     """Who a node is; `epoch` grows with every start, `boot_id` is the boot of its host."""
 
@@ -56,7 +67,12 @@ def make_birth(
 
 def differs(one: Birth | None, other: Birth) -> bool:
     """Say whether two births say different things (their time apart)."""
-    return one is None or (one.state, one.capabilities) != (other.state, other.capabilities)
+    return one is None or (one.state, *told(one)) != (other.state, *told(other))
+
+
+def told(birth: Birth) -> tuple[object, ...]:
+    """Return what a node says of itself that may change while it runs."""
+    return birth.version, birth.capabilities, birth.policy_serial, birth.devices_serial
 
 
 def _facts(driver: DriverView) -> dict[str, str | int | float | bool]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
+from qedge.mesh.birth import told
 from qedge.mesh.config import MeshConfig
 from qedge.mesh.model import DuplicateSelf, Effect, Ignored, Peer, PeerChanged, PeerEvent, Probe, Voice
 from qedge.mesh.peer_table import NOTHING, PRESENT, SECOND_NS, Allowance, Effects, PeerTable, view
@@ -237,7 +238,7 @@ class Membership:
             effects += self._live_birth(node, peer, now_ns)
         else:
             voice.heard_ns, voice.proven = old.heard_ns, old.proven
-        if (old.birth.capabilities, old.birth.version) != (voice.birth.capabilities, voice.birth.version):
+        if told(old.birth) != told(voice.birth):
             effects.append(PeerChanged(node))
         self._table.look_by(voice.heard_ns + voice.suspect_ns)
         return effects

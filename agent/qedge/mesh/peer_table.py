@@ -238,4 +238,6 @@ def view(voice: Voice, state: PeerState, now_ns: int, since_utc_ns: int, own: bo
         pulse_s=birth.pulse_ms / 1000,
         certificate_until_utc_ns=voice.until_ns,
         capabilities=birth.capabilities,
+        policy_serial=birth.policy_serial,
+        devices_serial=birth.devices_serial,
     )

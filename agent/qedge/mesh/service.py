@@ -22,7 +22,7 @@ from qedge.crypto.model import Member
 from qedge.crypto.signed import open_signed
 from qedge.crypto.trust import Trust
 from qedge.mesh.announcer import Announcer
-from qedge.mesh.birth import NodeIdentity
+from qedge.mesh.birth import NodeIdentity, Serials
 from qedge.mesh.config import MeshConfig
 from qedge.mesh.crypto_thread import CryptoThread
 from qedge.mesh.host_watch import HostWatch
@@ -137,6 +137,10 @@ class MeshService:
     def on_peers(self, hook: Callable[[], None]) -> None:
         """Call `hook` after every change among the peers."""
         self._hooks.append(hook)
+
+    def tell(self, serials: Callable[[], Serials]) -> None:
+        """Have births name what `serials` returns."""
+        self._announcer.serials = serials
 
     def capabilities_changed(self) -> None:
         """Publish the birth again soon."""

@@ -159,6 +159,12 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (
         # What results of other nodes have been worth.
         "CREATE TABLE standings (node TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT, WITHOUT ROWID",
+        # The newest list of revoked devices of each other node; `message` is as that node signed it.
+        """CREATE TABLE peer_device_lists (
+            node TEXT PRIMARY KEY,
+            serial INTEGER NOT NULL,
+            message BLOB NOT NULL
+        ) STRICT""",
     ),
 )
 

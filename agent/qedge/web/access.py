@@ -8,7 +8,7 @@ on the box, and with a page session what the page needs, never administration.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -26,6 +26,8 @@ class Right(StrEnum):
     MEASURE = "measure"
     KEYS = "keys"
     """Taking and collecting keys, and deciding which applications may."""
+    APP = "app"
+    """What an app of this node may ask for: policy decides about every reading and every command."""
     ADMIN = "admin"
     """Locking and reconfiguring drivers, pinging peers, making page links."""
 
@@ -54,16 +56,21 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Who is let in at the unix socket, and under which `Host` values the TCP listener answers."""
+    """Who is let in at the unix socket, and under which `Host` values the TCP listener answers.
+
+    `apps` are users that may act as these apps and do nothing else.
+    """
 
     daemon_uid: int
     uids: frozenset[int] = frozenset()
     gids: frozenset[int] = frozenset()
+    apps: Mapping[int, frozenset[str]] = field(default_factory=dict)
     hosts: frozenset[str] = frozenset()
 
 
 _EVERYTHING: Final = frozenset(Right)
 _PUBLIC: Final = frozenset({Right.PUBLIC})
+_APP: Final = frozenset({Right.PUBLIC, Right.APP})
 _PAGE: Final = frozenset({Right.PUBLIC, Right.VIEW, Right.SUBMIT, Right.DRAW, Right.MEASURE})
 
 _OWN_SITE: Final = frozenset({"same-origin", "none"})
@@ -74,7 +81,9 @@ def granted(caller: Caller, rules: Rules) -> frozenset[Right]:
     """Return everything `caller` may do."""
     if caller.door is Door.UNIX:
         known = caller.uid in (0, rules.daemon_uid) or caller.uid in rules.uids
-        return _EVERYTHING if known or not rules.gids.isdisjoint(caller.gids) else frozenset()
+        if known or not rules.gids.isdisjoint(caller.gids):
+            return _EVERYTHING
+        return _APP if caller.uid in rules.apps else frozenset()
     return _PAGE if caller.session else _PUBLIC
 
 
@@ -96,6 +105,18 @@ def check_right(caller: Caller, right: Right, rules: Rules) -> None:
         "access.denied",
         "This is not offered over TCP.",
         fix="Use the unix socket: the `qedge` command does.",
+    )
+
+
+def check_app(caller: Caller, app: str, rules: Rules) -> None:
+    """Raise `access.denied` where `caller` may not act as an app: it is an operator, or the app is its own."""
+    own = rules.apps.get(caller.uid, frozenset()) if caller.door is Door.UNIX else frozenset()
+    if Right.ADMIN in granted(caller, rules) or app in own:
+        return
+    raise QedgeError(
+        "access.denied",
+        f"User {caller.uid} is not the app {app}.",
+        fix="Name the app that is yours, or have the user added to http.apps.",
     )
 
 

@@ -43,6 +43,20 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tuple[Annotated[int, msgspec.Meta(ge=0, lt=2**32)], ...],
         msgspec.Meta(description="Groups whose members are allowed, by number.", max_length=64),
     ] = ()
+    apps: Annotated[
+        dict[
+            Annotated[
+                str,
+                msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,36}\Z", title="at most 36 letters, digits, - and _"),
+            ],
+            Annotated[tuple[Annotated[int, msgspec.Meta(ge=0, lt=2**32)], ...], msgspec.Meta(max_length=64)],
+        ],
+        msgspec.Meta(
+            description="Apps in programs of their own, each with the users, by number, that it runs as. They may read "
+            "segments and command devices as policy lets the app, and nothing else.",
+            max_length=64,
+        ),
+    ] = {}
     body_limit_bytes: Annotated[int, msgspec.Meta(description="Largest request body.", ge=1024, le=64 * 2**20)] = (
         4 * 2**20
     )
@@ -83,6 +97,6 @@ def socket_mode(config: WebConfig) -> int:
     Users or groups given by number cannot all be written into one file mode, so then anyone may connect and the
     peer's credentials alone decide.
     """
-    if config.allowed_uids or config.allowed_gids:
+    if config.allowed_uids or config.allowed_gids or config.apps:
         return 0o666
     return 0o660 if config.socket_group else 0o600

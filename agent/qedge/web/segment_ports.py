@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol
 
-from qedge.wire.segments import CommandView, DeviceCommand, SegmentDetail, SegmentList, SegmentView
+from qedge.wire.segments import CommandView, DeviceCommand, SegmentDetail, SegmentList, SegmentNews, SegmentView
+
+OPERATOR: Final = "operator"
+"""Who an operator is to policy: the app of this name."""
 
 
 class SegmentsPort(Protocol):
@@ -22,6 +27,15 @@ class SegmentsPort(Protocol):
         """Give a segment a new key."""
         ...
 
-    async def command(self, device: str, order: DeviceCommand, caller: str) -> CommandView:
-        """Command a device, and wait for its answer."""
+    async def command(self, device: str, order: DeviceCommand, caller: str, app: str = OPERATOR) -> CommandView:
+        """Command a device as an app, and wait for its answer."""
+        ...
+
+    def follow(
+        self, app: str, segment: str, channels: tuple[str, ...], node: str
+    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[SegmentNews, ...]]]:
+        """Follow channels of a segment as an app, `node` empty: of this node. Nothing new now and then is `()`.
+
+        Raises `segment.*`, `peer.*`, `session.*` and `http.busy`.
+        """
         ...

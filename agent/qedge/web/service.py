@@ -6,6 +6,7 @@ import asyncio
 import grp
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -117,6 +118,7 @@ class WebService:
                 daemon_uid=os.getuid(),
                 uids=frozenset(self._config.allowed_uids),
                 gids=frozenset(gids),
+                apps=_users_of(self._config.apps),
                 hosts=host_names(host.strip("[]"), int(port)) if port else frozenset(),
             ),
             tokens=self._tokens,
@@ -125,6 +127,12 @@ class WebService:
             assets={},
             address=self._address,
         )
+
+
+def _users_of(apps: Mapping[str, tuple[int, ...]]) -> dict[int, frozenset[str]]:
+    """Turn users by app into apps by user."""
+    uids = {uid for users in apps.values() for uid in users}
+    return {uid: frozenset(app for app, users in apps.items() if uid in users) for uid in uids}
 
 
 class _OpenDoor:

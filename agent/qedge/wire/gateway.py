@@ -10,7 +10,8 @@ from qedge.wire.mesh import Name, Short
 from qedge.wire.trust import Chain, Der, Utc
 
 MAX_BATCH = 500
-MAX_LISTED_REVOCATIONS = 6000
+MAX_LISTED_REVOCATIONS = 3500
+"""Entries with the longest names fill a message on the bus."""
 
 Label = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{0,36}\Z")]
 Labels = Annotated[tuple[Name, ...], msgspec.Meta(max_length=16)]
@@ -82,7 +83,10 @@ class DeviceSessionView(msgspec.Struct, frozen=True):
 
 
 class AttachedDevice(msgspec.Struct, frozen=True, tag_field="type", tag="attached-device/1"):
-    """One device. Times are UTC, 0 where there is none; `fingerprint` is of its public key."""
+    """One device. Times are UTC, 0 where there is none; `fingerprint` is of its public key.
+
+    `revoked_at`: the other node that revoked the key of the device, whatever its state here.
+    """
 
     name: Name
     tier: Tier
@@ -98,6 +102,7 @@ class AttachedDevice(msgspec.Struct, frozen=True, tag_field="type", tag="attache
     reason: Reason = ""
     session: DeviceSessionView | None = None
     history: tuple[str, ...] = ()
+    revoked_at: Label = ""
 
 
 class AttachedDevices(msgspec.Struct, frozen=True, tag_field="type", tag="attached-devices/1"):
@@ -166,7 +171,7 @@ class DeviceBatchAdded(msgspec.Struct, frozen=True, tag_field="type", tag="devic
 
 
 class RevokedDevice(msgspec.Struct, frozen=True, array_like=True):
-    """One device key that counts no more; `until_utc_s` is when its certificate ends anyway."""
+    """One device key, or root, that counts no more; `until_utc_s` is when its certificate ends anyway."""
 
     device: Name
     key_id: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
@@ -174,7 +179,10 @@ class RevokedDevice(msgspec.Struct, frozen=True, array_like=True):
 
 
 class DeviceRevocations(msgspec.Struct, frozen=True, tag_field="type", tag="device-revocations/1"):
-    """Revoked device keys of one node. Not `complete`: there are more than fit, nobody shall rely on the list."""
+    """Revoked device keys of one node. Not `complete`: there are more than fit, nobody shall rely on the list.
+
+    `serial` grows with every list of a node; each is signed anew long before a reader finds it too old (`utc_ns`).
+    """
 
     fleet: Name
     node: Name
@@ -199,6 +207,10 @@ class SignedByNode(msgspec.Struct, frozen=True, tag_field="type", tag="signed-by
     body: Annotated[bytes, msgspec.Meta(max_length=240 * 1024)]
     signature: Annotated[bytes, msgspec.Meta(max_length=8192)]
     chain: Chain
+
+
+class DeviceListAsk(msgspec.Struct, frozen=True, tag_field="type", tag="device-list-ask/1"):
+    """Asks a node for its signed list of revoked devices, where the broker does not bring it."""
 
 
 class DeviceCredentials(msgspec.Struct, frozen=True, tag_field="type", tag="device-credentials/1"):

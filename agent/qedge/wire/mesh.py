@@ -37,6 +37,9 @@ class Birth(msgspec.Struct, frozen=True, tag_field="type", tag="birth/1"):
     two instances that speak at once under one name share an identity, which is a fault. Heartbeat `k` of this birth
     is due `k × pulse_ms` after it and shows the element of a hash chain that leads to `pulse_anchor` in `k` steps
     (`qedge.mesh.pulse`); the chain has `pulse_count` elements.
+
+    `policy_serial` is that of the fleet's policy which the node enforces, `devices_serial` that of its list of revoked
+    devices; 0 where there is none.
     """
 
     fleet: Name
@@ -53,6 +56,8 @@ class Birth(msgspec.Struct, frozen=True, tag_field="type", tag="birth/1"):
     pulse_count: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 0
     revocation_serial: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
     capabilities: Annotated[tuple[Capability, ...], msgspec.Meta(max_length=64)] = ()
+    policy_serial: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
+    devices_serial: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
 
 
 class Lost(msgspec.Struct, frozen=True, tag_field="type", tag="lost/1"):
@@ -113,6 +118,8 @@ class PeerView(msgspec.Struct, frozen=True, tag_field="type", tag="peer/1"):
     certificate_until_utc_ns: int = 0
     capabilities: tuple[Capability, ...] = ()
     session: SessionView = SessionView()
+    policy_serial: int = 0
+    devices_serial: int = 0
 
 
 class PeerList(msgspec.Struct, frozen=True, tag_field="type", tag="peer-list/1"):

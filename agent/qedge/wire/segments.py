@@ -227,3 +227,32 @@ class DeviceCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     argument: Annotated[bytes, msgspec.Meta(max_length=MAX_ARGUMENT_BYTES)] = b""
     key: Annotated[str, msgspec.Meta(max_length=64)] = ""
     deadline_s: Annotated[float, msgspec.Meta(gt=0, le=30)] = 10.0
+
+
+# For apps in programs of their own
+
+
+class AppReading(msgspec.Struct, frozen=True, tag_field="type", tag="app-reading/1"):
+    """One reading as an app follows it. `node` is where the device is, empty for the node that was asked."""
+
+    device: Name
+    segment: Name
+    channel: Name
+    utc_ns: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    body: bytes
+    node: str = ""
+
+
+class ReadingsLost(msgspec.Struct, frozen=True, tag_field="type", tag="readings-lost/1"):
+    """The app is too slow: so many readings gave way since it began to follow."""
+
+    lost: int
+
+
+class ReadingsEnded(msgspec.Struct, frozen=True, tag_field="type", tag="readings-ended/1"):
+    """Nothing more comes; `reason` is a reason code where policy took the right away."""
+
+    reason: str = ""
+
+
+SegmentNews = AppReading | ReadingsLost | ReadingsEnded

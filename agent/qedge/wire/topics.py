@@ -14,6 +14,7 @@ import msgspec
 from qedge.base.ids import is_name
 from qedge.wire.attached import DeviceLeaf
 from qedge.wire.envelope import SealKind
+from qedge.wire.gateway import SignedByNode
 from qedge.wire.incidents import IncidentBoard
 from qedge.wire.mesh import Birth, Lost, Pulse
 from qedge.wire.policy import PolicyNotice
@@ -38,6 +39,7 @@ class Channel(StrEnum):
     JOIN = "join"
     REPLY = "reply"
     INCIDENTS = "incidents"
+    DEVICES_REVOKED = "devices-revoked"
     ONWARD = "onward"
 
 
@@ -200,6 +202,17 @@ TOPICS: Final[tuple[Row, ...]] = (
         SealKind.SIGNED,
         "the node's signature; the serial only grows",
         "The incidents that a node has not resolved. Peers enforce its quarantines.",
+    ),
+    Row(
+        Channel.DEVICES_REVOKED,
+        SignedByNode,
+        1,
+        True,
+        Publisher.OWNER,
+        False,
+        SealKind.NONE,
+        "the node's signature inside; the serial only grows, and a list has a greatest age",
+        "Keys of its devices that a node has revoked. Peers refuse them, too.",
     ),
     Row(
         Channel.ONWARD,

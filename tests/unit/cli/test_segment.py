@@ -80,3 +80,25 @@ async def test_the_keys_of_the_upstream_are_made_once_and_fit(
     assert OnwardOpener((out / "upstream.key").read_text()).id == read_recipient((out / "upstream.pub").read_text()).id
     with pytest.raises(QedgeError, match="already"):
         await told(capsys, "upstream-key", "--out", str(out))
+
+
+async def test_a_segment_is_watched_as_lines_or_as_json_until_policy_ends_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with serving(tmp_path, enabled=False) as site:
+        watch = ("--socket", site.service.socket, "watch", "plant")
+        line = await told(capsys, *watch, "--count", "1", "--app", "dashboard", "--channel", "level", "--node", "box-2")
+        assert line.endswith("  pump-1  level  3.25\n")
+        assert site.node.segments.followed == [("dashboard", "plant", ("level",), "box-2")]
+        with pytest.raises(QedgeError) as ended:
+            await told(capsys, *watch)
+        out, err = capsys.readouterr()
+        assert out.splitlines()[-1].endswith("  pump-1  level  0xff00")
+        assert "7 readings were lost" in err
+        assert (ended.value.code, ended.value.details["reason"]) == ("segment.refused", "no_rule")
+        [first] = (await told(capsys, *watch, "--json", "--count", "1")).splitlines()
+        assert json.loads(first)["type"] == "app-reading/1"
+        for words, code in ((("--app", "stranger"), "segment.refused"), (("--channel", "a b"), "http.bad_request")):
+            with pytest.raises(QedgeError) as refused:
+                await told(capsys, *watch, *words)
+            assert refused.value.code == code

@@ -11,7 +11,11 @@ from qedge.base.clock import ManualClock
 from qedge.base.errors import QedgeError
 from qedge.base.metrics import Metrics
 from qedge.devices.onward.config import OnwardConfig
+from qedge.devices.onward.judging import UpstreamGate
 from qedge.devices.onward.service import OnwardService
+from qedge.devices.segments.fake import FakeJudge
+from qedge.security.model import Action, Reason
+from qedge.security.ports import Judge
 from qedge.store.schema import SPOOL_SCHEMA
 from qedge.store.store import Store
 from qedge.wire.segments import OnwardReading, OnwardReadings
@@ -38,12 +42,26 @@ class FakeUplink:
 
 
 class Site:
-    def __init__(self, folder: Path, uplink: FakeUplink, config: OnwardConfig, clock: ManualClock) -> None:
+    def __init__(
+        self, folder: Path, uplink: FakeUplink, config: OnwardConfig, clock: ManualClock, judge: Judge | None
+    ) -> None:
         self.metrics = Metrics()
         self.clock = clock
         self.uplink = uplink
         self.store = Store(folder / "spool.sqlite3", metrics=self.metrics, schema=SPOOL_SCHEMA)
-        self.onward = OnwardService(config, self.store, uplink, clock=clock, metrics=self.metrics)
+        self.denied: list[tuple[str, str, Reason]] = []
+        self.gate = UpstreamGate(
+            judge or FakeJudge(("upstream", Action.SUBSCRIBE, "*")),
+            lambda subject, _action, resource, decision: self.denied.append(
+                (subject.kind if subject else "", resource.name, decision.reason)
+            ),
+            None,
+            clock=clock,
+            metrics=self.metrics,
+        )
+        self.onward = self.gate.onward = OnwardService(
+            config, self.store, uplink, clock=clock, metrics=self.metrics, may_send=self.gate.may_send
+        )
 
     async def until_sent(self, number: int) -> None:
         while len(self.uplink.got) < number:
@@ -60,9 +78,10 @@ async def spooling(
     uplink: FakeUplink,
     config: OnwardConfig | None = None,
     clock: ManualClock | None = None,
+    judge: Judge | None = None,
 ) -> AsyncIterator[Site]:
     """Run the way upstream over `folder`."""
-    site = Site(folder, uplink, config or OnwardConfig(), clock or ManualClock())
+    site = Site(folder, uplink, config or OnwardConfig(), clock or ManualClock(), judge)
     up = asyncio.Event()
     task = asyncio.create_task(site.onward.run(up.set))
     try:

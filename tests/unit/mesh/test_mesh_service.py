@@ -10,6 +10,7 @@ import pytest
 
 from qedge.base.errors import QedgeError
 from qedge.crypto.signed import open_signed
+from qedge.mesh.birth import Serials
 from qedge.wire.mesh import Birth, PeerState
 from qedge.wire.node import DriverView
 from qedge.wire.topics import Channel, topic
@@ -161,3 +162,19 @@ async def test_a_small_fleet_beats_at_the_smallest_period() -> None:
         assert 1 <= len(site.broker.of(Channel.PULSE, "a")) - pulses <= 4
     finally:
         await site.close()
+
+
+async def test_births_name_the_policy_and_the_list_of_devices_of_a_node_and_peers_see_every_change(site: Site) -> None:
+    a, b = await site.pair()
+    changes: list[None] = []
+    a.mesh.on_peers(lambda: changes.append(None))
+
+    def seen() -> tuple[int, int]:
+        [view] = [each for each in a.mesh.peers().peers if each.node == "b"]
+        return view.policy_serial, view.devices_serial
+
+    assert seen() == (0, 0)
+    b.mesh.tell(lambda: Serials(12, 34))
+    b.mesh.capabilities_changed()
+    await until(lambda: seen() == (12, 34))
+    assert changes

@@ -3,9 +3,15 @@ from __future__ import annotations
 import pytest
 
 from qedge.base.errors import QedgeError
-from qedge.web.access import Caller, Door, Right, Rules, check_right, check_site, granted, host_names
+from qedge.web.access import Caller, Door, Right, Rules, check_app, check_right, check_site, granted, host_names
 
-RULES = Rules(daemon_uid=990, uids=frozenset({1000}), gids=frozenset({50}), hosts=host_names("127.0.0.1", 8000))
+RULES = Rules(
+    daemon_uid=990,
+    uids=frozenset({1000}),
+    gids=frozenset({50}),
+    apps={1500: frozenset({"dashboard"})},
+    hosts=host_names("127.0.0.1", 8000),
+)
 
 
 @pytest.mark.parametrize("uid", [0, 990, 1000])
@@ -26,6 +32,24 @@ def test_any_other_user_may_do_nothing(caller: Caller) -> None:
         with pytest.raises(QedgeError) as refused:
             check_right(caller, right, RULES)
         assert refused.value.code == "access.denied"
+
+
+def test_the_user_of_an_app_may_act_as_this_app_and_do_nothing_else() -> None:
+    app = Caller(Door.UNIX, 1500)
+    assert granted(app, RULES) == {Right.PUBLIC, Right.APP}
+    check_app(app, "dashboard", RULES)
+    for name in ("level-control", "operator", ""):
+        with pytest.raises(QedgeError) as refused:
+            check_app(app, name, RULES)
+        assert refused.value.code == "access.denied"
+
+
+def test_an_operator_may_act_as_any_app_and_strangers_and_pages_as_none() -> None:
+    check_app(Caller(Door.UNIX, 0), "dashboard", RULES)
+    for caller in (Caller(Door.UNIX, 1501), Caller(Door.TCP, session=True), Caller(Door.TCP, 1500)):
+        with pytest.raises(QedgeError):
+            check_app(caller, "dashboard", RULES)
+        assert Right.APP not in granted(caller, RULES)
 
 
 def test_a_uid_means_nothing_over_tcp() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from qedge.base.errors import QedgeError
 from qedge.wire.envelope import MAX_BYTES, Header, SealKind, decode, encode, purpose_of
+from qedge.wire.gateway import DeviceRevocations, RevokedDevice, SignedByNode
 from qedge.wire.mesh import Birth, Capability, Lost, Ping, Pong, Pulse
 from qedge.wire.policy import PolicyBundle, PolicyNotice, SignedPolicy
 from qedge.wire.session import Answer, Call, Hello, Part
@@ -27,6 +28,7 @@ def header(purpose: str, topic: str = TOPIC, **changes: object) -> Header:
 ID = bytes(range(16))
 CAPABILITY = Capability("qpu", "qpu", "sim_qpu", "1.0", True, {"num_qubits": 20, "preset": "plan", "exact": True})
 BUNDLE = PolicyBundle("fleet", 7, UTC_NS, UTC_NS + 86_400_000_000_000, b"version = 1\n")
+REVOKED = DeviceRevocations("fleet", "box-1", UTC_NS, UTC_NS, (RevokedDevice("pump-7", ID, 1_800_000_000),))
 CASES: dict[str, tuple[Header, msgspec.Struct]] = {
     "ping-1": (header("mesh-ping/1"), Ping(bytes(range(16)))),
     "pong-1": (header("mesh-pong/1", "qedge/v1/local/box-2/reply"), Pong(bytes(range(16)))),
@@ -52,6 +54,31 @@ CASES: dict[str, tuple[Header, msgspec.Struct]] = {
         header("birth/1", "qedge/v1/fleet/box-1/birth", expires_utc_ns=0),
         Birth("fleet", "box-1", "0.2.0", "b", 4, UTC_NS, False, "up", ID, 400, bytes(32), 1024, 3, (CAPABILITY,)),
     ),
+    "birth-1-with-serials": (
+        header("birth/1", "qedge/v1/fleet/box-1/birth", expires_utc_ns=0),
+        Birth(
+            "fleet",
+            "box-1",
+            "0.2.0",
+            "b",
+            4,
+            UTC_NS,
+            False,
+            "up",
+            ID,
+            400,
+            bytes(32),
+            1024,
+            3,
+            (CAPABILITY,),
+            7,
+            UTC_NS,
+        ),
+    ),
+    "signed-by-node-1": (
+        header("signed-by-node/1", "qedge/v1/fleet/box-1/devices-revoked", expires_utc_ns=0),
+        SignedByNode(msgspec.msgpack.encode(REVOKED), b"signature", (b"leaf", b"issuer")),
+    ),
     "pulse-1": (header("pulse/1", "qedge/v1/fleet/box-1/pulse"), Pulse(4, ID, 17, bytes(range(32)))),
     "lost-1": (header("lost/1", "qedge/v1/fleet/box-1/lost"), Lost(4, ID)),
     "hello-1": (header("hello/1", "qedge/v1/fleet/box-2/hello"), Hello(ID, 1, b"records")),
@@ -67,8 +94,8 @@ CASES: dict[str, tuple[Header, msgspec.Struct]] = {
         PolicyNotice(msgspec.msgpack.encode(SignedPolicy(msgspec.msgpack.encode(BUNDLE), b"signature", b"issuer"))),
     ),
 }
-OLDER = {"birth-1", "birth-1-leaving"}
-"""Written before births had heartbeats: still read, and written with more fields now."""
+OLDER = {"birth-1", "birth-1-leaving", "birth-1-with-pulse"}
+"""Written before births had heartbeats or serials: still read, and written with more fields now."""
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -86,6 +113,12 @@ def test_the_bundle_in_a_golden_policy_is_read_as_ever() -> None:
     outer = msgspec.msgpack.decode(notice.signed, type=SignedPolicy)
     assert (outer.signature, outer.issuer) == (b"signature", b"issuer")
     assert msgspec.msgpack.decode(outer.body, type=PolicyBundle) == BUNDLE
+
+
+def test_the_list_in_a_golden_list_of_revoked_devices_is_read_as_ever() -> None:
+    head, _ = CASES["signed-by-node-1"]
+    _, signed = decode((GOLDEN / "signed-by-node-1.bin").read_bytes(), head.topic, SignedByNode, 0)
+    assert msgspec.msgpack.decode(signed.body, type=DeviceRevocations) == REVOKED
 
 
 def test_every_golden_file_belongs_to_a_case() -> None:

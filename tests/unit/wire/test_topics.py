@@ -26,7 +26,7 @@ def test_every_row_carries_a_tagged_struct_of_its_own() -> None:
 
 def test_nothing_retained_is_a_question() -> None:
     retained = {row.channel for row in TOPICS if row.retain}
-    assert retained == {Channel.BIRTH, Channel.REVOKED, Channel.POLICY, Channel.INCIDENTS}
+    assert retained == {Channel.BIRTH, Channel.REVOKED, Channel.POLICY, Channel.INCIDENTS, Channel.DEVICES_REVOKED}
 
 
 def test_every_message_has_a_seal_or_says_why_it_is_believed() -> None:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final
+
 from qedge.base.clock import Clock
 from qedge.base.ids import RandomBytes
 from qedge.devices.enrolment import rows
 from qedge.devices.enrolment.authority import KEM_KEYS_KEPT, DeviceAuthority, make_kem
 from qedge.devices.enrolment.ports import Threads
+from qedge.devices.enrolment.refused_keys import RefusedKeys
 from qedge.devices.enrolment.revocations import sign_list
 from qedge.store.store import Store
 from qedge.wire.gateway import RevokedDevice, SignedByNode
+
+ROOT_LISTED_S: Final = 5 * 365 * 86_400
+"""How long the root of a constrained device is on the list; nothing else ends it."""
+
+_SECOND_NS: Final = 1_000_000_000
 
 
 class Revoking:
@@ -21,6 +30,7 @@ class Revoking:
         store: Store,
         authority: DeviceAuthority,
         threads: Threads,
+        refused: RefusedKeys,
         kem_life_s: float,
         clock: Clock,
         random_bytes: RandomBytes,
@@ -28,21 +38,33 @@ class Revoking:
         self._store = store
         self._authority = authority
         self._threads = threads
+        self.refused = refused
         self._kem_life_s = kem_life_s
         self._clock = clock
         self._random_bytes = random_bytes
+        self.changed: Callable[[], None] = lambda: None
+        """Called when a key was put on the list."""
 
-    async def retire(self, device: str, key_id: bytes, certified_until_utc_ns: int) -> None:
-        """Put a key on the list until its certificate ends; nothing for a device that had none."""
-        if key_id and certified_until_utc_ns > self._clock.utc_ns():
-            revoked = RevokedDevice(device, key_id, certified_until_utc_ns // 1_000_000_000 + 1)
-            await self._store.write(lambda connection: rows.add_revoked(connection, revoked))
+    async def retire(self, device: str, key_id: bytes, certified_until_utc_ns: int, *, is_root: bool = False) -> None:
+        """Put a key on the list until its certificate ends; nothing for a device that had none.
+
+        The root of a constrained device has no certificate: it stays there for `ROOT_LISTED_S`.
+        """
+        utc_ns = self._clock.utc_ns()
+        until_utc_ns = utc_ns + ROOT_LISTED_S * _SECOND_NS if is_root else certified_until_utc_ns
+        if key_id and until_utc_ns > utc_ns:
+            self.refused.add_own(key_id)
+            revoked = RevokedDevice(device, key_id, until_utc_ns // _SECOND_NS + 1)
+            await self._store.write(lambda connection: rows.add_revoked(connection, revoked), accepted=True)
+            self.changed()
 
     async def signed_list(self) -> SignedByNode:
         """Sign the list as it is now, under the next serial."""
         utc_ns = self._clock.utc_ns()
-        revoked = await self._store.write(lambda connection: rows.load_revoked(connection, utc_ns // 1_000_000_000))
-        serial = await self._store.write(rows.next_serial)
+        revoked = await self._store.write(
+            lambda connection: rows.load_revoked(connection, utc_ns // _SECOND_NS), accepted=True
+        )
+        serial = await self._store.write(lambda connection: rows.next_serial(connection, utc_ns), accepted=True)
         return await self._threads.run(sign_list, self._authority.identity, serial, utc_ns, revoked)
 
     async def renew_kem(self) -> None:

@@ -37,6 +37,11 @@ def load_revoked(connection: sqlite3.Connection, utc_s: int) -> list[RevokedDevi
     return [RevokedDevice(*row) for row in found]
 
 
+def own_revoked(connection: sqlite3.Connection) -> list[bytes]:
+    """Read the ids of all keys that this node has revoked and whose certificates have not ended for long."""
+    return [row[0] for row in connection.execute("SELECT key_id FROM revoked_devices")]
+
+
 def add_revoked(connection: sqlite3.Connection, revoked: RevokedDevice) -> None:
     """Note a revoked key."""
     connection.execute(
@@ -45,11 +50,25 @@ def add_revoked(connection: sqlite3.Connection, revoked: RevokedDevice) -> None:
     )
 
 
-def next_serial(connection: sqlite3.Connection) -> int:
-    """Return the next serial of the list of revoked keys; it never repeats."""
+def next_serial(connection: sqlite3.Connection, utc_ns: int) -> int:
+    """Return the next serial of the list of revoked keys; it never repeats, also where the database was lost."""
     row = connection.execute("SELECT value FROM meta WHERE key = 'devices.revocation_serial'").fetchone()
-    serial = int(row[0]) + 1 if row is not None else 1
+    serial = max(utc_ns, int(row[0]) + 1 if row is not None else 1)
     connection.execute(
         "INSERT OR REPLACE INTO meta (key, value) VALUES ('devices.revocation_serial', ?)", (str(serial),)
     )
     return serial
+
+
+def write_peer_list(connection: sqlite3.Connection, node: str, serial: int, message: bytes) -> None:
+    """Keep the newest list of revoked devices of another node."""
+    connection.execute(
+        "INSERT INTO peer_device_lists (node, serial, message) VALUES (?, ?, ?) ON CONFLICT (node) DO UPDATE SET"
+        " serial = excluded.serial, message = excluded.message WHERE excluded.serial > serial",
+        (node, serial, message),
+    )
+
+
+def load_peer_lists(connection: sqlite3.Connection) -> list[bytes]:
+    """Read the newest lists of all other nodes, as they were signed."""
+    return [row[0] for row in connection.execute("SELECT message FROM peer_device_lists ORDER BY node")]

@@ -24,6 +24,7 @@ from qedge.devices.enrolment.authority import (
 )
 from qedge.devices.enrolment.makers import Makers
 from qedge.devices.enrolment.ports import Threads
+from qedge.devices.enrolment.refused_keys import RefusedKeys
 from qedge.devices.model import DeviceEvent, DeviceState, DeviceTier, OpenEnrolment
 from qedge.devices.registry.model import DeviceRecord, InvitationRecord
 from qedge.devices.registry.rows import KeptKeys
@@ -66,6 +67,7 @@ class Enrolment:
         registry: DeviceRegistry,
         threads: Threads,
         makers: Makers,
+        refused: RefusedKeys,
         clock: Clock,
         random_bytes: RandomBytes,
         metrics: Metrics,
@@ -77,6 +79,7 @@ class Enrolment:
         self._registry = registry
         self._threads = threads
         self._makers = makers
+        self._refused = refused
         self._clock = clock
         self._random_bytes = random_bytes
         self._metrics = metrics
@@ -115,6 +118,7 @@ class Enrolment:
         if enrol.device not in ("", name):
             raise QedgeError("device.refused", "A device asks for a name that is not its own.")
         key_id = bytes.fromhex(public_key.key_id)
+        self._refused.check(key_id)
         before = self._registry.get(name)
         old_key_id = before.key_id if before is not None else b""
         record = self._admit(name, key_id, enrol.parameter, invitation, maker_name)
@@ -156,6 +160,7 @@ class Enrolment:
         if invitation is not None:
             invitation.uses -= 1
         record.key_id, record.parameter = key_id, parameter
+        record.bar("")
         record.secret = record.resumption = b""
         record.counter = record.resume_until_utc_ns = 0
         if record.state is not DeviceState.ENROLLED:

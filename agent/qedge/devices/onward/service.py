@@ -42,12 +42,23 @@ class OnwardService:
 
     name = "onward"
 
-    def __init__(self, config: OnwardConfig, store: Store, uplink: Uplink, *, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        config: OnwardConfig,
+        store: Store,
+        uplink: Uplink,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        may_send: Callable[[str, str], bool] = lambda _segment, _channel: True,
+    ) -> None:
+        """`may_send` says of a segment and a channel whether what waited of it may still go upstream."""
         self._config = config
         self._store = store
         self._uplink = uplink
         self._clock = clock
         self._metrics = metrics
+        self._may_send = may_send
         limits = {each: config.keep(each) for each in LANES}
         self._spool = Spool(
             {each: LaneLimits(keep.max_mib * 2**20, keep.drop == "oldest") for each, keep in limits.items()}
@@ -239,7 +250,11 @@ class OnwardService:
         )
         if not rows:
             return
-        message = OnwardReadings(tuple(self._reading(row) for row in rows))
+        message = OnwardReadings(tuple(self._reading(row) for row in rows if self._may_send(row.segment, row.channel)))
+        if not message.readings:
+            self._drop(lane, "policy", len(rows))
+            await self._remove(lane, rows)
+            return
         try:
             await self._uplink.send(message)
         except QedgeError as error:
@@ -254,10 +269,11 @@ class OnwardService:
             return
         self._batch = min(self._config.batch_readings, self._batch + 1)
         await self._remove(lane, rows)
-        historical = sum(each.historical for each in message.readings)
-        self._sent += len(rows)
+        sent, historical = len(message.readings), sum(each.historical for each in message.readings)
+        self._drop(lane, "policy", len(rows) - sent)
+        self._sent += sent
         self._metrics.add("qedge_onward_sent_total", ("historical",), historical)
-        self._metrics.add("qedge_onward_sent_total", ("live",), len(rows) - historical)
+        self._metrics.add("qedge_onward_sent_total", ("live",), sent - historical)
         if historical:
             await asyncio.sleep(historical / self._config.replay_per_s)
 

@@ -6,6 +6,7 @@ database, and what many devices have alike (class, groups, attributes, …) is o
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ class DeviceRecord:
 
     `secret` is the root of a constrained device, and what proves CONNECT of a rich one; `resumption` the secret of its
     last full session, good until `resume_until_utc_ns`. `counter` is the highest one that CONNECT, RESUME or JOIN used.
-    `proved_ns` is when the newest nonce was issued that the device signed, in this run of the node.
+    `proved_ns` is when the newest nonce was issued that the device signed, in this run of the node. `key_id` is that of
+    the key, or of the root of a constrained device. `barred`: the other node that has revoked it, empty where none has.
     """
 
     subject: Subject
@@ -43,6 +45,7 @@ class DeviceRecord:
     extra: bytes = b""
     from_keys: bool = False
     reason: str = ""
+    barred: str = ""
 
     def __repr__(self) -> str:
         return f"<device {self.subject.id} {self.state}>"
@@ -50,20 +53,28 @@ class DeviceRecord:
     def go(self, event: DeviceEvent) -> None:
         """Take one step of the state table; raises `IllegalTransitionError`. The subject follows."""
         self.state = DEVICE_STATES.next(self.state, event)
+        self._mark()
+
+    def bar(self, node: str) -> None:
+        """Note which other node has revoked the key; empty: none has any more. The subject follows."""
+        self.barred = node
+        self._mark()
+
+    def _mark(self) -> None:
         subject = self.subject
         subject.quarantined = self.state is DeviceState.QUARANTINED
-        subject.revoked = self.state is DeviceState.REVOKED
+        subject.revoked = self.state is DeviceState.REVOKED or bool(self.barred)
         subject.epoch += 1
 
     @property
     def is_admitted(self) -> bool:
         """Say whether the device may have sessions now."""
-        return self.state is DeviceState.ENROLLED
+        return self.state is DeviceState.ENROLLED and not self.barred
 
     @property
     def is_known(self) -> bool:
         """Say whether the device proves who it is at CONNECT; of one in quarantine policy denies all it asks for."""
-        return self.state in (DeviceState.ENROLLED, DeviceState.QUARANTINED) and bool(self.secret)
+        return self.state in (DeviceState.ENROLLED, DeviceState.QUARANTINED) and bool(self.secret) and not self.barred
 
 
 @dataclass(slots=True, eq=False)
@@ -80,6 +91,11 @@ class InvitationRecord:
 
     def __repr__(self) -> str:
         return f"<invitation {self.id}>"
+
+
+def root_id(root: bytes) -> bytes:
+    """Return the 16 bytes by which lists of revoked devices name a root; they say nothing of it."""
+    return hashlib.sha3_256(b"qedge/v1 device root\0" + root).digest()[:16]
 
 
 class Sharing:

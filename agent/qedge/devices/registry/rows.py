@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from qedge.devices.model import DeviceState, DeviceTier
-from qedge.devices.registry.model import DeviceRecord, InvitationRecord, Sharing, new_subject
+from qedge.devices.registry.model import DeviceRecord, InvitationRecord, Sharing, new_subject, root_id
 from qedge.wire.gateway import DeviceProfile
 
 _COLUMNS: Final = (
@@ -157,12 +157,15 @@ def _record(row: tuple[object, ...], sharing: Sharing) -> DeviceRecord:
     sharing.apply(subject, profile)
     subject.quarantined = state == DeviceState.QUARANTINED
     subject.revoked = state == DeviceState.REVOKED
+    key = _bytes(key_id)
+    if tier == DeviceTier.CONSTRAINED and not key and secret:
+        key = root_id(_bytes(secret))  # of a device that came before roots had ids
     return DeviceRecord(
         subject,
         DeviceTier(str(tier)),
         DeviceState(str(state)),
         _number(parameter),
-        _bytes(key_id),
+        key,
         _bytes(secret),
         _bytes(resumption),
         _number(resume_until_utc_ns),

@@ -23,7 +23,7 @@ from qedge.base.metrics import Metrics
 from qedge.devices.config import SessionsConfig
 from qedge.devices.model import DEVICE_STATES, GUEST_MARK, DeviceEvent, DeviceState, DeviceTier
 from qedge.devices.registry import rows
-from qedge.devices.registry.model import DeviceRecord, InvitationRecord, Sharing, new_subject
+from qedge.devices.registry.model import DeviceRecord, InvitationRecord, Sharing, new_subject, root_id
 from qedge.devices.registry.rows import KeptKeys, KeptTimes
 from qedge.security.model import Subject
 from qedge.store.store import Store
@@ -111,7 +111,9 @@ class DeviceRegistry:
         if known is not None:
             subject.epoch = known.subject.epoch + 1
         self._sharing.apply(subject, profile)
-        record = DeviceRecord(subject, tier, DEVICE_STATES.initial, secret=secret)
+        record = DeviceRecord(
+            subject, tier, DEVICE_STATES.initial, secret=secret, key_id=root_id(secret) if secret else b""
+        )
         if known is not None:
             self._states[known.state] -= 1
         self._states[record.state] += 1
@@ -165,7 +167,7 @@ class DeviceRegistry:
         """Forget invitations at once."""
         gone = [each for each in ids if self._invitations.pop(each, None) is not None]
         if gone:
-            await self._write(lambda connection: rows.remove_invitations(connection, gone))
+            await self._write(lambda connection: rows.remove_invitations(connection, gone), accepted=True)
 
     async def forget_expired(self) -> None:
         """Forget invitations whose time has passed."""
@@ -180,10 +182,11 @@ class DeviceRegistry:
         keys: KeptKeys | None = None,
         claim: bytes | None = None,
         invitation: InvitationRecord | None = None,
+        accepted: bool = False,
     ) -> None:
         """Write records down; for a single one with keys, digest of a claim code, and the invitation it has used.
 
-        All of it in one transaction; raises `store.*`.
+        All of it in one transaction; raises `store.*`. `accepted`: done on a full disk too, for it takes rights away.
         """
         now = self._clock.utc_ns()
         written = [rows.row_of(record, now) for record in records]
@@ -198,7 +201,7 @@ class DeviceRegistry:
             if invitation is not None:
                 rows.write_invitations(connection, [invitation])
 
-        await self._write(work)
+        await self._write(work, accepted=accepted)
         for record in records:
             self._dirty.pop(record.subject.id, None)
 
@@ -243,8 +246,8 @@ class DeviceRegistry:
         """Count the devices in a state."""
         return self._states[state]
 
-    async def _write(self, work: Callable[[sqlite3.Connection], None]) -> None:
-        await self._store.write(work)
+    async def _write(self, work: Callable[[sqlite3.Connection], None], *, accepted: bool = False) -> None:
+        await self._store.write(work, accepted=accepted)
 
     async def _flush_quietly(self) -> None:
         try:

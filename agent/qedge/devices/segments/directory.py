@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qedge.devices.segments.model import FOREVER
+from qedge.devices.segments.model import FOREVER, OPERATOR
 from qedge.security.model import Subject, SubjectKind
 
 Find = Callable[[str], Subject | None]
@@ -20,17 +20,17 @@ class Directory:
     def __init__(self, device: Find, is_app: Callable[[str], bool], is_peer: Callable[[str], bool]) -> None:
         self._device = device
         self._is_known = {SubjectKind.APP: is_app, SubjectKind.PEER: is_peer}
-        self._made: dict[tuple[SubjectKind, str], Subject] = {}
+        self._made: dict[tuple[SubjectKind, str], Subject] = {(OPERATOR.kind, OPERATOR.id): OPERATOR}
 
     def find(self, kind: SubjectKind, name: str) -> Subject | None:
         """Return a subject; None for names that are nobody's, or nobody's any more."""
         if kind is SubjectKind.DEVICE:
             return self._device(name)
         is_known = self._is_known.get(kind)
-        if is_known is None or not is_known(name):
+        if is_known is None or not (is_known(name) or (kind is OPERATOR.kind and name == OPERATOR.id)):
             return None
         subject = self._made.get((kind, name))
         if subject is None:
-            # each question of a peer comes in a session that proves it, and apps are part of this process
+            # each question of a peer comes in a session that proves it, and apps by the user that they run as
             subject = self._made[kind, name] = Subject(name, kind, lease_until_ns=FOREVER)
         return subject

@@ -58,6 +58,20 @@ class Feed:
         self._closed, self.refusal = True, self.refusal or refusal
         self._filled.set()
 
+    async def some(self, limit: int) -> list[Reading]:
+        """Wait for readings and return those that are there, at most `limit`; none only where the feed has ended."""
+        found: list[Reading] = []
+        while len(found) < limit:
+            next_one = self._lanes.take()
+            if next_one is not None:
+                found.append(next_one[1])
+            elif found or self._closed:
+                break
+            else:
+                self._filled.clear()
+                await self._filled.wait()
+        return found
+
     async def __aiter__(self) -> AsyncIterator[Reading]:
         while True:
             next_one = self._lanes.take()

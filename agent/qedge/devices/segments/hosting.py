@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from qedge.base.clock import Clock
@@ -39,13 +40,22 @@ class PeerHost:
     name = "segment-peers"
 
     def __init__(
-        self, service: SegmentService, desk: CommandDesk, peers: Peers, subjects: Subjects, *, clock: Clock
+        self,
+        service: SegmentService,
+        desk: CommandDesk,
+        peers: Peers,
+        subjects: Subjects,
+        *,
+        clock: Clock,
+        check_asker: Callable[[str], None] = lambda _peer: None,
     ) -> None:
+        """`check_asker` raises where nothing privileged may be done for a peer: its commands are not carried out."""
         self._service = service
         self._desk = desk
         self._peers = peers
         self._subjects = subjects
         self._clock = clock
+        self._check_asker = check_asker
         self._queues: dict[str, deque[SegmentKey]] = {}
         self._group: asyncio.TaskGroup | None = None
         service.bind(to_peer=self._to_peer)
@@ -78,6 +88,7 @@ class PeerHost:
         return SegmentHeard()
 
     async def _command(self, peer: str, ask: CommandAsk) -> CommandView:
+        self._check_asker(peer)
         return await self._desk.command(self._subjects.find(SubjectKind.PEER, peer), ask, client=f"node:{peer}")
 
     def _to_peer(self, peer: str, segment: str, handover: Handover, reason: str) -> None:

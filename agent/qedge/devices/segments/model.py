@@ -8,10 +8,16 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from qedge.security.model import Subject, SubjectKind
+from qedge.security.model import MAX_TRUST, Subject, SubjectKind
 
 FOREVER: Final = 2**63 - 1
 """Lease of a subject whose identity is proved anew at every question: an app of this process, an operator."""
+
+
+OPERATOR: Final = Subject(
+    "operator", SubjectKind.APP, groups=frozenset({"operators"}), trust=MAX_TRUST, lease_until_ns=FOREVER
+)
+"""Who an operator is to policy: an app of the group `operators`. Without a rule it reads and commands nothing."""
 
 
 class MemberId(NamedTuple):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 
 from qedge.devices.segments.commanding import CommandDesk
-from qedge.devices.segments.model import FOREVER
+from qedge.devices.segments.model import OPERATOR
 from qedge.devices.segments.service import SegmentService
-from qedge.security.model import MAX_TRUST, Subject, SubjectKind
+from qedge.devices.segments.watching import WatchDesk
 from qedge.wire.segments import (
     CommandAsk,
     CommandView,
@@ -16,13 +16,9 @@ from qedge.wire.segments import (
     OnwardView,
     SegmentDetail,
     SegmentList,
+    SegmentNews,
     SegmentView,
 )
-
-OPERATOR: Final = Subject(
-    "operator", SubjectKind.APP, groups=frozenset({"operators"}), trust=MAX_TRUST, lease_until_ns=FOREVER
-)
-"""Who an operator is to policy: an app of the group `operators`. Without a rule for it, it commands nothing either."""
 
 Act = Callable[[str, str, str], None]
 """Hears of everything that an operator does: who, what, and to what, for the audit."""
@@ -35,12 +31,14 @@ class SegmentOffice:
         self,
         service: SegmentService,
         desk: CommandDesk,
+        watches: WatchDesk,
         onward: Callable[[], OnwardView | None],
         *,
         acted: Act = lambda *_: None,
     ) -> None:
         self._service = service
         self._desk = desk
+        self._watches = watches
         self._onward = onward
         self._acted = acted
 
@@ -58,8 +56,16 @@ class SegmentOffice:
         self._acted(caller, "rekey", name)
         return view
 
-    async def command(self, device: str, order: DeviceCommand, caller: str) -> CommandView:
-        """Command a device; raises `command.*`, `store.*`."""
+    async def command(self, device: str, order: DeviceCommand, caller: str, app: str = OPERATOR.id) -> CommandView:
+        """Command a device as an app; raises `command.*`, `store.*`."""
         ask = CommandAsk(device, order.command, order.argument, order.key, order.deadline_s)
-        self._acted(caller, f"command {order.command}", device)
-        return await self._desk.command(OPERATOR, ask, client=caller)
+        self._acted(caller if app == OPERATOR.id else f"{caller} as {app}", f"command {order.command}", device)
+        # keys of commands are the caller's own: as another app it is another client
+        client = caller if app == OPERATOR.id else f"{caller}/{app}"
+        return await self._desk.command(self._watches.subject(app), ask, client=client)
+
+    def follow(
+        self, app: str, segment: str, channels: tuple[str, ...], node: str
+    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[SegmentNews, ...]]]:
+        """Follow channels of a segment as an app; raises `segment.*`, `peer.*`, `session.*`, `http.busy`."""
+        return self._watches.follow(app, segment, channels, node)

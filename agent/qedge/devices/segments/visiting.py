@@ -45,6 +45,7 @@ class _Visit:
         self.reader = GroupReader(self.base)
         self.channels: set[str] = set()
         self.feeds: list[tuple[Feed, frozenset[str]]] = []
+        self.opening = 0
         self.asked_ns = -(2**63)
         self.until_ns = 0
         self.behind = False
@@ -70,19 +71,28 @@ class Visitor:
         visit = self._visits.get((node, segment))
         if visit is None:
             visit = self._visits[node, segment] = _Visit(self._fleet, node, segment)
-        wanted = visit.channels | set(channels)
+        visit.opening += 1
+        try:
+            granted = await self._ask(visit, visit.channels | set(channels))
+        except QedgeError:
+            if not visit.feeds and visit.opening == 1:
+                self._visits.pop((node, segment), None)
+            raise
+        finally:
+            visit.opening -= 1
         pattern = every_channel(self._fleet, node, segment)
         if pattern not in self._listened:
             self._listened.add(pattern)
             self._bus.subscribe(pattern, self._hear)
-        try:
-            granted = await self._ask(visit, wanted)
-        except QedgeError:
-            if not visit.feeds:
-                self._visits.pop((node, segment), None)
-            raise
+        mine = frozenset(channels) & frozenset(granted.channels)
+        if not mine:
+            raise QedgeError(
+                "segment.refused",
+                f"The policy of {node} lets this node read none of these channels of {segment!r}.",
+                fix="A rule there has to permit it to this node, as a peer.",
+            )
         feed = Feed(self._feed_readings)
-        visit.feeds.append((feed, frozenset(channels) & frozenset(granted.channels)))
+        visit.feeds.append((feed, mine))
         return feed
 
     async def run(self, ready: Ready) -> None:
@@ -97,6 +107,8 @@ class Visitor:
         visit.feeds = [each for each in visit.feeds if not each[0].closed]
         try:
             if not visit.feeds:
+                if visit.opening:
+                    return
                 self._visits.pop((visit.node, visit.segment), None)
                 await self._peers.call(visit.node, SegmentQuit(visit.segment), SegmentHeard, deadline_s=_CALL_S)
                 return

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -83,6 +83,9 @@ class PolicyService:
         self._changing = asyncio.Lock()
         self._group: asyncio.TaskGroup | None = None
         self._repeating = False
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when another policy is in force."""
+
         bus.subscribe(topic(trust.fleet, AUTHORITY, Channel.POLICY), self._hear, retained=True)
         bus.on_session(self._connected)
 
@@ -166,6 +169,11 @@ class PolicyService:
 
     # What counts
 
+    @property
+    def serial(self) -> int:
+        """Serial of the fleet's policy that is in force; 0: none is."""
+        return self._in_force.serial if self._in_force.source == _FLEET else 0
+
     def _serial(self) -> int:
         return 0 if self._held is None else self._held.bundle.serial
 
@@ -236,6 +244,7 @@ class PolicyService:
         self._metrics.set("qedge_policy_rules", view.rules)
         self._metrics.set("qedge_policy_serial", view.serial)
         self._metrics.add("qedge_policy_changes_total", (source,))
+        self.on_change()
         _LOG.info("policy.applied", source=source, serial=view.serial, rules=view.rules, sha256=view.sha256)
 
     def _refuse(self, source: str, error: QedgeError) -> None:
