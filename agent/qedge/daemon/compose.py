@@ -17,6 +17,7 @@ from qedge.bus.service import Bus
 from qedge.config import AgentConfig
 from qedge.daemon.adapters import (
     KeptAdminStates,
+    KeptBaselines,
     LinkTransceiver,
     MeshPeers,
     NamedDriver,
@@ -320,6 +321,7 @@ def add_links(parts: Parts) -> None:
                 ends[0],
                 peers,
                 StoreSink(parts.keys.store),
+                KeptBaselines(parts.store),
                 clock=parts.clock,
                 metrics=parts.metrics,
                 random_bytes=parts.entropy.random_bytes,
@@ -332,6 +334,7 @@ def add_links(parts: Parts) -> None:
                 ends[0],
                 ends[1],
                 NoReader(),
+                KeptBaselines(parts.store),
                 clock=parts.clock,
                 metrics=parts.metrics,
                 random_bytes=parts.entropy.random_bytes,
