@@ -25,7 +25,8 @@ class DetectionBlock:
     """What Bob's detectors saw in `num_slots` clock slots starting at `first_slot`.
 
     `slots`: u64 slot numbers, strictly increasing; `bases`: u8, 0 = Z, 1 = X; `bits`: u8, 0 or 1. Double clicks already
-    carry a random bit and are counted in `double_clicks`.
+    carry a random bit and are counted in `double_clicks`. `live_slots`: in how many of the slots the receiver could
+    have detected something, where it knows of dead time or of a limit of its counter; −1: in all of them.
     """
 
     first_slot: int
@@ -34,6 +35,7 @@ class DetectionBlock:
     bases: bytes
     bits: bytes
     double_clicks: int = 0
+    live_slots: int = -1
 
 
 @dataclass(frozen=True, slots=True)

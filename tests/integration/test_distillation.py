@@ -103,6 +103,11 @@ async def test_two_nodes_distil_key_over_a_broker_until_somebody_listens_or_a_wo
         async with world.daemons["beta"].client() as client:
             await client.change_driver("qkd", DriverChange(settings={"eve_fraction": 1.0}))
             await wait_link(world, "alpha", lambda view: view.state == "quarantined" and view.qber > 0.2)
+            # Blinded detectors make no errors, and click more often than they have learned.
+            await client.change_driver("qkd", DriverChange(settings={"eve_attack": "blind"}))
+            view = await wait_link(world, "alpha", lambda view: view.reason.startswith("gain: "))
+            assert view.state == "quarantined"
+            assert view.qber < 0.001
             heard = link_of(await client.status()).key_bits
             await client.change_driver("qkd", DriverChange(settings={"eve_fraction": 0.0}))
         view = await wait_link(world, "alpha", lambda view: view.key_bits > heard and view.state == "running")

@@ -120,6 +120,7 @@ EVENTS: Final[dict[str, str]] = {
     "qkd.block": "A block gave key; fields: link, block, key_bits, qber.",
     "qkd.dropped": "A block gave no key; fields: link, block, outcome, reason, qber.",
     "qkd.alarm": "A block points at an eavesdropper: key is held back; fields: link, block, reason, qber.",
+    "qkd.learned": "A link has learned what counts to expect; fields: link, blocks, gain.",
     "qkd.halted": "An end of a link stopped and begins anew; fields: link, reason.",
     "qkd.lost": "A finished block could not be kept; fields: link, block, reason.",
     "qkd.window": "One window of raw detections; fields: link, sifted, qber.",

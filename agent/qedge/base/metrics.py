@@ -134,6 +134,9 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_device_enrolments_total": MetricSpec(Kind.COUNTER, "Enrolments of devices.", ("outcome",)),
     "qedge_qkd_detections_total": MetricSpec(Kind.COUNTER, "Detections reported by a transceiver.", ("link",)),
     "qedge_qkd_qber_ratio": MetricSpec(Kind.GAUGE, "Raw error rate of the last window, 0 to 1.", ("link",)),
+    "qedge_qkd_gain_ratio": MetricSpec(
+        Kind.GAUGE, "Detections per pulse of the last block, while the receiver could detect.", ("link",)
+    ),
     "qedge_qkd_key_bits": MetricSpec(Kind.GAUGE, "Where all bits of a link's finished key are.", ("link", "place")),
     "qedge_qkd_blocks_total": MetricSpec(Kind.COUNTER, "Blocks of a link, as they ended.", ("link", "outcome")),
     "qedge_qkd_key_bits_total": MetricSpec(Kind.COUNTER, "Key handed to the key store, in bits.", ("link",)),

@@ -22,7 +22,7 @@ from qedge.qkd.keys.service import KeyStore
 from qedge.store.store import Store
 from qedge.wire.keys import BlockProvenance
 from qedge.wire.mesh import PeerState
-from qedge.wire.qkd import FinishedBlock
+from qedge.wire.qkd import Baseline, FinishedBlock
 from qedge.workers.driver_service import DriverService
 from qedge.workers.model import Msg
 from qedge.workers.process import WorkerProcess
@@ -139,6 +139,25 @@ class StoreSink:
             said.created_utc_ns,
         )
         await self._store.add_block(StoredBlock(block.link, block.block_id, block.bits, kept))
+
+
+class KeptBaselines:
+    """Fills `Baselines` of the QKD room from the database."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def load(self, link: str) -> Baseline | None:
+        """Return what was learned of a link; raises `store.unavailable` where it is not what was kept."""
+        text = await self._store.get_meta(f"qkd.{link}.baseline")
+        try:
+            return msgspec.json.decode(text, type=Baseline) if text else None
+        except msgspec.DecodeError as error:
+            raise QedgeError("store.unavailable", f"What {link} had learned cannot be read: {error}.") from error
+
+    async def save(self, link: str, baseline: Baseline) -> None:
+        """Keep what was learned."""
+        await self._store.set_meta(f"qkd.{link}.baseline", msgspec.json.encode(baseline).decode())
 
 
 class NoReader:

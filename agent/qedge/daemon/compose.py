@@ -19,6 +19,7 @@ from qedge.config import AgentConfig
 from qedge.daemon.across import make_across
 from qedge.daemon.adapters import (
     KeptAdminStates,
+    KeptBaselines,
     LinkTransceiver,
     MeshPeers,
     NamedDriver,
@@ -305,6 +306,7 @@ def add_links(parts: Parts) -> None:
                 ends[0],
                 peers,
                 StoreSink(parts.keys.store),
+                KeptBaselines(parts.store),
                 clock=parts.clock,
                 metrics=parts.metrics,
                 random_bytes=parts.entropy.random_bytes,
@@ -317,6 +319,7 @@ def add_links(parts: Parts) -> None:
                 ends[0],
                 ends[1],
                 NoReader(),
+                KeptBaselines(parts.store),
                 clock=parts.clock,
                 metrics=parts.metrics,
                 random_bytes=parts.entropy.random_bytes,

@@ -51,6 +51,31 @@ class LinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float,
         msgspec.Meta(description="Error rate above which an eavesdropper is suspected.", ge=0.001, le=0.25),
     ] = 0.11
+    gain_tolerance: Annotated[
+        float,
+        msgspec.Meta(
+            description="How far detections per pulse may be off those expected, as a share of these, before an alarm.",
+            ge=0.02,
+            le=10,
+        ),
+    ] = 0.3
+    expected_loss_db: Annotated[
+        float,
+        msgspec.Meta(
+            description="Loss from the source to a detection, fibre, receiver and detectors in all, which says how "
+            "many detections are expected; -1: the detecting end learns that from its first blocks.",
+            ge=-1,
+            le=100,
+        ),
+    ] = -1.0
+    commissioning: Annotated[
+        int,
+        msgspec.Meta(
+            description="Raise it after work on fibre, source or detectors: the link then learns anew what to expect.",
+            ge=0,
+            le=1 << 31,
+        ),
+    ] = 0
     block_timeout_s: Annotated[
         float, msgspec.Meta(description="Time that the detecting end waits for one block.", ge=0.1, le=60)
     ] = 2.0

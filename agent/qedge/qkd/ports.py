@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from qedge.wire.node import LinkView
-from qedge.wire.qkd import FinishedBlock
+from qedge.wire.qkd import Baseline, FinishedBlock
 from qedge.workers.model import Msg
 from qedge.workers.process import WorkerProcess
 
@@ -86,6 +86,18 @@ class LinkPeers(Protocol):
 
     def serve(self, request: type[Q], serve: Callable[[str, Q], Awaitable[msgspec.Struct]]) -> None:
         """Answer questions of peers."""
+        ...
+
+
+class Baselines(Protocol):
+    """Keeps what links have learned of their counts, over restarts."""
+
+    async def load(self, link: str) -> Baseline | None:
+        """Return what was learned of a link; raises `QedgeError` where that cannot be read."""
+        ...
+
+    async def save(self, link: str, baseline: Baseline) -> None:
+        """Keep what was learned; raises `QedgeError` where it cannot be kept."""
         ...
 
 

@@ -307,7 +307,8 @@ class BlockReport(msgspec.Struct, frozen=True, tag_field="type", tag="qkd-block-
     """How one block went. `outcome` is `key`, `dropped`, `quarantined`, `unequal` or `reset`; `reason` says why no key.
 
     `qber` is −1 where it was never counted; `wire_bits` are all bits both ends said, receipts and repeats left out;
-    `reserved_bits` went into a stock for authentication, `burnt_bits` is what authentication has used so far.
+    `reserved_bits` went into a stock for authentication, `burnt_bits` is what authentication has used so far. `gain`,
+    in which Bob's end alone has a say, is clicks per pulse while the receiver could detect; −1 where it is not known.
     """
 
     block: int
@@ -326,6 +327,23 @@ class BlockReport(msgspec.Struct, frozen=True, tag_field="type", tag="qkd-block-
     wire_bits: int = 0
     detections: int = 0
     quarantined: bool = False
+    gain: float = -1.0
+
+
+class Baseline(msgspec.Struct, frozen=True, tag_field="type", tag="qkd-baseline/1"):
+    """What the end that detects has learned of its link's counts from the first blocks that gave key.
+
+    `terms` are the numbers that both ends agreed on then, and how often the link was commissioned: with others it is
+    learned anew. `detections` in equal bases are of each intensity, largest first; `clicks` are all, of which so many
+    were double, in `slots` in which the receiver could detect.
+    """
+
+    terms: tuple[float, ...]
+    blocks: int
+    slots: float
+    clicks: float
+    double_clicks: float
+    detections: tuple[int, ...]
 
 
 # Between the nodes of a link

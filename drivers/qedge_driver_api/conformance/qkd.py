@@ -98,6 +98,8 @@ def _shapes(stand: Stand) -> None:
             expect(not block.bases.translate(None, b"\0\1"), "bases are 0 (Z) or 1 (X)")
             expect(not block.bits.translate(None, b"\0\1"), "bits are 0 or 1")
             expect(0 <= block.double_clicks <= number, f"{block.double_clicks} double clicks in {number} detections")
+            live = f"{block.live_slots} slots alive of {block.num_slots}; expected at least one a detection, or -1"
+            expect(block.live_slots == -1 or number <= block.live_slots <= block.num_slots, live)
 
 
 def _increasing(stand: Stand) -> None:

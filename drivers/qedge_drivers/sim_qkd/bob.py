@@ -292,4 +292,5 @@ def _block(clicks: Clicks) -> DetectionBlock:
         clicks.bases.tobytes(),
         clicks.bits.tobytes(),
         clicks.double_clicks,
+        clicks.live_slots,
     )

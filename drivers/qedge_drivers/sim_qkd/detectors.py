@@ -58,7 +58,10 @@ class Incoming:
 
 @dataclass(frozen=True)
 class Clicks:
-    """Clicks in a stretch of slots; a double click carries a random bit."""
+    """Clicks in a stretch of slots; a double click carries a random bit.
+
+    `live_slots`: those in which the receiver could click, or −1 where nobody knows.
+    """
 
     first_slot: int
     num_slots: int
@@ -66,6 +69,7 @@ class Clicks:
     bases: Bytes
     bits: Bytes
     double_clicks: int
+    live_slots: int = -1
 
 
 class NoLightError(Exception):
@@ -106,7 +110,8 @@ class Detectors:
             end = light.first_slot + light.num_slots if ended else int(slots[-1]) + 1
             doubles = int(np.count_nonzero(marks & np.uint8(2)))
             bases, bits = np.right_shift(marks, 2, dtype=np.uint8), np.bitwise_and(marks, 1, dtype=np.uint8)
-            parts.append(Clicks(begin, end - begin, slots, bases, bits, doubles))
+            live = max(found, round(light.duty * max(0, end - begin - found * receiver.dead_slots)))
+            parts.append(Clicks(begin, end - begin, slots, bases, bits, doubles, min(live, end - begin)))
             begin = end
         self._next_slot = light.first_slot + light.num_slots
         self._waiting = int(state[_WAITING])

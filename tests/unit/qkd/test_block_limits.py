@@ -10,7 +10,7 @@ import pytest
 
 from qedge.qkd.finite_key.entropy import binary_entropy
 from qedge.qkd.finite_key.length import key_length
-from qedge.qkd.finite_key.limits import AbortCode, StatisticsLimits, check_statistics
+from qedge.qkd.finite_key.limits import AbortCode, Seen, StatisticsLimits, check_statistics
 from qedge.qkd.finite_key.model import BasisCounts, Counts, DecoyProtocol, EpsilonBudget
 from qedge.qkd.planning.channel import RECEIVERS, Channel
 from qedge.qkd.planning.expectation import expected_counts
@@ -71,7 +71,7 @@ def test_honest_links_of_any_length_are_not_stopped(protocol: DecoyProtocol, rec
         expected, pulses, _ = expected_counts(channel, protocol, 1 << 18)
         gains = tuple(channel.gain(mean) for mean in protocol.mean_photon_numbers)
         limits = replace(LIMITS, expected_gains=gains)
-        assert check_statistics(protocol, drawn(expected, seed), limits, slots=round(pulses)) is None
+        assert check_statistics(protocol, drawn(expected, seed), limits, Seen(pulses)) is None
 
 
 @pytest.mark.parametrize("protocol", [TWO, ONE], ids=["two decoys", "one decoy"])
@@ -134,14 +134,14 @@ def test_gains_that_are_not_expected_are_stopped_both_ways() -> None:
     gains = tuple(channel.gain(mean) for mean in TWO.mean_photon_numbers)
     limits = replace(LIMITS, expected_gains=gains)
     counts = drawn(expected, 9)
-    assert check_statistics(TWO, counts, limits, slots=round(pulses)) is None
+    assert check_statistics(TWO, counts, limits, Seen(pulses)) is None
     for factor in (0.7, 1.5):  # blinded detectors, or a fibre that got worse
-        reason = check_statistics(TWO, counts, limits, slots=round(pulses * factor))
+        reason = check_statistics(TWO, counts, limits, Seen(pulses * factor))
         assert reason is not None
         assert reason.code is AbortCode.GAIN
     assert check_statistics(TWO, counts, limits) is None  # without a number of pulses there is nothing to compare
     with pytest.raises(ValueError, match="each intensity"):
-        check_statistics(TWO, counts, replace(LIMITS, expected_gains=(0.1,)), slots=1000)
+        check_statistics(TWO, counts, replace(LIMITS, expected_gains=(0.1,)), Seen(1000))
 
 
 def test_a_dark_fibre_is_stopped() -> None:
@@ -171,8 +171,8 @@ def test_blinded_detectors_show_in_nothing_but_the_gains_that_are_configured(
     channel = Channel(RECEIVERS[receiver], 5.0)
     _, pulses, _ = expected_counts(channel, protocol, 1 << 20)
     counts = blinded(protocol, pulses, 0.9)
-    assert check_statistics(protocol, counts, LIMITS, slots=round(pulses)) is None
+    assert check_statistics(protocol, counts, LIMITS, Seen(pulses)) is None
     gains = tuple(channel.gain(mean) for mean in protocol.mean_photon_numbers)
-    reason = check_statistics(protocol, counts, replace(LIMITS, expected_gains=gains), slots=round(pulses))
+    reason = check_statistics(protocol, counts, replace(LIMITS, expected_gains=gains), Seen(pulses))
     assert reason is not None
     assert reason.code is AbortCode.GAIN

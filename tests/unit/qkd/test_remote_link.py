@@ -13,7 +13,7 @@ from qedge.base.system_clock import SystemClock
 from qedge.qkd.config import FRAME_BITS, LinkConfig
 from qedge.qkd.distillation.local import LocalLink
 from qedge.qkd.distillation.service import LinkDesk, RemoteLink
-from tests.unit.qkd.two_nodes import KeptBlocks, ToyDevice, ToyPeers, ToyWorker, light
+from tests.unit.qkd.two_nodes import KeptBlocks, KeptLearning, ToyDevice, ToyPeers, ToyWorker, light
 
 
 @dataclass
@@ -62,6 +62,7 @@ async def site() -> AsyncIterator[Site]:
             ToyDevice("qkd", workers[name]),
             peers,
             kept[name],
+            KeptLearning(),
             clock=SystemClock(),
             metrics=metrics[name],
             random_bytes=secrets.token_bytes,
@@ -102,6 +103,7 @@ async def test_the_link_begins_anew_when_either_worker_dies() -> None:
             assert worker.restored
             assert worker.course is not None
             assert worker.course._engine.stocks.is_distilled
+        assert fleet.workers["alpha"].known[-1] >= 1  # and what Bob's had learned
         blocks = sorted(fleet.common())
         assert len(blocks) == len(set(blocks))
 
@@ -156,6 +158,7 @@ async def test_a_link_with_both_ends_here_hands_each_block_over_once() -> None:
         ToyDevice("a", alice),
         ToyDevice("b", bob),
         kept,
+        KeptLearning(),
         clock=SystemClock(),
         metrics=Metrics(),
         random_bytes=secrets.token_bytes,

@@ -27,6 +27,7 @@ from qedge.qkd.distillation.model import (
     EngineSettings,
     Epsilons,
     Halt,
+    Learned,
     Length,
     LinkTerms,
     Report,
@@ -34,8 +35,10 @@ from qedge.qkd.distillation.model import (
     Work,
 )
 from qedge.qkd.distillation.ports import Bytes, CodeInfo, FrameToDecode, PerIntensity, SiftedBits, Words
+from qedge.qkd.finite_key.limits import Seen, StatisticsLimits, check_statistics
+from qedge.qkd.finite_key.model import BasisCounts, Counts, DecoyProtocol
 from qedge.qkd.sifting import reference
-from qedge.wire.qkd import BlockReport, FinishedBlock
+from qedge.wire.qkd import Baseline, BlockReport, FinishedBlock
 
 MS = 1_000_000
 SIDE = AliceSide((0.5, 0.1, 0.002), (0.8, 0.15, 0.05), 0.9)
@@ -64,6 +67,8 @@ class ToyKernels:
     fails: Callable[[int, int], bool] = lambda _place, _rows: False
     lies: Callable[[int, int], bool] = lambda _place, _rows: False
     decoded: int = 0
+    judges: bool = False
+    """Whether counts are looked at: the light of these tests is none that a source gives."""
 
     def encode_slots(self, slots: Words, first_slot: int) -> bytes:
         return (slots - np.uint64(first_slot)).astype("<u4").tobytes()
@@ -140,6 +145,17 @@ class ToyKernels:
         bits = int(0.6 * sifted * (1 - entropy(max(phase, 1e-9)))) - leaked_bits - 200
         return Length(max(0, bits), "" if bits > 0 else "too many phase errors")
 
+    def alarm(self, terms: LinkTerms, counts: BlockCounts, seen: Seen, limits: StatisticsLimits) -> str:
+        if not self.judges:
+            return ""
+        side = terms.alice
+        bases = (side.z_probability, terms.bob_z_probability)
+        protocol = DecoyProtocol(side.mean_photon_numbers, side.intensity_probabilities, *bases)
+        key = BasisCounts(counts.key_detections, counts.key_errors)
+        test = BasisCounts(counts.test_detections, counts.test_errors)
+        reason = check_statistics(protocol, Counts(key, test), limits, seen)
+        return "" if reason is None else f"{reason.code}: {reason.sentence}"
+
 
 @dataclass
 class Light:
@@ -149,13 +165,14 @@ class Light:
     error: float = 0.02
     bias: float = 0.9
     slot: int = 1 << 40
+    gap: int = 30
     sent: dict[int, tuple[Bytes, Bytes, Bytes]] = field(default_factory=dict)
     asked: int = 0
 
     def detect(self, number: int) -> tuple[int, int, Words, Bytes, Bytes]:
         """Make `number` detections: first slot, end slot, slots, Bob's bases and bits, a byte each."""
         first = self.slot
-        slots = first + np.cumsum(self.random.integers(1, 30, number, dtype=np.uint64)).astype(np.uint64)
+        slots = first + np.cumsum(self.random.integers(1, self.gap, number, dtype=np.uint64)).astype(np.uint64)
         self.slot = int(slots[-1]) + 5
         bases = (self.random.random((2, number)) >= self.bias).astype(np.uint8)
         bits = self.random.integers(0, 2, (2, number), dtype=np.uint8)
@@ -238,6 +255,7 @@ class TwoEnds:
         self.keys: dict[str, dict[int, FinishedBlock]] = {"alice": {}, "bob": {}}
         self.reports: dict[str, list[BlockReport]] = {"alice": [], "bob": []}
         self.halted: list[str] = []
+        self.learned: list[Baseline] = []
         self.wire: list[tuple[str, bytes]] = []
         self.now_ns = 0
         self._order = itertools.count()
@@ -270,7 +288,10 @@ class TwoEnds:
                 self._dark_until_ns = self.now_ns + self.pace_ns
                 first, end, slots, *columns = self.light.detect(self.chunk)
                 bases, bits = (np.packbits(column, bitorder="little") for column in columns)
-                self._do("bob", self.bob.detected(first, end, slots, bases, bits, self.now_ns))
+                self._do(
+                    "bob",
+                    self.bob.detected((first, end), slots, bases, bits, Seen(end - first, len(slots)), self.now_ns),
+                )
             self._step()
 
     def _busy(self) -> bool:
@@ -305,6 +326,8 @@ class TwoEnds:
                     self.keys[name][block.block_id] = block
                 case Report(report):
                     self.reports[name].append(report)
+                case Learned(baseline):
+                    self.learned.append(baseline)
                 case Halt(reason):
                     self.halted.append(reason)
 

@@ -20,7 +20,7 @@ from qedge.qkd.distillation.model import EngineSettings, Epsilons
 from qedge.qkd.distillation.order import DistilOrder
 from qedge.qkd.distillation.ports import Bytes
 from qedge.qkd.distillation.stopwatch import Stopwatch
-from qedge.wire.qkd import FinishedBlock
+from qedge.wire.qkd import Baseline, FinishedBlock
 from qedge.workers.model import Msg
 from qedge.workers.process import Broken, Taken, WorkerProcess
 from qedge_driver_api import DetectionBlock, QkdTransceiver
@@ -55,6 +55,8 @@ class ToyWorker:
         self.task: asyncio.Task[None] | None = None
         self.starts = 0
         self.restored: list[int] = []
+        self.known: list[int] = []
+        """Blocks learned from before each start."""
 
     def open_stream(self, taken: Taken, broken: Broken) -> int:
         """See `WorkerProcess`."""
@@ -83,6 +85,7 @@ class ToyWorker:
         settings = EngineSettings(order.link, order.block_bits, Epsilons(*order.epsilons), refill_blocks=8)
         stocks = KeyStocks(order.seed, order.link)
         stocks.restore(order.stocks)
+        self.known.append(order.expected.baseline.blocks if order.expected.baseline is not None else 0)
         self.restored += [stock.id for stock in order.stocks]
         engine: AliceEngine | BobEngine
         if self.role == "alice":
@@ -97,7 +100,13 @@ class ToyWorker:
             )
         else:
             engine = BobEngine(
-                settings, 0.9, self.kernels, stocks, random_bytes=secrets.token_bytes, first_block=order.first_block
+                settings,
+                0.9,
+                self.kernels,
+                stocks,
+                random_bytes=secrets.token_bytes,
+                first_block=order.first_block,
+                expected=order.expected,
             )
         self.course = Course(
             engine,
@@ -204,6 +213,21 @@ class KeptBlocks:
         """Keep a block."""
         assert block.block_id not in self.blocks
         self.blocks[block.block_id] = block
+
+
+class KeptLearning:
+    """Fills `Baselines`."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Baseline] = {}
+
+    async def load(self, link: str) -> Baseline | None:
+        """Return what was kept."""
+        return self.kept.get(link)
+
+    async def save(self, link: str, baseline: Baseline) -> None:
+        """Keep it."""
+        self.kept[link] = baseline
 
 
 def light(seed: int = 1) -> Light:

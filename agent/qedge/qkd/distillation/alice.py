@@ -198,7 +198,7 @@ class AliceEngine(Engine[AliceBlock]):
     def _fill_block(self) -> None:
         wanted = self.settings.block_bits
         number_of_detections = self._pending.place_of(wanted, _KEPT)
-        announcements, columns = self._pending.cut(number_of_detections)
+        announcements, columns, _ = self._pending.cut(number_of_detections)
         self._sifted -= wanted
         number, self._next_block = self._next_block, self._next_block + 1
         bases, bits, levels = columns[_BASES], columns[_BITS], np.stack((columns[_LOWER], columns[_UPPER]))

@@ -12,6 +12,7 @@ import msgspec
 from qedge.base.ids import RandomBytes
 from qedge.qkd.authentication.stock import KeyStocks, stock_bytes
 from qedge.qkd.distillation.accounts import LeakAccount
+from qedge.qkd.distillation.baseline import Expected, Watch
 from qedge.qkd.distillation.bits import bytes_of, frames_in
 from qedge.qkd.distillation.conduit import Conduit
 from qedge.qkd.distillation.correcting import BobBlock, Correcting
@@ -22,11 +23,13 @@ from qedge.qkd.distillation.model import (
     BlockCounts,
     Effect,
     EngineSettings,
+    Learned,
     LinkTerms,
     ProtocolError,
 )
 from qedge.qkd.distillation.pending import Pending
 from qedge.qkd.distillation.ports import Bytes, Kernels, Words
+from qedge.qkd.finite_key.limits import Seen
 from qedge.qkd.raw import interval
 from qedge.wire.qkd import (
     MAX_DATA_BYTES,
@@ -87,9 +90,11 @@ class BobEngine(Correcting):
         random_bytes: RandomBytes,
         first_block: int = 0,
         conduit: Conduit | None = None,
+        expected: Expected | None = None,
     ) -> None:
         super().__init__(settings, kernels, stocks, random_bytes=random_bytes, first_block=first_block, conduit=conduit)
         self._z_probability = z_probability
+        self._watch = Watch(expected or Expected())
         self._held: OrderedDict[int, _Held] = OrderedDict()
         self._clean_wanted = 0
         self._piece = _FIRST_PIECE
@@ -115,13 +120,14 @@ class BobEngine(Correcting):
         )
 
     def detected(
-        self, first_slot: int, end_slot: int, slots: Words, bases: Bytes, bits: Bytes, now_ns: int
+        self, window: tuple[int, int], slots: Words, bases: Bytes, bits: Bytes, seen: Seen, now_ns: int
     ) -> list[Effect]:
-        """Take a block of detections: increasing slots from `first_slot` to before `end_slot`, packed bases and bits.
+        """Take a block of detections: increasing slots within the `window` from its first to before its second, packed
+        bases and bits.
 
         Without Alice's terms they are lost, as they would be while nobody looks.
         """
-        return self._do(now_ns, lambda: self._announce_all(first_slot, end_slot, slots, bases, bits))
+        return self._do(now_ns, lambda: self._announce_all(window, slots, bases, bits, seen))
 
     def _make_terms(self) -> BobTerms:
         return BobTerms(self.settings.link, self._z_probability, self._next_block)
@@ -188,33 +194,37 @@ class BobEngine(Correcting):
 
     # Sifting
 
-    def _announce_all(self, first_slot: int, end_slot: int, slots: Words, bases: Bytes, bits: Bytes) -> None:
+    def _announce_all(self, window: tuple[int, int], slots: Words, bases: Bytes, bits: Bytes, seen: Seen) -> None:
         if self.terms is None or not len(slots):
             return
+        first_slot, end_slot = window
         for part in pieces(len(slots), self._piece):
             end = end_slot if part.stop == len(slots) else int(slots[part.stop])
-            self._announce(first_slot, end, slots[part], bases[bytes_of(part)], bits[bytes_of(part)])
+            of_part = seen.part(part.stop - part.start)
+            self._announce((first_slot, end), slots[part], bases[bytes_of(part)], bits[bytes_of(part)], of_part)
             first_slot = end
 
-    def _announce(self, first_slot: int, end_slot: int, slots: Words, bases: Bytes, bits: Bytes) -> None:
+    def _announce(self, window: tuple[int, int], slots: Words, bases: Bytes, bits: Bytes, seen: Seen) -> None:
+        first_slot, end_slot = window
         coded = self.kernels.encode_slots(slots, first_slot)
         coded_bases = self.kernels.encode_bits(bases, len(slots))
         if len(coded) + len(coded_bases) + 1024 > MAX_DATA_BYTES and len(slots) > 8:
             half = (len(slots) // 2 + 7) & ~7  # bits of the second half begin with a byte
             middle = int(slots[half])
-            self._announce(first_slot, middle, slots[:half], bases[: half // 8], bits[: half // 8])
-            self._announce(middle, end_slot, slots[half:], bases[half // 8 :], bits[half // 8 :])
+            former, latter = seen.part(half), seen.part(len(slots) - half)
+            self._announce((first_slot, middle), slots[:half], bases[: half // 8], bits[: half // 8], former)
+            self._announce((middle, end_slot), slots[half:], bases[half // 8 :], bits[half // 8 :], latter)
             return
         most = len(slots) * _FILLED * MAX_DATA_BYTES / (len(coded) + len(coded_bases))
         self._piece = min(max(int(most) & ~63, 64), _MAX_PIECE)
         body = self._post(Detections(first_slot, end_slot, len(slots), coded, coded_bases))
-        self._pending.add(body, len(slots), bases, bits)
+        self._pending.add(body, len(slots), bases, bits, seen=seen)
 
     def _fill_block(self, message: BlockFull, body: bytes) -> None:
         if message.block != self._next_block or len(self._blocks) > _MAX_OPEN:
             raise ProtocolError("Alice fills a block out of turn")
         self._next_block += 1
-        announcements, (bases, bits) = self._pending.cut(message.detections)
+        announcements, (bases, bits), seen = self._pending.cut(message.detections)
         block = BobBlock(
             number=message.block,
             detections=message.detections,
@@ -225,6 +235,8 @@ class BobEngine(Correcting):
             announced_bytes=sum(map(len, announcements)),
             bases=bases,
             bits=bits,
+            seen=seen,
+            gain=seen.gain,
         )
         block.theirs.add(body)
         stock, index = self.stocks.next_place()
@@ -258,10 +270,11 @@ class BobEngine(Correcting):
         if counts.key_qber > self.settings.max_qber:
             self._alarm(block, _TOO_MANY_ERRORS)
             return
-        length = self.kernels.key_length(self.terms, counts, block.account.total, self.settings.epsilons)
-        if length.alarm:
-            self._alarm(block, length.alarm)
+        alarm = self.kernels.alarm(self.terms, counts, block.seen, self._watch.limits(self.terms))
+        if alarm:
+            self._alarm(block, alarm)
             return
+        length = self.kernels.key_length(self.terms, counts, block.account.total, self.settings.epsilons)
         bits = min(length.bits, len(block.account.kept) * FRAME_BITS) // 8 * 8
         if bits <= 0:
             self._drop(block, "dropped", length.why_zero or "too few bits for a key")
@@ -270,6 +283,9 @@ class BobEngine(Correcting):
             self._clean_wanted -= 1
             self._drop(block, "quarantined", "key is held back until the link is clean again")
             return
+        learned = self._watch.learn(self.terms, counts, block.seen)
+        if learned is not None:
+            self._effects.append(Learned(learned))
         block.most_bits = bits
         block.refill = self._refill(bits)
         verified = Verified(

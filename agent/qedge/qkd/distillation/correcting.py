@@ -17,6 +17,7 @@ from qedge.qkd.distillation.model import (
     ProtocolError,
 )
 from qedge.qkd.distillation.ports import Bytes, CodeInfo, FrameToDecode, SiftedBits
+from qedge.qkd.finite_key.limits import Seen
 from qedge.qkd.raw import interval
 from qedge.wire.qkd import (
     Check,
@@ -67,6 +68,7 @@ class BobBlock(OpenBlock):
     most_bits: int = 0
     key_bits: int = 0
     refill: int = 0
+    seen: Seen = field(default_factory=Seen)
     seed: bytearray = field(default_factory=bytearray, repr=False)
 
     def there(self) -> SiftedBits:

@@ -16,10 +16,11 @@ from qedge.base.errors import QedgeError
 from qedge.qkd.distillation.alice import AliceEngine
 from qedge.qkd.distillation.bits import join_bits
 from qedge.qkd.distillation.bob import BobEngine
-from qedge.qkd.distillation.model import Deliver, Effect, Halt, Report, Send, Work
-from qedge.qkd.distillation.order import FRAME, HALTED, KEY, REPORT, STAGES, STOCKS, LinkStages
+from qedge.qkd.distillation.model import Deliver, Effect, Halt, Learned, Report, Send, Work
+from qedge.qkd.distillation.order import BASELINE, FRAME, HALTED, KEY, REPORT, STAGES, STOCKS, LinkStages
 from qedge.qkd.distillation.ports import Bytes, Words
 from qedge.qkd.distillation.stopwatch import Stopwatch
+from qedge.qkd.finite_key.limits import Seen
 from qedge.workers.driver_host import driver_errors, lied
 from qedge_driver_api import DetectionBlock, Preparations, QkdTransceiver
 
@@ -97,7 +98,7 @@ class Course:
         self._kept_changes = 0
         self._device_fault = ""
         self._read: list[tuple[int, int, tuple[Words, Bytes, Bytes]]] = []
-        self._read_number = 0
+        self._seen = Seen()
         self._announced_ns = 0
 
     def arrived(self, frame: bytes) -> None:
@@ -155,20 +156,23 @@ class Course:
             self._detections += len(arrays[0])
             if self._read and block.first_slot < self._read[-1][1]:
                 self._announce(engine)  # the device counts its slots anew
+            live = block.num_slots if block.live_slots < 0 else block.live_slots
+            self._seen += Seen(live, len(arrays[0]), block.double_clicks)  # slots without a click were watched, too
             if len(arrays[0]):
                 self._read.append((block.first_slot, block.first_slot + block.num_slots, arrays))
-                self._read_number += len(arrays[0])
-        if self._read_number >= _ANNOUNCED or _now_ns() - self._announced_ns > _HOLD_NS:
+        if self._seen.clicks >= _ANNOUNCED or _now_ns() - self._announced_ns > _HOLD_NS:
             self._announce(engine)
 
     def _announce(self, engine: BobEngine) -> None:
         """Announce what was read, several blocks of the device together where they are small."""
-        read, self._read, self._read_number = self._read, [], 0
+        read, self._read = self._read, []
         self._announced_ns = _now_ns()
         if read:
+            seen, self._seen = self._seen, Seen()
             slots, bases, bits = read[0][2] if len(read) == 1 else _together([each[2] for each in read])
             with self._stopwatch.stage("engine"):
-                effects = engine.detected(read[0][0], read[-1][1], slots, bases, bits, self._announced_ns)
+                window = read[0][0], read[-1][1]
+                effects = engine.detected(window, slots, bases, bits, seen, self._announced_ns)
             self._do(effects)
 
     def _keep_stocks(self) -> None:
@@ -190,6 +194,8 @@ class Course:
                     self._say(KEY + msgspec.msgpack.encode(block))
                 case Report(report):
                     self._say(REPORT + msgspec.msgpack.encode(report))
+                case Learned(baseline):
+                    self._say(BASELINE + msgspec.msgpack.encode(baseline))
                 case Halt(reason):
                     self._say(HALTED + reason.encode())
 
@@ -225,6 +231,8 @@ def checked_block(block: object) -> tuple[Words, Bytes, Bytes]:
         raise lied("a block is no DetectionBlock")
     if len(block.slots) != 8 * len(block.bits) or len(block.bases) != len(block.bits):
         raise lied("the arrays of a detection block do not fit together")
+    if not (0 <= block.double_clicks <= len(block.bits) and -1 <= block.live_slots <= block.num_slots):
+        raise lied("a detection block counts more than it holds")
     # A copy, because compiled loops take no arrays that cannot be written to.
     slots = np.frombuffer(block.slots, "<u8").astype(np.uint64)
     bases, bits = (np.frombuffer(column, np.uint8) for column in (block.bases, block.bits))

@@ -63,6 +63,7 @@ class OpenBlock:
     announced_bytes: int = 0
     code_bits: int = 0
     test_qber: float = -1.0
+    gain: float = -1.0
 
     @property
     def wire_bits(self) -> int:
@@ -310,6 +311,7 @@ class Engine(Generic[B]):
                     wire_bits=block.wire_bits,
                     detections=block.detections,
                     quarantined=self.is_quarantined,
+                    gain=block.gain,
                 )
             )
         )

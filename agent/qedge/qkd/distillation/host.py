@@ -148,6 +148,7 @@ class LinkHost(DriverHost):
                 stocks,
                 random_bytes=self.random_bytes,
                 first_block=order.first_block,
+                expected=order.expected,
             )
         self._stream = order.stream
         self._course = Course(

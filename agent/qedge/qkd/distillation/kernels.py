@@ -13,7 +13,7 @@ from qedge.qkd.distillation.model import BlockCounts, Epsilons, Length, LinkTerm
 from qedge.qkd.distillation.ports import Bytes, CodeInfo, FrameToDecode, PerIntensity, SiftedBits, Words
 from qedge.qkd.distillation.stopwatch import Stopwatch
 from qedge.qkd.finite_key.length import key_length
-from qedge.qkd.finite_key.limits import StatisticsLimits, check_statistics
+from qedge.qkd.finite_key.limits import Seen, StatisticsLimits, check_statistics
 from qedge.qkd.finite_key.model import BasisCounts, Counts, DecoyProtocol, EpsilonBudget
 from qedge.qkd.reconciliation.codes import CODES, choose_code
 from qedge.qkd.reconciliation.model import Code
@@ -138,15 +138,25 @@ class RoomKernels:
     def key_length(self, terms: LinkTerms, counts: BlockCounts, leaked_bits: int, epsilons: Epsilons) -> Length:
         """See `Kernels`; raises `ValueError` for a protocol that the proofs do not cover."""
         with self.stopwatch.stage("bounds"):
-            alice = terms.alice
-            protocol = DecoyProtocol(
-                alice.mean_photon_numbers, alice.intensity_probabilities, alice.z_probability, terms.bob_z_probability
-            )
-            made = Counts(
-                BasisCounts(counts.key_detections, counts.key_errors),
-                BasisCounts(counts.test_detections, counts.test_errors),
-            )
-            reason = check_statistics(protocol, made, StatisticsLimits())
             budget = EpsilonBudget(epsilons.secrecy, epsilons.correctness, epsilons.authentication)
-            length = key_length(protocol, made, leaked_bits, budget)
-            return Length(length.bits, str(length.why_zero), reason.sentence if reason is not None else "")
+            length = key_length(_protocol(terms), _counts(counts), leaked_bits, budget)
+            return Length(length.bits, str(length.why_zero))
+
+    def alarm(self, terms: LinkTerms, counts: BlockCounts, seen: Seen, limits: StatisticsLimits) -> str:
+        """See `Kernels`; raises `ValueError` as `key_length` does."""
+        with self.stopwatch.stage("bounds"):
+            reason = check_statistics(_protocol(terms), _counts(counts), limits, seen)
+            return "" if reason is None else f"{reason.code}: {reason.sentence}"
+
+
+def _protocol(terms: LinkTerms) -> DecoyProtocol:
+    alice = terms.alice
+    return DecoyProtocol(
+        alice.mean_photon_numbers, alice.intensity_probabilities, alice.z_probability, terms.bob_z_probability
+    )
+
+
+def _counts(counts: BlockCounts) -> Counts:
+    return Counts(
+        BasisCounts(counts.key_detections, counts.key_errors), BasisCounts(counts.test_detections, counts.test_errors)
+    )

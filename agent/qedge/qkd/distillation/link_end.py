@@ -16,10 +16,11 @@ from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.qkd.authentication.stock import KeptStock
 from qedge.qkd.config import LinkConfig
-from qedge.qkd.distillation.order import FRAME, HALTED, KEY, REPORT, STAGES, STOCKS, DistilOrder, LinkStages
+from qedge.qkd.distillation.baseline import Expected
+from qedge.qkd.distillation.order import BASELINE, FRAME, HALTED, KEY, REPORT, STAGES, STOCKS, DistilOrder, LinkStages
 from qedge.qkd.ports import LinkDevice
 from qedge.wire.node import LinkView
-from qedge.wire.qkd import BlockReport, FinishedBlock
+from qedge.wire.qkd import Baseline, BlockReport, FinishedBlock
 from qedge.workers.process import WorkerProcess
 
 _LOG: Final = get_logger("qkd")
@@ -37,7 +38,8 @@ _LATE_NS: Final = 1_000_000_000
 class LinkEnd:
     """Starts the engine in the worker of `device`; hands out its frames and blocks; keeps the view.
 
-    `on_frame` gets frames for the other end, `on_block` finished blocks; `over` is set when a new start is needed.
+    `on_frame` gets frames for the other end, `on_block` finished blocks, `on_baseline` what is learned of the link,
+    for the next start; `over` is set when a new start is needed.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class LinkEnd:
         *,
         on_frame: Callable[[bytes], None],
         on_block: Callable[[FinishedBlock], None],
+        on_baseline: Callable[[Baseline], None],
         clock: Clock,
         metrics: Metrics,
     ) -> None:
@@ -58,6 +61,7 @@ class LinkEnd:
         self._config = config
         self._on_frame = on_frame
         self._on_block = on_block
+        self._on_baseline = on_baseline
         self._clock = clock
         self._metrics = metrics
         self._process: WorkerProcess | None = None
@@ -116,7 +120,9 @@ class LinkEnd:
         """The stocks of distilled pads that outlived the worker that made them, by id."""
         return tuple(stock.id for stock in self._kept)
 
-    async def start(self, seed: bytes, first_block: int, stocks: Collection[int] = ()) -> None:
+    async def start(
+        self, seed: bytes, first_block: int, stocks: Collection[int] = (), baseline: Baseline | None = None
+    ) -> None:
         """Begin anew, with the kept stocks named, which the other end has as well; raises what the worker raises."""
         self.stop()
         self._kept = tuple(stock for stock in self._kept if stock.id in stocks)
@@ -137,6 +143,7 @@ class LinkEnd:
             config.max_qber,
             config.clean_blocks,
             self._kept,
+            Expected(config.gain_tolerance, config.expected_loss_db, config.commissioning, baseline),
         )
         try:
             said = await self.device.call(
@@ -200,6 +207,8 @@ class LinkEnd:
             self._note(msgspec.msgpack.decode(body, type=LinkStages))
         elif kind == STOCKS:
             self._kept = msgspec.msgpack.decode(body, type=tuple[KeptStock, ...])
+        elif kind == BASELINE:
+            self._on_baseline(msgspec.msgpack.decode(body, type=Baseline))
         elif kind == HALTED:
             reason = body.decode("utf-8", "replace")
             _LOG.warning("qkd.halted", link=self.link, reason=reason)
@@ -213,6 +222,9 @@ class LinkEnd:
         metrics.set("qedge_qkd_quarantined", 1.0 if report.quarantined else 0.0, link)
         self._burnt_bits = max(self._burnt_bits, report.burnt_bits)
         qber = report.qber if report.qber >= 0 else report.test_qber
+        if report.gain >= 0:
+            metrics.set("qedge_qkd_gain_ratio", report.gain, link)
+            self._change(gain=report.gain)
         if qber >= 0:
             metrics.set("qedge_qkd_qber_ratio", qber, link)
         if report.outcome == "key":

@@ -16,10 +16,10 @@ from qedge.base.service import Ready
 from qedge.qkd.config import LinkConfig
 from qedge.qkd.distillation.link_end import LinkEnd
 from qedge.qkd.distillation.seed import SEED_BYTES
-from qedge.qkd.distillation.service import keep
-from qedge.qkd.ports import KeySink, LinkDevice
+from qedge.qkd.distillation.service import begin, keep, keep_baseline
+from qedge.qkd.ports import Baselines, KeySink, LinkDevice
 from qedge.wire.node import LinkView
-from qedge.wire.qkd import FinishedBlock
+from qedge.wire.qkd import Baseline, FinishedBlock
 
 _LOG: Final = get_logger("qkd")
 _PAUSE_S: Final = 1.0
@@ -36,6 +36,7 @@ class LocalLink:
         alice: LinkDevice,
         bob: LinkDevice,
         sink: KeySink,
+        baselines: Baselines,
         *,
         clock: Clock,
         metrics: Metrics,
@@ -43,6 +44,7 @@ class LocalLink:
     ) -> None:
         self.link = name
         self._sink = sink
+        self._baselines = baselines
         self._clock = clock
         self._random_bytes = random_bytes
         self._next_block = 0
@@ -56,6 +58,7 @@ class LocalLink:
                 device,
                 on_frame=lambda frame: self._other(device).tell(frame),
                 on_block=self._deliver,
+                on_baseline=self._learned,
                 clock=clock,
                 metrics=metrics,
             )
@@ -101,7 +104,7 @@ class LocalLink:
         common = {*self._alice.kept_stocks} & {*self._bob.kept_stocks}
         try:
             await self._alice.start(seed, first_block, common)
-            await self._bob.start(seed, first_block, common)
+            await self._bob.start(seed, first_block, common, await self._baselines.load(self.link))
         except QedgeError as error:
             _LOG.debug("qkd.not_opened", link=self.link, code=error.code, reason=error.message)
             self._bob.say("waiting", error.message)
@@ -116,6 +119,9 @@ class LocalLink:
     def _other(self, device: LinkDevice) -> LinkEnd:
         return self._bob if device is self._alice.device else self._alice
 
+    def _learned(self, baseline: Baseline) -> None:
+        begin(self._group, keep_baseline(self._baselines, self.link, baseline))
+
     def _deliver(self, block: FinishedBlock) -> None:
         self._next_block = max(self._next_block, block.block_id)
         other = self._single.pop(block.block_id, None)
@@ -125,5 +131,5 @@ class LocalLink:
                 del self._single[min(self._single)]
         elif other.bits != block.bits:
             _LOG.error("qkd.lost", link=self.link, block=block.block_id, reason="the ends hold different bits")
-        elif self._group is not None:
-            self._group.create_task(keep(self._sink, block))
+        else:
+            begin(self._group, keep(self._sink, block))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from qedge.wire.qkd import BlockReport, FinishedBlock
+from qedge.wire.qkd import Baseline, BlockReport, FinishedBlock
 
 FRAME_BITS: Final = 131_072
 FRAME_BYTES: Final = FRAME_BITS // 8
@@ -92,14 +92,10 @@ class BlockCounts:
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """How long the key of a block may be, and why not longer where it is 0.
-
-    `alarm` says what of the statistics cannot come of an undisturbed link.
-    """
+    """How long the key of a block may be, and why not longer where it is 0."""
 
     bits: int
     why_zero: str = ""
-    alarm: str = ""
 
 
 # Effects
@@ -135,13 +131,20 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Learned:
+    """Keep what the link's counts are when nothing disturbs it."""
+
+    baseline: Baseline
+
+
+@dataclass(frozen=True, slots=True)
 class Halt:
     """Nothing can go on until somebody changes something: the reason."""
 
     reason: str
 
 
-Effect = Send | Work | Deliver | Report | Halt
+Effect = Send | Work | Deliver | Report | Learned | Halt
 
 
 class ProtocolError(Exception):

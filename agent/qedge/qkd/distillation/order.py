@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import msgspec
 
 from qedge.qkd.authentication.stock import KeptStock
+from qedge.qkd.distillation.baseline import Expected
 
 LINK_HOST: Final = "qedge.qkd.distillation.host:LinkHost"
 """Target of the workers that hold a transceiver of a link that distils."""
@@ -21,6 +22,8 @@ STAGES: Final = b"s"
 """… `LinkStages`."""
 STOCKS: Final = b"p"
 """… a tuple of `KeptStock`: what is left of distilled pads, always before the first frame that uses one of them."""
+BASELINE: Final = b"b"
+"""… a `Baseline`: what the end that detects has learned, to be kept for its next worker."""
 HALTED: Final = b"h"
 """… text: why the engine does nothing more."""
 
@@ -42,6 +45,7 @@ class DistilOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_qber: float
     clean_blocks: int
     stocks: tuple[KeptStock, ...] = ()
+    expected: Expected = Expected()
 
     def __repr__(self) -> str:
         return f"DistilOrder({self.link!r})"

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Final
 
 from qedge.qkd.distillation.bits import join_bits, ones_in, place_of_one, take_bits
 from qedge.qkd.distillation.ports import Bytes
+from qedge.qkd.finite_key.limits import Seen
+
+_NOTHING: Final = Seen()
 
 
 @dataclass(slots=True)
@@ -16,6 +20,7 @@ class _Batch:
     body: bytes | None
     number: int
     columns: tuple[Bytes, ...]
+    seen: Seen
 
 
 class Pending:
@@ -26,9 +31,9 @@ class Pending:
         self.number = 0
         """How many detections wait."""
 
-    def add(self, announcement: bytes, number: int, *columns: Bytes) -> None:
+    def add(self, announcement: bytes, number: int, *columns: Bytes, seen: Seen = _NOTHING) -> None:
         """Append what one announcement holds, which is one detection at least."""
-        self._batches.append(_Batch(announcement, number, columns))
+        self._batches.append(_Batch(announcement, number, columns, seen))
         self.number += number
 
     def place_of(self, wanted: int, column: int) -> int:
@@ -42,8 +47,8 @@ class Pending:
             place += batch.number
         raise ValueError("fewer detections than are wanted")
 
-    def cut(self, number: int) -> tuple[list[bytes], list[Bytes]]:
-        """Take the first `number` detections: the announcements up to the last of them not taken before, and columns.
+    def cut(self, number: int) -> tuple[list[bytes], list[Bytes], Seen]:
+        """Take the first `number` detections: announcements up to the last of them not taken before, columns, the rest.
 
         Both ends cut at the same detections, so both take the same announcements for the same block.
         """
@@ -62,9 +67,12 @@ class Pending:
                 number -= batch.number
                 self._batches.popleft()
             else:
-                parts.append(_Batch(None, number, tuple(take_bits(column, 0, number) for column in batch.columns)))
+                columns = tuple(take_bits(column, 0, number) for column in batch.columns)
+                parts.append(_Batch(None, number, columns, batch.seen.part(number)))
                 batch.columns = tuple(take_bits(column, number, batch.number) for column in batch.columns)
+                batch.seen = batch.seen.part(batch.number - number)
                 batch.number -= number
                 number = 0
-        columns = range(len(parts[0].columns))
-        return announcements, [join_bits([(part.columns[column], part.number) for part in parts]) for column in columns]
+        places = range(len(parts[0].columns))
+        joined = [join_bits([(part.columns[place], part.number) for part in parts]) for place in places]
+        return announcements, joined, sum((part.seen for part in parts), _NOTHING)

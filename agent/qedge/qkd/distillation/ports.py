@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qedge.qkd.distillation.model import BlockCounts, Epsilons, Length, LinkTerms
+from qedge.qkd.finite_key.limits import Seen, StatisticsLimits
 
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
@@ -126,6 +127,10 @@ class Kernels(Protocol):
 
     def key_length(self, terms: LinkTerms, counts: BlockCounts, leaked_bits: int, epsilons: Epsilons) -> Length:
         """Return how long the key may be."""
+        ...
+
+    def alarm(self, terms: LinkTerms, counts: BlockCounts, seen: Seen, limits: StatisticsLimits) -> str:
+        """Say what of the counts cannot come of an undisturbed link, its code first; empty where nothing speaks so."""
         ...
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Coroutine
 from typing import Final
 
 from qedge.base.backoff import Backoff
@@ -17,9 +18,9 @@ from qedge.base.service import Ready
 from qedge.qkd.config import LinkConfig
 from qedge.qkd.distillation.link_end import LinkEnd
 from qedge.qkd.distillation.seed import label_of, run_of, seed_of
-from qedge.qkd.ports import KeySink, LinkDevice, LinkPeers
+from qedge.qkd.ports import Baselines, KeySink, LinkDevice, LinkPeers
 from qedge.wire.node import LinkView
-from qedge.wire.qkd import FinishedBlock, LinkFrames, LinkOpen, LinkOpened, LinkTaken, LinkWake
+from qedge.wire.qkd import Baseline, FinishedBlock, LinkFrames, LinkOpen, LinkOpened, LinkTaken, LinkWake
 
 _LOG: Final = get_logger("qkd")
 _SENDERS: Final = 4
@@ -46,6 +47,7 @@ class RemoteLink:
         device: LinkDevice,
         peers: LinkPeers,
         sink: KeySink,
+        baselines: Baselines,
         *,
         clock: Clock,
         metrics: Metrics,
@@ -55,6 +57,7 @@ class RemoteLink:
         self.peer = config.peer
         self._peers = peers
         self._sink = sink
+        self._baselines = baselines
         self._clock = clock
         self._random_bytes = random_bytes
         self._opens = peers.me < config.peer
@@ -69,7 +72,14 @@ class RemoteLink:
         self._backoff = Backoff(0.5, 10.0)
         self._group: asyncio.TaskGroup | None = None
         self._end = LinkEnd(
-            name, config, device, on_frame=self._queue_frame, on_block=self._deliver, clock=clock, metrics=metrics
+            name,
+            config,
+            device,
+            on_frame=self._queue_frame,
+            on_block=self._deliver,
+            on_baseline=self._learned,
+            clock=clock,
+            metrics=metrics,
         )
 
     @property
@@ -163,7 +173,8 @@ class RemoteLink:
         self._queued_bytes = 0
         first_block = max(open_.first_block, opened.first_block)
         common = {*open_.stocks} & {*opened.stocks}
-        await self._end.start(seed_of(exported, open_, opened), first_block, common)
+        baseline = await self._baselines.load(self.link)
+        await self._end.start(seed_of(exported, open_, opened), first_block, common, baseline)
         self._next_block = first_block
         self._run_id = run_of(open_, opened)
         self._more.set()
@@ -252,13 +263,26 @@ class RemoteLink:
 
     def _deliver(self, block: FinishedBlock) -> None:
         self._next_block = max(self._next_block, block.block_id)
-        if self._group is not None:
-            self._group.create_task(self._keep(block))
+        begin(self._group, self._keep(block))
+
+    def _learned(self, baseline: Baseline) -> None:
+        begin(self._group, keep_baseline(self._baselines, self.link, baseline))
 
     async def _keep(self, block: FinishedBlock) -> None:
         await keep(self._sink, block)
         if not self._sink.has_room(self.link):
             await self._end.rest()
+
+
+def begin(group: asyncio.TaskGroup | None, work: Coroutine[None, None, None]) -> None:
+    """Run something beside a link, unless it ends: its worker may say more while it does."""
+    try:
+        if group is not None:
+            group.create_task(work)
+            return
+    except RuntimeError:  # it waits for nobody any more
+        pass
+    work.close()
 
 
 async def keep(sink: KeySink, block: FinishedBlock) -> None:
@@ -267,6 +291,14 @@ async def keep(sink: KeySink, block: FinishedBlock) -> None:
         await sink.add_block(block)
     except QedgeError as error:
         _LOG.error("qkd.lost", link=block.link, block=block.block_id, reason=error.message)
+
+
+async def keep_baseline(baselines: Baselines, link: str, baseline: Baseline) -> None:
+    """Keep what a link has learned; where that fails the worker still knows it, and the next one learns it anew."""
+    gain = baseline.clicks / baseline.slots
+    _LOG.info("qkd.learned", link=link, blocks=baseline.blocks, gain=round(gain, 6))
+    with contextlib.suppress(QedgeError):  # the store says itself what is wrong with the disk
+        await baselines.save(link, baseline)
 
 
 class LinkDesk:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from qedge.qkd.finite_key.model import Counts, DecoyProtocol
 
@@ -25,6 +26,7 @@ class AbortCode(StrEnum):
     IMPOSSIBLE_YIELDS = "impossible-yields"
     PHOTON_NUMBER = "photon-number"
     GAIN = "gain"
+    DOUBLE_CLICKS = "double-clicks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,10 @@ class StatisticsLimits:
 
     Counts may be off by `deviations` standard deviations and, where they are compared with what should be, by a
     share of `tolerance` more (intensities and losses are not known better). `expected_gains`: detections per pulse
-    of each intensity, both ends' bases equal or not; empty where nothing is expected.
+    of each intensity, both ends' bases equal or not; empty where nothing is expected. All may be off together by a
+    share of `gain_tolerance`, since losses drift, and one from another by `shape_tolerance`, since intensities hardly
+    do. `double_share`: double clicks over what two clicks in one slot would be by chance, which no loss changes, as
+    expected within `double_tolerance`; below 0 where nothing is.
     """
 
     max_key_error_rate: float = 0.11
@@ -49,21 +54,50 @@ class StatisticsLimits:
     deviations: float = 8.0
     tolerance: float = 0.1
     expected_gains: tuple[float, ...] = ()
+    gain_tolerance: float = 0.1
+    shape_tolerance: float = 0.04
+    double_share: float = -1.0
+    double_tolerance: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the receiver saw of a block: `slots` in which it could detect, each a pulse of Alice's; all `clicks`, in
+    equal bases or not; how many of them were `double_clicks`. Without slots (0) nothing is compared with them. A block
+    that ends within an announcement has its share of it, so that numbers may be fractions."""
+
+    slots: float = 0.0
+    clicks: float = 0.0
+    double_clicks: float = 0.0
+
+    def __add__(self, other: Seen) -> Seen:
+        return Seen(self.slots + other.slots, self.clicks + other.clicks, self.double_clicks + other.double_clicks)
+
+    def part(self, clicks: int) -> Seen:
+        """Return the share of so many of the clicks."""
+        share = clicks / self.clicks if self.clicks else 0.0
+        return Seen(share * self.slots, float(clicks), share * self.double_clicks)
+
+    @property
+    def gain(self) -> float:
+        """Return clicks per slot, −1 without a slot."""
+        return self.clicks / self.slots if self.slots > 0 else -1.0
+
+
+_BACKGROUND: Final = 0.1
+"""Of pulses weaker than such a share of the signal the gain tells of dark counts rather than of light."""
 
 
 def check_statistics(
-    protocol: DecoyProtocol, counts: Counts, limits: StatisticsLimits, *, slots: int = 0
+    protocol: DecoyProtocol, counts: Counts, limits: StatisticsLimits, seen: Seen = Seen()
 ) -> AbortReason | None:
-    """Return why the block is not to be used, None where nothing speaks against it.
-
-    `slots` is the number of pulses that Alice sent for the block; without it (0) gains are not compared with those
-    expected.
-    """
+    """Return why the block is not to be used, None where nothing speaks against it."""
     return (
         _errors(counts, limits)
         or _impossible(protocol, counts, limits)
         or _split(protocol, counts, limits)
-        or _gain(protocol, counts, limits, slots)
+        or _gain(protocol, counts, limits, seen.slots)
+        or _doubles(limits, seen)
     )
 
 
@@ -134,27 +168,52 @@ def _split(protocol: DecoyProtocol, counts: Counts, limits: StatisticsLimits) ->
     return None
 
 
-def _gain(protocol: DecoyProtocol, counts: Counts, limits: StatisticsLimits, slots: int) -> AbortReason | None:
+def _gain(protocol: DecoyProtocol, counts: Counts, limits: StatisticsLimits, slots: float) -> AbortReason | None:
+    """Compare the gains with those expected, first all of them, then each with the signal's.
+
+    Who blinds the detectors and has them click as she likes sees photons that the fibre would lose. She may let so few
+    pulses pass that the signal's gain is right; those of weaker pulses then are not.
+    """
     if not limits.expected_gains or slots <= 0:
         return None
     if len(limits.expected_gains) != len(protocol.mean_photon_numbers):
         raise ValueError("one gain is expected for each intensity")
     alice, bob = protocol.z_probability_alice, protocol.z_probability_bob
     sifted = alice * bob + (1 - alice) * (1 - bob)
-    for number, chance, gain, mean in zip(
-        _both(counts.key.detections, counts.test.detections),
-        protocol.intensity_probabilities,
-        limits.expected_gains,
-        protocol.mean_photon_numbers,
-        strict=True,
-    ):
-        expected = slots * chance * gain * sifted
-        allowed = limits.tolerance * expected + limits.deviations * math.sqrt(max(1.0, expected))
-        if abs(number - expected) > allowed:
-            return AbortReason(
-                AbortCode.GAIN,
-                f"{number:.0f} detections of pulses of {mean:g} photons where {expected:.0f} are expected.",
-            )
+    numbers = _both(counts.key.detections, counts.test.detections)
+    expected = [
+        slots * chance * gain * sifted
+        for chance, gain in zip(protocol.intensity_probabilities, limits.expected_gains, strict=True)
+    ]
+    means = protocol.mean_photon_numbers
+    bright = [index for index, mean in enumerate(means) if mean >= _BACKGROUND * means[0]]
+    for index in bright:
+        number, right = numbers[index], expected[index]
+        if abs(number - right) > limits.gain_tolerance * right + limits.deviations * math.sqrt(max(1.0, right)):
+            return _unexpected(number, right, means[index])
+    for index in bright[1:]:
+        right = expected[index] * numbers[0] / max(1.0, expected[0])
+        spread = math.sqrt(max(1.0, right) + right**2 / max(1.0, numbers[0]))
+        if abs(numbers[index] - right) > limits.shape_tolerance * right + limits.deviations * spread:
+            return _unexpected(numbers[index], right, means[index])
+    return None
+
+
+def _unexpected(number: float, right: float, mean: float) -> AbortReason:
+    sentence = f"{number:.0f} detections of pulses of {mean:g} photons where {right:.0f} are expected."
+    return AbortReason(AbortCode.GAIN, sentence)
+
+
+def _doubles(limits: StatisticsLimits, seen: Seen) -> AbortReason | None:
+    """Look for too few double clicks, since detectors that somebody steers click one at a time, and for too many."""
+    if limits.double_share < 0 or seen.slots <= 0:
+        return None
+    right = limits.double_share * seen.clicks**2 / seen.slots
+    allowed = limits.double_tolerance * right + limits.deviations * math.sqrt(max(1.0, right))
+    if abs(seen.double_clicks - right) > allowed:
+        return AbortReason(
+            AbortCode.DOUBLE_CLICKS, f"{seen.double_clicks:.0f} double clicks where {right:.0f} are expected."
+        )
     return None
 
 

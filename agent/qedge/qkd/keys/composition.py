@@ -23,20 +23,23 @@ def compose(
 
     Blocks of links further on are not known here; for each such link stands what its node promised at most.
     """
-    records: list[BlockProvenance | RelayHop] = [*(record for _, _, record in sources), *wanted.onward]
-    others = tuple(name for name, _ in wanted.elsewhere if name not in (node, wanted.peer))
-    slaves = (*wanted.slaves, *(slave for _, group in wanted.elsewhere for slave in group))
-    onward = tuple(hop.node for hop in wanted.onward)
-    path = tuple(dict.fromkeys((node, *((wanted.peer,) if wanted.slaves else ()), *onward, *others)))
+    targets = wanted.targets(node)
+    hops = [hop for target in targets for hop in target.onward]
+    records: list[BlockProvenance | RelayHop] = [*(record for _, _, record in sources), *hops]
+    own = dict(wanted.elsewhere).get(node, ())
+    seen = [name for target in targets for name in (target.peer, *(hop.node for hop in target.onward))]
+    path = seen if wanted.slaves else seen[1:]
+    slaves = (*targets[0].slaves, *own, *(slave for target in targets[1:] for slave in target.slaves))
+    farthest = max(len(target.onward) for target in targets)
     return KeyProvenance(
-        origin=Origin.RELAYED if others or onward else Origin.DIRECT,
+        origin=Origin.RELAYED if hops or len(targets) > 1 else Origin.DIRECT,
         protocol="+".join(sorted({record.protocol for record in records}))[:200],
         bits=8 * wanted.key_bytes,
         link_blocks=tuple(f"{link}/{number}" for link, number, _ in sources)[:64],
-        hops=max(len(onward), 1 if others else 0),
-        path=path,
+        hops=max(farthest, 1 if len(targets) > 1 else 0),
+        path=tuple(dict.fromkeys((node, *path))),
         # The peer of the link has the bits too, even where it only destroys them.
-        trusted_nodes=tuple(dict.fromkeys((node, wanted.peer, *onward, *others))),
+        trusted_nodes=tuple(dict.fromkeys((node, *seen))),
         eps_cor=min(1.0, sum(record.eps_cor for record in records)),
         eps_sec=min(1.0, sum(record.eps_sec for record in records)),
         eps_auth=min(1.0, sum(record.eps_auth for record in records)),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import msgspec
 
@@ -13,11 +12,9 @@ from qedge.qkd.keys.commitment import CHECK_BYTES, authenticate, mask
 from qedge.qkd.keys.composition import Source, compose
 from qedge.qkd.keys.cutting import cut_bytes, plan_cuts
 from qedge.qkd.keys.grants import MASTER, Grant
-from qedge.qkd.keys.ledger import Ledger
-from qedge.qkd.keys.model import INTERNAL_SAES, KEY_STATES, Draft, KeyEvent, KeyState, Leg, Wanted
-from qedge.wire.keys import Cut, KeyGrant, KeyProvenance, Origin
-
-Groups = Mapping[str, tuple[str, ...]]
+from qedge.qkd.keys.ledger import Ledger, leg_id
+from qedge.qkd.keys.model import INTERNAL_SAES, KEY_STATES, Draft, KeyEvent, KeyState, Leg, Target, Wanted
+from qedge.wire.keys import Cut, KeyGrant, Origin
 
 
 def reserve(ledger: Ledger, wanted: Wanted) -> Draft:
@@ -25,22 +22,28 @@ def reserve(ledger: Ledger, wanted: Wanted) -> Draft:
 
     Raises `qkd.no_link`, `qkd.too_few_bits`, `qkd.unmeetable`.
     """
-    groups = _groups(wanted)
-    further = tuple(name for name in groups if name not in (ledger.node, wanted.peer))
-    _check_constraints(wanted, relayed=bool(further))
+    targets = wanted.targets(ledger.node)
+    _check_constraints(wanted, targets)
     need = wanted.number * wanted.key_bytes
-    padded = (*((wanted.peer,) if wanted.onward else ()), *further)
-    legs = tuple(
-        plan_leg(ledger, wanted, peer, need + CHECK_BYTES * (peer in padded)) for peer in (wanted.peer, *further)
-    )
-    provenance = compose(wanted, ledger.node, sources(ledger, legs), ledger.moment.utc_ns, ledger.limits.key_max_age_ns)
-    tags = [tags_of(ledger, leg) for leg in legs]
-    material = [take(ledger, leg) for leg in legs]
     # A key that crosses several links is of this node's own dice: each link hides it, none of them is it.
-    bits = ledger.random_bytes(need) if wanted.onward else material[0]
+    dice = any(target.onward for target in targets)
+    legs: list[Leg] = []
+    tags: list[tuple[bytes, ...]] = []
+    material: list[bytes] = []
+    cut_from: dict[tuple[str, int], Source] = {}
+    for place, target in enumerate(targets):  # one after the other: several ways may begin with the same link
+        leg = plan_leg(ledger, wanted, target.peer, need + CHECK_BYTES * (dice or place > 0))
+        legs.append(leg)
+        tags.append(tags_of(ledger, leg))
+        cut_from |= {(link, number): (link, number, made) for link, number, made in sources(ledger, [leg])}
+        material.append(take(ledger, leg))
+    records = list(cut_from.values())
+    provenance = compose(wanted, ledger.node, records, ledger.moment.utc_ns, ledger.limits.key_max_age_ns)
+    bits = ledger.random_bytes(need) if dice else material[0]
     ids = tuple(ledger.new_id() for _ in range(wanted.number))
-    state = KEY_STATES.next(KeyState.RESERVED, KeyEvent.SENT_ON) if padded else KeyState.RESERVED
-    own_slaves = groups.get(ledger.node, ())
+    is_sent_on = dice or len(targets) > 1
+    state = KEY_STATES.next(KeyState.RESERVED, KeyEvent.SENT_ON) if is_sent_on else KeyState.RESERVED
+    own_slaves = tuple(dict.fromkeys(dict(wanted.elsewhere).get(ledger.node, ())))
     grant = Grant(
         number=0,
         id=ledger.random_bytes(16),
@@ -50,7 +53,7 @@ def reserve(ledger: Ledger, wanted: Wanted) -> Draft:
         link=legs[0].link,
         master=wanted.master,
         slaves=own_slaves,
-        legs=legs,
+        legs=tuple(legs),
         digest=b"",
         provenance=provenance,
         bits=8 * need,
@@ -59,38 +62,22 @@ def reserve(ledger: Ledger, wanted: Wanted) -> Draft:
     ledger.book.insert(grant, ledger.moment.key_ns)
     size = wanted.key_bytes
     keys = tuple((key_id, bits[place * size : (place + 1) * size]) for place, key_id in enumerate(ids))
-    tell = _Telling(grant.id, b"".join(ids), wanted, groups, provenance, bits)
-    messages = tuple((leg.peer, tell.about(leg, tag, pad)) for leg, tag, pad in zip(legs, tags, material, strict=True))
-    return Draft(grant.id, messages, keys, provenance, own_slaves, grant.link)
-
-
-@dataclass(frozen=True, slots=True)
-class _Telling:
-    """What the nodes of a grant are told in common."""
-
-    grant_id: bytes
-    ids: bytes
-    wanted: Wanted
-    groups: Groups
-    provenance: KeyProvenance
-    keys: bytes
-
-    def about(self, leg: Leg, tags: tuple[bytes, ...], material: bytes) -> KeyGrant:
-        """Make the message for one node; `material` is what was cut for it."""
-        grant = KeyGrant(
-            self.grant_id,
+    messages = []
+    for place, (target, leg) in enumerate(zip(targets, legs, strict=True)):
+        told = KeyGrant(
+            leg_id(grant.id, place),
             leg.link,
             leg.cuts,
-            tags,
-            self.wanted.key_bytes,
-            self.ids,
-            self.wanted.master,
-            self.groups[leg.peer],
-            self.provenance,
+            tags[place],
+            size,
+            b"".join(ids),
+            wanted.master,
+            target.slaves,
+            provenance,
         )
-        if leg.peer == self.wanted.peer and not self.wanted.onward:
-            return grant
-        return covered(grant, self.keys, material)
+        is_covered = dice or place > 0
+        messages.append((leg.peer, covered(told, bits, material[place]) if is_covered else told, target.onward))
+    return Draft(grant.id, tuple(messages), keys, provenance, own_slaves, grant.link)
 
 
 def covered(grant: KeyGrant, keys: bytes, material: bytes) -> KeyGrant:
@@ -99,25 +86,17 @@ def covered(grant: KeyGrant, keys: bytes, material: bytes) -> KeyGrant:
     return authenticate(msgspec.structs.replace(grant, pad=mask(keys, pad)), key)
 
 
-def _check_constraints(wanted: Wanted, *, relayed: bool) -> None:
+def _check_constraints(wanted: Wanted, targets: Sequence[Target]) -> None:
     """Every key of this store is direct or relayed, and as secure as information theory allows."""
-    limits, onward = wanted.constraints, wanted.onward
-    origin = Origin.RELAYED if relayed or onward else Origin.DIRECT
+    limits, hops = wanted.constraints, [hop for target in targets for hop in target.onward]
+    origin = Origin.RELAYED if hops or len(targets) > 1 else Origin.DIRECT
     if limits.route not in ("any", origin.value) or limits.min_security not in ("", "its", "hybrid"):
         raise QedgeError("qkd.unmeetable", f"A key that is {limits.route} {limits.min_security} cannot be had.")
-    if limits.max_hops and 1 + len(onward) > limits.max_hops:
-        raise QedgeError("qkd.unmeetable", f"The key would cross {1 + len(onward)} links.")
-    if not limits.allow_simulated and any(hop.simulated for hop in onward):
+    most = 1 + max(len(target.onward) for target in targets)
+    if limits.max_hops and most > limits.max_hops:
+        raise QedgeError("qkd.unmeetable", f"The key would cross {most} links.")
+    if not limits.allow_simulated and any(hop.simulated for hop in hops):
         raise QedgeError("qkd.unmeetable", "The key would cross a link of simulated hardware.")
-    if relayed and onward:
-        raise QedgeError("qkd.unmeetable", "A key that passes other nodes cannot go to several nodes at once.")
-
-
-def _groups(wanted: Wanted) -> dict[str, tuple[str, ...]]:
-    groups: dict[str, tuple[str, ...]] = {wanted.peer: tuple(dict.fromkeys(wanted.slaves))}
-    for name, slaves in wanted.elsewhere:
-        groups[name] = tuple(dict.fromkeys((*groups.get(name, ()), *slaves)))
-    return groups
 
 
 def plan_leg(ledger: Ledger, wanted: Wanted, peer: str, need: int) -> Leg:

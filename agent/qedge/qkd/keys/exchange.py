@@ -66,10 +66,15 @@ def _take_over_one(ledger: Ledger, peer: str, message: KeyGrant) -> str:
     return ""
 
 
-def unpack(ledger: Ledger, peer: str, message: KeyGrant, digest: bytes) -> bytes | None:
-    """Spend the bits of a grant that is new here and return its keys; None where it cannot be taken over."""
-    row = ledger.accounts.find(message.link)
-    if row is None or row.peer != peer or not _is_sound(ledger, message, ids_of(message)):
+def unpack(ledger: Ledger, peer: str, message: KeyGrant, digest: bytes, *, passes: bool = False) -> bytes | None:
+    """Spend the bits of a grant that is new here and return its keys; None where it cannot be taken over.
+
+    Where the keys pass this node (`passes`), another copy of them may be for its own applications.
+    """
+    row, ids = ledger.accounts.find(message.link), ids_of(message)
+    if row is None or row.peer != peer or not _is_sound(message, ids):
+        return None
+    if not passes and any(ledger.book.find_key(key_id) for key_id in ids):
         return None
     blocks = _match_cut_blocks(ledger, row, message)
     if not blocks or not ledger.shelf.can_take(message.link, message.cuts):
@@ -91,8 +96,8 @@ def ids_of(message: KeyGrant) -> list[bytes]:
     return [message.ids[place : place + 16] for place in range(0, len(message.ids), 16)]
 
 
-def _is_sound(ledger: Ledger, message: KeyGrant, ids: Sequence[bytes]) -> bool:
-    """Say whether the sizes of a grant fit together, and its ids are new."""
+def _is_sound(message: KeyGrant, ids: Sequence[bytes]) -> bool:
+    """Say whether the sizes of a grant fit together, and nothing is named twice."""
     size = len(ids) * message.key_bytes
     padded = size + CHECK_BYTES if message.pad else size
     return (
@@ -102,7 +107,6 @@ def _is_sound(ledger: Ledger, message: KeyGrant, ids: Sequence[bytes]) -> bool:
         and len(message.pad) in (0, size)
         and len(set(ids)) == len(ids)
         and len(set(message.slaves)) == len(message.slaves)
-        and not any(ledger.book.find_key(key_id) for key_id in ids)
     )
 
 

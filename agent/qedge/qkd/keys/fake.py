@@ -124,13 +124,13 @@ class FakeKeyStore:
         wanted = Wanted(peer_node, master_sae, slaves, number, key_bytes, constraints, tuple(further.items()))
         draft = self.do(lambda ledger: drafting.reserve(ledger, wanted))
         try:
-            for peer, grant in draft.messages:
+            for peer, grant, _ in draft.messages:
                 take_over = partial(exchange.take_over, peer=self.node, message=KeyReserve((grant,)))
                 if self._fleet.reach(peer).do(take_over).outcomes[0]:
                     raise QedgeError("qkd.out_of_step", f"{peer} does not have the same key bits.")
             return self.do(lambda ledger: ledger.hand_over(draft))
         except QedgeError:
-            self._give_up(draft.grant_id, [peer for peer, _ in draft.messages])
+            self._give_up(draft.grant_id, [peer for peer, _, _ in draft.messages])
             raise
 
     async def collect(self, slave_sae: str, master_sae: str, key_ids: Sequence[str]) -> list[DeliverableKey]:

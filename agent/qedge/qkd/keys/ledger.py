@@ -158,9 +158,9 @@ class Ledger:
         if grant is None or grant.state not in (KeyState.RESERVED, KeyState.IN_RELAY):
             return
         self.book.end_keys(grant, KeyEvent.GIVEN_UP, self.moment.key_ns)
-        for leg in grant.legs:
+        for place, leg in enumerate(grant.legs):
             self.accounts.move(self.link_of(leg), "in_flight", "voided", 8 * cut_bytes(leg.cuts))
-            self.book.owe_void(leg.peer, VoidGrant(grant.id, leg.link, leg.cuts))
+            self.book.owe_void(leg.peer, VoidGrant(leg_id(grant.id, place), leg.link, leg.cuts))
 
     def give_up_all_but(self, alive: frozenset[bytes]) -> int:
         """Void all grants that nobody works at, after a restart for instance; returns how many."""
@@ -254,6 +254,11 @@ class Ledger:
         value = int.from_bytes(self.random_bytes(16), "big")
         value = (value & ~(0xF << 76)) | (0x4 << 76)
         return ((value & ~(0x3 << 62)) | (0x2 << 62)).to_bytes(16, "big")
+
+
+def leg_id(grant_id: bytes, place: int) -> bytes:
+    """Return the id under which a grant goes over its leg number `place`: several may lead over the same nodes."""
+    return hashlib.sha256(b"leg%d" % place + grant_id).digest()[:16] if place else grant_id
 
 
 def onward_id(grant_id: bytes) -> bytes:

@@ -147,10 +147,25 @@ ANY: Final = Constraints()
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """A node whose applications get copies: `peer`, or with `onward` the last node over these links beyond `peer`."""
+
+    peer: str
+    slaves: tuple[str, ...]
+    onward: tuple[RelayHop, ...] = ()
+
+    @property
+    def node(self) -> str:
+        """Return the name of the node."""
+        return self.onward[-1].node if self.onward else self.peer
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """A request for keys. `elsewhere`: further nodes and their applications; this node's own name may be one.
 
     With `onward` no link leads to the slaves' node: `peer` passes the keys on over these links, to the last of them.
+    `relayed` are further nodes to which no link leads.
     """
 
     peer: str
@@ -161,6 +176,14 @@ class Wanted:
     constraints: Constraints = ANY
     elsewhere: tuple[tuple[str, tuple[str, ...]], ...] = ()
     onward: tuple[RelayHop, ...] = ()
+    relayed: tuple[Target, ...] = ()
+
+    def targets(self, node: str) -> tuple[Target, ...]:
+        """Return all nodes but `node` itself that need bits, that of `peer` first, each once."""
+        slaves = dict(self.elsewhere)
+        first = self.slaves if self.onward else (*self.slaves, *slaves.pop(self.peer, ()))
+        direct = (Target(name, tuple(dict.fromkeys(group))) for name, group in slaves.items() if name != node)
+        return (Target(self.peer, tuple(dict.fromkeys(first)), self.onward), *direct, *self.relayed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +205,13 @@ class Leg(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A grant whose bits are taken and journalled, and that is not handed over yet. `keys` exist in memory alone."""
+    """A grant whose bits are taken and journalled, and that is not handed over yet. `keys` exist in memory alone.
+
+    `messages` are for peers, which pass them on over the links that follow where there are any.
+    """
 
     grant_id: bytes
-    messages: tuple[tuple[str, KeyGrant], ...]
+    messages: tuple[tuple[str, KeyGrant, tuple[RelayHop, ...]], ...]
     keys: tuple[tuple[bytes, bytes], ...] = field(repr=False)
     provenance: KeyProvenance
     own_slaves: tuple[str, ...]

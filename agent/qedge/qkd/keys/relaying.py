@@ -82,7 +82,7 @@ def pass_on(ledger: Ledger, peer: str, message: KeyRelay) -> Passage:
     leg = plan_leg(ledger, _wanted(hop.node, size), hop.node, size + CHECK_BYTES)
     if not grant.pad or sent is not None or not _keeps(hop, sources(ledger, [leg])):
         raise _out_of_step()
-    keys = unpack(ledger, peer, grant, digest)
+    keys = unpack(ledger, peer, grant, digest, passes=True)
     if keys is None:
         # Where its tag was wrong the bits are gone, and it is noted: that stays, so this is an answer and no error.
         return Passage((), None)

@@ -30,6 +30,7 @@ from qedge.qkd.keys.model import (
     DeliverableKey,
     FinishedBlock,
     StoredStatus,
+    Target,
     Usage,
     Wanted,
 )
@@ -177,7 +178,7 @@ class KeyStore:
     ) -> list[DeliverableKey]:
         """Give keys to a master, once all nodes of its slaves have their copies on the disk; see `Keys`."""
         key_bytes = check_size(number, size_bits)
-        further = {node: tuple(slaves) for node, slaves in (elsewhere or {}).items()}
+        further = {name: tuple(group) for name, group in (elsewhere or {}).items()}
         slaves = tuple(slave_saes)
         if peer_node == self.node:
             # Nobody elsewhere gets these keys: the far end of some link only destroys their bits.
@@ -185,9 +186,15 @@ class KeyStore:
             slaves, peer_node = (), self._fullest_peer(further)
         onward: tuple[RelayHop, ...] = ()
         if self.status(peer_node) is None and slaves:
+            slaves += further.pop(peer_node, ())
             way = await self._way(peer_node, number * key_bytes)
             peer_node, onward = way.first, way.onward
-        wanted = Wanted(peer_node, master_sae, slaves, number, key_bytes, constraints, tuple(further.items()), onward)
+        relayed = []
+        for node in [name for name in further if name != self.node and self.status(name) is None]:
+            way = await self._way(node, number * key_bytes)
+            relayed.append(Target(way.first, tuple(dict.fromkeys(further.pop(node))), way.onward))
+        direct = tuple(further.items())
+        wanted = Wanted(peer_node, master_sae, slaves, number, key_bytes, constraints, direct, onward, tuple(relayed))
         self._check_reach(wanted)
         # The work goes on where the one who asked is cancelled: its keys are then burnt, as if the answer were lost.
         return await asyncio.shield(self._spawn(self._grant(wanted)))
@@ -251,13 +258,13 @@ class KeyStore:
         draft = await self._journal.do(lambda ledger: drafting.reserve(ledger, wanted))
         try:
             async with asyncio.TaskGroup() as group:
-                for peer, grant in draft.messages:
-                    group.create_task(self._couriers.send(peer, grant, wanted.onward))
+                for peer, grant, onward in draft.messages:
+                    group.create_task(self._couriers.send(peer, grant, onward))
             return await self._journal.do(lambda ledger: ledger.hand_over(draft))
         except BaseException as failure:
             self._abandon(draft.grant_id, wanted.peer)
-            if wanted.onward:
-                self._routes.forget(wanted.onward[-1].node)
+            for target in wanted.targets(self.node):
+                self._routes.forget(target.node)
             if isinstance(failure, BaseExceptionGroup):
                 raise failure.exceptions[0] from None
             raise
@@ -302,7 +309,7 @@ class KeyStore:
 
     def _check_reach(self, wanted: Wanted) -> None:
         """Refuse at once what would only burn bits: every request costs its bits, also one that comes to nothing."""
-        for peer in (wanted.peer, *(node for node, _ in wanted.elsewhere)):
+        for peer in (target.peer for target in wanted.targets(self.node)):
             if peer in self._away:
                 raise QedgeError("peer.unreachable", f"The key store of {peer} does not answer.", fix="Try again soon.")
 

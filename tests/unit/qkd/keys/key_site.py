@@ -97,7 +97,7 @@ def carry(draft: Draft, sender: LedgerNode, *receivers: LedgerNode) -> list[str]
     nodes = {each.name: each for each in receivers}
     return [
         nodes[peer].do(partial(exchange.take_over, peer=sender.name, message=KeyReserve((grant,)))).outcomes[0]
-        for peer, grant in draft.messages
+        for peer, grant, _ in draft.messages
     ]
 
 

@@ -260,7 +260,7 @@ def test_each_of_several_slaves_gets_its_copy_once_wherever_it_is() -> None:
         account = node.status("ac").account
         assert account.balanced
         assert account.delivered == (64 + 32) * 8  # the keys, and the key of their authentication
-    relayed = dict(draft.messages)["c"]
+    relayed = {peer: grant for peer, grant, _ in draft.messages}["c"]
     assert relayed.pad != b"".join(key.key for key in keys)
     assert bytes(a ^ b for a, b in zip(relayed.pad, pad, strict=False)) == b"".join(key.key for key in keys)
 
@@ -272,7 +272,7 @@ def test_a_relayed_key_that_was_altered_on_the_way_is_refused_and_its_bits_are_b
         one.add("ac", other.name, 0, bytes(range(200)))
     tell_blocks(c, pair.a, "ac")
     draft = pair.a.reserve(replace(ASK, elsewhere=(("c", ("carol",)),)))
-    good = dict(draft.messages)["c"]
+    good = {peer: grant for peer, grant, _ in draft.messages}["c"]
     for bad in (
         msgspec.structs.replace(good, pad=bytes((good.pad[0] ^ 1,)) + good.pad[1:]),
         msgspec.structs.replace(good, slaves=("mallory",)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import sqlite3
 from collections.abc import AsyncIterator
@@ -106,6 +107,46 @@ async def test_the_way_of_fewest_links_is_taken_and_another_where_it_has_too_lit
         assert reached[0].deliverable_bits <= 8 * 300
 
 
+async def test_one_key_reaches_several_nodes_over_ways_that_share_links_and_is_each_once(tmp_path: Path) -> None:
+    async with chain(tmp_path, "abcd") as site:
+        # b is a neighbour; c and d lie behind it, and c passes d's copy on beside taking its own.
+        keys = await site["a"].reserve("d", "m", ["dora"], 2, 256, elsewhere={"b": ["bob"], "c": ["carol", "cleo"]})
+        ids = [key.key_id for key in keys]
+        for node, slave in (("b", "bob"), ("c", "carol"), ("c", "cleo"), ("d", "dora")):
+            assert await site[node].collect(slave, "m", ids) == keys
+            assert await refusal(site[node].collect(slave, "m", ids)) == "qkd.key_not_found"
+        assert await refusal(site["b"].collect("eve", "m", ids)) == "qkd.key_not_yours"
+        record = keys[0].provenance
+        assert (record.origin, record.hops) == (Origin.RELAYED, 2)
+        assert set(record.trusted_nodes) == set("abcd")
+        assert set(record.slaves) == {"bob", "carol", "cleo", "dora"}
+        cost = 8 * (2 * 32 + CHECK_BYTES)
+        for link, copies in (("ab", 3), ("bc", 2), ("cd", 1)):
+            for node in link:
+                assert place(site, node, link, "delivered") == copies * cost
+                assert place(site, node, link, "in_flight") == 0
+
+
+async def test_a_key_for_several_nodes_reaches_none_where_one_way_breaks(tmp_path: Path) -> None:
+    async with chain(tmp_path, "abcd") as site:
+        assert len(await site["a"].reserve("b", "m", ["bob"], 1, 256, elsewhere={"d": ["dora"]})) == 1
+        before = {node: place(site, node, "ab", "delivered") for node in "ab"}
+        site.network.cut.add("d")
+        asked = site["a"].reserve("b", "m", ["bob"], 1, 256, elsewhere={"c": ["carol"], "d": ["dora"]})
+        assert (await refusal(asked)).startswith("peer.")
+        site.network.cut.clear()
+        cost = 8 * (32 + CHECK_BYTES)
+        for node, link, copies in (("a", "ab", 3), ("b", "ab", 3), ("b", "bc", 2), ("c", "bc", 2), ("c", "cd", 1)):
+            await site.until(
+                partial(lambda node, link, lost: place(site, node, link, "voided") == lost, node, link, copies * cost)
+            )
+        assert {node: place(site, node, "ab", "delivered") for node in "ab"} == before
+        for node in "bc":
+            with contextlib.closing(sqlite3.connect(tmp_path / f"{node}.sqlite3")) as connection:
+                open_copies = connection.execute("SELECT count(*) FROM keys WHERE state = 'reserved'").fetchone()
+            assert open_copies == (1 if node == "b" else 0,)  # that of the key before
+
+
 @pytest.mark.parametrize(
     ("constraints", "code"),
     [
@@ -206,7 +247,7 @@ class Three:
             tell_blocks(one, other, link)
         self.hop = self.b.do(partial(relaying.offer, peer="c", num_bytes=32))[0]
         self.draft = self.a.reserve(Wanted("b", "alice", ("carol",), 1, 32, onward=(self.hop,)))
-        ((_, self.grant),) = self.draft.messages
+        ((_, self.grant, _),) = self.draft.messages
 
     def pass_on(self, message: KeyRelay | None = None) -> relaying.Passage:
         """Have `b` take what `a` sent."""
