@@ -171,12 +171,14 @@ class Dialogue:
                 client_id="" if connect.client_id else subject.id,
                 session_expiry=True,
             )
-        self._write(codec.connack(self.version, Code.SUCCESS, properties=properties))
-        rest, self._rest = self._rest, None
-        if self.outlet is not None:
-            self.outlet.hold(0.0)
-        if rest:
-            self.take(bytes(rest), now_ns, utc_ns)
+        outlet, rest, self._rest = self.outlet, self._rest, None
+        if outlet is None:
+            return
+        with outlet.corked():
+            outlet.write(codec.connack(self.version, Code.SUCCESS, properties=properties))
+            outlet.hold(0.0)
+            if rest:
+                self.take(bytes(rest), now_ns, utc_ns)
 
     def refuse(self, code: Code, reason: str) -> None:
         """Turn the client away."""

@@ -1,9 +1,9 @@
 """Sockets of devices, read in small turns, with an urgent lane.
 
 All device sockets hang on two epoll sets of their own, which the event loop watches as two descriptors (epoll(7) may
-be nested). That is what bounds the work: a turn deals with few sockets, a few KiB of each, and ends after a millisecond
-or two, so the loop gets to everything else between turns however much devices send. Within a turn the urgent set is
-looked at again and again, so a safety device waits for a handful of messages at most and never for the burst of the
+be nested). That is what bounds the work: a turn deals with few sockets, a few KiB of each, and ends after a
+millisecond, so the loop gets to everything else between turns however much devices send. Within a turn the urgent set
+is looked at again and again, so a safety device waits for a handful of messages at most and never for the burst of the
 others. And answers go out with `send` at once; a transport of uvloop writes only after it has read from every socket
 that is ready.
 """
@@ -15,7 +15,7 @@ import contextlib
 import os
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from qedge.base.clock import Clock
@@ -24,7 +24,7 @@ READ_BYTES: Final = 4096
 _EVENTS_IN_A_TURN: Final = 64
 _URGENT_EVENTS: Final = 16
 _LOOK_EVERY: Final = 4
-_TURN_NS: Final = 1_500_000
+_TURN_NS: Final = 1_000_000
 _READS_BEFORE_CLOSE: Final = 4
 _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
@@ -253,6 +253,16 @@ class Line:
             self._watch(self._mask | _OUT)
         return True
 
+    @contextlib.contextmanager
+    def corked(self) -> Iterator[None]:
+        """Send what is written within in one piece at the end."""
+        if self._out is None and not self._closed:
+            self._out = bytearray()
+        try:
+            yield
+        finally:
+            self._uncork()
+
     def hold(self, seconds: float) -> None:
         """Read nothing for so long; 0: read on."""
         if self._closed:
@@ -270,9 +280,10 @@ class Line:
         """Close at once; what was sent still arrives."""
         if self._closed:
             return
+        self._uncork()
         # A socket that is closed with data unread is reset, and the other side may lose what it was told last.
         with contextlib.suppress(OSError):
-            for _ in range(_READS_BEFORE_CLOSE):
+            for _ in range(_READS_BEFORE_CLOSE):  # of one that broke when it was written to, nothing is read
                 if not self.sock.recv(65_536):
                     break
         self._finish(reason)
@@ -280,6 +291,14 @@ class Line:
     def cut(self, reason: str) -> None:
         """Close now, whatever is still under way."""
         self._finish(reason)
+
+    def _uncork(self) -> None:
+        waiting = self._out
+        if waiting is None or self._mask & _OUT:
+            return  # not corked, or the socket has to take more first
+        self._out = None
+        if waiting:
+            self.write(bytes(waiting))
 
     def _read(self, now_ns: int, utc_ns: int) -> None:
         try:
