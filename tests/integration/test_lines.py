@@ -6,7 +6,8 @@ import asyncio
 import socket
 
 from qedge.base.system_clock import SystemClock
-from qedge.devices.ways_in.lanes import Lanes, Line
+from qedge.devices.ways_in.lanes import Lanes
+from qedge.devices.ways_in.line import Line
 
 
 class Silent:

@@ -115,7 +115,8 @@ class DeviceGreeter:
         while True:
             for _ in self._sessions.sweeping(self._clock.now_ns(), lambda _session: None):
                 await asyncio.sleep(0)
-            self._show()
+            for tier, count in self._sessions.counts.items():
+                self._metrics.set("qedge_device_sessions", count, (tier.value,))
             await asyncio.sleep(SWEEP_S)
 
     async def _step(self, kind: MessageType, device_id: str, message: bytes) -> bytes:
@@ -265,13 +266,6 @@ class DeviceGreeter:
 
     def _count(self, kind: MessageType, outcome: str) -> None:
         self._metrics.add("qedge_device_handshakes_total", (kind.name.lower(), outcome))
-
-    def _show(self) -> None:
-        counts = dict.fromkeys(DeviceTier, 0)
-        for session in self._sessions:
-            counts[session.tier] += 1
-        for tier, count in counts.items():
-            self._metrics.set("qedge_device_sessions", count, (tier.value,))
 
 
 def _start_anew() -> bytes:

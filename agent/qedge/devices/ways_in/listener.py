@@ -19,7 +19,8 @@ from qedge.devices.ways_in.dialogue import Dialogue
 from qedge.devices.ways_in.door import Door, room_for
 from qedge.devices.ways_in.greeting import GreetingDesk
 from qedge.devices.ways_in.handshakes import Handshakes, Shaking
-from qedge.devices.ways_in.lanes import Lanes, Line
+from qedge.devices.ways_in.lanes import Lanes
+from qedge.devices.ways_in.line import Line
 from qedge.devices.ways_in.model import Code, Connect, ListenerView
 from qedge.devices.ways_in.pace import Pace
 from qedge.devices.ways_in.rates import Throttles
