@@ -10,6 +10,17 @@ from qedge.devices.ways_in.lanes import Lanes
 from qedge.devices.ways_in.line import Line
 
 
+class Hearer:
+    """Keeps what it takes."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+
+    def take(self, data: bytes, now_ns: int, utc_ns: int) -> None:
+        """Keep it."""
+        self.heard.append(data)
+
+
 class Silent:
     def take(self, data: bytes, now_ns: int, utc_ns: int) -> None:
         """Take nothing."""
@@ -51,3 +62,49 @@ async def test_what_was_written_corked_is_sent_before_the_line_is_closed() -> No
     assert (theirs.recv(100), theirs.recv(100), ended) == (b"no", b"", ["refused"])
     lanes.close()
     theirs.close()
+
+
+async def test_messages_that_come_close_together_are_all_taken_in_their_order_and_so_is_one_that_comes_alone() -> None:
+    lanes, hearer = Lanes(SystemClock()), Hearer()
+    lanes.start()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    line = Line(ours, lanes, hearer, lambda *_: None, address="", max_bytes=4096)
+    sent = [number.to_bytes(2, "big") for number in range(400)]
+    for number, each in enumerate(sent):
+        theirs.send(each)
+        while len(hearer.heard) <= number:
+            await asyncio.sleep(0)
+    assert hearer.heard == sent
+    await asyncio.sleep(0.05)
+    theirs.send(b"alone")
+    async with asyncio.timeout(5):
+        while hearer.heard[-1] != b"alone":
+            await asyncio.sleep(0.001)
+    line.cut("done")
+    lanes.close()
+    theirs.close()
+
+
+async def test_while_messages_come_close_together_an_urgent_one_is_taken_at_once() -> None:
+    lanes, hearer, urgent = Lanes(SystemClock()), Hearer(), Hearer()
+    lanes.start()
+    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
+    lines = []
+    for (ours, _), taker in zip(pairs, (hearer, urgent), strict=True):
+        ours.setblocking(False)
+        lines.append(Line(ours, lanes, taker, lambda *_: None, address="", max_bytes=4096))
+    lines[1].promote()
+    for number in range(100):
+        pairs[0][1].send(b"often")
+        while len(hearer.heard) <= number:
+            await asyncio.sleep(0)
+    pairs[0][1].send(b"later")
+    pairs[1][1].send(b"now")
+    while not urgent.heard:
+        await asyncio.sleep(0)
+    assert urgent.heard == [b"now"]
+    for line, (_, theirs) in zip(lines, pairs, strict=True):
+        line.cut("done")
+        theirs.close()
+    lanes.close()
