@@ -17,8 +17,6 @@ _READS_BEFORE_CLOSE: Final = 4
 _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
 _BROKEN: Final = select.EPOLLHUP | select.EPOLLERR
-_NEVER: Final = -1
-"""Events that do not come."""
 
 
 class Taker(Protocol):
@@ -45,7 +43,6 @@ class Line:
         "_max_bytes",
         "_out",
         "_pending",
-        "_plain",
         "_receive",
         "_take",
         "_transmit",
@@ -91,7 +88,6 @@ class Line:
         self._held: asyncio.TimerHandle | None = None
         self._closed = False
         self._mask = _IN
-        self._plain = _IN if receive is None else _NEVER
         lanes.add(self.fd, self)
         self._lane.register(self.fd, _IN)
 
@@ -105,7 +101,6 @@ class Line:
         if self._closed or self._lane is self._lanes.urgent:
             return
         mask, self._mask = self._mask, 0
-        self._plain = _NEVER
         if mask:
             self._lane.unregister(self.fd)
         self._lane = self._lanes.urgent
@@ -114,7 +109,7 @@ class Line:
 
     def serve(self, events: int, now_ns: int, utc_ns: int) -> None:
         """Read a little, write what waits."""
-        if events == self._plain:
+        if events == _IN == self._mask and self._receive is None and not self.quick_ack:
             try:
                 data = os.read(self.fd, READ_BYTES)  # with ten thousand sockets, one object less to look at
             except BlockingIOError:
@@ -269,8 +264,6 @@ class Line:
         else:
             self._lane.modify(self.fd, mask)
         self._mask = mask
-        if self._receive is None and not self.quick_ack:
-            self._plain = _IN if mask == _IN else _NEVER
 
     def _finish(self, reason: str) -> None:
         if self._closed:
