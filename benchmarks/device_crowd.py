@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Final
 
+from benchmarks.bystander import LOAD_NICE
 from qedge_device import DeviceError
 from qedge_device.constrained import ConstrainedDevice
 from qedge_device.enrolling import Invitation
@@ -192,9 +193,10 @@ class Crowd:
         return self._run([], len(self.members), limit_s)
 
     def leave(self, count: int) -> None:
-        """Let the last members go offline; their sessions stay."""
+        """Let the last members go offline for good; their sessions stay."""
         for member in self.members[len(self.members) - count :]:
             self._drop(member)
+        del self.members[len(self.members) - count :]
 
     def _run(self, waiting: list[Member], at_once: int, limit_s: float) -> Wave:
         begun, self._retries, self._enrolled_s = time.monotonic(), 0, 0.0
@@ -294,6 +296,7 @@ class Crowd:
 
 def run(port: int, first: int, pipe: Connection) -> None:
     """Serve questions of the pipe: lines of invitations, then names of methods with their arguments."""
+    os.nice(LOAD_NICE)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     crowd = Crowd(pipe.recv(), port, first)

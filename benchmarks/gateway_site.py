@@ -40,6 +40,7 @@ from qedge.devices.ways_in.config import IntakeConfig, ListenerConfig
 from qedge.devices.ways_in.greeting import GreetingDesk
 from qedge.devices.ways_in.intake import BrokerIntake
 from qedge.devices.ways_in.listener import Listener
+from qedge.devices.ways_in.pace import Pace
 from qedge.devices.ways_in.rates import Throttles
 from qedge.security.model import Subject
 from qedge.security.policy.engine import PolicyEngine
@@ -133,7 +134,8 @@ def build(plan: Plan) -> Site:
         book.add(_session(device, doorman.add(device.name, segment="segment-0", safety=True)))
     segments = _segments(engine, clock, metrics)
     enforcement = Enforcement(book, engine, consumers=[segments, meter], witness=FakeWitness(), metrics=metrics)
-    desk, throttles = GreetingDesk(FakeGreeter(), metrics=metrics), Throttles(1000.0)
+    pace, throttles = Pace(clock), Throttles(1000.0)
+    desk = GreetingDesk(FakeGreeter(), pace=pace, metrics=metrics)
     config = ListenerConfig(
         listen=("127.0.0.1:0",), connects_per_s=5000, address_connects_per_s=5000, max_connections_per_address=20_000
     )
@@ -144,6 +146,7 @@ def build(plan: Plan) -> Site:
         enforcement=enforcement,
         doorman=doorman,
         desk=desk,
+        pace=pace,
         throttles=throttles,
         clock=clock,
         metrics=metrics,

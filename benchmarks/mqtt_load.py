@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import resource
 import select
 import socket
@@ -14,6 +15,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Final
 
+from benchmarks.bystander import LOAD_NICE
 from benchmarks.gateway_site import TIME, devices
 from qedge.devices.fake import FakeDevice
 
@@ -130,6 +132,7 @@ def send_paced(sensors: list[Sensor], per_s: float, seconds: float, stop: Connec
 
 def run(num_sensors: int, port: int, pipe: Connection) -> None:
     """Connect, then send each round that is asked for as (messages a second, seconds)."""
+    os.nice(LOAD_NICE)
     sensors = connect_all(devices(num_sensors)[0], port)
     pipe.send(len(sensors))
     with contextlib.suppress(EOFError):
@@ -166,6 +169,11 @@ class Load:
     def begin(self, per_s: float, seconds: float) -> None:
         """Begin a round."""
         self._pipe.send((per_s, seconds))
+
+    @property
+    def is_done(self) -> bool:
+        """Say whether `end` would not wait."""
+        return self._pipe.poll()
 
     def end(self) -> Sent:
         """Wait for the end of the round."""

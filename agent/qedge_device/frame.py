@@ -98,13 +98,19 @@ class ReplayWindow:
 
     def accept(self, counter: int) -> None:
         """Note a counter whose frame has been opened; call only after `is_fresh` and a good tag."""
-        if counter > self.top:
-            jump = counter - self.top
+        jump = counter - self.top
+        if jump == 1:  # in order, as nearly all; once a whole window is, it is the same object for all windows
+            if self._seen is not self._mask:
+                self._seen = ((self._seen << 1) | 1) & self._mask
+                if self._seen == self._mask:
+                    self._seen = self._mask
+            self.top = counter
+        elif jump > 0:
             # Shifting by an attacker's jump would allocate that many bits, so a jump past the window starts anew.
             self._seen = 1 if jump >= self._size else ((self._seen << jump) | 1) & self._mask
             self.top = counter
         else:
-            self._seen |= 1 << (self.top - counter)
+            self._seen |= 1 << -jump
 
 
 class _Session:
@@ -198,7 +204,8 @@ class Opener(_Session):
             raise FrameError("key")
         if counter > self._limit:
             raise FrameError("replay" if counter > MAX_COUNTER else "exhausted")
-        if counter <= self._window.top and not self._window.is_fresh(counter):
+        window = self._window
+        if counter <= window.top and not window.is_fresh(counter):
             raise FrameError("replay")
         nonce = (self._iv ^ counter).to_bytes(IV_BYTES, "big")
         aead = self._aead or self._cipher()
@@ -207,5 +214,5 @@ class Opener(_Session):
             payload = aead.decrypt(nonce, frame[HEADER_BYTES:], frame[:HEADER_BYTES] + bound)
         except InvalidTag:
             raise FrameError("open") from None
-        self._window.accept(counter)
+        window.accept(counter)
         return payload

@@ -40,15 +40,15 @@ def who(fleet: str, node: str, device: str) -> bytes:
 
 def extract(secret: bytes, extra: bytes = b"") -> bytes:
     """HKDF-Extract with the extra key as salt."""
-    return hmac.new(extra or bytes(32), secret, hashlib.sha256).digest()
+    return hmac.digest(extra or bytes(32), secret, "sha256")
 
 
 def expand(prk: bytes, info: bytes, size: int) -> bytes:
     """HKDF-Expand to at most 64 bytes."""
-    first = hmac.new(prk, info + b"\x01", hashlib.sha256).digest()
+    first = hmac.digest(prk, info + b"\x01", "sha256")
     if size <= len(first):
         return first[:size]
-    return (first + hmac.new(prk, first + info + b"\x02", hashlib.sha256).digest())[:size]
+    return (first + hmac.digest(prk, first + info + b"\x02", "sha256"))[:size]
 
 
 def transcript(name: bytes, hello: bytes, welcome: bytes) -> bytes:
@@ -77,7 +77,7 @@ def direction_keys(prk: bytes, digest: bytes, direction: str, iv_bytes: int) -> 
 def confirmation(prk: bytes, digest: bytes, size: int = MAC_BYTES) -> bytes:
     """Return the MAC by which the node proves that it has the keys."""
     key = expand(prk, fields(b"qedge/v1 device confirm", digest), 32)
-    return hmac.new(key, digest, hashlib.sha256).digest()[:size]
+    return hmac.digest(key, digest, "sha256")[:size]
 
 
 def next_secret(prk: bytes, digest: bytes) -> bytes:
@@ -92,7 +92,7 @@ def ticket_of(secret: bytes) -> bytes:
 
 def hello_mac(secret: bytes, name: bytes, body: bytes, size: int) -> bytes:
     """Return the MAC of a RESUME or JOIN."""
-    return hmac.new(secret, fields(b"qedge/v1 device resume", name, body), hashlib.sha256).digest()[:size]
+    return hmac.digest(secret, fields(b"qedge/v1 device resume", name, body), "sha256")[:size]
 
 
 def connect_password(secret: bytes, name: bytes, client_id: str, counter: int) -> str:
@@ -121,7 +121,7 @@ def check_connect(secret: bytes, name: bytes, client_id: str, counted: bytes, pr
 
 def _connect_mac(secret: bytes, name: bytes, client_id: str, counted: bytes) -> bytes:
     data = fields(b"qedge/v1 device connect", name, client_id.encode(), counted)
-    return hmac.new(secret, data, hashlib.sha256).digest()[:_CONNECT_MAC_BYTES]
+    return hmac.digest(secret, data, "sha256")[:_CONNECT_MAC_BYTES]
 
 
 def rich_up(prk: bytes, digest: bytes) -> DirectionKeys:

@@ -30,6 +30,7 @@ from qedge.devices.ways_in.config import IntakeConfig, ListenerConfig
 from qedge.devices.ways_in.greeting import GreetingDesk
 from qedge.devices.ways_in.intake import BrokerIntake
 from qedge.devices.ways_in.listener import Listener
+from qedge.devices.ways_in.pace import Pace
 from qedge.devices.ways_in.rates import Throttles
 
 FLEET, NODE = "f", "n"
@@ -54,7 +55,8 @@ class GatewayHost:
         self.enforcement = Enforcement(
             self.book, self.judge, consumers=[self.consumer], witness=self.witness, metrics=self.metrics
         )
-        self.desk = GreetingDesk(self.greeter, metrics=self.metrics)
+        self.pace = Pace(self.clock)
+        self.desk = GreetingDesk(self.greeter, pace=self.pace, metrics=self.metrics)
         self.throttles = Throttles(config.messages_per_s)
         self.listener = Listener(
             config,
@@ -63,6 +65,7 @@ class GatewayHost:
             enforcement=self.enforcement,
             doorman=self.doorman,
             desk=self.desk,
+            pace=self.pace,
             throttles=self.throttles,
             clock=self.clock,
             metrics=self.metrics,

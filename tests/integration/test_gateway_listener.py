@@ -17,7 +17,7 @@ from qedge.base.errors import QedgeError
 from qedge.devices.ways_in.config import ListenerConfig
 from qedge.devices.ways_in.dialogue import Dialogue
 from qedge.devices.ways_in.hearing import Hearing
-from qedge.devices.ways_in.lanes import Line
+from qedge.devices.ways_in.line import Line
 from qedge.security.model import Reason, Subject
 from tests.integration.gateway_host import GatewayHost, RawClient, connect_packet, gateway, until
 from tests.unit.devices.ways_in.clients import paho_connect, publish_311

@@ -16,6 +16,29 @@ NAME_PATTERN: Final = r"^[A-Za-z0-9_-]{1,36}$"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,36}")
 
 
+class DrawnAhead:
+    """Random bytes drawn `piece` at a time, since a draw costs 50 µs, whether of four bytes or of four thousand.
+
+    For what is sent in clear (nonces, key ids), and within one call for many secrets; a secret that is wanted later is
+    drawn when it is wanted.
+    """
+
+    def __init__(self, random_bytes: RandomBytes, piece: int = 1024) -> None:
+        self._random_bytes = random_bytes
+        self._piece = piece
+        self._data = b""
+        self._at = 0
+
+    def __call__(self, number: int) -> bytes:
+        """Return the next `number` bytes, which nobody gets again."""
+        end = self._at + number
+        if end > len(self._data):
+            self._data, self._at, end = self._random_bytes(max(self._piece, number)), 0, number
+        part = self._data[self._at : end]
+        self._at = end
+        return part
+
+
 def is_name(text: str) -> bool:
     """Say whether `text` may be a fleet, node or driver-instance name."""
     return _NAME.fullmatch(text) is not None

@@ -56,6 +56,7 @@ from qedge.devices.service import Tools as DeviceTools
 from qedge.devices.ways_in.greeting import GreetingDesk
 from qedge.devices.ways_in.intake import BrokerIntake
 from qedge.devices.ways_in.listener import Listener
+from qedge.devices.ways_in.pace import Pace
 from qedge.devices.ways_in.rates import Throttles
 from qedge.mesh.crypto_thread import CryptoThread
 from qedge.mesh.service import MeshService
@@ -141,8 +142,9 @@ async def open_gateway(
         floor.devices.sessions, floor.engine, consumers=[segments], witness=security, metrics=tools.metrics
     )
     saying.down.enforcement = enforcement
-    greetings = GreetingDesk(floor.devices.greeter, metrics=tools.metrics)
-    listener, intake = _make_ways(tools, floor, saying, access, enforcement, greetings)
+    pace = Pace(tools.clock)
+    greetings = GreetingDesk(floor.devices.greeter, pace=pace, metrics=tools.metrics)
+    listener, intake = _make_ways(tools, floor, saying, access, enforcement, greetings, pace)
     greetings.on_greeted(listener.recheck)
     security.follow(lambda: enforcement.tallies, lambda: listener.address_tallies)
 
@@ -296,6 +298,7 @@ def _make_ways(
     access: _BrokerAccess,
     enforcement: Enforcement,
     desk: GreetingDesk,
+    pace: Pace,
 ) -> tuple[Listener, BrokerIntake | None]:
     config, identity, administrator = tools.config.devices, tools.identity, floor.devices.administrator
     throttles = Throttles(config.listener.messages_per_s)
@@ -306,6 +309,7 @@ def _make_ways(
         enforcement=enforcement,
         doorman=floor.devices.doorman,
         desk=desk,
+        pace=pace,
         throttles=throttles,
         clock=tools.clock,
         metrics=tools.metrics,

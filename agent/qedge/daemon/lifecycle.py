@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import platform
 import secrets
@@ -25,7 +24,7 @@ from qedge.config import Change, LoadedConfig, changed_sections
 from qedge.daemon.compose import Parts, add_driver, add_gateway, compose, remove_driver
 from qedge.daemon.identity import broker_password, load_identity
 from qedge.daemon.key_files import KeyFiles, open_key_files
-from qedge.daemon.pauses import ShortPauses
+from qedge.daemon.pauses import shorten_pauses
 from qedge.store.schema import SPOOL_SCHEMA
 from qedge.store.store import Store
 
@@ -35,8 +34,6 @@ STOP_LIMIT_S: Final = 4.0
 """Leaves a second of the five that a stop may take for the database and the interpreter."""
 
 WARM_LIMIT_S: Final = 120.0
-_COLLECT_AFTER: Final = 10_000
-"""Objects that may come before all new ones are looked through for garbage; each job reaches the default of 700."""
 _ANSWER_S: Final = 0.2
 """Time in which the answer to whoever changed the identity still leaves, before the services stop."""
 
@@ -173,12 +170,7 @@ class Daemon:
         ready_s = (self._clock.now_ns() - self._started_ns) / 1e9
         self._notifier.ready(f"ready as {parts.tools.identity.node}, drivers are opening")
         _LOG.info("daemon.ready", ready_s=round(ready_s, 3), socket=parts.web.socket, http=parts.web.address)
-        # What is there now stays: leaving it out of every later collection keeps the pauses short.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(_COLLECT_AFTER)
-        if not any(isinstance(each, ShortPauses) for each in gc.callbacks):
-            gc.callbacks.append(ShortPauses())
+        shorten_pauses()
         self._tell_where(parts)
         await self._tell_progress(parts)
 

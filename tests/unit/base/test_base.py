@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import uuid
 
@@ -11,7 +12,7 @@ import pytest
 from qedge.base.backoff import Backoff
 from qedge.base.clock import ManualClock
 from qedge.base.errors import ERROR_CODES, QedgeError
-from qedge.base.ids import is_name, is_uuid, uuid7
+from qedge.base.ids import DrawnAhead, is_name, is_uuid, uuid7
 from qedge.base.log import SCRUBBED, LogConfig, configure, get_logger, scrub
 from qedge.base.machine import IllegalTransitionError, StateTable
 from qedge.base.metrics import Metrics
@@ -46,6 +47,21 @@ def test_every_code_has_a_room_a_word_and_a_sentence() -> None:
         assert word.isidentifier()
         assert spec.meaning.endswith(".")
         assert 400 <= spec.http_status < 600
+
+
+def test_bytes_that_are_drawn_ahead_are_given_out_once_and_in_few_draws() -> None:
+    drawn: list[bytes] = []
+
+    def draw(number: int) -> bytes:
+        drawn.append(os.urandom(number))
+        return drawn[-1]
+
+    ahead = DrawnAhead(draw, 64)
+    given = [ahead(size) for size in (4, 32, 8, 32, 100)]
+    assert [len(each) for each in given] == [4, 32, 8, 32, 100]
+    assert [len(each) for each in drawn] == [64, 64, 100]
+    assert given[:3] == [drawn[0][:4], drawn[0][4:36], drawn[0][36:44]]
+    assert given[3:] == [drawn[1][:32], drawn[2]]
 
 
 def test_uuid7_sorts_by_time_and_is_a_version_7_uuid() -> None:

@@ -166,6 +166,41 @@ async def test_a_batch_is_repeated_without_harm_and_gives_lines_to_new_devices_o
         assert (again.invited, again.known) == ((), ("m", "t"))
 
 
+async def test_while_a_batch_is_added_others_have_their_turns(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        turns = 0
+
+        async def look_on() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        other = asyncio.create_task(look_on())
+        kinds = ("rich", "constrained")
+        batch = DeviceBatch(tuple(DeviceDraft(f"b{number}", kinds[number % 2]) for number in range(200)))
+        added = await here.devices.desk.add_batch(batch)
+        other.cancel()
+        assert len({each.line for each in added.invited}) == 200
+        assert turns > 200 // 20
+
+
+async def test_what_changes_while_a_record_is_saved_is_saved_too(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        registry = here.devices.registry
+        record = registry.create("m", DeviceTier.RICH, METER)
+        saving = asyncio.create_task(registry.save(record))
+        await asyncio.sleep(0)
+        record.counter = 7
+        registry.touch(record)
+        await saving
+        await registry.flush()
+        count = await here.store.read(
+            lambda connection: connection.execute("SELECT counter FROM devices WHERE id = 'm'").fetchone()[0]
+        )
+        assert count == 7
+
+
 async def test_expired_invitations_are_forgotten(tmp_path: Path) -> None:
     async with site(tmp_path) as here:
         await here.devices.desk.invite(DeviceInvite(uses=3))

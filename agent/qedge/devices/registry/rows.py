@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -54,11 +55,11 @@ def row_of(record: DeviceRecord, utc_ns: int) -> DeviceRow:
         record.tier.value,
         record.state.value,
         subject.device_class,
-        json.dumps(sorted(subject.groups)),
-        json.dumps(dict(subject.attributes)),
+        _names(subject.groups),
+        json.dumps(dict(subject.attributes)) if subject.attributes else "{}",
         subject.segment,
         subject.location,
-        json.dumps(sorted(subject.posture)),
+        _names(subject.posture),
         int(subject.safety),
         record.parameter,
         record.key_id,
@@ -74,6 +75,12 @@ def row_of(record: DeviceRecord, utc_ns: int) -> DeviceRow:
         utc_ns,
         utc_ns,
     )
+
+
+@lru_cache(1024)
+def _names(names: frozenset[str]) -> str:
+    """Write a set of names; ten thousand devices have a handful of sets between them."""
+    return json.dumps(sorted(names))
 
 
 def write_devices(connection: sqlite3.Connection, rows: Iterable[DeviceRow]) -> None:

@@ -189,7 +189,7 @@ class DeviceRegistry:
         All of it in one transaction; raises `store.*`. `accepted`: done on a full disk too, for it takes rights away.
         """
         now = self._clock.utc_ns()
-        written = [rows.row_of(record, now) for record in records]
+        written: list[rows.DeviceRow] = []
         device_id = records[0].subject.id if records else ""
 
         def work(connection: sqlite3.Connection) -> None:
@@ -201,9 +201,16 @@ class DeviceRegistry:
             if invitation is not None:
                 rows.write_invitations(connection, [invitation])
 
-        await self._write(work, accepted=accepted)
-        for record in records:
-            self._dirty.pop(record.subject.id, None)
+        try:
+            for number, record in enumerate(records, 1):
+                written.append(rows.row_of(record, now))
+                self._dirty.pop(record.subject.id, None)  # what changes from here on is not in the row
+                if number % _CHUNK == 0:
+                    await asyncio.sleep(0)
+            await self._write(work, accepted=accepted)
+        except BaseException:
+            self._dirty.update((record.subject.id, None) for record in records)
+            raise
 
     async def keys(self, device_id: str) -> KeptKeys:
         """Read public key and certificate of a device."""

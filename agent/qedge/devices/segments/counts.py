@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from qedge.base.metrics import Metrics
 from qedge.devices.segments.segment import Segment
 
 
 class Counts:
-    """Remembers what was handed over before."""
+    """Remembers what was handed over before; nothing is said of a segment of which nothing has changed."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._before: dict[tuple[str, str], int] = {}
+        self._before: dict[str, tuple[int, int, int, int]] = {}
+        self._strays = 0
 
-    def hand_over(self, segments: Mapping[str, Segment], strays: int) -> None:
+    def hand_over(self, name: str, segment: Segment) -> None:
         """Hand over what has grown since."""
-        for name, segment in segments.items():
-            self._metrics.set("qedge_segment_members", len(segment.membership), (name,))
-            self._metrics.set("qedge_segment_epoch", segment.membership.line.current, (name,))
-            for outcome, total in (("taken", segment.readings), ("dropped", segment.dropped)):
-                grown = self._grown((name, outcome), total)
-                self._metrics.add("qedge_segment_readings_total", (name, outcome), grown)
-        self._metrics.add("qedge_segment_strays_total", (), self._grown(("", ""), strays))
+        members, epoch = len(segment.membership), segment.membership.line.current
+        now = (members, epoch, segment.readings, segment.dropped)
+        before = self._before.get(name)
+        if now == before:
+            return
+        self._before[name] = now
+        _, _, taken, dropped = before or (0, 0, 0, 0)
+        self._metrics.set("qedge_segment_members", members, (name,))
+        self._metrics.set("qedge_segment_epoch", epoch, (name,))
+        self._metrics.add("qedge_segment_readings_total", (name, "taken"), segment.readings - taken)
+        self._metrics.add("qedge_segment_readings_total", (name, "dropped"), segment.dropped - dropped)
 
-    def _grown(self, what: tuple[str, str], total: int) -> int:
-        before, self._before[what] = self._before.get(what, 0), total
-        return total - before
+    def hand_over_strays(self, total: int) -> None:
+        """Hand over how many readings belonged to no channel."""
+        self._metrics.add("qedge_segment_strays_total", (), total - self._strays)
+        self._strays = total

@@ -36,6 +36,7 @@ from qedge_device.group import GroupKey, pack_group_key
 _LOG: Final = get_logger("devices")
 _TICK_S: Final = 0.25
 _STEP_S: Final = 0.01
+_AT_ONCE: Final = 16
 _EXPIRY_S: Final = 60
 _SHOWN_MEMBERS: Final = 1000
 
@@ -332,7 +333,10 @@ class SegmentService:
         self._review_feeds(now_ns)
         busy = self._reviewer.go_on(now_ns)
         left = max(1, round(self.config.handovers_per_s * _STEP_S))
-        for segment in self._segments.values():
+        for number, (name, segment) in enumerate(self._segments.items(), 1):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)  # of some hundred segments others would wait for milliseconds
+            self._counts.hand_over(name, segment)
             if segment.membership.line.wanted_reserve:
                 await self._reserve(segment)
             segment.membership.on_timer(now_ns)
@@ -342,7 +346,7 @@ class SegmentService:
                 self._hand(segment, each, now_ns)
             if left <= 0:
                 return True
-        self._counts.hand_over(self._segments, self._strays)
+        self._counts.hand_over_strays(self._strays)
         return busy
 
     def _pause_s(self) -> float:

@@ -38,6 +38,8 @@ class DeviceSessions:
     def __init__(self) -> None:
         self._devices: dict[str, _Sessions] = {}
         self._forgiven_ns = 0
+        self.counts = dict.fromkeys(DeviceTier, 0)
+        """Devices with a session, by tier, as the last sweep found them."""
 
     def __len__(self) -> int:
         return len(self._devices)
@@ -102,6 +104,7 @@ class DeviceSessions:
         forgive = now_ns - self._forgiven_ns >= _FORGIVE_NS
         if forgive:
             self._forgiven_ns = now_ns
+        counts = dict.fromkeys(DeviceTier, 0)
         for number, device_id in enumerate(list(self._devices), 1):
             if number % _PIECE == 0:
                 yield
@@ -118,6 +121,9 @@ class DeviceSessions:
             if known.newest.expires_ns <= now_ns:
                 del self._devices[device_id]
                 ended(known.newest)
+            else:
+                counts[known.newest.tier] += 1
+        self.counts = counts
 
 
 def _used(session: DeviceSession) -> bool:

@@ -8,7 +8,7 @@ from typing import Final
 
 from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
-from qedge.base.ids import RandomBytes
+from qedge.base.ids import DrawnAhead, RandomBytes
 from qedge.base.metrics import Metrics
 from qedge.devices.config import EnrolmentConfig, SessionsConfig
 from qedge.devices.enrolment.authority import DeviceAuthority, device_public_key
@@ -64,6 +64,7 @@ class DeviceGreeter:
         self._keys = keys
         self._clock = clock
         self._random_bytes = random_bytes
+        self._public = DrawnAhead(random_bytes)
         self._metrics = metrics
         self._nonces = Nonces(random_bytes(32))
         symmetric = Admission(config.resumptions_per_s, uniform)
@@ -114,7 +115,8 @@ class DeviceGreeter:
         while True:
             for _ in self._sessions.sweeping(self._clock.now_ns(), lambda _session: None):
                 await asyncio.sleep(0)
-            self._show()
+            for tier, count in self._sessions.counts.items():
+                self._metrics.set("qedge_device_sessions", count, (tier.value,))
             await asyncio.sleep(SWEEP_S)
 
     async def _step(self, kind: MessageType, device_id: str, message: bytes) -> bytes:
@@ -187,7 +189,7 @@ class DeviceGreeter:
             extra,
             resume,
             self._key_id(),
-            self._random_bytes(32),
+            self._public(32),
             self._clock.now_ns(),
             int(min(left_s, self._config.full_s)),
         )
@@ -207,7 +209,7 @@ class DeviceGreeter:
             record.secret,
             join,
             epoch % EPOCHS,
-            self._random_bytes(8),
+            self._public(8),
             self._clock.now_ns(),
             int(self._config.constrained_s),
         )
@@ -260,17 +262,10 @@ class DeviceGreeter:
         return certificate
 
     def _key_id(self) -> int:
-        return int.from_bytes(self._random_bytes(4), "big")
+        return int.from_bytes(self._public(4), "big")
 
     def _count(self, kind: MessageType, outcome: str) -> None:
         self._metrics.add("qedge_device_handshakes_total", (kind.name.lower(), outcome))
-
-    def _show(self) -> None:
-        counts = dict.fromkeys(DeviceTier, 0)
-        for session in self._sessions:
-            counts[session.tier] += 1
-        for tier, count in counts.items():
-            self._metrics.set("qedge_device_sessions", count, (tier.value,))
 
 
 def _start_anew() -> bytes:

@@ -108,22 +108,18 @@ class Dialogue:
                 size, body = size & 0x7F | data[2] << 7, 3
             if body + size == end and size <= self._limit and data.startswith(field, body):
                 body += len(field)
-                if self.version != MQTT_5:
-                    self._up(data[body:], now_ns, utc_ns)
-                    return
-                if body < end and data[body] == 0:
-                    self._up(data[body + 1 :], now_ns, utc_ns)
+                if self.version != MQTT_5 or (body < end and data[body] == 0):
+                    frame = data[body:] if self.version != MQTT_5 else data[body + 1 :]
+                    self.heard_ns = now_ns
+                    outcome = self._rules.up(self.device_id, self._up_topic, frame, now_ns, utc_ns)
+                    if 0 < outcome <= _EXPIRED:
+                        self.end(Code.NOT_AUTHORIZED, "no_session")
+                    paid_ns = self._paid_ns
+                    self._paid_ns = paid_ns = (max(now_ns, paid_ns)) + self._gap_ns
+                    if paid_ns - now_ns > self._burst_ns:
+                        self._charge(0, now_ns)
                     return
         self._take_any(data, now_ns, utc_ns)
-
-    def _up(self, frame: bytes, now_ns: int, utc_ns: int) -> None:
-        self.heard_ns = now_ns
-        outcome = self._rules.up(self.device_id, self._up_topic, frame, now_ns, utc_ns)
-        if 0 < outcome <= _EXPIRED:
-            self.end(Code.NOT_AUTHORIZED, "no_session")
-        self._paid_ns = paid_ns = max(now_ns, self._paid_ns) + self._gap_ns
-        if paid_ns - now_ns > self._burst_ns:
-            self._charge(0, now_ns)
 
     def _take_any(self, data: bytes, now_ns: int, utc_ns: int) -> None:
         rest = self._rest
@@ -171,12 +167,14 @@ class Dialogue:
                 client_id="" if connect.client_id else subject.id,
                 session_expiry=True,
             )
-        self._write(codec.connack(self.version, Code.SUCCESS, properties=properties))
-        rest, self._rest = self._rest, None
-        if self.outlet is not None:
-            self.outlet.hold(0.0)
-        if rest:
-            self.take(bytes(rest), now_ns, utc_ns)
+        outlet, rest, self._rest = self.outlet, self._rest, None
+        if outlet is None:
+            return
+        with outlet.corked():
+            outlet.write(codec.connack(self.version, Code.SUCCESS, properties=properties))
+            outlet.hold(0.0)
+            if rest:
+                self.take(bytes(rest), now_ns, utc_ns)
 
     def refuse(self, code: Code, reason: str) -> None:
         """Turn the client away."""

@@ -13,6 +13,7 @@ from typing import Final
 from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger
+from qedge.devices.ways_in.pace import Pace
 from qedge.devices.ways_in.rates import Bucket
 
 _LOG: Final = get_logger("devices")
@@ -65,7 +66,7 @@ def open_listener(address: str) -> socket.socket:
 
 
 class Door:
-    """Accepts connections at some sockets, `per_s` a second in all, and none while there is no room.
+    """Accepts connections at some sockets, `per_s` a second in all, none while there is no room or `pace` rests.
 
     Who is not accepted yet waits in the backlog of the kernel, so that a storm of ten thousand is taken in at a pace
     that leaves the loop to everything else.
@@ -77,14 +78,17 @@ class Door:
         has_room: Callable[[], bool],
         *,
         per_s: float,
+        pace: Pace,
         clock: Clock,
     ) -> None:
         self._accept = accept
         self._has_room = has_room
+        self._pace = pace
         self._clock = clock
         self._bucket = Bucket(per_s, max(1.0, per_s / 4), clock.now_ns())
         self._listeners: list[tuple[socket.socket, bool]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._num_accepted = 0
         self.paused = ""
         """Why nobody is accepted at the moment; empty: they are."""
 
@@ -135,6 +139,15 @@ class Door:
                 self._loop.call_later(_FULL_WAIT_S, self._resume)
 
     def _ready(self, listener: socket.socket, tls: bool) -> None:
+        rest_s = self._pace.rest_s()
+        if rest_s > 0:
+            self._pause("rate", rest_s)
+            return
+        began_ns, before = self._pace.begin(), self._num_accepted
+        self._accept_some(listener, tls)
+        self._pace.spent(began_ns, self._num_accepted - before)
+
+    def _accept_some(self, listener: socket.socket, tls: bool) -> None:
         for _ in range(_ACCEPTS_AT_ONCE):
             if not self._has_room():
                 self._pause("full", _FULL_WAIT_S)
@@ -148,6 +161,7 @@ class Door:
                 self._pause(why, _NO_DESCRIPTOR_WAIT_S)
                 return
             connection.setblocking(False)
+            self._num_accepted += 1
             self._accept(connection, str(address[0]), tls)
             wait_s = self._bucket.take(1, self._clock.now_ns())
             if wait_s > 0:

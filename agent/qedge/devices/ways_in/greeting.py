@@ -11,6 +11,7 @@ from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
 from qedge.devices.ports import Greeter
+from qedge.devices.ways_in.pace import Pace
 
 _LOG: Final = get_logger("devices")
 MAX_HELLO_BYTES: Final = 32 * 1024
@@ -29,8 +30,11 @@ class GreetingDesk:
 
     name = "device-greetings"
 
-    def __init__(self, greeter: Greeter, *, metrics: Metrics, max_at_once: int = 4, max_waiting: int = 20_480) -> None:
+    def __init__(
+        self, greeter: Greeter, *, pace: Pace, metrics: Metrics, max_at_once: int = 4, max_waiting: int = 20_480
+    ) -> None:
         self._greeter = greeter
+        self._pace = pace
         self._metrics = metrics
         self._max_at_once = max_at_once
         self._waiting: asyncio.Queue[tuple[str, bytes, Reply]] = asyncio.Queue(max_waiting)
@@ -63,10 +67,12 @@ class GreetingDesk:
     async def _serve(self) -> None:
         while True:
             device_id, message, reply = await self._waiting.get()
+            began_ns = await self._pace.turn()
             try:
                 outcome = await self._greet(device_id, message, reply)
             finally:
                 self._under_way.discard((device_id, reply))
+            self._pace.spent(began_ns)
             self._metrics.add("qedge_device_greetings_total", (outcome,))
             # One handshake costs a millisecond or so; everything else on the loop comes first.
             await asyncio.sleep(0)

@@ -19,8 +19,10 @@ from qedge.devices.ways_in.dialogue import Dialogue
 from qedge.devices.ways_in.door import Door, room_for
 from qedge.devices.ways_in.greeting import GreetingDesk
 from qedge.devices.ways_in.handshakes import Handshakes, Shaking
-from qedge.devices.ways_in.lanes import Lanes, Line
+from qedge.devices.ways_in.lanes import Lanes
+from qedge.devices.ways_in.line import Line
 from qedge.devices.ways_in.model import Code, Connect, ListenerView
+from qedge.devices.ways_in.pace import Pace
 from qedge.devices.ways_in.rates import Throttles
 from qedge.devices.ways_in.reception import Guest, Rules
 from qedge.devices.ways_in.tls import HYBRID, hybrid_available, server_context
@@ -39,8 +41,8 @@ _CHECKS_AT_ONCE: Final = 2
 class Listener:
     """A service and a `Way`. At most one connection of a device: a new one takes over.
 
-    `throttles` are shared with the other way, `desk` takes handshakes. Whoever works long on the loop's thread may call
-    `lanes.serve_urgent` in between, so that safety devices do not wait for it.
+    `throttles` are shared with the other way, `pace` with `desk`, which takes handshakes. Whoever works long on the
+    loop's thread may call `lanes.serve_urgent` in between, so that safety devices do not wait for it.
     """
 
     name = "device-listener"
@@ -54,6 +56,7 @@ class Listener:
         enforcement: Enforcement,
         doorman: Doorman,
         desk: GreetingDesk,
+        pace: Pace,
         throttles: Throttles,
         clock: Clock,
         metrics: Metrics,
@@ -66,6 +69,7 @@ class Listener:
         self._enforcement = enforcement
         self._doorman = doorman
         self._desk = desk
+        self._pace = pace
         self._throttles = throttles
         self._clock = clock
         self._metrics = metrics
@@ -257,7 +261,7 @@ class Listener:
             context = server_context(config.cert_file, config.key_file, require_hybrid=config.require_hybrid)
             self._tls = HYBRID.lower() if hybrid_available() else "classical"
             self._handshakes = Handshakes(context, self.lanes, self._shaken, self._not_shaken)
-        self._door = Door(self._accept, self._has_room, per_s=config.connects_per_s, clock=self._clock)
+        self._door = Door(self._accept, self._has_room, per_s=config.connects_per_s, pace=self._pace, clock=self._clock)
         self._listening = self._door.open(config.listen, config.listen_tls)
         if self._listening:
             _LOG.info("devices.listening", addresses=", ".join(self._listening), tls=self._tls)
@@ -265,8 +269,10 @@ class Listener:
     async def _check_arrivals(self) -> None:
         while True:
             line, dialogue, connect = await self._arrivals.get()
+            began_ns = await self._pace.turn()
             if not line.closed:
                 await self._check(line, dialogue, connect)
+                self._pace.spent(began_ns)
             del line, dialogue, connect  # or they would be kept until the next comes
             await asyncio.sleep(0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from enum import IntEnum
 from typing import Protocol
 
@@ -30,6 +31,10 @@ class Outlet(Protocol):
 
     def hold(self, seconds: float) -> None:
         """Read nothing for so long; 0: read on."""
+        ...
+
+    def corked(self) -> AbstractContextManager[None]:
+        """Send what is written within in one piece at the end: a send costs more than most that leads to it."""
         ...
 
     def close(self, reason: str) -> None:

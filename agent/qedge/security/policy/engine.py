@@ -38,9 +38,8 @@ class PolicyEngine:
     def decide(self, subject: Subject | None, action: Action, resource: Resource, now_ns: int, utc_ns: int) -> Decision:
         """Decide one request by the policy in force."""
         decision = self._table.decide(subject, action, resource, now_ns, utc_ns)
-        if self._hearers:
-            for heard in self._hearers:
-                heard(subject, action, resource, now_ns, utc_ns, decision)
+        for heard in self._hearers:
+            heard(subject, action, resource, now_ns, utc_ns, decision)
         return decision
 
     def compile(self, document: PolicyDocument) -> PolicyTable:

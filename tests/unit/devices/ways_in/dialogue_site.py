@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import mqtt5
 
@@ -43,6 +44,9 @@ class FakeOutlet:
 
     def hold(self, seconds: float) -> None:
         self.held.append(seconds)
+
+    def corked(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def close(self, reason: str) -> None:
         self.closed = self.closed or reason
