@@ -89,9 +89,7 @@ def test_order_and_repetition_of_what_comes_do_not_matter_where_no_bound_is_reac
 
 
 @given(ENTRIES, st.randoms(use_true_random=False))
-def test_entries_of_ones_own_come_to_the_same_in_any_order_at_the_bounds_too(
-    history: list[Entry], rng: Random
-) -> None:
+def test_entries_of_ones_own_come_to_the_same_in_any_order_at_the_bounds_too(history: list[Entry], rng: Random) -> None:
     history = [each for each in history if each.said.namespace == "own"]
     one, other = replica(), replica()
     for each in history:

@@ -38,6 +38,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "fleet": "fleet",
     "policy": "policy",
     "node": "enrol",
+    "state": "state",
     "incident": "incident",
     "audit": "audit",
     "crypto": "crypto",

@@ -12,6 +12,7 @@ from qedge.web.key_ports import KeysPort
 from qedge.web.policy_ports import PolicyPort
 from qedge.web.security_ports import SecurityPort
 from qedge.web.segment_ports import SegmentsPort
+from qedge.web.state_ports import StatePort
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceView
 from qedge.wire.jobs import JobEstimate, JobList, JobSubmission, JobView, TemplateView
@@ -140,6 +141,11 @@ class NodePort(Protocol):
     @property
     def segments(self) -> SegmentsPort:
         """Segments of attached devices; raises `segment.off` where there are none."""
+        ...
+
+    @property
+    def state(self) -> StatePort:
+        """What the nodes share."""
         ...
 
     def status(self) -> NodeStatus:

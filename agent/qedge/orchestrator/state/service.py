@@ -88,6 +88,8 @@ class StateService:
         self._unsaid: dict[bytes, Entry] = {}
         self._kept_alive: dict[bytes, Entry] = {}
         self._opened = False
+        self._sites: tuple[SiteSummary, ...] = ()
+        self._sites_at = 0
         for channel in CHANNELS.values():
             bus.subscribe(every_node(trust.fleet, channel), self._hear)
         bus.on_session(self._connected)
@@ -114,6 +116,10 @@ class StateService:
     def under(self, namespace: str, key: str = "") -> tuple[Entry, ...]:
         """Return all entries of a namespace, or all writers' of one key; raises `state.not_found`."""
         return self._book.under(namespace, key)
+
+    def said(self, namespace: str) -> frozenset[str]:
+        """Return the keys under which this node has said something since its start, and means it still."""
+        return frozenset(entry.said.key for entry in self._kept_alive.values() if entry.said.namespace == namespace)
 
     def watch(self, namespace: str, heard: Heard) -> Callable[[], None]:
         """Call `heard` with every entry that comes, verified, also of this node; returns what ends that."""
@@ -280,7 +286,10 @@ class StateService:
 
     def sites(self) -> tuple[SiteSummary, ...]:
         """Return what is known of sites, the newest word of each."""
-        return summaries(self.under("sites"))
+        change = self._book.last_change("sites")
+        if change != self._sites_at:
+            self._sites_at, self._sites = change, summaries(self.under("sites"))
+        return self._sites
 
     def is_gateway(self, node: str) -> bool:
         """Say whether a node speaks for another site, so that this one may talk with it though it is no member here."""

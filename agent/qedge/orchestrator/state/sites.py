@@ -6,7 +6,7 @@ one entry each, said by the first of the site's nodes that lives (decision 0073)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -69,6 +69,11 @@ class Herald:
             return None
         self._said, self._said_ns = now, now_ns
         return now
+
+
+def encode_facts(facts: Mapping[str, str | int | float | bool]) -> bytes:
+    """Write facts of a QPU as the value of an entry, in the order of their names."""
+    return _ENCODE(dict(sorted(facts.items())))
 
 
 def encode(summary: msgspec.Struct) -> bytes:
