@@ -124,7 +124,10 @@ class PolicyAsk(msgspec.Struct, frozen=True, tag_field="type", tag="policy-ask/1
 
 
 class StateRow(msgspec.Struct, frozen=True, tag_field="type", tag="state-row/1"):
-    """An entry as programs of the box see it. `change` numbers what came to this node, since its start."""
+    """An entry as programs of the box see it. `change` numbers what came to this node since its start.
+
+    `utc_ns` is when it was written by the clock of its writer, `heard_utc_ns` when it counted here, by this node's.
+    """
 
     namespace: str
     key: str
@@ -135,6 +138,7 @@ class StateRow(msgspec.Struct, frozen=True, tag_field="type", tag="state-row/1")
     deleted: bool = False
     value: bytes = b""
     change: int = 0
+    heard_utc_ns: int = 0
 
 
 class StateRows(msgspec.Struct, frozen=True, tag_field="type", tag="state-rows/1"):

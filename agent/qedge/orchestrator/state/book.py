@@ -27,7 +27,7 @@ class StateBook:
         self.replicas = {scope: Replica(scope, self.clock) for scope in Scope}
         self.dirty: dict[bytes, Entry | None] = {}
         self.change = _NO_NEWS
-        self._changes: dict[bytes, int] = {}
+        self._changes: dict[bytes, tuple[int, int]] = {}
         self._last: dict[str, int] = {}
         self._watchers: dict[int, tuple[str, Heard]] = {}
         self._ids = itertools.count()
@@ -68,7 +68,8 @@ class StateBook:
         verdict = self.replicas[NAMESPACES[entry.said.namespace].scope].merge(entry, utc_ns)
         if verdict is Verdict.NEW:
             self.change += 1
-            self._changes[entry.ident] = self._last[entry.said.namespace] = self.change
+            self._changes[entry.ident] = (self.change, utc_ns)
+            self._last[entry.said.namespace] = self.change
             if not kept:
                 self.dirty[entry.ident] = entry
             for namespace, heard in tuple(self._watchers.values()):
@@ -151,7 +152,7 @@ class StateBook:
             said.serial,
             said.deleted,
             said.value,
-            self._changes.get(entry.ident, _NO_NEWS),
+            *self._changes.get(entry.ident, (_NO_NEWS, 0)),
         )
 
     def watch(self, namespace: str, heard: Heard) -> Callable[[], None]:

@@ -44,6 +44,9 @@ class Exchange:
         self._replicas = replicas
         self._peers = peers
         self._learn = learn
+        self.on_differed: Callable[[], None] = lambda: None
+        """Hears that a peer compared and that the maps were not alike."""
+
         peers.serve(StateSums, self._tell_heads)
         peers.serve(StateWants, self._hand_over)
 
@@ -77,6 +80,7 @@ class Exchange:
         replica = self._replica(asked.scope)
         answer = pack(replica.load(asked.wants))
         await self._learn(peer, unpack(asked.load))
+        self.on_differed()
         return answer
 
     def _replica(self, scope: str) -> Replica:

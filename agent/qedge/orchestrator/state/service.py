@@ -83,6 +83,7 @@ class StateService:
         self._exchange = Exchange(self._book.replicas, peers, self._learn)
         self._allowances = Allowances(config.entries_per_s)
         self._rhythm = Rhythm(round(config.compare_s * 1e9))
+        self._exchange.on_differed = lambda: self._rhythm.asked(clock.now_ns(), uniform())
         self._putting = asyncio.Lock()
         self._changed = asyncio.Event()
         self._unsaid: dict[bytes, Entry] = {}
