@@ -75,7 +75,7 @@ def test_sites_that_were_cut_off_come_to_hold_the_same(seed: int) -> None:
     assert report.false_deaths == 0
 
 
-def test_a_node_asks_only_few_others_and_no_stranger() -> None:
+def test_nodes_that_hold_the_same_compare_seldom() -> None:
     world = FleetWorld(Random(1), {"a": ["a1", "a2", "a3", "a4"], "b": ["b1"]})
     world.run(40)
     assert world.alike()
