@@ -31,6 +31,7 @@ from qedge.engine.decoding.config import DecodeConfig
 from qedge.entropy.config import EntropyConfig
 from qedge.mesh.config import HostConfig, MeshConfig
 from qedge.orchestrator.results.config import ResultsConfig
+from qedge.orchestrator.state.config import StateConfig
 from qedge.qkd.config import LinkConfig
 from qedge.qkd.delivery.config import DeliveryConfig, SaeConfig
 from qedge.qkd.delivery.registry import check_saes
@@ -116,6 +117,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     entropy: EntropyConfig = EntropyConfig()
     host: HostConfig = HostConfig()
     mesh: MeshConfig = MeshConfig()
+    state: StateConfig = StateConfig()
     workers: WorkersConfig = WorkersConfig()
     drivers: Annotated[dict[InstanceName, DriverConfig], msgspec.Meta(max_length=MAX_DRIVERS)] = {}
     qkd: QkdConfig = QkdConfig()
@@ -135,6 +137,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "entropy": EntropyConfig,
     "host": HostConfig,
     "mesh": MeshConfig,
+    "state": StateConfig,
     "workers": WorkersConfig,
     "drivers.NAME": DriverConfig,
     "qkd.links.NAME": LinkConfig,

@@ -128,7 +128,7 @@ class Node:
                 self.world.probe(self, effect.node)
             elif isinstance(effect, PeerDead):
                 self.deaths.append((self.world.now_ns, effect.node))
-                self.world.check_death(self, effect.node)
+                self.world.check_death(self, effect.node, effect.epoch)
             elif isinstance(effect, Rebirth):
                 if effect.epoch > self.epoch:
                     self.epoch = effect.epoch
@@ -312,10 +312,12 @@ class World:
         target.sent += 1
         self.at(self.now_ns + self._delay_ns() + self._delay_ns(), self._probe_answered, asker, name)
 
-    def check_death(self, observer: Node, name: str) -> None:
-        """Note when a node that is up, and that the observer can hear, is called dead."""
+    def check_death(self, observer: Node, name: str, epoch: int) -> None:
+        """Note when a node that is up, and that the observer can hear, is called dead; an earlier run of it may be."""
         node = self.nodes.get(name)
-        if node is not None and node.birth is not None and node.broker is observer.broker is not None:
+        if node is None or node.birth is None or node.birth.epoch != epoch:
+            return
+        if node.broker is observer.broker is not None:
             self.false_deaths.append((self.now_s, observer.name, name))
 
     def agreed(self) -> bool:

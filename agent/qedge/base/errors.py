@@ -281,6 +281,11 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "command.no_device": _remote(404, "No device of this node has the name.", Exit.USAGE),
     "command.unreachable": _local(503, "The device cannot be reached now, or nothing may be sent to it."),
     "command.conflict": _remote(409, "The key of a command was used before with another one.", Exit.USAGE),
+    # shared state
+    "state.not_found": _remote(404, "The shared state has no such namespace, or nothing under this key.", Exit.USAGE),
+    "state.refused": _remote(422, "The shared state does not take this value there, or not from operators.", Exit.DATA),
+    "state.full": _local(507, "The node holds as many entries of the namespace as one writer may."),
+    "state.clock": _local(503, "The clock of the node is too far off for it to write shared state."),
     # client
     "client.no_daemon": _local(503, "No daemon answers at the socket; start one with `qedge run`."),
     "client.timeout": _local(504, "The daemon did not answer in time.", Exit.TEMPORARY),

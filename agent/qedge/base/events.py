@@ -137,5 +137,13 @@ EVENTS: Final[dict[str, str]] = {
     "segment.not_asked": "A peer could not be asked for its segment; fields: peer, segment, code.",
     "onward.up": "The way upstream is there; fields: waiting.",
     "onward.down": "The way upstream is gone; fields: code, waiting.",
+    "state.opened": "The shared state was read from the database; fields: entries, dropped.",
+    "state.compared": "This node compared its shared state with a peer's; fields: peer, scope, got, gave.",
+    "state.not_compared": "A peer could not be compared with; fields: peer, scope, code.",
+    "state.refused": "An entry of the shared state was not taken; fields: writer, namespace, key, reason.",
+    "state.not_kept": "Changes of the shared state could not be written and are tried again; fields: code, entries.",
+    "state.not_said": "The node could not renew an entry of its own; fields: namespace, key, code.",
+    "state.template_fetched": "A program that this node had not was fetched from a peer; fields: peer, template.",
+    "state.policy_fetched": "A policy newer than this node's was fetched from a peer; fields: peer, serial.",
     "onward.not_kept": "Readings for the upstream cannot be written down and wait in memory; fields: code, waiting.",
 }

@@ -76,6 +76,9 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_bus_rejected_total": MetricSpec(Kind.COUNTER, "MQTT messages that had no effect.", ("reason",)),
     "qedge_bus_queue_messages": MetricSpec(Kind.GAUGE, "MQTT messages that wait to be handled."),
     "qedge_peers": MetricSpec(Kind.GAUGE, "Peers by what this node holds of them.", ("state",)),
+    "qedge_state_entries": MetricSpec(Kind.GAUGE, "Entries of the shared state that are held.", ("scope",)),
+    "qedge_state_entries_total": MetricSpec(Kind.COUNTER, "Entries of the shared state by what became.", ("outcome",)),
+    "qedge_state_comparisons_total": MetricSpec(Kind.COUNTER, "Comparisons of the map with a peer.", ("outcome",)),
     "qedge_duplicate_identity_total": MetricSpec(Kind.COUNTER, "Times another box spoke under this node's name."),
     "qedge_sessions_open": MetricSpec(Kind.GAUGE, "Sealed sessions with peers."),
     "qedge_sessions_by_secrecy": MetricSpec(

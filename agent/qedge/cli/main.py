@@ -41,6 +41,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "fleet": "fleet",
     "policy": "policy",
     "node": "enrol",
+    "state": "state",
     "incident": "incident",
     "audit": "audit",
     "crypto": "crypto",

@@ -33,6 +33,8 @@ from qedge.client.policy import PolicyClient
 from qedge.client.security import SecurityClient
 from qedge.client.segments import SegmentsClient
 from qedge.client.sse import EventParser, ServerEvent
+from qedge.client.sse import EventParser
+from qedge.client.state import StateClient
 from qedge.wire.assessment import Assessment
 from qedge.wire.decode import DecodeOpen, MemoryModel, StimModel
 from qedge.wire.device import DeviceView
@@ -342,6 +344,11 @@ class NodeClient:
     def segments(self) -> SegmentsClient:
         """Segments of attached devices, and commands to devices."""
         return SegmentsClient(self)
+
+    @property
+    def state(self) -> StateClient:
+        """The state that nodes share."""
+        return StateClient(self)
 
     async def ask(
         self, method: str, path: str, kind: type[T], *, body: msgspec.Struct | None = None, timeout_s: float = 0.0

@@ -34,6 +34,7 @@ from qedge.daemon.key_files import KeyFiles
 from qedge.daemon.keys import KeyParts, make_keys
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools, make_bus, make_fleet_desk, make_mesh
+from qedge.daemon.shared_state import StateParts, follow_policy, make_state
 from qedge.engine.assessment.service import AssessmentService
 from qedge.engine.decoding.service import DecodeService
 from qedge.engine.service import EngineService
@@ -81,6 +82,7 @@ class Parts:
     links: dict[str, Link]
     keys: KeyParts
     node: Node
+    shared: StateParts
     web: WebService
 
 
@@ -121,6 +123,8 @@ def compose(
     )
     sessions, mesh = make_mesh(tools, bus, node, keys.for_sessions)
     node.attach(mesh, make_fleet_desk(tools, bus, broker, sessions, mesh, renew))
+    shared = make_state(tools, bus, sessions, mesh, engine.reception.templates, node.drivers)
+    node.attach_state(shared.desk)
     parts = Parts(
         tools,
         config,
@@ -141,6 +145,7 @@ def compose(
         links,
         keys,
         node,
+        shared,
         _make_web(tools, node),
     )
     return _enlist(parts, notifier)
@@ -229,6 +234,8 @@ def _enlist(parts: Parts, notifier: Notifier) -> Parts:
     supervisor.add(parts.engine, essential=True)
     for service in parts.across:
         supervisor.add(service, essential=True)
+    for sharing in parts.shared.services:
+        supervisor.add(sharing)
     supervisor.add(parts.assessment)
     supervisor.add(parts.decoder)
     supervisor.add(parts.web, essential=True)
@@ -256,7 +263,7 @@ async def add_gateway(parts: Parts, spool: Store) -> None:
         spool=spool,
     )
     parts.node.attach_gateway(gateway.desks)
-    for service in gateway.services:
+    for service in (*gateway.services, follow_policy(parts.shared, gateway.desks.policy)):
         parts.supervisor.add(service)
 
 

@@ -13,6 +13,7 @@ from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.bus.service import Bus
 from qedge.daemon.fleet_desk import FleetDesk
+from qedge.daemon.shared_state import StateDesk
 from qedge.devices.segments.office import SegmentOffice
 from qedge.engine.assessment.service import AssessmentService
 from qedge.engine.decoding.service import DecodeService
@@ -99,6 +100,7 @@ class Node:
         self._fleet: FleetDesk | None = None
         self._gateway: GatewayDesks | None = None
         self._checks: SpotChecks | None = None
+        self._state: StateDesk | None = None
         self._keys = keys
         self._bus = bus
         self._drivers = drivers
@@ -117,6 +119,17 @@ class Node:
     def attach_gateway(self, desks: GatewayDesks) -> None:
         """Take what serves attached devices, where the node takes any."""
         self._gateway = desks
+
+    def attach_state(self, desk: StateDesk) -> None:
+        """Take what serves the state that nodes share."""
+        self._state = desk
+
+    @property
+    def state(self) -> StateDesk:
+        """What programs do with the state that nodes share."""
+        if self._state is None:
+            raise QedgeError("internal.stopping", "The node is starting.", fix="Try again soon.")
+        return self._state
 
     @property
     def keys(self) -> KeyOffice:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -15,6 +17,8 @@ from qedge.wire.jobs import JobSubmission
 
 _AT_HAND: Final = 32
 _AT_HAND_CHARS: Final = 65_536
+_PEERS: Final = "peers"
+"""In place of the client, of a program that came from another node."""
 
 
 def template_hash(program: str) -> str:
@@ -29,6 +33,11 @@ class Templates:
         self._store = store
         self._keep = keep
         self._at_hand: OrderedDict[str, str] = OrderedDict()
+        self.finder: Callable[[str], Awaitable[str | None]] | None = None
+        """Looks for a program on other nodes; what comes is kept where it has the hash that was asked for."""
+
+        self.on_kept: Callable[[str], None] = lambda _name: None
+        """Hears of each program that was put on the shelf."""
 
     async def put(self, program: str, client: str, utc_ns: int) -> str:
         """Keep a program and return its hash; the same program again is the same template."""
@@ -47,10 +56,29 @@ class Templates:
             )
 
         await self._store.write(work)
+        self.on_kept(name)
         return name
 
     async def program(self, name: str) -> str:
-        """Return the program of a hash; raises `job.no_template`."""
+        """Return the program of a hash, from this node or one that has it; raises `job.no_template`."""
+        program = await self.local(name)
+        if program is None:
+            program = await self._fetch(name)
+        if program is None:
+            raise QedgeError(
+                "job.no_template",
+                f"This node keeps no template {name[:16]}….",
+                fix="Upload the program again; templates that are not used give way to others.",
+            )
+        return program
+
+    async def names(self, limit: int) -> Sequence[str]:
+        """Return the hashes of the programs used last, newest first."""
+        query = "SELECT hash FROM templates ORDER BY used_utc_ns DESC LIMIT ?"
+        return await self._store.read(lambda connection: [str(row[0]) for row in connection.execute(query, (limit,))])
+
+    async def local(self, name: str) -> str | None:
+        """Return a program of this node's shelf; None where it has none of this hash."""
         known = self._at_hand.get(name)
         if known is not None:
             self._at_hand.move_to_end(name)
@@ -61,16 +89,18 @@ class Templates:
             return str(row[0]) if row else None
 
         program = await self._store.read(query)
-        if program is None:
-            raise QedgeError(
-                "job.no_template",
-                f"This node keeps no template {name[:16]}….",
-                fix="Upload the program again; templates that are not used give way to others.",
-            )
-        if len(program) <= _AT_HAND_CHARS:
+        if program is not None and len(program) <= _AT_HAND_CHARS:
             self._at_hand[name] = program
             if len(self._at_hand) > _AT_HAND:
                 self._at_hand.popitem(last=False)
+        return program
+
+    async def _fetch(self, name: str) -> str | None:
+        """Look for a program elsewhere, and put it on the shelf."""
+        program = await self.finder(name) if self.finder is not None else None
+        if program is None or template_hash(program) != name:
+            return None
+        await self.put(program, _PEERS, time.time_ns())
         return program
 
     async def filled(self, submission: JobSubmission) -> JobSubmission:

@@ -94,6 +94,9 @@ class MeshService:
         self.duplicate = False
         """Another box speaks under this node's name."""
 
+        self.is_elsewhere: Callable[[str], bool] = lambda _name: False
+        """Says of a node whose heart does not reach this site that one may talk with it all the same."""
+
         self._announcer = Announcer(
             identity,
             key,
@@ -279,7 +282,8 @@ class MeshService:
         return self._membership.period_s()
 
     def _is_member(self, node: str) -> bool:
-        return self._membership.state(node) not in (None, PeerState.REVOKED, PeerState.LEFT)
+        state = self._membership.state(node)
+        return self.is_elsewhere(node) if state is None else state not in (PeerState.REVOKED, PeerState.LEFT)
 
     def _contact(self, node: str) -> None:
         self._apply(self._membership.contact(node, self._clock.now_ns()))

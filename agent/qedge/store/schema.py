@@ -165,6 +165,16 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             serial INTEGER NOT NULL,
             message BLOB NOT NULL
         ) STRICT""",
+        # The state that nodes share, as its writers signed it; `chain` names a row of the other table.
+        """CREATE TABLE state_entries (
+            ident BLOB PRIMARY KEY,
+            writer TEXT NOT NULL,
+            key_id TEXT NOT NULL,
+            chain BLOB NOT NULL,
+            covered BLOB NOT NULL,
+            signature BLOB NOT NULL
+        ) STRICT""",
+        "CREATE TABLE state_chains (id BLOB PRIMARY KEY, chain BLOB NOT NULL) STRICT",
     ),
 )
 

@@ -22,6 +22,7 @@ from qedge.web.fake_policy import FakePolicy
 from qedge.web.fake_results import FakeResults
 from qedge.web.fake_security import FakeSecurity
 from qedge.web.fake_segments import FakeSegments
+from qedge.web.fake_state import FakeState
 from qedge.web.ports import DecodeLink, Pulse
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceOperation, DeviceSite, DeviceView
@@ -60,6 +61,7 @@ class FakeNode:
         self.segments = FakeSegments()
         self.kept_saes: list[str] = []
         self.security = FakeSecurity(clock)
+        self.state = FakeState(clock)
         self.keys = fake_keys(clock, random_bytes, self.kept_saes)
         self.devices = FakeDevices(clock)
         self.policy = FakePolicy()

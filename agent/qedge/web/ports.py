@@ -13,6 +13,7 @@ from qedge.web.policy_ports import PolicyPort
 from qedge.web.results_ports import ResultsPort
 from qedge.web.security_ports import SecurityPort
 from qedge.web.segment_ports import SegmentsPort
+from qedge.web.state_ports import StatePort
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceView
 from qedge.wire.jobs import JobEstimate, JobList, JobSubmission, JobView, TemplateView
@@ -146,6 +147,8 @@ class NodePort(Protocol):
     @property
     def results(self) -> ResultsPort:
         """What results of other nodes have been worth."""
+    def state(self) -> StatePort:
+        """What the nodes share."""
         ...
 
     def status(self) -> NodeStatus:

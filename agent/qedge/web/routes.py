@@ -21,6 +21,7 @@ from qedge.web import (
     routes_results,
     routes_security,
     routes_segments,
+    routes_state,
 )
 from qedge.web.access import Right
 from qedge.web.route import Route
@@ -218,6 +219,7 @@ ROUTES: Final = (
     Route("GET", "/v1/jobs/{id}", Right.VIEW, routes_jobs.one, answer=JobView, query=("wait_s",)),
     Route("DELETE", "/v1/jobs/{id}", Right.SUBMIT, routes_jobs.cancel, answer=JobView),
     *routes_devices.DEVICE_ROUTES,
+    *routes_state.STATE_ROUTES,
     Route("GET", "/v1/openapi.json", Right.VIEW, describe),
     Route("GET", "/v1/events", Right.VIEW, routes_events.events, endless=True),
     Route("GET", "/v1/decode", Right.SUBMIT, routes_decode.decode, endless=True, messages=(Request, Answer)),

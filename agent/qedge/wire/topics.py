@@ -20,6 +20,7 @@ from qedge.wire.mesh import Birth, Lost, Pulse
 from qedge.wire.policy import PolicyNotice
 from qedge.wire.segments import OnwardSealed, SegmentReadings
 from qedge.wire.session import Call, Hello
+from qedge.wire.state import StateEntry
 from qedge.wire.trust import AUTHORITY, JoinAnswer, JoinRequest, RevocationNotice
 
 ROOT: Final = "qedge/v1"
@@ -41,6 +42,8 @@ class Channel(StrEnum):
     INCIDENTS = "incidents"
     DEVICES_REVOKED = "devices-revoked"
     ONWARD = "onward"
+    STATE = "state"
+    SHARED = "shared"
 
 
 class Publisher(StrEnum):
@@ -225,6 +228,28 @@ TOPICS: Final[tuple[Row, ...]] = (
         "the node's signature; HPKE hides the readings from all but the recipient",
         "Readings of attached devices on their way upstream.",
         reader="the upstream",
+    ),
+    Row(
+        Channel.STATE,
+        StateEntry,
+        1,
+        False,
+        Publisher.OWNER,
+        False,
+        SealKind.SIGNED,
+        "the node's signature; of two entries of one key the later stamp or higher serial counts",
+        "A new entry of the state that the nodes of a site share.",
+    ),
+    Row(
+        Channel.SHARED,
+        StateEntry,
+        1,
+        False,
+        Publisher.OWNER,
+        False,
+        SealKind.SIGNED,
+        "as above",
+        "A new entry of the state that all nodes of the fleet share; bridges between sites carry it.",
     ),
     _of_device(
         DeviceLeaf.HELLO,

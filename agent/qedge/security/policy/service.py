@@ -125,6 +125,10 @@ class PolicyService:
         """Describe the policy in force."""
         return msgspec.structs.replace(self._in_force, refused=self._refused)
 
+    def newest(self) -> bytes:
+        """Return the fleet's newest bundle as its authority signed it; empty where there is none."""
+        return b"" if self._held is None else self._held.signed
+
     async def take(self, signed: bytes) -> PolicyView:
         """Take a policy that the fleet's authority signed, and pass it on.
 

@@ -1,0 +1,1 @@
+"""What nodes keep in the shared state: each module one namespace."""
