@@ -30,6 +30,7 @@ from qedge.engine.config import EngineConfig
 from qedge.engine.decoding.config import DecodeConfig
 from qedge.entropy.config import EntropyConfig
 from qedge.mesh.config import HostConfig, MeshConfig
+from qedge.orchestrator.placement.config import PlacementConfig
 from qedge.qkd.config import LinkConfig
 from qedge.qkd.delivery.config import DeliveryConfig, SaeConfig
 from qedge.qkd.delivery.registry import check_saes
@@ -70,6 +71,10 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             description="Fleet that this node belongs to.", pattern=r"^[A-Za-z0-9_-]{1,36}\Z", title=_NAME_WORDS
         ),
     ] = "local"
+    labels: Annotated[
+        tuple[Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z", title="a word")], ...],
+        msgspec.Meta(description="Words that jobs may ask for or avoid when they choose a node.", max_length=16),
+    ] = ()
     state_dir: Annotated[
         str,
         msgspec.Meta(
@@ -110,6 +115,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     broker: BusConfig = BusConfig()
     crypto: CryptoConfig = CryptoConfig()
     engine: EngineConfig = EngineConfig()
+    placement: PlacementConfig = PlacementConfig()
     decode: DecodeConfig = DecodeConfig()
     entropy: EntropyConfig = EntropyConfig()
     host: HostConfig = HostConfig()
@@ -128,6 +134,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "broker": BusConfig,
     "crypto": CryptoConfig,
     "engine": EngineConfig,
+    "placement": PlacementConfig,
     "decode": DecodeConfig,
     "entropy": EntropyConfig,
     "host": HostConfig,

@@ -31,6 +31,7 @@ from qedge.daemon.key_files import KeyFiles
 from qedge.daemon.keys import KeyParts, make_keys
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools, make_bus, make_fleet_desk, make_mesh
+from qedge.daemon.placing import make_placement
 from qedge.engine.assessment.service import AssessmentService
 from qedge.engine.decoding.service import DecodeService
 from qedge.engine.errands import ErrandService
@@ -40,6 +41,7 @@ from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.service import MeshService
 from qedge.mesh.sessions import SessionService
+from qedge.orchestrator.placement.service import PlacementService
 from qedge.qkd.distillation.local import LocalLink
 from qedge.qkd.distillation.order import LINK_HOST
 from qedge.qkd.distillation.service import LinkDesk, RemoteLink
@@ -71,7 +73,7 @@ class Parts:
     entropy: EntropyService
     engine: EngineService
     decoder: DecodeService
-    across: tuple[ForwardService, ErrandService]
+    across: tuple[ForwardService, ErrandService, PlacementService]
     assessment: AssessmentService
     broker: ChildBroker | None
     bus: Bus
@@ -96,7 +98,7 @@ def compose(
     renew: Callable[[], None],
 ) -> Parts:
     """Make all parts and hand them to the supervisor; nothing runs yet. `renew` starts the services anew."""
-    clock, me = SystemClock(), _this_run(identity, epoch)
+    clock, me = SystemClock(), _this_run(identity, epoch, config)
     supervisor = Supervisor(clock=clock, metrics=metrics, uniform=random.SystemRandom().random)
     drivers, links = dict[str, DriverService](), dict[str, Link]()
     entropy = _make_entropy(config, drivers, clock, metrics, f"{me.boot_id} {epoch}")
@@ -131,7 +133,7 @@ def compose(
         entropy,
         engine,
         decoder,
-        _make_across(tools, engine, MeshPeers(mesh, sessions)),
+        _make_across(tools, engine, MeshPeers(mesh, sessions), mesh, node),
         assessment,
         broker,
         bus,
@@ -145,9 +147,9 @@ def compose(
     return _enlist(parts, notifier)
 
 
-def _this_run(identity: LocalIdentity, epoch: int) -> NodeIdentity:
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    return NodeIdentity(identity.fleet, identity.node, __version__, boot_id, epoch, identity.standalone)
+def _this_run(identity: LocalIdentity, epoch: int, config: AgentConfig) -> NodeIdentity:
+    boot_id, labels = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip(), config.node.labels
+    return NodeIdentity(identity.fleet, identity.node, __version__, boot_id, epoch, identity.standalone, labels)
 
 
 def _make_entropy(
@@ -195,8 +197,10 @@ def _make_decoder(tools: Tools) -> DecodeService:
     )
 
 
-def _make_across(tools: Tools, engine: EngineService, peers: MeshPeers) -> tuple[ForwardService, ErrandService]:
-    """Make what gives jobs to other nodes, and what runs theirs."""
+def _make_across(
+    tools: Tools, engine: EngineService, peers: MeshPeers, mesh: MeshService, node: Node
+) -> tuple[ForwardService, ErrandService, PlacementService]:
+    """Make what gives jobs to other nodes, what runs theirs, and what says which."""
     forward = ForwardService(
         tools.config.engine,
         tools.store,
@@ -207,7 +211,8 @@ def _make_across(tools: Tools, engine: EngineService, peers: MeshPeers) -> tuple
         random_bytes=tools.random_bytes,
     )
     engine.attach(forward)
-    return forward, ErrandService(engine, tools.store, peers)
+    node.placement = make_placement(tools, engine, forward, peers, mesh, node.drivers)
+    return forward, ErrandService(engine, tools.store, peers), node.placement
 
 
 def _make_web(tools: Tools, node: Node) -> WebService:

@@ -76,6 +76,8 @@ class Job:
     """Writes it down where it lasts."""
     admit_s: float = 0.0
     parse_s: float = 0.0
+    cost_s: float = 0.0
+    """Time that its run is likely to take, as far as experience goes."""
 
 
 def ended_view(

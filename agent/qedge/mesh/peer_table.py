@@ -238,4 +238,5 @@ def view(voice: Voice, state: PeerState, now_ns: int, since_utc_ns: int, own: bo
         pulse_s=birth.pulse_ms / 1000,
         certificate_until_utc_ns=voice.until_ns,
         capabilities=birth.capabilities,
+        labels=birth.labels,
     )
