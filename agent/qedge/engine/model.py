@@ -48,7 +48,7 @@ JOB_STATES: Final = StateTable(
 )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Job:
     """A job that has not ended. `deadline_ns` is on the boot-time clock (0: none), the `_utc_ns` are wall time.
 
