@@ -10,6 +10,7 @@ from qedge.wire.jobs import JobEstimate
 _WEIGHT: Final = 0.1
 _RANGE: Final = math.log(100.0)
 _LEAST_S: Final = 1e-4
+_SMALL_S: Final = 0.05
 _MAX_METHODS: Final = 64
 
 
@@ -19,12 +20,13 @@ class Pace:
     def __init__(self) -> None:
         self._ratios: dict[str, float] = {}
         self.typical_s = 0.002
-        """What jobs took lately, short ones above all: a guess for those that nobody has estimated."""
+        """What small jobs took lately: a guess for those that are so small that nobody estimates them."""
 
     def learn(self, estimate: JobEstimate, took_s: float) -> None:
         """Take in one run that ended well."""
         took_s = max(took_s, _LEAST_S)
-        self.typical_s += _WEIGHT * (min(took_s, 10 * self.typical_s) - self.typical_s)
+        if estimate.time_s <= _SMALL_S:
+            self.typical_s += _WEIGHT * (min(took_s, 10 * self.typical_s) - self.typical_s)
         found = math.log(took_s / max(estimate.time_s, _LEAST_S))
         before = self._ratios.get(estimate.method)
         if before is None and len(self._ratios) >= _MAX_METHODS:

@@ -267,7 +267,9 @@ class WorkerPool:
         if not light and self._running >= self._size:
             return None
         last = rank >= _LAST
-        ready = (slot for slot in self._slots if slot.state is WorkerState.READY)
+        ready = [slot for slot in self._slots if slot.state is WorkerState.READY]
+        if last and not light and sum(slot.lowered for slot in self._slots) >= self._size:
+            ready = [slot for slot in ready if slot.lowered]  # a spare keeps its full share for those who need it
         return min(ready, key=lambda slot: slot.lowered is not last, default=None)
 
     def _wake(self) -> None:

@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import Final
 
 from qedge.base.units import format_bytes
-from qedge.orchestrator.placement.model import Candidate, Demand, PlacementPolicy, QpuFacts
+from qedge.orchestrator.placement.model import Candidate, Demand, PlacementPolicy
 
 _GONE_S: Final = 60.0
 """A load that was heard of this long ago and not since, though it is told every other second, is no load any more."""
+
+
+def reasons(demand: Demand, candidates: Sequence[Candidate], barred: Set[str]) -> list[str]:
+    """Say of each node why it cannot run a job; empty: it can."""
+    wanted, unwanted = frozenset(demand.labels), frozenset(demand.avoid)
+    return [
+        "" if _can(demand, each, barred, wanted, unwanted) else why_not(demand, each, barred) for each in candidates
+    ]
+
+
+def _can(
+    demand: Demand, candidate: Candidate, barred: Set[str], wanted: frozenset[str], unwanted: frozenset[str]
+) -> bool:
+    """Say in short whether a node surely can; where it does not, `why_not` looks closely."""
+    if not (candidate.alive and candidate.slots and candidate.verdict != "critical" and candidate.factor > 0):
+        return False
+    if candidate.draining or candidate.node in barred or candidate.node in unwanted:
+        return False
+    if not 0 <= candidate.load_age_s <= _GONE_S or demand.memory_bytes > candidate.free_memory_bytes:
+        return False
+    if demand.policy is PlacementPolicy.PINNED or (demand.qkd_backed and not candidate.qkd_backed):
+        return False
+    qubits, method = demand.qubits, demand.method
+    return any(
+        (offer.qubits >= qubits or not offer.qubits)
+        and (not method or not offer.methods or method in offer.methods)
+        and wanted <= offer.labels
+        and unwanted.isdisjoint(offer.labels)
+        for offer in candidate.offers
+    )
 
 
 def why_not(demand: Demand, candidate: Candidate, barred: Set[str]) -> str:
@@ -27,17 +57,6 @@ def is_for_good(demand: Demand, candidate: Candidate) -> bool:
     if not candidate.qpus:
         return False  # one that comes up may be able to
     return bool(_incapable(demand, candidate) or _unlike(demand, candidate)) or candidate.node in demand.avoid
-
-
-def labels_of(candidate: Candidate, qpu: QpuFacts) -> frozenset[str]:
-    """Return the labels of a node together with those that follow from one of its QPUs.
-
-    These are `qpu:NAME`, `hardware` or `simulated`, and `connectivity:KIND`.
-    """
-    found = {f"qpu:{qpu.name}", "simulated" if qpu.simulated else "hardware"}
-    if qpu.connectivity:
-        found.add(f"connectivity:{qpu.connectivity}")
-    return candidate.labels | found
 
 
 def _unwanted(demand: Demand, candidate: Candidate, barred: Set[str]) -> str:
@@ -87,10 +106,10 @@ def _unlike(demand: Demand, candidate: Candidate) -> str:
         return ""
     wanted, unwanted = frozenset(demand.labels), frozenset(demand.avoid)
     reason = ""
-    for qpu in candidate.qpus:
-        if (0 < qpu.qubits < demand.qubits) or (demand.method and qpu.methods and demand.method not in qpu.methods):
+    for offer in candidate.offers:
+        if 0 < offer.qubits < demand.qubits or (demand.method and offer.methods and demand.method not in offer.methods):
             continue
-        has = labels_of(candidate, qpu)
+        has = offer.labels
         missing, hated = sorted(wanted - has), sorted(unwanted & has)
         if not missing and not hated:
             return ""

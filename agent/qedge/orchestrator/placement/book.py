@@ -126,7 +126,17 @@ class LoadBook:
 
     def candidates(self, now_ns: int) -> Sequence[Candidate]:
         """See `Facts.candidates`; what is returned is only good until the next call."""
-        return [self._freshened(entry, now_ns) for entry in self._entries.values()]
+        found: list[Candidate] = []
+        for entry in self._entries.values():
+            if entry.facts.own:
+                entry.candidate = _candidate(entry.facts, self._own_load(), 0.0)
+            candidate = entry.candidate
+            if entry.load is not None:
+                candidate.load_age_s = (now_ns - entry.heard_ns) / 1e9
+            if entry.placed or candidate.placed:
+                self._count_placed(entry, candidate, now_ns)
+            found.append(candidate)
+        return found
 
     def load_view(self, node: str, now_ns: int) -> LoadView | None:
         """Describe the load of a node as it is known here."""
@@ -147,17 +157,11 @@ class LoadBook:
             round(age_s, 2),
         )
 
-    def _freshened(self, entry: _Entry, now_ns: int) -> Candidate:
-        if entry.facts.own:
-            entry.candidate = _candidate(entry.facts, self._own_load(), 0.0)
-        elif entry.load is not None:
-            entry.candidate.load_age_s = max(0.0, (now_ns - entry.heard_ns) / 1e9)
-        if entry.placed:
-            limit_ns = now_ns - (_OWN_NS if entry.facts.own else FORGOTTEN_NS)
-            self._drop(entry, [job_id for job_id, (_, at_ns) in entry.placed.items() if at_ns < limit_ns])
-        entry.candidate.placed = len(entry.placed)
-        entry.candidate.placed_s = sum(run_s for run_s, _ in entry.placed.values())
-        return entry.candidate
+    def _count_placed(self, entry: _Entry, candidate: Candidate, now_ns: int) -> None:
+        limit_ns = now_ns - (_OWN_NS if entry.facts.own else FORGOTTEN_NS)
+        self._drop(entry, [job_id for job_id, (_, at_ns) in entry.placed.items() if at_ns < limit_ns])
+        candidate.placed = len(entry.placed)
+        candidate.placed_s = sum(run_s for run_s, _ in entry.placed.values())
 
     def _drop(self, entry: _Entry, job_ids: Iterable[str]) -> None:
         for job_id in job_ids:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
 
 from qedge.wire.jobs import LatencyClass, PlacementPolicy
 
@@ -14,6 +14,7 @@ __all__ = [
     "Considered",
     "Demand",
     "LatencyClass",
+    "Offer",
     "Placement",
     "PlacementPolicy",
     "Placer",
@@ -97,6 +98,22 @@ class QpuFacts:
     speed: float = 0.0
     simulated: bool = True
 
+    @property
+    def labels(self) -> frozenset[str]:
+        """Return what jobs may ask for: `qpu:NAME`, `hardware` or `simulated`, and `connectivity:KIND`."""
+        found = {f"qpu:{self.name}", "simulated" if self.simulated else "hardware"}
+        if self.connectivity:
+            found.add(f"connectivity:{self.connectivity}")
+        return frozenset(found)
+
+
+class Offer(NamedTuple):
+    """What one QPU offers, ready to be compared: see `QpuFacts`; `labels` are those of its node and its own."""
+
+    qubits: int
+    methods: frozenset[str]
+    labels: frozenset[str]
+
 
 @dataclass(slots=True)
 class Candidate:
@@ -129,10 +146,17 @@ class Candidate:
     placed: int = 0
     rtt_s: float = 0.0
     qkd_backed: bool = False
+    offers: tuple[Offer, ...] = field(init=False)
+    fastest: float = field(init=False)
+    """Speed of its fastest QPU; 0: not known."""
+
+    def __post_init__(self) -> None:
+        """Make what every decision compares; `qpus` and `labels` do not change later."""
+        self.offers = tuple(Offer(qpu.qubits, qpu.methods, self.labels | qpu.labels) for qpu in self.qpus)
+        self.fastest = max((qpu.speed for qpu in self.qpus), default=0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Rated:
+class Rated(NamedTuple):
     """A candidate that can run a job, with what is predicted for it, in seconds.
 
     `wait_s` is the time until the run begins, the way there included; `predicted_s` the time until the result is here.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from qedge.orchestrator.placement.able import why_not
+from qedge.orchestrator.placement.able import reasons
 from qedge.orchestrator.placement.model import (
     Candidate,
     Considered,
@@ -66,20 +67,21 @@ def decide(
     demand: Demand, candidates: Sequence[Candidate], barred: frozenset[str], speed: float, uniform: Uniform
 ) -> tuple[Placement, Rated | None]:
     """Choose among candidates; see `rate` for `speed`."""
-    reasons = [why_not(demand, each, barred) for each in candidates]
-    rated = rate(demand, [each for each, reason in zip(candidates, reasons, strict=True) if not reason], speed)
-    late = [f"it would end in {each.predicted_s:.3g} s, too late" if _is_late(demand, each) else "" for each in rated]
+    why_not = reasons(demand, candidates, barred)
+    rated = rate(demand, [each for each, reason in zip(candidates, why_not, strict=True) if not reason], speed)
+    limit_s = demand.deadline_s or math.inf
     scores = POLICIES[demand.policy](demand, rated)
     considered: list[Considered] = []
     able: list[tuple[float, Rated]] = []
-    known = zip(rated, scores, late, strict=True)
-    for each, reason in zip(candidates, reasons, strict=True):
+    known = zip(rated, scores, strict=True)
+    for each, reason in zip(candidates, why_not, strict=True):
         if reason:
             considered.append(Considered(each.node, 0.0, 0.0, reason))
             continue
-        found, score, too_late = next(known)
-        considered.append(Considered(each.node, score, found.predicted_s, too_late))
-        if not too_late:
+        found, score = next(known)
+        late = f"it would end in {found.predicted_s:.3g} s, too late" if found.predicted_s > limit_s else ""
+        considered.append(Considered(each.node, score, found.predicted_s, late))
+        if not late:
             able.append((score, found))
     if not able:
         return Placement("", 0.0, tuple(considered)), None
@@ -87,16 +89,13 @@ def decide(
     return Placement(chosen.candidate.node, score, tuple(considered)), chosen
 
 
-def _is_late(demand: Demand, rated: Rated) -> bool:
-    return 0 < demand.deadline_s < rated.predicted_s
-
-
 def _pick(policy: PlacementPolicy, able: Sequence[tuple[float, Rated]], uniform: Uniform) -> tuple[float, Rated]:
     """Take the best. Where several are as good, two are drawn and the one with less to do is taken.
 
     So nodes that see the same facts do not all run to the same place. `pack` wants just that, and goes by name.
     """
-    best = min(able, key=lambda each: (each[0], each[1].candidate.node))
+    least = min(score for score, _ in able)
+    best = min((each for each in able if each[0] == least), key=lambda each: each[1].candidate.node)
     if policy is PlacementPolicy.PACK or len(able) == 1:
         return best
     limit = best[0] * ALIKE + ALIKE_S
