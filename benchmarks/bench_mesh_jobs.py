@@ -3,7 +3,9 @@
 `mesh.rate_share`: rate of 2,000 small jobs for `any`, submitted unevenly (half of the clients at one node), over the
 summed rate of the four nodes when each runs its quarter by itself. Both use the same box: four nodes on two cores share
 them in either case, so the figure says what the mesh costs and not how many cores there are. Both in turn, the median
-of the ratios. `mesh.rate_share_one_origin` is the same with all clients at one node, where three of four jobs cross.
+of the ratios. `mesh.cpu_share` is the processor time of a job by itself over that in the mesh, of daemons, workers and
+broker together: on a box that is busy with other things it says the same with less noise. The same `_one_origin`: all
+clients are at one node, from where three of four jobs cross.
 `mesh.placement_ms`: p99 of one decision among fifty nodes, in processor time. `mesh.interactive_p99_added_ms`: p99 of
 interactive jobs, one after the other at one node, while batch jobs wait at all nodes, less that of the same without
 them, each of its quietest round.
@@ -23,6 +25,7 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import uvloop
 
 from benchmarks.broker import Broker
@@ -70,8 +73,9 @@ assess_every_s = 0
 class Site:
     """Four nodes and a client of each; every program differs, so that nothing is answered from memory."""
 
-    def __init__(self, clients: Sequence[NodeClient]) -> None:
+    def __init__(self, clients: Sequence[NodeClient], pids: Sequence[int]) -> None:
         self.clients = clients
+        self._pids = pids
         self._seeds = itertools.count(1)
 
     async def run(self, client: NodeClient, node: str, latency: LatencyClass = LatencyClass.INTERACTIVE) -> float:
@@ -84,20 +88,30 @@ class Site:
         assert view.state is JobState.DONE, view.error
         return took_ms
 
-    async def rate(self, under_way: Sequence[int], node: str) -> float:
-        """Run all jobs with so many requests under way at each node; returns jobs a second."""
+    def cpu_s(self) -> float:
+        """Return the processor time that all processes of the site have used."""
+        total_s = 0.0
+        for pid in self._pids:
+            process = psutil.Process(pid)
+            for each in (process, *process.children(recursive=True)):
+                times = each.cpu_times()
+                total_s += times.user + times.system
+        return total_s
+
+    async def rate(self, under_way: Sequence[int], node: str) -> tuple[float, float]:
+        """Run all jobs with so many requests under way at each node; returns jobs a second and processor time."""
         turns = iter(range(JOBS))  # shared: who is free takes the next
 
         async def work(client: NodeClient) -> None:
             for _ in turns:
                 await self.run(client, node)
 
-        started = time.perf_counter()
+        started, before_s = time.perf_counter(), self.cpu_s()
         async with asyncio.TaskGroup() as group:
             for client, number in zip(self.clients, under_way, strict=True):
                 for _ in range(number):
                     group.create_task(work(client))
-        return JOBS / (time.perf_counter() - started)
+        return JOBS / (time.perf_counter() - started), self.cpu_s() - before_s
 
     @asynccontextmanager
     async def batch(self) -> AsyncIterator[None]:
@@ -146,12 +160,13 @@ async def wait_until_all_see_all(clients: Sequence[NodeClient]) -> None:
                 await asyncio.sleep(0.2)
 
 
-async def measure(nodes: Sequence[Node], machine: Machine) -> list[Figure]:
+async def measure(nodes: Sequence[Node], broker: Broker, machine: Machine) -> list[Figure]:
     """Measure rates and delays."""
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(NodeClient(node.socket)) for node in nodes]
         await wait_until_all_see_all(clients)
-        site, alone, shared, crossed = Site(clients), list[float](), list[float](), list[float]()
+        site = Site(clients, [*(node.pid for node in nodes), broker.pid])
+        alone, shared, crossed = (list[tuple[float, float]]() for _ in range(3))
         idle, loaded = list[list[float]](), list[list[float]]()
         for client in clients:
             for _ in range(20):
@@ -166,14 +181,21 @@ async def measure(nodes: Sequence[Node], machine: Machine) -> list[Figure]:
             idle.append(await site.interactive())
             async with site.batch():
                 loaded.append(await site.interactive())
-    share = statistics.median(got / own for got, own in zip(shared, alone, strict=True))
-    one = statistics.median(got / own for got, own in zip(crossed, alone, strict=True))
+    share = statistics.median(got[0] / own[0] for got, own in zip(shared, alone, strict=True))
+    one = statistics.median(got[0] / own[0] for got, own in zip(crossed, alone, strict=True))
+    cpu = statistics.median(own[1] / got[1] for got, own in zip(shared, alone, strict=True))
+    cpu_one = statistics.median(own[1] / got[1] for got, own in zip(crossed, alone, strict=True))
+    rate, rate_alone = (statistics.median(each[0] for each in found) for found in (shared, alone))
+    job_ms = statistics.median(each[1] for each in alone) / JOBS * 1e3
     before, after = percentile(quietest(idle), 0.99), percentile(quietest(loaded), 0.99)
     middle = statistics.median(quietest(loaded))
     return [
         Figure("mesh.rate_share", share, "ratio", JOBS * ROUNDS, 0.9, at_least=True),
-        Figure("mesh.rate", statistics.median(shared), "jobs/s", JOBS * ROUNDS, None, statistics.median(alone)),
+        Figure("mesh.rate", rate, "jobs/s", JOBS * ROUNDS, None, rate_alone),
+        Figure("mesh.cpu_share", cpu, "ratio", JOBS * ROUNDS),
+        Figure("mesh.job_cpu_ms", job_ms, "ms", JOBS * ROUNDS),
         Figure("mesh.rate_share_one_origin", one, "ratio", JOBS * ROUNDS),
+        Figure("mesh.cpu_share_one_origin", cpu_one, "ratio", JOBS * ROUNDS),
         Figure("mesh.interactive_p99_added_ms", max(0.0, after - before), "ms", INTERACTIVE * ROUNDS, 10, before),
         Figure("mesh.interactive_p50_ms", middle, "ms", INTERACTIVE * ROUNDS, None, statistics.median(quietest(idle))),
     ]
@@ -218,5 +240,5 @@ def run() -> list[Figure]:
             for each in NODES:
                 fleet.enrol(Path(name) / each, each)
                 nodes.append(stack.enter_context(Node(Path(name) / each, CONFIG.format(name=each, port=broker.port))))
-            figures += uvloop.run(measure(nodes, machine))
+            figures += uvloop.run(measure(nodes, broker, machine))
     return [*figures, machine.figure()]

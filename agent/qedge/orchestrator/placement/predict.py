@@ -9,6 +9,9 @@ from qedge.orchestrator.placement.model import CLASSES, Candidate, Demand, Rated
 
 BYTES_PER_S: Final = 20e6
 """What a sealed session carries; measured by the benchmark `sealed-bulk` on loopback at several times that."""
+HANDOVER_S: Final = 0.004
+"""What it costs both nodes to hand a job over and to bring its result back, about as long as a small job runs: so that
+is not worth it to save less."""
 FRESH_S: Final = 3.0
 """A load is taken as it was told for this long: it is repeated in less, whether it changed or not."""
 STALE_GROWTH: Final = 0.25
@@ -43,7 +46,7 @@ def rate(demand: Demand, able: Sequence[Candidate], speed: float) -> list[Rated]
         back_s = 0.0
         if not each.own:
             wait_s += each.rtt_s / 2
-            back_s = each.rtt_s / 2 + return_s
+            back_s = each.rtt_s / 2 + return_s + HANDOVER_S
         if demand.data_node and demand.data_node != each.node:
             wait_s += each.rtt_s + return_s
         free = min(slots, each.free_slots)
