@@ -98,7 +98,6 @@ class ForwardService:
         self._loaded = False
         self._turn = 0
         self.placer: Callable[[Job, frozenset[str]], str] | None = None
-
         self._group: asyncio.TaskGroup | None = None
         peers.serve(JobNews, self._hear)
         peers.on_change(self._work.set)
@@ -116,13 +115,11 @@ class ForwardService:
         """Return a node for a job that may run anywhere, or nothing where none can run it now."""
         if self.placer is not None:
             return self.placer(job, frozenset(node.name for node in self._peers.nodes() if self._is_shunned(node)))
-        able = [node for node in self._peers.nodes() if node.alive and node.has_qpu and not self._is_shunned(node)]
-        if not able:
-            return ""
+        able = [node.name for node in self._peers.nodes() if node.alive and node.has_qpu and not self._is_shunned(node)]
         load = Counter(errand.runner for errand in self._errands.values())
-        best = [node.name for node in able if load[node.name] == min(load[each.name] for each in able)]
         self._turn += 1
-        return best[self._turn % len(best)]
+        best = [name for name in able if load[name] == min(load[each] for each in able)]
+        return best[self._turn % len(best)] if best else ""
 
     def check_node(self, wanted: str) -> None:
         """Raise `job.no_node` for a name that nobody in the fleet has."""
@@ -194,8 +191,6 @@ class ForwardService:
         now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
         for row in await self._store.read(lambda connection: ledger.unended(connection, elsewhere=True)):
             self._errands[row.id] = errand_of(row, now_ns, utc_ns)
-
-    # One job
 
     def _begin(self, errand: Errand) -> None:
         if not errand.busy and self._group is not None:
@@ -270,8 +265,7 @@ class ForwardService:
             await self._end(errand, JobState.FAILED, error=error)
 
     async def _look_after(self, errand: Errand) -> None:
-        node = next((node for node in self._peers.nodes() if node.name == errand.runner), None)
-        if node is None or not node.alive:
+        if not any(node.alive for node in self._peers.nodes() if node.name == errand.runner):
             gone = QedgeError("peer.unreachable", f"{errand.runner} shows no sign of life.")
             await self._runner_is_away(errand, gone)
         else:
@@ -401,6 +395,6 @@ class ForwardService:
     def _check_room(self, submission: JobSubmission) -> None:
         if len(self._errands) >= self._config.queue_limit:
             raise QedgeError("job.queue_full", f"{len(self._errands)} jobs are away already.", fix="Try again later.")
-        if submission.shots < 1 or submission.shots > self._config.max_shots:
+        if not 1 <= submission.shots <= self._config.max_shots:
             code = "job.bad_shots" if submission.shots < 1 else "job.too_many_shots"
             raise QedgeError(code, f"{submission.shots} shots are out of range.", limit=self._config.max_shots)
