@@ -52,6 +52,12 @@ class Broker:
             self._command = [sys.executable, "-c", code, str(config)]
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Process id of the broker."""
+        assert self._process is not None
+        return self._process.pid
+
     def __enter__(self) -> Broker:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 20

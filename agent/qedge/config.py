@@ -32,6 +32,7 @@ from qedge.entropy.config import EntropyConfig
 from qedge.mesh.config import HostConfig, MeshConfig
 from qedge.orchestrator.results.config import ResultsConfig
 from qedge.orchestrator.state.config import StateConfig
+from qedge.orchestrator.placement.config import PlacementConfig
 from qedge.qkd.config import LinkConfig
 from qedge.qkd.delivery.config import DeliveryConfig, SaeConfig
 from qedge.qkd.delivery.registry import check_saes
@@ -72,6 +73,10 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             description="Fleet that this node belongs to.", pattern=r"^[A-Za-z0-9_-]{1,36}\Z", title=_NAME_WORDS
         ),
     ] = "local"
+    labels: Annotated[
+        tuple[Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z", title="a word")], ...],
+        msgspec.Meta(description="Words that jobs may ask for or avoid when they choose a node.", max_length=16),
+    ] = ()
     state_dir: Annotated[
         str,
         msgspec.Meta(
@@ -113,6 +118,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     crypto: CryptoConfig = CryptoConfig()
     engine: EngineConfig = EngineConfig()
     results: ResultsConfig = ResultsConfig()
+    placement: PlacementConfig = PlacementConfig()
     decode: DecodeConfig = DecodeConfig()
     entropy: EntropyConfig = EntropyConfig()
     host: HostConfig = HostConfig()
@@ -133,6 +139,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "crypto": CryptoConfig,
     "engine": EngineConfig,
     "results": ResultsConfig,
+    "placement": PlacementConfig,
     "decode": DecodeConfig,
     "entropy": EntropyConfig,
     "host": HostConfig,

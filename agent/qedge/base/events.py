@@ -30,6 +30,7 @@ EVENTS: Final[dict[str, str]] = {
     "qpu.assessed": "A QPU was measured; fields: qpu, took_s and the figures.",
     "qpu.not_assessed": "A QPU could not be measured; fields: qpu, code, error.",
     "qpu.degraded": "A QPU is clearly worse than at its best; fields: qpu, reason.",
+    "node.fitness": "The node wants another share of its usual work; fields: verdict, reason.",
     "job.accepted": "A job is in the database; fields: job, client.",
     "job.refused": "A submission was refused; fields: code, client.",
     "job.ended": "A job ended; fields: job, state, code.",

@@ -55,6 +55,12 @@ METRICS: Final[dict[str, MetricSpec]] = {
         Kind.COUNTER, "Results of other nodes that were looked at.", ("outcome",)
     ),
     "qedge_nodes_barred": MetricSpec(Kind.GAUGE, "Nodes that get no jobs from here, since a result was false."),
+    "qedge_placements_total": MetricSpec(Kind.COUNTER, "Jobs for any node, by where they were placed.", ("outcome",)),
+    "qedge_placement_seconds": MetricSpec(
+        Kind.HISTOGRAM, "Time to decide where a job runs.", (), (0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.005)
+    ),
+    "qedge_loads_told_total": MetricSpec(Kind.COUNTER, "Loads exchanged with other nodes.", ("outcome",)),
+    "qedge_node_factor": MetricSpec(Kind.GAUGE, "Share of its usual work that the node wants now, by its health."),
     "qedge_jobs_queued": MetricSpec(Kind.GAUGE, "Jobs that wait."),
     "qedge_jobs_running": MetricSpec(Kind.GAUGE, "Jobs that run."),
     "qedge_qpu_assessed": MetricSpec(Kind.GAUGE, "Figures of the last assessment of a QPU.", ("qpu", "figure")),

@@ -20,7 +20,7 @@ NAME: Final = "peers"
 SUMMARY: Final = "List the nodes of the fleet as this one sees them."
 _INTERVAL_S: Final = 1.0
 _DAY_NS: Final = 86_400 * 1_000_000_000
-_COLUMNS: Final = ("NODE", "STATE", "HEARD", "VERSION", "CAN", "SESSION", "POLICY", "CERTIFICATE")
+_COLUMNS: Final = ("NODE", "STATE", "HEARD", "VERSION", "CAN", "LOAD", "SESSION", "POLICY", "CERTIFICATE")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,8 +105,21 @@ def _row(peer: PeerView, newest: int) -> tuple[str, ...]:
         peer.state.value,
         "-" if peer.own or peer.heard_s < 0 else f"{peer.heard_s:.1f} s",
         clean(peer.version),
-        clean(", ".join(kinds)) or "-",
+        clean(", ".join([*kinds, *peer.labels])) or "-",
+        clean(_load(peer)),
         "this node" if peer.own else clean(sealed),
         _policy(peer, newest),
         f"{days:.0f} days" if days < 3650 else "-",
     )
+
+
+def _load(peer: PeerView) -> str:
+    """Say how busy a node is: slots taken, jobs that wait, and what keeps it from taking more."""
+    load = peer.load
+    if load is None:
+        return "-"
+    waiting = sum(load.queued)
+    text = f"{load.slots - load.free_slots}/{load.slots} busy" + (f", {waiting} wait" if waiting else "")
+    if load.draining:
+        text += ", draining"
+    return text if load.verdict == "ok" else f"{text}, {load.verdict}: {load.reason}"

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 from qedge.base.errors import QedgeError
 from qedge.cli.asking import ask, print_json
-from qedge.cli.terminal import Terminal, clean, terminal_of
+from qedge.cli.terminal import Terminal, clean, table_lines, terminal_of
 
 if TYPE_CHECKING:
     from qedge.client.node import NodeClient
     from qedge.wire.jobs import JobEstimate, JobSubmission, JobView
+    from qedge.wire.load import PlacementView
 
 NAME: Final = "submit"
 SUMMARY: Final = "Run a program and show its counts."
@@ -64,6 +65,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--key", default="", metavar="TEXT", help="submitted again with the same key, it is the same job"
     )
     parser.add_argument("--deadline", type=float, default=None, metavar="SECONDS", help="give up after this time")
+    parser.add_argument(
+        "--class",
+        dest="latency_class",
+        default="interactive",
+        choices=("critical", "interactive", "batch"),
+        help="how urgent it is (default: interactive)",
+    )
+    parser.add_argument(
+        "--placement",
+        default=None,
+        choices=("fastest", "balanced", "local-first", "pack", "pinned"),
+        help="how the node that runs it is chosen (default: as this node is configured)",
+    )
+    parser.add_argument("--label", action="append", default=[], metavar="WORD", help="what that node has; repeatable")
+    parser.add_argument(
+        "--avoid", action="append", default=[], metavar="WORD", help="label or name that it must not have; repeatable"
+    )
+    parser.add_argument("--qkd-backed", action="store_true", help="only where a QKD key is in the session with it")
+    parser.add_argument("--explain", action="store_true", help="only say where it would run, and why not elsewhere")
     parser.add_argument("--dry-run", action="store_true", help="only parse and estimate")
     parser.add_argument(
         "--parts", type=int, default=0, metavar="N", help="cut it into at most N parts that run on all nodes with room"
@@ -75,9 +95,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Submit; raises the job's own error where it does not end well."""
     submission = make_submission(args, read_program(args.file) if args.file else "")
-    if args.dry_run:
+    if args.dry_run or args.explain:
         estimate = ask(args, lambda node: node.estimate(submission))
-        _show_estimate(estimate, as_json=args.json)
+        _show_estimate(estimate, as_json=args.json, explained=args.explain)
         return 0
     job = ask(args, lambda node: _submit(node, submission, wait=not args.no_wait, quiet=args.json))
     if args.json:
@@ -125,12 +145,9 @@ def make_submission(args: argparse.Namespace, program: str) -> JobSubmission:
     fields |= {"task": task, "template": args.template, "method": args.method, "fresh": args.fresh}
     fields |= {"priority": args.priority, "tags": args.tag, "client_key": args.key}
     fields |= {"max_bond": args.max_bond, "min_fidelity": args.min_fidelity}
-    fields |= {
-        "parts": args.parts,
-        "node": args.node,
-        "measure_all": args.measure_all,
-        "parameters": parse_parameters(args.set),
-    }
+    fields |= {"latency_class": args.latency_class, "placement": args.placement, "qkd_backed": args.qkd_backed}
+    fields |= {"labels": args.label, "avoid": args.avoid}
+    fields |= {"parts": args.parts, "node": args.node, "measure_all": args.measure_all, "parameters": parse_parameters(args.set)}
     try:
         return msgspec.convert(fields, JobSubmission)
     except msgspec.ValidationError as error:
@@ -256,14 +273,35 @@ def result_lines(job: JobView, terminal: Terminal) -> list[str]:
     return lines
 
 
-def _show_estimate(estimate: JobEstimate, *, as_json: bool) -> None:
+def _show_estimate(estimate: JobEstimate, *, as_json: bool, explained: bool) -> None:
     from qedge.base.units import format_bytes, format_duration
 
     if as_json:
         print_json(estimate)
         return
+    if explained and estimate.placement is not None:
+        print("\n".join(placement_lines(estimate.placement, terminal_of())))
+    if not estimate.method:
+        return  # nobody here could estimate it
     print(f"{estimate.qubits} qubits, {estimate.clbits} bits, {estimate.operations} operations, {estimate.shots} shots")
     print(
         f"about {format_duration(estimate.time_s)}, {format_bytes(estimate.memory_bytes)} of memory, "
         f"result at most {format_bytes(estimate.result_bytes)}, method {clean(estimate.method)}"
     )
+
+
+def placement_lines(placement: PlacementView, terminal: Terminal) -> list[str]:
+    """Draw where a job would run, and all nodes that were considered."""
+    from qedge.base.units import format_duration
+
+    head = f"by {placement.policy} it would run on {clean(placement.node)}" if placement.node else "nobody can run it"
+    rows = [
+        (
+            clean(each.node) + (" *" if each.node == placement.node else ""),
+            format_duration(each.predicted_s) if each.predicted_s or not each.why_not else "-",
+            "-" if each.why_not else f"{each.score:.4g}",
+            clean(each.why_not) or "can run it",
+        )
+        for each in placement.considered
+    ]
+    return [head, *table_lines(("NODE", "RESULT IN", "SCORE", "WHY"), rows, terminal=terminal)]

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 
 from qedge.base.service import Service
-from qedge.daemon.adapters import MeshPeers, NamedDriver
+from qedge.daemon.adapters import MeshPeers
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools
+from qedge.daemon.placing import make_placement
 from qedge.engine.errands import ErrandService
 from qedge.engine.forwarding import ForwardService
 from qedge.engine.service import EngineService
+from qedge.mesh.service import MeshService
 from qedge.orchestrator.elsewhere import Ways
 from qedge.orchestrator.results.service import SpotChecks, Surroundings
 from qedge.orchestrator.splitting.service import SplitService
-from qedge.workers.driver_service import DriverService
 
 
 def make_across(
-    tools: Tools, engine: EngineService, peers: MeshPeers, drivers: Mapping[str, DriverService], node: Node
+    tools: Tools, engine: EngineService, peers: MeshPeers, mesh: MeshService, node: Node
 ) -> tuple[Service, ...]:
     """Make what gives jobs to other nodes and runs theirs, and tell the engine and the node of it."""
     forward = ForwardService(
@@ -44,10 +44,11 @@ def make_across(
     around = Surroundings(
         tools.me.node,
         lambda: tuple(peers.nodes()),
-        lambda: any(NamedDriver(name, drivers).is_ready for name in drivers),
+        lambda: any(driver.kind == "qpu" and driver.operating_state == "up" for driver in node.drivers()),
         lambda: engine.is_busy,
         random.SystemRandom().random,
     )
     checks = SpotChecks(tools.config.results, engine, tools.store, around, clock=tools.clock, metrics=tools.metrics)
     node.attach_checks(checks)
-    return forward, split, ErrandService(engine, tools.store, peers), checks
+    node.placement = make_placement(tools, engine, forward, peers, mesh, node.drivers)
+    return node.placement, forward, split, ErrandService(engine, tools.store, peers), checks

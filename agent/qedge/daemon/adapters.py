@@ -21,7 +21,7 @@ from qedge.qkd.keys.model import FinishedBlock as StoredBlock
 from qedge.qkd.keys.service import KeyStore
 from qedge.store.store import Store
 from qedge.wire.keys import BlockProvenance
-from qedge.wire.mesh import PeerState
+from qedge.wire.mesh import PeerList, PeerState
 from qedge.wire.qkd import Baseline, FinishedBlock
 from qedge.workers.driver_service import DriverService
 from qedge.workers.model import Msg
@@ -69,12 +69,20 @@ class NamedDriver:
         driver = self._drivers.get(self._name)
         return driver.config.workers if driver is not None else 1
 
-    async def call(self, method: str, args: Mapping[str, Msg], *, deadline_s: float, light: bool = False) -> Msg:
+    @property
+    def spares(self) -> int:
+        """How many further workers stand ready."""
+        driver = self._drivers.get(self._name)
+        return driver.config.spares if driver is not None else 0
+
+    async def call(
+        self, method: str, args: Mapping[str, Msg], *, deadline_s: float, light: bool = False, rank: int = 1
+    ) -> Msg:
         """Call the driver; raises `driver.not_found` where it is gone."""
         driver = self._drivers.get(self._name)
         if driver is None:
             raise QedgeError("driver.not_found", f"The driver {self._name} is not configured any more.")
-        return await driver.call(method, args, deadline_s=deadline_s, light=light)
+        return await driver.call(method, args, deadline_s=deadline_s, light=light, rank=rank)
 
 
 class LinkTransceiver(NamedDriver):
@@ -223,7 +231,7 @@ class PeerStores:
 
 
 class MeshPeers:
-    """Fills `Peers` of the engine from the mesh and its sessions."""
+    """Fills `Peers` of the engine and `Fleet` of placement from the mesh and its sessions."""
 
     def __init__(self, mesh: MeshService, sessions: SessionService) -> None:
         self._mesh = mesh
@@ -253,6 +261,10 @@ class MeshPeers:
     def serve(self, request: type[Q], serve: Callable[[str, Q], Awaitable[msgspec.Struct]]) -> None:
         """Answer questions of peers."""
         self._sessions.serve(request, serve)
+
+    def peers(self) -> PeerList:
+        """Describe all members, this node included."""
+        return self._mesh.peers()
 
     def on_change(self, hook: Callable[[], None]) -> None:
         """Hear of changes."""

@@ -42,6 +42,7 @@ from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.service import MeshService
 from qedge.mesh.sessions import SessionService
+from qedge.orchestrator.placement.service import PlacementService
 from qedge.qkd.distillation.local import LocalLink
 from qedge.qkd.distillation.order import LINK_HOST
 from qedge.qkd.distillation.service import LinkDesk, RemoteLink
@@ -99,7 +100,7 @@ def compose(
     renew: Callable[[], None],
 ) -> Parts:
     """Make all parts and hand them to the supervisor; nothing runs yet. `renew` starts the services anew."""
-    clock, me = SystemClock(), _this_run(identity, epoch)
+    clock, me = SystemClock(), _this_run(identity, epoch, config)
     supervisor = Supervisor(clock=clock, metrics=metrics, uniform=random.SystemRandom().random)
     drivers, links = dict[str, DriverService](), dict[str, Link]()
     entropy = _make_entropy(config, drivers, clock, metrics, f"{me.boot_id} {epoch}")
@@ -136,7 +137,7 @@ def compose(
         entropy,
         engine,
         decoder,
-        make_across(tools, engine, MeshPeers(mesh, sessions), drivers, node),
+        make_across(tools, engine, MeshPeers(mesh, sessions), mesh, node),
         assessment,
         broker,
         bus,
@@ -151,9 +152,9 @@ def compose(
     return _enlist(parts, notifier)
 
 
-def _this_run(identity: LocalIdentity, epoch: int) -> NodeIdentity:
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    return NodeIdentity(identity.fleet, identity.node, __version__, boot_id, epoch, identity.standalone)
+def _this_run(identity: LocalIdentity, epoch: int, config: AgentConfig) -> NodeIdentity:
+    boot_id, labels = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip(), config.node.labels
+    return NodeIdentity(identity.fleet, identity.node, __version__, boot_id, epoch, identity.standalone, labels)
 
 
 def _make_entropy(

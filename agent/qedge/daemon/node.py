@@ -22,6 +22,7 @@ from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.service import MeshService
 from qedge.orchestrator.results.service import SpotChecks
+from qedge.orchestrator.placement.service import PlacementService
 from qedge.qkd.delivery.office import KeyOffice
 from qedge.qkd.ports import Link
 from qedge.security.desk import SecurityDesk
@@ -105,6 +106,9 @@ class Node:
         self._bus = bus
         self._drivers = drivers
         self._links = links
+        self.placement: PlacementService | None = None
+        """Says where jobs run; the daemon sets it."""
+
         self.addresses: Callable[[], tuple[str, str]] = lambda: ("", "")
         """Unix socket path and HTTP address, set once the web service knows them."""
 
@@ -242,8 +246,10 @@ class Node:
         return TemplateView(name, await self._engine.reception.templates.program(name))
 
     async def estimate(self, submission: JobSubmission) -> JobEstimate:
-        """Parse and estimate only."""
-        return await self._engine.estimate(submission)
+        """Parse and estimate only, and say where it would run."""
+        if self.placement is None:
+            return await self._engine.estimate(submission)
+        return await self.placement.explained(submission)
 
     async def job(self, job_id: str) -> JobView:
         """Return one job with its result."""
@@ -321,7 +327,9 @@ class Node:
 
     def peers(self) -> PeerList:
         """Describe all members of the fleet that this node knows, itself included."""
-        return self._mesh.peers() if self._mesh is not None else PeerList(self._identity.fleet, ())
+        if self._mesh is None or self.placement is None:
+            return PeerList(self._identity.fleet, ())
+        return self.placement.with_loads(self._mesh.peers())
 
     async def ping(self, request: PingRequest) -> PingView:
         """Measure the way to a peer inside the sealed session with it."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from qedge.base.errors import QedgeError
 from qedge.base.units import format_bytes, format_duration
 from qedge.engine.config import EngineConfig
 from qedge.wire.jobs import JobEstimate, JobSubmission
+
+_RETRY_SHARE: Final = 0.1
+"""Part of what waits after whose end it is worth to look for room again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,4 +91,31 @@ def admit(estimate: JobEstimate, allowed: Budget, config: EngineConfig) -> None:
             fix="Give it a later deadline, fewer qubits or fewer shots.",
             time_s=round(estimate.time_s, 3),
             limit=allowed.time_s,
+        )
+
+
+def check_room(waiting: int, limit: int, backlog_s: Callable[[], float]) -> None:
+    """Refuse a job where `limit` wait already; raises `job.queue_full` with a time after which to try again."""
+    if waiting < limit:
+        return
+    retry_s = round(min(max(_RETRY_SHARE * backlog_s(), 0.1), 60.0), 1)
+    raise QedgeError(
+        "job.queue_full",
+        f"{waiting} jobs wait already.",
+        fix=f"Try again in {format_duration(retry_s)}, or use another node.",
+        limit=limit,
+        retry_after_s=retry_s,
+    )
+
+
+def check_deadline(deadline_s: float | None, predicted_s: float) -> None:
+    """Refuse a job that would end too late; raises `job.deadline_unreachable` with what is predicted."""
+    if deadline_s is not None and predicted_s > deadline_s:
+        raise QedgeError(
+            "job.deadline_unreachable",
+            f"The job would end in about {format_duration(predicted_s)}; its deadline is in "
+            f"{format_duration(deadline_s)}.",
+            fix="Give it a later deadline or a more urgent class, or let any node run it.",
+            predicted_s=round(predicted_s, 4),
+            limit=deadline_s,
         )

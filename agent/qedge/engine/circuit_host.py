@@ -26,7 +26,7 @@ from qedge.engine.qasm.model import ParseLimits, Program
 from qedge.engine.qasm.template import Template
 from qedge.wire.tasks import AmplitudeTask, ExpectationTask, KernelTask, SampleTask, Task
 from qedge.workers.driver_host import DriverHost, lied
-from qedge.workers.host import HostLink
+from qedge.workers.host import HostLink, step_back
 from qedge.workers.model import Msg
 from qedge_driver_api import (
     Calibrating,
@@ -73,8 +73,9 @@ class CircuitHost(DriverHost):
       `result_bytes`, `method`, `registers` as [name, size, offset], `parse_s`. With `"at_once": {"time_s",
       "memory_bytes", "result_bytes"}` and `"seed"`, a task that fits in them is run as well where the QPU is simulated:
       `answer` is what `run` would give, `perform_s` what it took.
-    - `run {PROGRAM, "seed"}` → `counts` {"keys": little-endian, ceil(clbits/8) bytes each and at
+    - `run {PROGRAM, "seed", "background"}` → `counts` {"keys": little-endian, ceil(clbits/8) bytes each and at
       least one, "values": [int]} or none, `clbits`, `registers`, `timings_s`, `metadata`, `data` (a `TaskResult`).
+      `background`: from now on the process gets a small share of the processor, where others want it.
     - `inspect {"program", "limits"}` → `inputs`, `qubits`, `measured`, of a program that is read and no more.
     - `warm {}` loads what the first run would load. `qpu_properties {}` → the device.
     - `assess {"step", …}` → what a step of an assessment gave, see `measure`.
@@ -91,6 +92,7 @@ class CircuitHost(DriverHost):
         self._device: QpuProperties | None = None
         self._mapped: list[tuple[FlatCircuit, Mapped]] = []
         self._parsed: OrderedDict[bytes, _Parsed] = OrderedDict()
+        self._lowered = False
         self.add_method("prepare", self._prepare)
         self.add_method("run", self._run)
         self.add_method("inspect", self._inspect)
@@ -195,6 +197,9 @@ class CircuitHost(DriverHost):
 
     def _run(self, args: Mapping[str, object]) -> Msg:
         started = time.perf_counter()
+        if args.get("background") and not self._lowered:
+            self._lowered = True
+            step_back()
         bench, task, _ = self._bench(args, _seed(args))
         return self._perform(bench, task, time.perf_counter() - started)
 

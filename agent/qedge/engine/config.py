@@ -26,6 +26,33 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int,
         msgspec.Meta(description="Jobs of one client that have not ended; any further one is refused.", ge=1, le=10**6),
     ] = 5_000
+    client_critical_limit: Annotated[
+        int,
+        msgspec.Meta(description="Of these, critical ones; what is always first must stay little.", ge=0, le=10**6),
+    ] = 200
+    critical_share: Annotated[
+        float,
+        msgspec.Meta(description="Share of the time that critical jobs get at most while others wait.", gt=0, lt=1),
+    ] = 0.8
+    interactive_weight: Annotated[
+        float,
+        msgspec.Meta(
+            description="Time that interactive jobs get for every second of batch jobs, where both wait.", ge=1, le=1000
+        ),
+    ] = 8.0
+    ageing_s: Annotated[
+        float,
+        msgspec.Meta(description="A waiting job rises by one priority each time this has passed.", ge=0.1, le=86_400),
+    ] = 30.0
+    express_s: Annotated[
+        float,
+        msgspec.Meta(
+            description="Critical and interactive jobs that take no longer run on a spare worker while all others are "
+            "busy; 0: none do.",
+            ge=0,
+            le=60,
+        ),
+    ] = 0.5
     client_run_s_per_minute: Annotated[
         float,
         msgspec.Meta(

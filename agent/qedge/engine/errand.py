@@ -56,7 +56,7 @@ class Nowhere:
         """Know none."""
         return None
 
-    async def submit(self, submission: JobSubmission, _client: str) -> str:
+    async def submit(self, submission: JobSubmission, _client: str, *, estimate: JobEstimate | None = None) -> str:
         """Refuse."""
         raise QedgeError("job.no_node", f"This node has no peers, so {submission.node!r} cannot run a job.")
 

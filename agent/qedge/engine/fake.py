@@ -10,14 +10,17 @@ from qedge.workers.model import Msg
 
 
 class FakeQpu:
-    """Fills `QpuPort`. Runs wait for `release` while `held`; `crashes` runs die; `lie` spoils the counts.
+    """Fills `QpuPort`. Runs wait for `release` while `held`, but for those on spare workers.
+
+    `crashes` runs die; `lie` spoils the counts;
 
     `at_once`: whether it runs a job in the call that looks at it, where it may.
     """
 
-    def __init__(self, name: str = "fake", *, capacity: int = 1) -> None:
+    def __init__(self, name: str = "fake", *, capacity: int = 1, spares: int = 0) -> None:
         self.name = name
         self.capacity = capacity
+        self.spares = spares
         self.is_ready = True
         self.held = False
         self.release = asyncio.Event()
@@ -28,7 +31,9 @@ class FakeQpu:
         self.memory_bytes = 1000
         self.time_s = 0.001
 
-    async def call(self, method: str, args: Mapping[str, Msg], *, deadline_s: float, light: bool = False) -> Msg:
+    async def call(
+        self, method: str, args: Mapping[str, Msg], *, deadline_s: float, light: bool = False, rank: int = 1
+    ) -> Msg:
         """Answer `prepare` and `run` as a circuit worker does."""
         if method in ("prepare", "inspect"):
             if not self.at_once or "at_once" not in args:
@@ -36,7 +41,7 @@ class FakeQpu:
             self.runs.append(str(args["program"]))
             return {**self._estimate(), "answer": self._answer(args), "perform_s": 0.001}
         self.runs.append(str(args["program"]))
-        if self.held:
+        if self.held and not light:
             try:
                 async with asyncio.timeout(deadline_s):
                     await self.release.wait()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -26,11 +26,12 @@ from qedge.engine.changes import Changes
 from qedge.engine.config import EngineConfig
 from qedge.engine.errand import NO_ESTIMATE, Errand, errand_of
 from qedge.engine.ledger_row import new_job
-from qedge.engine.model import cancelled, expired
+from qedge.engine.model import Job, cancelled, expired
 from qedge.engine.ports import ANY, PeerNode, Peers
 from qedge.store.store import Store
 from qedge.wire.jobs import (
     JobAsk,
+    JobEstimate,
     JobHeard,
     JobNews,
     JobOffer,
@@ -60,6 +61,8 @@ _BUSY: Final = frozenset(
         "internal.stopping",
         "store.disk_full",
         "worker.unavailable",
+        "job.shed",
+        "job.deadline_unreachable",
     }
 )
 
@@ -94,6 +97,7 @@ class ForwardService:
         self._work = asyncio.Event()
         self._loaded = False
         self._turn = 0
+        self.placer: Callable[[Job, frozenset[str]], str] | None = None
         self._group: asyncio.TaskGroup | None = None
         peers.serve(JobNews, self._hear)
         peers.on_change(self._work.set)
@@ -107,16 +111,15 @@ class ForwardService:
         errand = self._errands.get(job_id)
         return errand.view if errand is not None else None
 
-    def place(self) -> str:
+    def place(self, job: Job) -> str:
         """Return a node for a job that may run anywhere, or nothing where none can run it now."""
-        able = [node for node in self._peers.nodes() if node.alive and node.has_qpu and not self._is_shunned(node)]
-        if not able:
-            return ""
+        if self.placer is not None:
+            return self.placer(job, frozenset(node.name for node in self._peers.nodes() if self._is_shunned(node)))
+        able = [node.name for node in self._peers.nodes() if node.alive and node.has_qpu and not self._is_shunned(node)]
         load = Counter(errand.runner for errand in self._errands.values())
-        least = min(load[node.name] for node in able)
-        best = [node.name for node in able if load[node.name] == least]
         self._turn += 1
-        return best[self._turn % len(best)]
+        best = [name for name in able if load[name] == min(load[each] for each in able)]
+        return best[self._turn % len(best)] if best else ""
 
     def check_node(self, wanted: str) -> None:
         """Raise `job.no_node` for a name that nobody in the fleet has."""
@@ -128,7 +131,7 @@ class ForwardService:
                 fix=f"Known: {', '.join(names[:20]) or 'nobody but this node'}. `qedge peers` shows them.",
             )
 
-    async def submit(self, submission: JobSubmission, client: str) -> str:
+    async def submit(self, submission: JobSubmission, client: str, *, estimate: JobEstimate | None = None) -> str:
         """Accept a job for another node and return its id; raises `job.no_node`, `job.conflict`, `job.queue_full`."""
         if not self._loaded:
             raise QedgeError("internal.stopping", "The job service is starting or stopping.", fix="Try again soon.")
@@ -140,9 +143,10 @@ class ForwardService:
         self._check_room(submission)
         utc_ns, now_ns = self._clock.utc_ns(), self._clock.now_ns()
         seed = submission.seed if submission.seed is not None else int.from_bytes(self._random_bytes(4), "big")
-        job = new_job(uuid7(utc_ns, self._random_bytes), submission, client, NO_ESTIMATE, seed, now_ns, utc_ns)
+        job_id = uuid7(utc_ns, self._random_bytes)
+        job = new_job(job_id, submission, client, estimate or NO_ESTIMATE, seed, now_ns, utc_ns)
         # the first runner is written down with the job itself: one transaction less before the job can start
-        runner = submission.node if submission.node != ANY else self.place()
+        runner = submission.node if submission.node != ANY else self.place(job)
         job.attempts = 1 if runner else 0
         accepted = await self._store.write(lambda connection: ledger.insert(connection, job, runner))
         if accepted == job.id:
@@ -189,8 +193,6 @@ class ForwardService:
             if not row.runner.startswith("/"):  # jobs in parts are not on one node
                 self._errands[row.id] = errand_of(row, now_ns, utc_ns)
 
-    # One job
-
     def _begin(self, errand: Errand) -> None:
         if not errand.busy and self._group is not None:
             errand.busy = True
@@ -218,7 +220,7 @@ class ForwardService:
             errand.busy = False
 
     async def _assign(self, errand: Errand) -> None:
-        runner = errand.wanted if errand.wanted != ANY else self.place()
+        runner = errand.wanted if errand.wanted != ANY else self.place(errand.job)
         if not runner:
             if self._clock.now_ns() - errand.waits_since_ns > self._config.no_qpu_limit_s * 1e9:
                 error = errand.last_refusal or QedgeError(
@@ -264,8 +266,7 @@ class ForwardService:
             await self._end(errand, JobState.FAILED, error=error)
 
     async def _look_after(self, errand: Errand) -> None:
-        node = next((node for node in self._peers.nodes() if node.name == errand.runner), None)
-        if node is None or not node.alive:
+        if not any(node.alive for node in self._peers.nodes() if node.name == errand.runner):
             gone = QedgeError("peer.unreachable", f"{errand.runner} shows no sign of life.")
             await self._runner_is_away(errand, gone)
         else:
@@ -395,6 +396,6 @@ class ForwardService:
     def _check_room(self, submission: JobSubmission) -> None:
         if len(self._errands) >= self._config.queue_limit:
             raise QedgeError("job.queue_full", f"{len(self._errands)} jobs are away already.", fix="Try again later.")
-        if submission.shots < 1 or submission.shots > self._config.max_shots:
+        if not 1 <= submission.shots <= self._config.max_shots:
             code = "job.bad_shots" if submission.shots < 1 else "job.too_many_shots"
             raise QedgeError(code, f"{submission.shots} shots are out of range.", limit=self._config.max_shots)

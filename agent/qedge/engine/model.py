@@ -48,7 +48,7 @@ JOB_STATES: Final = StateTable(
 )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Job:
     """A job that has not ended. `deadline_ns` is on the boot-time clock (0: none), the `_utc_ns` are wall time.
 
@@ -76,6 +76,8 @@ class Job:
     """Writes it down where it lasts."""
     admit_s: float = 0.0
     parse_s: float = 0.0
+    cost_s: float = 0.0
+    """Time that its run is likely to take, as far as experience goes."""
 
 
 def ended_view(

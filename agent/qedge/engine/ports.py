@@ -8,7 +8,7 @@ from typing import Final, Protocol, TypeVar
 
 import msgspec
 
-from qedge.wire.jobs import JobState, JobSubmission, JobView
+from qedge.wire.jobs import JobEstimate, JobState, JobSubmission, JobView
 from qedge.workers.model import Msg
 
 
@@ -30,8 +30,18 @@ class QpuPort(Protocol):
         """How many jobs it runs at once."""
         ...
 
-    async def call(self, method: str, args: Mapping[str, Msg], *, deadline_s: float, light: bool = False) -> Msg:
-        """Call a circuit worker; `light` calls may also use a spare worker."""
+    @property
+    def spares(self) -> int:
+        """How many further workers stand ready."""
+        ...
+
+    async def call(
+        self, method: str, args: Mapping[str, Msg], *, deadline_s: float, light: bool = False, rank: int = 1
+    ) -> Msg:
+        """Call a circuit worker; `light` calls may also use a spare worker.
+
+        Of calls that wait for a worker the one with the lowest `rank` goes first: 0 critical, 1 interactive, 2 batch.
+        """
         ...
 
 
@@ -64,12 +74,23 @@ class Elsewhere(Protocol):
         """Return a job that is away and has not ended."""
         ...
 
-    async def submit(self, submission: JobSubmission, client: str) -> str:
-        """Accept a job for another node and return its id."""
+    async def submit(self, submission: JobSubmission, client: str, *, estimate: JobEstimate | None = None) -> str:
+        """Accept a job for another node and return its id; `estimate` is this node's, where it made one."""
         ...
 
     async def cancel(self, job_id: str) -> None:
         """End a job that is away."""
+        ...
+
+
+class Chooser(Protocol):
+    """Says where jobs run that any node may run."""
+
+    def is_here(self, submission: JobSubmission, estimate: JobEstimate | None) -> bool | None:
+        """Say whether this node runs a job; None: not to be said without an estimate.
+
+        Raises `job.unplaceable`, `job.deadline_unreachable` where no node can.
+        """
         ...
 
 

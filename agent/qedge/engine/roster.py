@@ -13,9 +13,10 @@ import msgspec
 from qedge.base.errors import QedgeError
 from qedge.engine.admission import admit, budget, check_length, check_request
 from qedge.engine.config import EngineConfig
-from qedge.engine.model import RUNNER_DIED
+from qedge.engine.model import RUNNER_DIED, Job
 from qedge.engine.ports import Memory, QpuPort
-from qedge.wire.jobs import JobEstimate, JobSubmission
+from qedge.engine.queue import CLASSES
+from qedge.wire.jobs import JobEstimate, JobSubmission, LatencyClass
 from qedge.workers.model import Msg
 
 _AT_ONCE: Final[Mapping[str, Msg]] = {"time_s": 0.005, "memory_bytes": 32 * 2**20, "result_bytes": 48 * 1024}
@@ -44,6 +45,8 @@ class QpuRoster:
         self._qpus = qpus
         self._memory = memory
         self._loads: Counter[str] = Counter()
+        self._batch: Counter[str] = Counter()
+        self._express: Counter[str] = Counter()
         self._untrue: set[str] = set()
         self._change = asyncio.Event()
 
@@ -51,36 +54,61 @@ class QpuRoster:
         """Wake those who wait for a QPU: one came up or went down."""
         self._change.set()
 
-    def take(self, qpu: QpuPort) -> None:
-        """Count a job that starts on a QPU."""
-        self._loads[qpu.name] += 1
+    def take(self, qpu: QpuPort, latency: LatencyClass = LatencyClass.INTERACTIVE, *, express: bool = False) -> None:
+        """Count a job that starts on a QPU, or beside its other jobs on a spare worker."""
+        self._count(qpu, latency, express, 1)
 
-    def give_back(self, qpu: QpuPort) -> None:
+    def give_back(
+        self, qpu: QpuPort, latency: LatencyClass = LatencyClass.INTERACTIVE, *, express: bool = False
+    ) -> None:
         """Count a job that left a QPU."""
-        self._loads[qpu.name] -= 1
+        self._count(qpu, latency, express, -1)
 
-    async def assess(self, submission: JobSubmission, seed: int | None = None) -> Assessed:
-        """Parse and estimate in a worker, admit here; a short job with a `seed` may be run in the same call."""
+    def _count(self, qpu: QpuPort, latency: LatencyClass, express: bool, change: int) -> None:
+        if express:
+            self._express[qpu.name] += change
+            return
+        self._loads[qpu.name] += change
+        if latency is LatencyClass.BATCH:
+            self._batch[qpu.name] += change
+
+    def slots(self) -> tuple[int, int]:
+        """Return how many jobs all ready QPUs run at once, and how many more could start now."""
+        ready = [qpu for qpu in self._qpus() if qpu.is_ready]
+        free = sum(max(0, qpu.capacity - self._loads[qpu.name]) for qpu in ready)
+        return sum(qpu.capacity for qpu in ready), free
+
+    async def assess(self, submission: JobSubmission, seed: int | None = None, *, binding: bool = True) -> Assessed:
+        """Parse and estimate in a worker, admit here; a short job with a `seed` may be run in the same call.
+
+        Where it is not `binding`, the job may still run elsewhere, and is not refused for its size.
+        """
         check_request(submission, self._config)
         qpu = await self.find(submission.qpu)
         args = program_args(submission, self._config)
-        answer = await self._try(qpu, args, seed) if seed is not None else {}
-        answer = answer or await self._ask(qpu, "prepare", args)
+        rank = CLASSES.index(submission.latency_class)
+        answer = await self._try(qpu, args, seed, rank) if seed is not None else {}
+        answer = answer or await self._ask(qpu, "prepare", args, rank)
         try:
             found = msgspec.convert({**answer, "shots": submission.shots}, _Assessment)
         except (msgspec.ValidationError, TypeError) as error:
             raise QedgeError("worker.bad_answer", f"The estimate cannot be read: {error}.") from error
         estimate = msgspec.convert(found, JobEstimate, from_attributes=True)
-        admit(estimate, budget(submission, self._config, self._memory.available_bytes()), self._config)
+        if binding:
+            admit(estimate, budget(submission, self._config, self._memory.available_bytes()), self._config)
         return Assessed(estimate, found.parse_s, found.perform_s, qpu.name, answer.get("answer"))
 
-    async def _try(self, qpu: QpuPort, args: Mapping[str, Msg], seed: int) -> dict[str, Msg]:
+    async def _try(self, qpu: QpuPort, args: Mapping[str, Msg], seed: int, rank: int) -> dict[str, Msg]:
         """Look at a job and run it if it is short; nothing where the QPU hangs or dies, which a run then shows."""
         if qpu.name in self._untrue:
             return {}
         try:
             answer = await qpu.call(
-                "prepare", {**args, "at_once": dict(_AT_ONCE), "seed": seed}, deadline_s=_AT_ONCE_LIMIT_S, light=True
+                "prepare",
+                {**args, "at_once": dict(_AT_ONCE), "seed": seed},
+                deadline_s=_AT_ONCE_LIMIT_S,
+                light=True,
+                rank=rank,
             )
         except QedgeError as error:
             if error.code in _UNTRUE:
@@ -94,17 +122,17 @@ class QpuRoster:
         """Have a worker read a program; raises `circuit.*` where it cannot."""
         check_length(program, self._config)
         qpu = await self.find("")
-        await self._ask(qpu, "inspect", {"program": program, "limits": msgspec.to_builtins(self._config.limits)})
+        await self._ask(qpu, "inspect", {"program": program, "limits": msgspec.to_builtins(self._config.limits)}, 1)
 
-    async def _ask(self, qpu: QpuPort, method: str, args: Mapping[str, Msg]) -> dict[str, Msg]:
+    async def _ask(self, qpu: QpuPort, method: str, args: Mapping[str, Msg], rank: int) -> dict[str, Msg]:
         deadline_s = self._config.prepare_deadline_s
         try:
-            answer = await qpu.call(method, args, deadline_s=deadline_s, light=True)
+            answer = await qpu.call(method, args, deadline_s=deadline_s, light=True, rank=rank)
         except QedgeError as error:
             if error.code not in RUNNER_DIED:
                 raise
             # Parsing has no effect to repeat, and the worker may have died of something else.
-            answer = await qpu.call(method, args, deadline_s=deadline_s, light=True)
+            answer = await qpu.call(method, args, deadline_s=deadline_s, light=True, rank=rank)
         return answer if isinstance(answer, dict) else {}
 
     async def find(self, wanted: str) -> QpuPort:
@@ -130,16 +158,33 @@ class QpuRoster:
                 fix="`qedge drivers list` shows why.",
             ) from None
 
-    def pick(self, wanted: str, *, free: bool = False) -> QpuPort | None:
-        """Return the least loaded ready QPU (of this name, where one is given; with room for a job, if `free`)."""
+    def pick(
+        self, wanted: str, *, free: bool = False, latency: LatencyClass = LatencyClass.INTERACTIVE
+    ) -> QpuPort | None:
+        """Return the least loaded ready QPU (of this name, where one is given; with room for such a job, if `free`)."""
         suiting = [
             qpu
             for qpu in self._qpus()
-            if qpu.is_ready
-            and (not wanted or qpu.name == wanted)
-            and not (free and self._loads[qpu.name] >= qpu.capacity)
+            if qpu.is_ready and (not wanted or qpu.name == wanted) and (not free or self._has_room(qpu, latency))
         ]
         return min(suiting, key=lambda qpu: self._loads[qpu.name] / qpu.capacity, default=None)
+
+    def pick_express(self, wanted: str) -> QpuPort | None:
+        """Return a ready QPU that has a spare worker to run a short job on, beside those that it runs."""
+        return next(
+            (
+                qpu
+                for qpu in self._qpus()
+                if qpu.is_ready and (not wanted or qpu.name == wanted) and self._express[qpu.name] < qpu.spares
+            ),
+            None,
+        )
+
+    def _has_room(self, qpu: QpuPort, latency: LatencyClass) -> bool:
+        """Of several slots one is never given to batch jobs, so that others need not wait for the end of one."""
+        if latency is LatencyClass.BATCH and qpu.capacity > 1 and self._batch[qpu.name] >= qpu.capacity - 1:
+            return False
+        return self._loads[qpu.name] < qpu.capacity
 
 
 class _Assessment(msgspec.Struct, frozen=True):
@@ -173,3 +218,18 @@ def program_args(submission: JobSubmission, config: EngineConfig) -> dict[str, M
     if given:
         args["options"] = given
     return args
+
+
+def run_args(job: Job, config: EngineConfig, qpu: QpuPort) -> dict[str, Msg]:
+    """Return what a circuit worker needs to run a job."""
+    args: dict[str, Msg] = {**program_args(job.submission, config), "seed": job.seed}
+    if job.submission.latency_class is LatencyClass.BATCH and qpu.capacity + qpu.spares > 1:
+        args["background"] = True  # a process cannot come back from there, so one must be left for urgent jobs
+    return args
+
+
+def time_left_s(job: Job, config: EngineConfig, now_ns: int) -> float:
+    """Return how long a run that begins now may take."""
+    if not job.deadline_ns:
+        return config.run_deadline_s
+    return max(0.001, min(config.run_deadline_s, (job.deadline_ns - now_ns) / 1e9))

@@ -20,13 +20,14 @@ from qedge.engine.changes import Changes, keeps
 from qedge.engine.config import EngineConfig
 from qedge.engine.errand import Nowhere
 from qedge.engine.keeper import WORTH_NOTING_S, Keeper
+from qedge.engine.lanes import Lanes, Occupancy, Run
 from qedge.engine.later import Later
 from qedge.engine.ledger_row import job_of, new_job
 from qedge.engine.model import JOB_STATES, Job, JobEvent, cancelled, ended_view, expired, judge, view_of
-from qedge.engine.ports import ANY, Elsewhere, Memory, QpuPort
-from qedge.engine.queue import JobQueue
+from qedge.engine.ports import ANY, Chooser, Elsewhere, Memory, QpuPort
+from qedge.engine.queue import CLASSES
 from qedge.engine.reception import Admitted, Reception
-from qedge.engine.roster import QpuRoster, program_args
+from qedge.engine.roster import QpuRoster, run_args, time_left_s
 from qedge.store.store import Store
 from qedge.wire.jobs import JobEstimate, JobResult, JobState, JobSubmission, JobView
 from qedge.workers.model import Msg
@@ -59,19 +60,19 @@ class EngineService:
         self.config = config
         self.node_name = node_name
         self._store = store
-        self._memory = memory
         self._roster = QpuRoster(config, qpus, memory)
+        self._lanes = Lanes(config, self._roster, memory)
         self._clock = clock
         self._metrics = metrics
-        self.reception = Reception(config, store, self._roster, clock)
+        self.reception = Reception(config, store, self._roster, self._lanes, clock)
         self._random_bytes = random_bytes
-        self._queue = JobQueue()
         self._active: dict[str, Job] = {}
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._totals: Counter[JobState] = Counter()
         self._keeper = Keeper(store)
         self.changes = Changes()
         self._forward: Elsewhere = Nowhere()
+        self.chooser: Chooser | None = None
         self._work = asyncio.Event()
         self._loaded = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
@@ -82,18 +83,26 @@ class EngineService:
 
     def totals(self) -> Mapping[JobState, int]:
         """Count the jobs of the ledger by state."""
-        here = Counter({**self._totals, JobState.QUEUED: len(self._queue), JobState.RUNNING: len(self._runs)})
+        here = Counter({**self._totals, JobState.QUEUED: len(self._lanes.queue), JobState.RUNNING: len(self._runs)})
         here.update(self._forward.totals())
         return here
 
     @property
     def is_busy(self) -> bool:
         """Whether jobs wait or run."""
-        return bool(self._runs) or len(self._queue) > 0
+        return bool(self._runs) or len(self._lanes.queue) > 0
 
-    async def estimate(self, submission: JobSubmission) -> JobEstimate:
-        """Parse, estimate and admit without accepting."""
-        return await self.reception.estimate(submission)
+    def occupancy(self) -> Occupancy:
+        """Say what the QPUs have to do now."""
+        return self._lanes.occupancy(self._clock.now_ns())
+
+    def expected_s(self, estimate: JobEstimate | None) -> float:
+        """Return how long a run is likely to take, as far as experience goes."""
+        return self._lanes.pace.expected_s(estimate) if estimate is not None else self._lanes.pace.typical_s
+
+    async def estimate(self, submission: JobSubmission, *, binding: bool = True) -> JobEstimate:
+        """Parse, estimate and admit without accepting; where it is not `binding`, no size is refused."""
+        return await self.reception.estimate(submission, binding=binding)
 
     async def submit(self, submission: JobSubmission, client: str, *, lent: bool = False) -> JobView:
         """Accept a job; the same `client_key` with the same request gives the same job again.
@@ -114,15 +123,27 @@ class EngineService:
         return view
 
     async def _accept_somewhere(self, submission: JobSubmission, client: str) -> JobView:
-        """Accept for this node, for a named one, or for any: this one first, where it has a free QPU."""
+        """Accept for this node, for a named one, or for any: then the chooser says which."""
         if submission.parts > 1:
             return await self.job(await self._forward.submit(submission, client))
-        wanted = submission.node
-        if wanted == ANY and len(self._queue) == 0 and self._roster.pick(submission.qpu, free=True) is not None:
-            wanted = ""
+        wanted, estimate = submission.node or (ANY if submission.placement else ""), None
+        if wanted == ANY and (known := await self._keeper.find(client, submission, lent=False)):
+            return await self.job(known)
+        if wanted == ANY and self._roster.pick(submission.qpu) is not None:
+            here = self._stays(submission, None)
+            if here is None:
+                estimate = await self.reception.estimate(submission, binding=False)
+                here = self._stays(submission, estimate)
+            wanted = "" if here else ANY
         if wanted in ("", self.node_name):
             return await self._accept(msgspec.structs.replace(submission, node=""), client)
-        return await self.job(await self._forward.submit(submission, client))
+        submission = msgspec.structs.replace(submission, node=wanted)
+        return await self.job(await self._forward.submit(submission, client, estimate=estimate))
+
+    def _stays(self, submission: JobSubmission, estimate: JobEstimate | None) -> bool | None:
+        if self.chooser is not None:
+            return self.chooser.is_here(submission, estimate)
+        return self._lanes.may_run_at_once(submission.latency_class, submission.qpu)
 
     async def job(self, job_id: str) -> JobView:
         """Return a job as it is now; raises `job.not_found`."""
@@ -134,7 +155,7 @@ class EngineService:
             return away
         active = self._active.get(job_id)
         if active is not None:
-            return msgspec.structs.replace(view_of(active), queue_position=self._queue.position(active))
+            return msgspec.structs.replace(view_of(active), queue_position=self._lanes.queue.position(active))
         view = await self._store.read(lambda connection: ledger.view(connection, job_id))
         if view is None:
             raise QedgeError(
@@ -151,12 +172,8 @@ class EngineService:
     async def jobs(self, limit: int) -> list[JobView]:
         """Return the newest jobs, without results."""
         views = await self._store.read(lambda connection: ledger.newest(connection, limit))
-        return [self._newest(view) for view in views]
-
-    def _newest(self, view: JobView) -> JobView:
-        if view.id in self._active:
-            return view_of(self._active[view.id])
-        return self._forward.knows(view.id) or view
+        here = {view.id: view_of(self._active[view.id]) for view in views if view.id in self._active}
+        return [here.get(view.id) or self._forward.knows(view.id) or view for view in views]
 
     async def cancel(self, job_id: str) -> JobView:
         """End a job that waits or runs; raises `job.already_ended`."""
@@ -173,7 +190,7 @@ class EngineService:
             pass  # its end is being written; a cancel now would leave it without one
         elif run is not None:
             run.cancel()
-        elif self._queue.remove(job):
+        elif self._lanes.queue.remove(job):
             await self._end(job, JobEvent.CANCELLED, error=cancelled())
         await self.changes.wait_end(job_id, 10.0)
         return await self.job(job_id)
@@ -224,15 +241,15 @@ class EngineService:
         rows = await self._store.read(ledger.unended)
         self._totals = Counter(await self._store.read(ledger.totals))
         now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
-        self._queue = JobQueue()
+        self._lanes.clear()
         self._active.clear()
         await self._keeper.load()
         for row in rows:
             self._totals[row.state] -= 1
             job = job_of(row, now_ns, utc_ns)
             self._active[job.id] = job
-            self.reception.quotas.took(job.client, 0.0, now_ns)
-            self._queue.push(job)
+            self.reception.quotas.took(job.client, 0.0, now_ns, job.submission.latency_class)
+            self._lanes.push(job)
             _LOG.info("job.rerun", job=job.id, attempt=job.attempts + 1)
         self._gauge()
 
@@ -243,7 +260,7 @@ class EngineService:
         if known:
             return await self.job(known)
         seed = submission.seed if submission.seed is not None else int.from_bytes(self._random_bytes(4), "big")
-        admitted = await self.reception.admit(submission, client, len(self._queue), seed)
+        admitted = await self.reception.admit(submission, client, seed)
         now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
         job = new_job(uuid7(utc_ns, self._random_bytes), submission, client, admitted.estimate, seed, now_ns, utc_ns)
         job.admit_s, job.parse_s = admitted.admit_s, admitted.parse_s
@@ -251,11 +268,12 @@ class EngineService:
         accepted = await self._keeper.accept(job, lent=lent, with_end=at_hand)
         if accepted != job.id:
             return await self.job(accepted)
-        self.reception.quotas.took(client, 0.0 if admitted.ready else admitted.estimate.time_s, now_ns)
+        spent_s = 0.0 if admitted.ready else admitted.estimate.time_s
+        self.reception.quotas.took(client, spent_s, now_ns, submission.latency_class)
         self._active[job.id] = job
         if at_hand:
             return await self._end_at_once(job, admitted)
-        self._queue.push(job)
+        self._lanes.push(job)
         self._gauge()
         self._work.set()
         _LOG.debug("job.accepted", job=job.id, client=client)
@@ -264,24 +282,12 @@ class EngineService:
         return view
 
     def _dispatch(self, group: asyncio.TaskGroup) -> None:
-        while self._roster.pick("", free=True) is not None:
-            job = self._queue.pop(
-                lambda job: self._roster.pick(job.submission.qpu, free=True) is not None and self._fits(job)
-            )
-            qpu = self._roster.pick(job.submission.qpu, free=True) if job is not None else None
-            if job is None or qpu is None:
-                return
-            job.qpu = qpu.name
-            self._roster.take(qpu)
-            self._runs[job.id] = group.create_task(self._run_job(job, qpu), name=f"job:{job.id}")
+        while (run := self._lanes.start_next(self._clock.now_ns())) is not None:
+            self._runs[run.job.id] = group.create_task(self._run_job(run), name=f"job:{run.job.id}")
             self._gauge()
 
-    def _fits(self, job: Job) -> bool:
-        taken = sum(self._active[job_id].estimate.memory_bytes for job_id in self._runs)
-        limit = int(self.config.memory_share * self._memory.available_bytes())
-        return not self._runs or taken + job.estimate.memory_bytes <= limit
-
-    async def _run_job(self, job: Job, qpu: QpuPort) -> None:
+    async def _run_job(self, run: Run) -> None:
+        job, rank = run.job, CLASSES.index(run.job.submission.latency_class)
         event, error, answer = JobEvent.SUCCEEDED, None, None
         queue_s = (self._clock.now_ns() - job.queued_ns) / 1e9
         job.attempts += 1
@@ -290,8 +296,9 @@ class EngineService:
         self.changes.publish(view_of(job))
         noted = Later(WORTH_NOTING_S, lambda: self._keeper.note_start(job))
         try:
-            args = {**program_args(job.submission, self.config), "seed": job.seed}
-            answer = await qpu.call("run", args, deadline_s=self._time_left_s(job))
+            args, left_s = run_args(job, self.config, run.qpu), time_left_s(job, self.config, run.since_ns)
+            answer = await run.qpu.call("run", args, deadline_s=left_s, light=run.express, rank=rank)
+            self._lanes.pace.learn(job.estimate, (self._clock.now_ns() - run.since_ns) / 1e9)
         except QedgeError as failure:
             event, error = judge(job, failure, self._clock.now_ns(), self.config.max_attempts)
         except asyncio.CancelledError:
@@ -301,7 +308,7 @@ class EngineService:
         finally:
             job.ending = True
             await noted.settle()
-            self._roster.give_back(qpu)
+            self._lanes.ended(job)
             self._runs.pop(job.id, None)
             self._work.set()
         if event is JobEvent.RUNNER_DIED and job.cancel_wanted:
@@ -310,28 +317,23 @@ class EngineService:
             job.ending = False
             job.state = JOB_STATES.next(job.state, event)
             job.queued_ns = self._clock.now_ns()
-            self._queue.push(job, first=True)
+            self._lanes.push(job, first=True)
             _LOG.warning("job.rerun", job=job.id, attempt=job.attempts + 1)
             return
         stages = {"admit": job.admit_s, "queue": queue_s}
         await self._end(job, event, answer=answer, error=error, stages=stages)
 
-    def _time_left_s(self, job: Job) -> float:
-        if not job.deadline_ns:
-            return self.config.run_deadline_s
-        return max(0.001, min(self.config.run_deadline_s, (job.deadline_ns - self._clock.now_ns()) / 1e9))
-
     async def _sweep(self) -> None:
         """End waiting jobs whose time is over; see whether there is room on the disk again."""
         self._store.look_again()
         now_ns = self._clock.now_ns()
-        for job in self._queue.jobs():
-            if job.deadline_ns and now_ns >= job.deadline_ns and self._queue.remove(job):
+        for job in self._lanes.queue.jobs():
+            if job.deadline_ns and now_ns >= job.deadline_ns and self._lanes.queue.remove(job):
                 await self._end(job, JobEvent.DEADLINE, error=expired())
             elif (
                 now_ns - job.queued_ns > self.config.no_qpu_limit_s * 1e9
                 and self._roster.pick(job.submission.qpu) is None
-                and self._queue.remove(job)
+                and self._lanes.queue.remove(job)
             ):
                 error = QedgeError("job.no_qpu", "No QPU for this job came up in time.", fix="Look at the drivers.")
                 await self._end(job, JobEvent.FAILED, error=error)
@@ -382,19 +384,19 @@ class EngineService:
             await end
         except QedgeError:
             self._active.pop(job.id, None)
-            self.reception.quotas.ended(job.client)
+            self.reception.quotas.ended(job.client, job.submission.latency_class)
             raise
         return msgspec.structs.replace(await self.job(job.id), result=None)
 
     def _close(self, job: Job, view: JobView, error: QedgeError | None) -> None:
         job.state = view.state
         self._active.pop(job.id, None)
-        self.reception.quotas.ended(job.client)
+        self.reception.quotas.ended(job.client, job.submission.latency_class)
         self._totals[view.state] += 1
         self._gauge()
         self._metrics.add("qedge_jobs_ended_total", (view.state.value,))
         _LOG.debug("job.ended", job=job.id, state=view.state.value, code=error.code if error else "")
 
     def _gauge(self) -> None:
-        self._metrics.set("qedge_jobs_queued", len(self._queue))
+        self._metrics.set("qedge_jobs_queued", len(self._lanes.queue))
         self._metrics.set("qedge_jobs_running", len(self._runs))

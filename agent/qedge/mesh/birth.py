@@ -35,6 +35,7 @@ class NodeIdentity:
     boot_id: str
     epoch: int
     standalone: bool = True
+    labels: tuple[str, ...] = ()
 
 
 def make_birth(
@@ -62,6 +63,7 @@ def make_birth(
             for driver in drivers[:MAX_CAPABILITIES]
             if driver.operating_state != "down" and driver.admin_state == "unlocked"
         ),
+        labels=identity.labels,
     )
 
 

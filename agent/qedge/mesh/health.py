@@ -94,6 +94,11 @@ class HostHealth:
         return max(self._levels.values()).word if self._levels else "unknown"
 
     @property
+    def unwell(self) -> tuple[str, ...]:
+        """Name the values that are not well, each with its level."""
+        return tuple(f"{what} {level.word}" for what, level in self._levels.items() if level is not Level.OK)
+
+    @property
     def last(self) -> Sample | None:
         """The newest sample."""
         return self._last

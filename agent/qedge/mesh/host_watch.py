@@ -43,6 +43,7 @@ class HostWatch:
             power_watts=sample.power_watts,
             clock_steps=self._health.clock_steps,
             verdict=self._health.verdict,
+            unwell=self._health.unwell,
         )
 
     async def run(self) -> None:

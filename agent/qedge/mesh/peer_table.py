@@ -240,4 +240,5 @@ def view(voice: Voice, state: PeerState, now_ns: int, since_utc_ns: int, own: bo
         capabilities=birth.capabilities,
         policy_serial=birth.policy_serial,
         devices_serial=birth.devices_serial,
+        labels=birth.labels,
     )

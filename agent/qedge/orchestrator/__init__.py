@@ -1,1 +1,1 @@
-"""The orchestrator: many nodes as one."""
+"""Many nodes as one: where jobs go, who runs them, and what happens when a node fails."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from qedge.engine.ports import Elsewhere
-from qedge.wire.jobs import JobState, JobSubmission, JobView
+from qedge.wire.jobs import JobEstimate, JobState, JobSubmission, JobView
 
 
 class Ways:
@@ -24,9 +24,10 @@ class Ways:
         """Return a job that one of them has and that has not ended."""
         return self._forward.knows(job_id) or self._split.knows(job_id)
 
-    async def submit(self, submission: JobSubmission, client: str) -> str:
+    async def submit(self, submission: JobSubmission, client: str, *, estimate: JobEstimate | None = None) -> str:
         """Accept a job and return its id."""
-        return await (self._split if submission.parts > 1 else self._forward).submit(submission, client)
+        way = self._split if submission.parts > 1 else self._forward
+        return await way.submit(submission, client, estimate=estimate)
 
     async def cancel(self, job_id: str) -> None:
         """End a job."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from qedge.wire.load import PlacementView
 from qedge.wire.problem import Problem
 from qedge.wire.tasks import QaoaTask, QecTask, Task, TaskResult
 
@@ -22,6 +23,32 @@ class JobState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
+
+
+class LatencyClass(StrEnum):
+    """How urgent a job is: `critical` before all others, `interactive`: somebody waits, `batch`: when there is time."""
+
+    CRITICAL = "critical"
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+
+class PlacementPolicy(StrEnum):
+    """Which of the nodes that can run a job does.
+
+    `FASTEST`: where it ends first; `BALANCED`: the same, but rather where less is going on; `LOCAL_FIRST`: here unless
+    it would wait; `PACK`: where most is going on already and it need not wait, so that others stay idle; `PINNED`: the
+    named one and no other.
+    """
+
+    FASTEST = "fastest"
+    BALANCED = "balanced"
+    LOCAL_FIRST = "local-first"
+    PACK = "pack"
+    PINNED = "pinned"
+
+
+Label = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")]
 
 
 class JobSubmission(
@@ -42,7 +69,10 @@ class JobSubmission(
     the largest bond and the least fidelity of matrix product states; `fresh` runs it even where the node has the
     answer; `parts` cuts it into at most so many pieces that run wherever there is room, and merges their results
     (0: one piece). `client_key` makes repeated submissions one job; `dry_run` only parses and estimates; `node` names
-    the node that runs it (empty: the one that accepted it, `any`: whichever can).
+    the node that runs it (empty: the one that accepted it, `any`: whichever can). `latency_class` says how urgent it
+    is. Where any node may run it, `placement` says how one is chosen (none: as the node is configured; with an empty
+    `node` it means `any`), `labels` what that node must have, `avoid` labels and names that it must not have;
+    `qkd_backed`: the way there must be sealed with the help of a QKD key.
     """
 
     program: str = ""
@@ -66,6 +96,11 @@ class JobSubmission(
     min_fidelity: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     fresh: bool = False
     parts: Annotated[int, msgspec.Meta(ge=0, le=MAX_PARTS)] = 0
+    latency_class: LatencyClass = LatencyClass.INTERACTIVE
+    placement: PlacementPolicy | None = None
+    labels: Annotated[tuple[Label, ...], msgspec.Meta(max_length=16)] = ()
+    avoid: Annotated[tuple[Label, ...], msgspec.Meta(max_length=16)] = ()
+    qkd_backed: bool = False
 
     def __post_init__(self) -> None:
         if not (self.program or self.template or isinstance(self.task, (QaoaTask, QecTask))):
@@ -91,6 +126,8 @@ class JobEstimate(msgspec.Struct, frozen=True, tag_field="type", tag="job-estima
     time_s: float
     result_bytes: int
     method: str
+    placement: PlacementView | None = None
+    """Where the job would go; only in the answer to a dry run."""
 
 
 class PartResult(msgspec.Struct, frozen=True, omit_defaults=True):

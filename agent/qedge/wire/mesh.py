@@ -7,6 +7,8 @@ from typing import Annotated
 
 import msgspec
 
+from qedge.wire.load import LoadView
+
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,36}\Z")]
 Short = Annotated[str, msgspec.Meta(max_length=200)]
 
@@ -58,6 +60,8 @@ class Birth(msgspec.Struct, frozen=True, tag_field="type", tag="birth/1"):
     capabilities: Annotated[tuple[Capability, ...], msgspec.Meta(max_length=64)] = ()
     policy_serial: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
     devices_serial: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
+    labels: Annotated[tuple[Short, ...], msgspec.Meta(max_length=16)] = ()
+    """What the operator calls it, for jobs that ask for such a node."""
 
 
 class Lost(msgspec.Struct, frozen=True, tag_field="type", tag="lost/1"):
@@ -120,6 +124,8 @@ class PeerView(msgspec.Struct, frozen=True, tag_field="type", tag="peer/1"):
     session: SessionView = SessionView()
     policy_serial: int = 0
     devices_serial: int = 0
+    labels: tuple[str, ...] = ()
+    load: LoadView | None = None
 
 
 class PeerList(msgspec.Struct, frozen=True, tag_field="type", tag="peer-list/1"):

@@ -84,6 +84,8 @@ class HostView(msgspec.Struct, frozen=True):
     power_watts: float = 0.0
     clock_steps: int = 0
     verdict: str = "unknown"
+    unwell: tuple[str, ...] = ()
+    """What is not well and how bad it is, as in `temperature degraded`."""
 
 
 class BusView(msgspec.Struct, frozen=True):

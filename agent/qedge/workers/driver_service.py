@@ -119,7 +119,9 @@ class DriverService:
         self._noted = dict(facts)
         self._on_change()
 
-    async def call(self, method: str, args: Mapping[str, Msg], *, deadline_s: float, light: bool = False) -> Msg:
+    async def call(
+        self, method: str, args: Mapping[str, Msg], *, deadline_s: float, light: bool = False, rank: int = 1
+    ) -> Msg:
         """Call the driver; raises `driver.locked` and whatever the worker raises."""
         if self._admin is AdminState.LOCKED:
             raise QedgeError(
@@ -128,7 +130,7 @@ class DriverService:
                 fix=f"`qedge drivers unlock {self.instance}`.",
             )
         try:
-            return await self._pool.call(method, args, deadline_s=deadline_s, light=light)
+            return await self._pool.call(method, args, deadline_s=deadline_s, light=light, rank=rank)
         except QedgeError as error:
             if error.code in ("driver.lied", "worker.bad_answer", "worker.deadline", "driver.fatal"):
                 _LOG.warning("driver.failed", driver=self.instance, code=error.code, error=str(error))

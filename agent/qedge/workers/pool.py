@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from bisect import insort
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from qedge.base.backoff import Backoff
@@ -20,6 +22,8 @@ from qedge.workers.process import WorkerProcess
 
 _LOG: Final = get_logger("workers")
 _CHECK_S: Final = 2.0
+_LAST: Final = 2
+"""The rank of calls that have time, and run with a small share of the processor."""
 _STEADY_S: Final = 30.0
 """A worker that lived this long starts anew without counting its earlier failures."""
 
@@ -35,6 +39,18 @@ class _Slot:
     restarts: int = 0
     failures: int = 0
     error: QedgeError | None = None
+    lowered: bool = False
+    """Whether its process has run batch jobs, with the little share of the processor that they get."""
+
+
+@dataclass(order=True, slots=True)
+class _Waiter:
+    """A call that waits for a worker: a lower `rank` goes first, then whoever came first."""
+
+    rank: int
+    turn: int
+    light: bool = field(compare=False)
+    found: asyncio.Future[_Slot] = field(compare=False)
 
 
 class WorkerPool:
@@ -69,8 +85,8 @@ class WorkerPool:
         self._backoff = backoff
         self._slots = [_Slot(f"{spec.name}-{index}") for index in range(size + spares)]
         self._running = 0
-        self._waiting = 0
-        self._freed = asyncio.Condition()
+        self._waiting: list[_Waiter] = []
+        self._turns = itertools.count()
 
     @property
     def name(self) -> str:
@@ -103,13 +119,17 @@ class WorkerPool:
             for slot in self._slots
         )
 
-    async def call(self, method: str, args: Mapping[str, Msg], *, deadline_s: float, light: bool = False) -> Msg:
+    async def call(
+        self, method: str, args: Mapping[str, Msg], *, deadline_s: float, light: bool = False, rank: int = 1
+    ) -> Msg:
         """Run one method on a free worker; waiting for one counts towards the deadline.
 
-        `light` calls (parsing, health) may also use a spare, so that they do not stand behind a long run.
+        `light` calls (parsing, health) may also use a spare, so that they do not stand behind a long run. Of those that
+        wait the lowest `rank` goes first; calls of rank 2 keep to the same workers where they can, since these get less
+        of the processor from then on.
         """
         deadline_ns = self._clock.now_ns() + round(deadline_s * 1e9)
-        slot = await self._acquire(deadline_s, light=light)
+        slot = await self._acquire(deadline_s, light, rank)
         outcome = "ok"
         try:
             process = slot.process
@@ -125,10 +145,7 @@ class WorkerPool:
             raise
         finally:
             self._metrics.add("qedge_worker_calls_total", (self._spec.name, outcome))
-            self._running -= not light
-            if slot.state is WorkerState.BUSY and slot.process is not None and slot.process.is_alive:
-                self._step(slot, WorkerEvent.ANSWERED)
-            await self._wake()
+            self._release(slot, light)
 
     async def call_each(self, method: str, args: Mapping[str, Msg], *, deadline_s: float) -> list[Msg]:
         """Run one method on every worker that is up, idle or not in turn; raises the first error."""
@@ -185,11 +202,11 @@ class WorkerPool:
             await process.close()
             raise
         try:
-            slot.error = None
+            slot.error, slot.lowered = None, False
             self._step(slot, WorkerEvent.PREPARED)
             start_s = (self._clock.now_ns() - started_ns) / 1e9
             _LOG.info("worker.started", worker=slot.name, pid=process.pid, start_s=round(start_s, 3))
-            await self._wake()
+            self._wake()
             reason = await self._watch(slot, process)
             _LOG.warning("worker.died", worker=slot.name, pid=process.pid, exit=reason)
             if (self._clock.now_ns() - started_ns) / 1e9 > _STEADY_S:
@@ -215,32 +232,53 @@ class WorkerPool:
         finally:
             dead.cancel()
 
-    async def _acquire(self, deadline_s: float, *, light: bool) -> _Slot:
-        # who waits goes first
-        slot = self._free_slot(light=light) if not self._waiting else None
-        if slot is None:
-            self._waiting += 1
-            try:
-                async with asyncio.timeout(deadline_s), self._freed:
-                    while (slot := self._free_slot(light=light)) is None:
-                        await self._freed.wait()
-            except TimeoutError:
+    async def _acquire(self, deadline_s: float, light: bool, rank: int) -> _Slot:
+        slot = self._free_slot(light, rank)
+        if slot is not None:
+            return self._take(slot, light, rank)
+        waiter = _Waiter(rank, next(self._turns), light, asyncio.get_running_loop().create_future())
+        insort(self._waiting, waiter)
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await waiter.found
+        except BaseException as error:
+            if waiter.found.done() and not waiter.found.cancelled():
+                self._release(waiter.found.result(), light)  # it came in the moment when nobody wanted it any more
+            if isinstance(error, TimeoutError):
                 raise self._unavailable() from None
-            finally:
-                self._waiting -= 1
+            raise
+        finally:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+
+    def _take(self, slot: _Slot, light: bool, rank: int) -> _Slot:
         self._step(slot, WorkerEvent.CALLED)
         self._running += not light
+        slot.lowered |= rank >= _LAST and not light
         return slot
 
-    def _free_slot(self, *, light: bool) -> _Slot | None:
+    def _release(self, slot: _Slot, light: bool) -> None:
+        self._running -= not light
+        if slot.state is WorkerState.BUSY and slot.process is not None and slot.process.is_alive:
+            self._step(slot, WorkerEvent.ANSWERED)
+        self._wake()
+
+    def _free_slot(self, light: bool, rank: int) -> _Slot | None:
         if not light and self._running >= self._size:
             return None
-        return next((slot for slot in self._slots if slot.state is WorkerState.READY), None)
+        last = rank >= _LAST
+        ready = [slot for slot in self._slots if slot.state is WorkerState.READY]
+        if last and not light and sum(slot.lowered for slot in self._slots) >= self._size:
+            ready = [slot for slot in ready if slot.lowered]  # a spare keeps its full share for those who need it
+        return min(ready, key=lambda slot: slot.lowered is not last, default=None)
 
-    async def _wake(self) -> None:
-        if self._waiting:
-            async with self._freed:
-                self._freed.notify_all()
+    def _wake(self) -> None:
+        """Give free workers to those who wait, in their order."""
+        for waiter in list(self._waiting):
+            slot = self._free_slot(waiter.light, waiter.rank)
+            if slot is not None and not waiter.found.done():
+                self._waiting.remove(waiter)
+                waiter.found.set_result(self._take(slot, waiter.light, waiter.rank))
 
     def _unavailable(self) -> QedgeError:
         return self.last_error or QedgeError(

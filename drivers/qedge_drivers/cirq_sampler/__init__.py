@@ -127,7 +127,12 @@ class CirqSampler:
     def properties(self) -> Mapping[str, Property]:
         """See `Driver.properties`."""
         self._open_sampler()
-        return {"sampler": self._settings.sampler, "class": self._sampler_name, "simulated": self._simulated}
+        return {
+            "sampler": self._settings.sampler,
+            "class": self._sampler_name,
+            "simulated": self._simulated,
+            "num_qubits": self._settings.qubits,
+        }
 
     def qpu_properties(self) -> QpuProperties:
         """See `QpuDriver.qpu_properties`."""

@@ -186,6 +186,7 @@ class Qdmi:
             "qdmi_version": str(device.library_version()),
             "formats": tuple(str(each) for each in facts.formats),
             "simulated": self._simulated,
+            "num_qubits": facts.num_qubits,
         }
 
     def qpu_properties(self) -> QpuProperties:

@@ -95,12 +95,16 @@ class SimQpu:
 
     def properties(self) -> Mapping[str, Property]:
         """See `Driver.properties`."""
+        from qedge_drivers.sim_qpu.methods import METHODS
+
         simulator = self._open_simulator()
         return {
             "preset": self._settings.preset,
             "connectivity": self._device.connectivity,
             "backend": simulator.backend.name,
             "stabilizer": simulator.has_stim,
+            "num_qubits": self._device.num_qubits,
+            "methods": ",".join(METHODS),
         }
 
     def reconfigure(self, settings: SimQpuSettings) -> None:

@@ -129,7 +129,7 @@ async def test_a_full_queue_refuses_and_says_its_limit(tmp_path: Path) -> None:
         while not qpu.runs:
             await asyncio.sleep(0)
         jobs += [await b.submit() for _ in range(2)]
-        assert (await refusal(b.submit())).details == {"limit": 2}
+        assert (await refusal(b.submit())).details == {"limit": 2, "retry_after_s": 0.1}
         assert [(await b.service.job(job.id)).queue_position for job in jobs] == [0, 1, 2]
         qpu.release.set()
         assert {(await b.end(job)).state for job in jobs} == {JobState.DONE}

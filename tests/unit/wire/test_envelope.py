@@ -10,6 +10,7 @@ import pytest
 from qedge.base.errors import QedgeError
 from qedge.wire.envelope import MAX_BYTES, Header, SealKind, decode, encode, purpose_of
 from qedge.wire.gateway import DeviceRevocations, RevokedDevice, SignedByNode
+from qedge.wire.load import NodeLoad
 from qedge.wire.mesh import Birth, Capability, Lost, Ping, Pong, Pulse
 from qedge.wire.policy import PolicyBundle, PolicyNotice, SignedPolicy
 from qedge.wire.session import Answer, Call, Hello, Part
@@ -54,12 +55,12 @@ CASES: dict[str, tuple[Header, msgspec.Struct]] = {
         header("birth/1", "qedge/v1/fleet/box-1/birth", expires_utc_ns=0),
         Birth("fleet", "box-1", "0.2.0", "b", 4, UTC_NS, False, "up", ID, 400, bytes(32), 1024, 3, (CAPABILITY,)),
     ),
-    "birth-1-with-serials": (
+    "birth-1-with-serials-and-labels": (
         header("birth/1", "qedge/v1/fleet/box-1/birth", expires_utc_ns=0),
         Birth(
             "fleet",
             "box-1",
-            "0.2.0",
+            "0.4.0",
             "b",
             4,
             UTC_NS,
@@ -73,11 +74,16 @@ CASES: dict[str, tuple[Header, msgspec.Struct]] = {
             (CAPABILITY,),
             7,
             UTC_NS,
+            ("roof", "gpu"),
         ),
     ),
     "signed-by-node-1": (
         header("signed-by-node/1", "qedge/v1/fleet/box-1/devices-revoked", expires_utc_ns=0),
         SignedByNode(msgspec.msgpack.encode(REVOKED), b"signature", (b"leaf", b"issuer")),
+    ),
+    "node-load-1": (
+        header("node-load/1", "qedge/v1/fleet/box-2/sealed"),
+        NodeLoad(4, 17, 2, 1, (0, 1, 30), (0.0, 0.25, 12.5), 2**30, 0.5, "degraded", "temperature degraded", True),
     ),
     "pulse-1": (header("pulse/1", "qedge/v1/fleet/box-1/pulse"), Pulse(4, ID, 17, bytes(range(32)))),
     "lost-1": (header("lost/1", "qedge/v1/fleet/box-1/lost"), Lost(4, ID)),
@@ -95,7 +101,7 @@ CASES: dict[str, tuple[Header, msgspec.Struct]] = {
     ),
 }
 OLDER = {"birth-1", "birth-1-leaving", "birth-1-with-pulse"}
-"""Written before births had heartbeats or serials: still read, and written with more fields now."""
+"""Written before births had heartbeats, serials and labels: still read, and written with more fields now."""
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -30,7 +30,7 @@ from qedge.engine.ports import ANY
 from qedge.orchestrator.splitting.cutting import Part, cut
 from qedge.orchestrator.splitting.merging import merge
 from qedge.store.store import Store
-from qedge.wire.jobs import JobState, JobSubmission, JobView
+from qedge.wire.jobs import JobEstimate, JobState, JobSubmission, JobView
 from qedge.wire.problem import error_of
 
 PARTS: Final = "/parts"
@@ -118,8 +118,8 @@ class SplitService:
         split = self._splits.get(job_id)
         return split.view if split is not None else None
 
-    async def submit(self, submission: JobSubmission, client: str) -> str:
-        """Accept a job that is to be cut and return its id.
+    async def submit(self, submission: JobSubmission, client: str, *, estimate: JobEstimate | None = None) -> str:
+        """Accept a job that is to be cut and return its id; an estimate of the whole says nothing of its parts.
 
         Raises `job.cannot_split`, `job.bad_shots`, `job.conflict`.
         """
