@@ -30,6 +30,7 @@ from qedge.engine.config import EngineConfig
 from qedge.engine.decoding.config import DecodeConfig
 from qedge.entropy.config import EntropyConfig
 from qedge.mesh.config import HostConfig, MeshConfig
+from qedge.orchestrator.ledger.config import LedgerConfig
 from qedge.qkd.config import LinkConfig
 from qedge.qkd.delivery.config import DeliveryConfig, SaeConfig
 from qedge.qkd.delivery.registry import check_saes
@@ -110,6 +111,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     broker: BusConfig = BusConfig()
     crypto: CryptoConfig = CryptoConfig()
     engine: EngineConfig = EngineConfig()
+    ledger: LedgerConfig = LedgerConfig()
     decode: DecodeConfig = DecodeConfig()
     entropy: EntropyConfig = EntropyConfig()
     host: HostConfig = HostConfig()

@@ -49,6 +49,8 @@ from qedge.wire.jobs import (
 )
 from qedge.wire.mesh import PeerList
 from qedge.wire.node import (
+    DrainChange,
+    DrainView,
     DriverChange,
     DriverList,
     DriverView,
@@ -223,6 +225,14 @@ class NodeClient:
     async def measure_link(self, name: str, request: LinkMeasure) -> LinkView:
         """Take one window on a link."""
         return await self._call("POST", f"/v1/links/{quote(name, safe='')}/measure", LinkView, body=request)
+
+    async def drain(self, *, undo: bool = False) -> DrainView:
+        """Have the node give its jobs away and take no new ones, or `undo` that."""
+        return await self._call("POST", "/v1/drain", DrainView, body=DrainChange(undo))
+
+    async def drain_view(self) -> DrainView:
+        """Tell whether the node takes jobs, and how many it still has."""
+        return await self._call("GET", "/v1/drain", DrainView)
 
     async def ping(self, request: PingRequest) -> PingView:
         """Measure the way to a peer."""

@@ -15,6 +15,7 @@ from qedge.base.systemd import Notifier
 from qedge.bus.child_broker import ChildBroker
 from qedge.bus.service import Bus
 from qedge.config import AgentConfig
+from qedge.daemon.across import AcrossParts, make_across
 from qedge.daemon.adapters import (
     KeptAdminStates,
     LinkTransceiver,
@@ -33,8 +34,6 @@ from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools, make_bus, make_fleet_desk, make_mesh
 from qedge.engine.assessment.service import AssessmentService
 from qedge.engine.decoding.service import DecodeService
-from qedge.engine.errands import ErrandService
-from qedge.engine.forwarding import ForwardService
 from qedge.engine.service import EngineService
 from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
@@ -71,7 +70,7 @@ class Parts:
     entropy: EntropyService
     engine: EngineService
     decoder: DecodeService
-    across: tuple[ForwardService, ErrandService]
+    across: AcrossParts
     assessment: AssessmentService
     broker: ChildBroker | None
     bus: Bus
@@ -119,7 +118,8 @@ def compose(
         links=links,
     )
     sessions, mesh = make_mesh(tools, bus, node, keys.for_sessions)
-    node.attach(mesh, make_fleet_desk(tools, bus, broker, sessions, mesh, renew))
+    across = make_across(tools, engine, MeshPeers(mesh, sessions))
+    node.attach(mesh, make_fleet_desk(tools, bus, broker, sessions, mesh, renew), across.desk)
     parts = Parts(
         tools,
         config,
@@ -131,7 +131,7 @@ def compose(
         entropy,
         engine,
         decoder,
-        _make_across(tools, engine, MeshPeers(mesh, sessions)),
+        across,
         assessment,
         broker,
         bus,
@@ -195,21 +195,6 @@ def _make_decoder(tools: Tools) -> DecodeService:
     )
 
 
-def _make_across(tools: Tools, engine: EngineService, peers: MeshPeers) -> tuple[ForwardService, ErrandService]:
-    """Make what gives jobs to other nodes, and what runs theirs."""
-    forward = ForwardService(
-        tools.config.engine,
-        tools.store,
-        peers,
-        engine.changes,
-        clock=tools.clock,
-        metrics=tools.metrics,
-        random_bytes=tools.random_bytes,
-    )
-    engine.attach(forward)
-    return forward, ErrandService(engine, tools.store, peers)
-
-
 def _make_web(tools: Tools, node: Node) -> WebService:
     config = tools.config
     web = WebService(
@@ -241,7 +226,7 @@ def _enlist(parts: Parts, notifier: Notifier) -> Parts:
             add_driver(parts, name, driver)
     add_links(parts)
     supervisor.add(parts.engine, essential=True)
-    for service in parts.across:
+    for service in parts.across.services:
         supervisor.add(service, essential=True)
     supervisor.add(parts.assessment)
     supervisor.add(parts.decoder)

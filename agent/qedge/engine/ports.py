@@ -37,12 +37,16 @@ class QpuPort(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PeerNode:
-    """Another node of the fleet: whether it shows signs of life, and whether it says that it has a QPU."""
+    """Another node of the fleet: whether it shows signs of life, and whether it says that it has a QPU.
+
+    `left`: it said that it leaves, and is not back.
+    """
 
     name: str
     alive: bool
     has_qpu: bool
     epoch: int
+    left: bool = False
 
 
 Q = TypeVar("Q", bound=msgspec.Struct)
@@ -55,6 +59,10 @@ ANY: Final = "any"
 
 class Elsewhere(Protocol):
     """Sees to jobs that other nodes run."""
+
+    def shares(self) -> bool:
+        """Say whether jobs for any node go through the ledger of all, this node among them."""
+        ...
 
     def totals(self) -> Mapping[JobState, int]:
         """Count the jobs that are away, by state."""

@@ -42,6 +42,11 @@ class Reception:
         self._roster = roster
         self._clock = clock
 
+    @property
+    def can_run(self) -> bool:
+        """Whether a QPU is ready."""
+        return self._roster.pick("") is not None
+
     async def estimate(self, submission: JobSubmission) -> JobEstimate:
         """Predict what a request costs; raises the error with which it would be refused."""
         return (await self._roster.assess(await self.templates.filled(submission))).estimate

@@ -26,6 +26,8 @@ from qedge.wire.jobs import JobEstimate, JobList, JobResult, JobState, JobSubmis
 from qedge.wire.mesh import Capability, PeerList, PeerState, PeerView, SessionView
 from qedge.wire.node import (
     BusView,
+    DrainChange,
+    DrainView,
     DriverChange,
     DriverView,
     EntropyView,
@@ -54,6 +56,7 @@ class FakeNode:
         self._random_bytes = random_bytes
         self._instant = instant
         self.fleet = FakeFleet()
+        self.drained = False
         self.decoder = FakeDecoder()
         self.segments = FakeSegments()
         self.kept_saes: list[str] = []
@@ -272,6 +275,15 @@ class FakeNode:
         session = SessionView("open", 1, "X25519MLKEM768", "mqtt")
         peer = PeerView("box-2", PeerState.ALIVE, version="0.1.0", epoch=1, capabilities=(qpu,), session=session)
         return PeerList("local", (PeerView("box-1", PeerState.ALIVE, own=True, epoch=1), peer))
+
+    def drain_view(self) -> DrainView:
+        """Describe whether it takes jobs."""
+        return DrainView("empty" if self.drained else "open", 0, 0)
+
+    async def drain(self, change: DrainChange) -> DrainView:
+        """Be empty at once."""
+        self.drained = not change.undo
+        return self.drain_view()
 
     async def ping(self, request: PingRequest) -> PingView:
         """Report one millisecond each time."""

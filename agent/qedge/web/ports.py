@@ -17,6 +17,8 @@ from qedge.wire.device import DeviceView
 from qedge.wire.jobs import JobEstimate, JobList, JobSubmission, JobView, TemplateView
 from qedge.wire.mesh import PeerList
 from qedge.wire.node import (
+    DrainChange,
+    DrainView,
     DriverChange,
     DriverView,
     LinkMeasure,
@@ -180,6 +182,14 @@ class NodePort(Protocol):
 
     async def cancel(self, job_id: str) -> JobView:
         """Cancel a job; raises `job.already_ended`."""
+        ...
+
+    def drain_view(self) -> DrainView:
+        """Describe whether the node takes jobs."""
+        ...
+
+    async def drain(self, change: DrainChange) -> DrainView:
+        """Give jobs away and take no new ones, or undo that."""
         ...
 
     async def random(self, request: RandomRequest) -> RandomView:

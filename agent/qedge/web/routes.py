@@ -54,6 +54,8 @@ from qedge.wire.jobs import (
 )
 from qedge.wire.mesh import PeerList
 from qedge.wire.node import (
+    DrainChange,
+    DrainView,
     DriverChange,
     DriverList,
     DriverView,
@@ -149,6 +151,8 @@ ROUTES: Final = (
         answer=CommandView,
     ),
     Route("POST", "/v1/random", Right.DRAW, routes_node.random, body=RandomRequest, answer=RandomView),
+    Route("GET", "/v1/drain", Right.VIEW, routes_node.drain_view, answer=DrainView),
+    Route("POST", "/v1/drain", Right.ADMIN, routes_node.drain, body=DrainChange, answer=DrainView),
     Route("GET", "/v1/peers", Right.VIEW, routes_node.peers, answer=PeerList),
     Route("POST", "/v1/ping", Right.ADMIN, routes_node.ping, body=PingRequest, answer=PingView),
     Route("GET", "/v1/identity", Right.VIEW, routes_fleet.identity, answer=IdentityView),

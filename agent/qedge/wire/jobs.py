@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from qedge.wire.problem import Problem
 from qedge.wire.tasks import QaoaTask, QecTask, Task, TaskResult
+
+MAX_HOLDERS: Final = 4
+Epoch = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Holders = Annotated[
+    tuple[Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,36}\Z")], ...], msgspec.Meta(max_length=MAX_HOLDERS)
+]
 
 
 class JobState(StrEnum):
@@ -39,7 +45,8 @@ class JobSubmission(
     program measures none. `method`, `max_bond` and `min_fidelity` go to simulators: how to run (empty: as fits best),
     the largest bond and the least fidelity of matrix product states; `fresh` runs it even where the node has the
     answer. `client_key` makes repeated submissions one job; `dry_run` only parses and estimates; `node` names the node
-    that runs it (empty: the one that accepted it, `any`: whichever can).
+    that runs it (empty: the one that accepted it, `any`: whichever can). `once` never begins it a second time: it
+    waits for a runner that is gone, and fails where that does not come back.
     """
 
     program: str = ""
@@ -62,6 +69,7 @@ class JobSubmission(
     max_bond: Annotated[int, msgspec.Meta(ge=1, le=4096)] | None = None
     min_fidelity: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     fresh: bool = False
+    once: bool = False
 
     def __post_init__(self) -> None:
         if not (self.program or self.template or isinstance(self.task, (QaoaTask, QecTask))):
@@ -126,13 +134,26 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type",
     error: Problem | None = None
     node: str = ""
     """Node that runs or ran it; empty: the one that answers."""
+    epoch: int = 0
+    """Number of the lease under which it is run, or ended; grows whenever it is given away anew."""
+    replicated: bool | None = None
+    """Whether another node holds a copy that outlives this one; absent for jobs that are bound to a node."""
 
 
-class JobOffer(msgspec.Struct, frozen=True, tag_field="type", tag="job-offer/1"):
-    """A node asks another to run a job that it has accepted. The same `id` again is the same job."""
+class JobOffer(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="job-offer/1"):
+    """A node asks another to run a job that it has accepted. The same `id` again is the same job.
+
+    Who takes it holds it under `epoch` for `lease_ms` from receipt, and longer as long as the lease is renewed.
+    `holders` are the nodes that hold a record of the job, the one that accepted it first: any of them may come to own
+    it. `patient`: the owner waits for this runner, however long it takes.
+    """
 
     id: Annotated[str, msgspec.Meta(max_length=36)]
     submission: JobSubmission
+    epoch: Epoch = 0
+    lease_ms: Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] = 0
+    holders: Holders = ()
+    patient: bool = False
 
 
 class JobAsk(msgspec.Struct, frozen=True, tag_field="type", tag="job-ask/1"):
@@ -141,11 +162,15 @@ class JobAsk(msgspec.Struct, frozen=True, tag_field="type", tag="job-ask/1"):
     ids: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=36)], ...], msgspec.Meta(max_length=256)]
 
 
-class JobNews(msgspec.Struct, frozen=True, tag_field="type", tag="job-news/1"):
-    """How the job `id` of the node that gave it away is, as its runner knows it; `job` none: the runner has no such."""
+class JobNews(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="job-news/1"):
+    """How the job `id` of the node that gave it away is, as its runner knows it; `job` none: the runner has no such.
+
+    What is said under another `epoch` than the owner's has no effect.
+    """
 
     id: Annotated[str, msgspec.Meta(max_length=36)]
     job: JobView | None = None
+    epoch: Epoch = 0
 
 
 class JobTidings(msgspec.Struct, frozen=True, tag_field="type", tag="job-tidings/1"):
@@ -154,10 +179,11 @@ class JobTidings(msgspec.Struct, frozen=True, tag_field="type", tag="job-tidings
     news: tuple[JobNews, ...]
 
 
-class JobStop(msgspec.Struct, frozen=True, tag_field="type", tag="job-stop/1"):
-    """The node that gave a job away does not want it any more."""
+class JobStop(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="job-stop/1"):
+    """The node that gave a job away does not want it any more, unless it gave it anew after `epoch` (0: at all)."""
 
     id: Annotated[str, msgspec.Meta(max_length=36)]
+    epoch: Epoch = 0
 
 
 class JobHeard(msgspec.Struct, frozen=True, tag_field="type", tag="job-heard/1"):

@@ -15,7 +15,7 @@ from qedge.engine.config import EngineConfig
 from qedge.engine.quotas import Quotas
 from qedge.engine.templates import template_hash
 from qedge.wire.jobs import JobEstimate, JobResult, JobState, JobSubmission
-from tests.unit.engine.peer_site import EngineNode, EngineSite
+from tests.unit.orchestrator.peer_site import EngineNode, EngineSite
 from tests.unit.engine.test_service import FakeQpu
 
 SECOND = 10**9

@@ -1,0 +1,1 @@
+"""The orchestrator: many nodes as one."""
