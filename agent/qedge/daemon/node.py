@@ -221,7 +221,7 @@ class Node:
 
     async def estimate(self, submission: JobSubmission) -> JobEstimate:
         """Parse and estimate only."""
-        return await self._engine.estimate(submission)
+        return await self._engine.reception.estimate(submission)
 
     async def job(self, job_id: str) -> JobView:
         """Return one job with its result."""

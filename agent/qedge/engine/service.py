@@ -28,7 +28,7 @@ from qedge.engine.queue import JobQueue
 from qedge.engine.reception import Admitted, Reception
 from qedge.engine.roster import QpuRoster, program_args
 from qedge.store.store import Store
-from qedge.wire.jobs import JobEstimate, JobResult, JobState, JobSubmission, JobView
+from qedge.wire.jobs import JobResult, JobState, JobSubmission, JobView
 from qedge.workers.model import Msg
 
 _LOG: Final = get_logger("engine")
@@ -97,10 +97,6 @@ class EngineService:
     def is_busy(self) -> bool:
         """Whether jobs wait or run."""
         return bool(self._runs) or len(self._queue) > 0
-
-    async def estimate(self, submission: JobSubmission) -> JobEstimate:
-        """Parse, estimate and admit without accepting."""
-        return await self.reception.estimate(submission)
 
     async def submit(self, submission: JobSubmission, client: str, *, lent: bool = False) -> JobView:
         """Accept a job; the same `client_key` with the same request gives the same job again.
@@ -183,7 +179,8 @@ class EngineService:
             run.cancel()
         elif self._queue.remove(job):
             await self._end(job, JobEvent.CANCELLED, error=cancelled())
-        await self.changes.wait_end(job_id, 10.0)
+        if job_id in self._active:
+            await self.changes.wait_end(job_id, 10.0)
         return await self.job(job_id)
 
     def wake(self) -> None:

@@ -44,6 +44,7 @@ class Network:
     def __init__(self) -> None:
         self.nodes: dict[str, EngineNode] = {}
         self.cut: set[frozenset[str]] = set()
+        self.silent_cuts = False
         self.lose_answer: Callable[[str, str, str], bool] = lambda *_: False
         self.deliver_twice: Callable[[str, str, str], bool] = lambda *_: False
 
@@ -51,6 +52,10 @@ class Network:
         """Say whether two nodes reach each other now."""
         node = self.nodes.get(other)
         return node is not None and node.running and frozenset((one, other)) not in self.cut
+
+    def shows(self, one: str, other: str) -> bool:
+        """Say whether a node takes another one to be alive; `silent_cuts` are not noticed."""
+        return self.nodes[other].running if self.silent_cuts else self.reaches(one, other)
 
     def tell_all(self) -> None:
         """Let every node hear that something changed."""
@@ -72,7 +77,7 @@ class NetworkPeers:
         """Describe the others."""
         network = self._network
         return [
-            PeerNode(name, network.reaches(self._me, name), node.qpu is not None, node.epoch)
+            PeerNode(name, network.shows(self._me, name), node.qpu is not None, node.epoch)
             for name, node in network.nodes.items()
             if name != self._me
         ]
@@ -190,6 +195,20 @@ class EngineNode:
                 await asyncio.sleep(0.005)
         await asyncio.sleep(0.05)
         assert len(self.rows()) == number
+
+    def owns(self, job_id: str) -> bool:
+        """Say whether this node owns a job that has not ended."""
+        errand = self.ledger.book.errands.get(job_id)
+        return errand is not None and not errand.yielded
+
+    def copies(self) -> int:
+        """Count the records that this node holds."""
+        import sqlite3
+
+        with sqlite3.connect(self.path) as connection:
+            row = connection.execute("SELECT count(*) FROM job_copies").fetchone()
+        connection.close()
+        return int(row[0])
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Return client, key and state of all jobs in the database."""

@@ -172,15 +172,13 @@ async def test_any_moves_on_from_a_dead_runner_whose_late_result_has_no_effect(s
     assert (await a.engine.job(job.id)).node == second.name
 
 
-async def test_an_offer_that_may_be_on_its_way_stays_with_its_runner_for_as_long_as_a_job_that_was_taken(
-    site: EngineSite,
-) -> None:
-    a, b, c = await three(site, lease_s=0.4)
+async def test_a_job_that_may_run_only_once_stays_with_a_runner_that_may_have_got_it(site: EngineSite) -> None:
+    a, b, c = await three(site, lease_s=0.4, runner_lost_s=30.0)
     assert b.qpu is not None
     assert c.qpu is not None
     b.qpu.held = c.qpu.held = True
     site.network.lose_answer = lambda _caller, _callee, what: what == "job-offer/1"
-    job = await a.submit(node="any")
+    job = await a.submit(node="any", once=True)
     while not b.qpu.runs and not c.qpu.runs:
         await asyncio.sleep(0.01)
     runner, other = (b, c) if b.qpu.runs else (c, b)
@@ -197,8 +195,8 @@ async def test_an_offer_that_may_be_on_its_way_stays_with_its_runner_for_as_long
     assert len(b.qpu.runs) + len(c.qpu.runs) == 1
 
 
-async def test_a_short_partition_means_exactly_one_run(site: EngineSite) -> None:
-    a, _, _ = await three(site, lease_s=0.4)
+async def test_a_partition_shorter_than_the_lease_means_exactly_one_run(site: EngineSite) -> None:
+    a, _, _ = await three(site, lease_s=5.0)
     jobs = []
     for index in range(6):
         jobs.append(await a.submit(str(index), node="any"))
@@ -331,10 +329,12 @@ async def test_random_histories_end_every_job_once(site: EngineSite, seed: int) 
     site.network.tell_all()
     for job in jobs:
         assert (await a.end(job.id, 60)).state is JobState.DONE
-    # a runner that is killed right after it told the end has no row of it, but nobody has two
-    keys = [key for node in (b, c) for _, key, state in node.rows() if state == "done"]
-    assert len(keys) == len(set(keys))
-    assert set(keys) <= {job.id for job in jobs}
+    # one that lost its lease may have run twice, but no runner has it twice, and there is one end
+    for node in (b, c):
+        keys = [key for client, key, state in node.rows() if state == "done" and client == "node:a" and key]
+        assert len(keys) == len(set(keys))
+        assert set(keys) <= {job.id for job in jobs}
+    assert all(state == "done" for _, _, state in a.rows())
 
 
 async def test_a_lent_job_is_written_with_its_end_or_where_it_lasts(site: EngineSite) -> None:

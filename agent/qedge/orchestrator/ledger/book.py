@@ -90,10 +90,10 @@ class Book:
         """Count the jobs that run twice."""
         return sum(errand.twin is not None for errand in self.errands.values())
 
-    def close(self, errand: Errand, runner: str = "", epoch: int = 0) -> None:
+    def close(self, errand: Errand, winner: Grant | None = None) -> None:
         """Own a job no more; whoever else has it is told to stop."""
         job_id = errand.job.id
-        grants = self.leases.end(job_id, runner, epoch)
+        grants = self.leases.end(job_id, winner)
         for grant in grants:
             self.orphan(grant, job_id)
         self.errands.pop(job_id, None)

@@ -43,18 +43,22 @@ class Kept:
 class Custody:
     """The unended records that node `me` holds. A job is adopted when its owner was dead for `adopt_ns`.
 
-    After its own start a node knows nobody yet: until `known_ns` nobody counts as dead.
+    After its own start a node knows nobody yet: until the time that it `began` with nobody counts as dead.
     """
 
-    def __init__(self, me: str, adopt_ns: int, known_ns: int) -> None:
+    def __init__(self, me: str, adopt_ns: int) -> None:
         self._me = me
         self._adopt_ns = adopt_ns
-        self._known_ns = known_ns
+        self._known_ns = 0
         self._held: dict[str, Kept] = {}
         self._gone: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def began(self, known_ns: int) -> None:
+        """Take nobody to be dead before `known_ns`."""
+        self._known_ns = known_ns
 
     def hold(self, job_id: str, epoch: int, holders: Sequence[str]) -> None:
         """Hold the record of a job, or what is newer of it."""

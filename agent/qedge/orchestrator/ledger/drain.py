@@ -1,4 +1,4 @@
-"""Emptying a node before maintenance: it takes nothing new, gives away what waits, and lets what runs end or moves it."""
+"""Emptying a node before maintenance: it takes nothing new, gives away what waits, and moves what runs in the end."""
 
 from __future__ import annotations
 

@@ -43,6 +43,8 @@ class Errand:
     last_refusal: QedgeError | None = None
     ended: bool = False
     yielded: str = ""
+    doubt: bool = False
+    """Whether another holder was out of reach, so that it may have adopted the job."""
     digest: bytes = b""
     """Hash of the request, by which a repeated one is known."""
 

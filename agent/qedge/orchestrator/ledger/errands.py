@@ -18,6 +18,7 @@ from qedge.base.log import get_logger
 from qedge.base.service import Ready
 from qedge.engine import ledger
 from qedge.engine.model import FINAL_STATES
+from qedge.orchestrator.ledger import rows
 from qedge.orchestrator.ledger.config import LedgerConfig
 from qedge.orchestrator.ledger.held import Held, Take
 from qedge.orchestrator.ledger.loopback import PeersAndMe
@@ -54,7 +55,7 @@ class ErrandService:
         self._given: dict[str, tuple[str, str]] = {}
         self._untold: dict[str, tuple[str, str]] = {}
         self._renewing: set[str] = set()
-        self._returning: set[str] = set()
+        self._taken_up: set[str] = set()
         self.closed = False
         peers.serve(JobOffer, self._take)
         peers.serve(JobAsk, self._tell)
@@ -65,6 +66,7 @@ class ErrandService:
         for row in await self._store.read(ledger.unended):
             if row.client.startswith(_PREFIX):
                 self._given[row.id] = (row.client.removeprefix(_PREFIX), row.submission.client_key)
+                self._taken_up.add(row.id)
         ready()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tend(group))
@@ -120,6 +122,8 @@ class ErrandService:
             with contextlib.suppress(QedgeError):  # it has ended
                 await self._jobs.cancel(job_id)
             self._jobs.keeper.told(job_id)
+            with contextlib.suppress(QedgeError):  # should it be offered again, it begins anew
+                await self._store.write(lambda connection: rows.unkey(connection, job_id), accepted=True)
 
     # Serving
 
@@ -145,6 +149,9 @@ class ErrandService:
         if view.state not in FINAL_STATES and _is_short(view):
             # one message with the end, where an answer and news would be four
             view = await self._jobs.wait(view.id, _ANSWER_WITHIN_S)
+        hold = self._held.find(offer.id)
+        if hold is None or hold.epoch != offer.epoch:
+            raise QedgeError("job.stale_lease", "The job was stopped or offered anew meanwhile.")
         if view.state in FINAL_STATES:
             view = await self._jobs.job(view.id)
             self._given.pop(view.id, None)
@@ -162,13 +169,14 @@ class ErrandService:
         for origin_id in ask.ids:
             view = await self._find(peer, origin_id)
             hold = self._held.find(origin_id)
-            if view is None and hold is not None:
+            if view is None and hold is not None and hold.owner == peer:
                 continue  # it is being admitted
             if view is not None and view.result is not None:
                 results += 1
                 if results > _MAX_RESULTS:
                     continue
-            news.append(JobNews(origin_id, view, hold.epoch if hold is not None else 0))
+            epoch = hold.epoch if hold is not None and hold.owner == peer else 0
+            news.append(JobNews(origin_id, view, epoch))
         return JobTidings(tuple(news))
 
     async def _stop(self, peer: str, stop: JobStop) -> JobHeard:
@@ -195,6 +203,8 @@ class ErrandService:
     async def _report(self, job_id: str, peer: str, origin_id: str) -> None:
         """Send the outcome to whoever owns the job now; where that fails, again later. What is stale is dropped."""
         hold = self._held.find(origin_id)
+        if hold is None and job_id not in self._taken_up:
+            return  # it was stopped meanwhile
         owner, epoch = (hold.owner, hold.epoch) if hold is not None else (peer, 0)
         final = False
         try:
@@ -223,21 +233,16 @@ class ErrandService:
         """Give jobs back to their owners: those that wait, and with `running` those that run and may run again."""
         for job_id, (_, origin_id) in list(self._given.items()):
             hold = self._held.find(origin_id)
-            if hold is None or origin_id in self._returning:
+            if hold is None:
                 continue
             view = await self._jobs.job(job_id)
             if view.state is JobState.QUEUED or (running and view.state is JobState.RUNNING):
-                self._returning.add(origin_id)
-                try:
-                    await self._return(job_id, hold)
-                finally:
-                    self._returning.discard(origin_id)
+                await self._return(job_id, hold)
 
     async def _return(self, job_id: str, hold: Hold) -> None:
         news = JobNews(hold.job_id, None, hold.epoch)
-        self._given.pop(job_id, None)
+        self._held.drop(hold.job_id)  # first: that it is cancelled here is nobody's news
         await self._end_local(job_id)
-        self._held.drop(hold.job_id)
         with contextlib.suppress(QedgeError):  # its owner notices when the lease is over
             await self._peers.call(hold.owner, news, JobHeard, deadline_s=_NEWS_LIMIT_S)
 

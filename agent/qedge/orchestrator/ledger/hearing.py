@@ -14,6 +14,7 @@ from qedge.orchestrator.ledger.errand import Errand
 from qedge.orchestrator.ledger.leases import Word
 from qedge.orchestrator.ledger.loopback import PeersAndMe
 from qedge.orchestrator.ledger.model import Grant, LeaseState
+from qedge.orchestrator.ledger.ownership import Ownership
 from qedge.wire.jobs import JobAsk, JobHeard, JobNews, JobState, JobTidings, JobView
 from qedge.wire.ledger import LeaseAnswer, LeaseRenewal
 from qedge.wire.problem import error_of
@@ -39,10 +40,14 @@ class Owner(Protocol):
         *,
         error: QedgeError | None = None,
         view: JobView | None = None,
-        runner: str = "",
-        epoch: int = 0,
+        winner: Grant | None = None,
     ) -> None:
         """Write the end down, once."""
+        ...
+
+    @property
+    def ownership(self) -> Ownership:
+        """What says who owns a job."""
         ...
 
     def wake(self) -> None:
@@ -96,9 +101,8 @@ class Hearing:
         if errand is None or errand.yielded or word is not Word.COUNTS:
             self._metrics.add("qedge_job_leases_total", ("stale",))
             _LOG.info("job.stale", job=news.id, peer=peer, epoch=news.epoch)
-            if errand is not None and word is Word.STALE:
-                raise QedgeError("job.stale_lease", "The lease of this job counts no more.")
-            raise QedgeError("job.not_found", "No such job was given to this node.")
+            # whoever never had it learns no more than one whose lease counts no more
+            raise QedgeError("job.not_found", "No such job is given to this node.")
         grants = self._book.leases.grants(news.id)
         return errand, next(each for each in grants if each.runner == peer and news.epoch in (each.epoch, 0))
 
@@ -121,8 +125,9 @@ class Hearing:
         elif view.state is JobState.DONE and view.result is None:
             self._owner.wake()  # the result comes with the answer to the next question
         else:
-            error = error_of(view.error) if view.error is not None else None
-            await self._owner.end(errand, view.state, error=error, view=view, runner=grant.runner, epoch=grant.epoch)
+            if await self._owner.ownership.may_go_on(errand):
+                error = error_of(view.error) if view.error is not None else None
+                await self._owner.end(errand, view.state, error=error, view=view, winner=grant)
 
     async def ask_now_and_then(self) -> None:
         """Ask runners for what they may have told in vain."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import Counter
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
@@ -17,38 +18,19 @@ from qedge.orchestrator.ledger.config import LedgerConfig
 from qedge.orchestrator.ledger.custody import Custody
 from qedge.orchestrator.ledger.epochs import adopted_epoch, owner_of
 from qedge.orchestrator.ledger.loopback import PeersAndMe
+from qedge.orchestrator.ledger.ownership import Ownership
 from qedge.store.store import Store
 from qedge.wire.jobs import JobHeard
 from qedge.wire.ledger import JobCancel, JobRecord, RecordsAsk, RecordsFound, RecordsKeep, RecordsKept
 
 _LOG: Final = get_logger("ledger")
 _TICK_S: Final = 0.2
-_KNOWN_S: Final = 3.0
+_KNOWN_S: Final = 2.0
 _ASK_LIMIT_S: Final = 1.0
 _PROBE_LIMIT_S: Final = 0.3
 _MOST_ASKED: Final = 16
 _MOST_RESULTS: Final = 8
 _PRUNE_EVERY: Final = 1500
-
-
-class Owner(Protocol):
-    """Owns jobs."""
-
-    async def adopt(self, record: JobRecord, epoch: int) -> None:
-        """Own a job whose owner is gone."""
-        ...
-
-    async def yield_to(self, record: JobRecord) -> None:
-        """Hear that another node owns a job of this one."""
-        ...
-
-    async def take_end(self, record: JobRecord) -> None:
-        """Take the end that an earlier owner wrote, where this node has none yet."""
-        ...
-
-    async def cancel(self, job_id: str) -> None:
-        """End a job."""
-        ...
 
 
 class KeepService:
@@ -63,7 +45,8 @@ class KeepService:
         book: Book,
         store: Store,
         peers: PeersAndMe,
-        owner: Owner,
+        ownership: Ownership,
+        cancel: Callable[[str], Awaitable[None]],
         clock: Clock,
     ) -> None:
         self._config = config
@@ -71,10 +54,10 @@ class KeepService:
         self._book = book
         self._store = store
         self._peers = peers
-        self._owner = owner
+        self._ownership = ownership
+        self._cancel_job = cancel
         self._clock = clock
-        known_ns = clock.now_ns() + round(_KNOWN_S * 1e9)
-        self._custody = Custody(peers.me, round(config.adopt_after_s * 1e9), known_ns)
+        self._custody = Custody(peers.me, round(config.adopt_after_s * 1e9))
         self._counts: Counter[str] = Counter()
         peers.serve(RecordsKeep, self._keep)
         peers.serve(RecordsAsk, self._ask)
@@ -82,6 +65,7 @@ class KeepService:
 
     async def run(self, ready: Ready) -> None:
         """Adopt what is to be adopted, until cancelled."""
+        self._custody.began(self._clock.now_ns() + round(_KNOWN_S * 1e9))
         for record in await self._store.read(rows.unended_copies):
             self._custody.hold(record.id, record.epoch, record.holders)
         self._counts = Counter(await self._store.read(rows.copies_by_sender))
@@ -110,7 +94,7 @@ class KeepService:
         if record is None or record.view.ended_utc_ns or record.submission.once or self._peers.me not in record.holders:
             return False
         epoch = adopted_epoch(record.epoch, record.holders.index(self._peers.me))
-        await self._owner.adopt(record, epoch)
+        await self._ownership.adopt(record, epoch)
         return True
 
     async def _prune(self) -> None:
@@ -150,7 +134,7 @@ class KeepService:
             else:
                 self._custody.hold(record.id, record.epoch, record.holders)
             if kept.mine:
-                await self._owner.yield_to(record)
+                await self._ownership.yield_to(record)
         return RecordsKept(tuple(refused), tuple(known))
 
     def _fits(self, peer: str, record: JobRecord) -> bool:
@@ -165,7 +149,7 @@ class KeepService:
         if before.id != record.id:
             await self._go_on(before)
         elif record.view.ended_utc_ns and not before.view.ended_utc_ns:
-            await self._owner.take_end(record)
+            await self._ownership.take_end(record)
         return before
 
     async def _go_on(self, record: JobRecord) -> None:
@@ -198,7 +182,7 @@ class KeepService:
         errand = self._book.errands.get(cancel.id)
         if errand is None or peer not in errand.holders:
             raise QedgeError("job.not_found", "No such job is held by the node that asks.")
-        await self._owner.cancel(cancel.id)
+        await self._cancel_job(cancel.id)
         return JobHeard()
 
     # Finding

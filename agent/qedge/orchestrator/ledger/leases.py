@@ -142,12 +142,11 @@ class Leases:
         in_hurry = given.hurry_ns and now_ns >= given.hurry_ns and not grant.patient
         return bool(in_hurry) and now_ns - grant.heard_ns > self._lease_ns // 2
 
-    def end(self, job_id: str, runner: str = "", epoch: int = 0) -> list[Grant]:
-        """Own a job no more: it has ended, by a word of this runner if any; returns the other leases, to be stopped."""
+    def end(self, job_id: str, winner: Grant | None = None) -> list[Grant]:
+        """Own a job no more: it has ended, under lease `winner` if any; returns the other leases, to be stopped."""
         given = self._jobs.pop(job_id, None)
         if given is None:
             return []
-        winner = _find(given, runner, epoch) if runner else None
         for grant in given.grants:
             grant.happen(LeaseEvent.RESULT if grant is winner else LeaseEvent.GIVEN_UP)
         return [grant for grant in given.grants if grant is not winner]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
@@ -30,15 +31,17 @@ from qedge.orchestrator.ledger import rows
 from qedge.orchestrator.ledger.book import Book
 from qedge.orchestrator.ledger.custody import place_of
 from qedge.orchestrator.ledger.epochs import owner_of
-from qedge.orchestrator.ledger.errand import NO_ESTIMATE, Errand, adopted, errand_of
+from qedge.orchestrator.ledger.errand import NO_ESTIMATE, Errand, errand_of
 from qedge.orchestrator.ledger.hearing import Hearing
 from qedge.orchestrator.ledger.loopback import PeersAndMe
+from qedge.orchestrator.ledger.model import Grant
 from qedge.orchestrator.ledger.offering import Offering
+from qedge.orchestrator.ledger.ownership import Ownership
 from qedge.orchestrator.ledger.ports import Copies, Placer
 from qedge.store.store import Store
 from qedge.wire.jobs import JobEstimate, JobHeard, JobState, JobStop, JobSubmission, JobView
 from qedge.wire.ledger import JobRecord
-from qedge.wire.problem import error_of, problem_of
+from qedge.wire.problem import problem_of
 
 _LOG: Final = get_logger("ledger")
 _TICK_S: Final = 0.1
@@ -84,6 +87,7 @@ class OwnerService:
         self._loaded = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self._epochs: dict[str, int] = {}
+        self.ownership = Ownership(book, store, peers, changes, copies, self, clock=clock, metrics=metrics)
         self._hearing = Hearing(book, peers, self, clock=clock, metrics=metrics)
         self.offering = Offering(
             config,
@@ -194,10 +198,10 @@ class OwnerService:
         return job_id
 
     def _start(self, errand: Errand) -> None:
-        if not errand.busy:
-            self._changes.publish(errand.view)
-            self.begin(errand)  # at once: to wake the loop of `run` first takes longer
-            self._work.set()
+        errand.busy = False
+        self._changes.publish(errand.view)
+        self.begin(errand)  # at once: to wake the loop of `run` first takes longer
+        self._work.set()
 
     async def _new(self, submission: JobSubmission, client: str) -> Errand:
         estimate = await self._estimate(submission) if submission.node == ANY else None
@@ -205,7 +209,8 @@ class OwnerService:
         seed = submission.seed if submission.seed is not None else int.from_bytes(self._random_bytes(4), "big")
         job_id = uuid7(utc_ns, self._random_bytes)
         job = new_job(job_id, submission, client, estimate or NO_ESTIMATE, seed, now_ns, utc_ns)
-        errand = Errand(job, submission.node, waits_since_ns=now_ns, digest=ledger.request_hash(submission))
+        # nothing is done for it before it is written down
+        errand = Errand(job, submission.node, busy=True, waits_since_ns=now_ns, digest=ledger.request_hash(submission))
         if submission.node == ANY:
             others = self._copies.holders(place_of(client, submission.client_key, job_id))
             errand.holders = (self._book.me, *others) if others else ()
@@ -218,7 +223,8 @@ class OwnerService:
         if errand is not None:
             errand.job.cancel_wanted = True
             self._work.set()
-            await self._changes.wait_end(job_id, 10.0)
+            if not errand.ended:
+                await self._changes.wait_end(job_id, 10.0)
 
     async def run(self, ready: Ready) -> None:
         """Take up what an earlier daemon had given away, then see to all until cancelled."""
@@ -272,7 +278,9 @@ class OwnerService:
             errand = self._book.errands.get(job_id)
             if errand is not None and not errand.ended:
                 self.offering.lapsed(errand, grant)
+        alive = self._peers.alive()
         for errand in list(self._book.errands.values()):
+            errand.doubt = errand.doubt or not alive.issuperset(errand.holders)
             self.begin(errand)
 
     def begin(self, errand: Errand) -> None:
@@ -291,7 +299,8 @@ class OwnerService:
 
     async def _advance(self, errand: Errand) -> None:
         try:
-            await self.offering.advance(errand)
+            if await self.ownership.may_go_on(errand):
+                await self.offering.advance(errand)
         except QedgeError as error:
             _LOG.debug("job.refused", code=error.code, client=errand.job.client)
         finally:
@@ -304,21 +313,26 @@ class OwnerService:
         *,
         error: QedgeError | None = None,
         view: JobView | None = None,
-        runner: str = "",
-        epoch: int = 0,
+        winner: Grant | None = None,
     ) -> None:
-        """Write the end down once, by a word of `runner` under `epoch` if any; where the disk is full, until it is."""
+        """Write the end down once, as the holder of lease `winner` said if any; where the disk is full, until it is."""
         if errand.ended:
             return
         errand.ended = True
         job = errand.job
         result = view.result if view is not None else None
         utc_ns = self._clock.utc_ns()
+        if winner is not None and winner is errand.twin:
+            errand.grant, errand.twin = winner, errand.grant
+
+        def work(connection: sqlite3.Connection) -> None:
+            if winner is not None:
+                rows.note_winner(connection, job.id, winner.runner, winner.epoch)
+            ledger.end(connection, job, state, utc_ns, result, error)
+
         while True:
             try:
-                await self._store.write(
-                    lambda connection: ledger.end(connection, job, state, utc_ns, result, error), accepted=True
-                )
+                await self._store.write(work, accepted=True)
                 break
             except QedgeError:
                 await asyncio.sleep(_WRITE_RETRY_S)
@@ -326,7 +340,9 @@ class OwnerService:
                 # who brought the news is gone: the next question brings it again, and writing an end twice is once
                 errand.ended = False
                 raise
-        self._close(errand, state, runner, epoch)
+        if winner is not None:
+            errand.epoch = winner.epoch
+        self._close(errand, state, winner)
         problem = problem_of(error) if error is not None else None
         _LOG.debug("job.ended", job=job.id, state=state.value, code=error.code if error else "")
         ended = msgspec.structs.replace(errand.view, ended_utc_ns=utc_ns, result=result, error=problem)
@@ -334,70 +350,16 @@ class OwnerService:
             self._copies.tell(errand.record(ended))
         self._changes.ended(ended)
 
-    def _close(self, errand: Errand, state: JobState, runner: str, epoch: int) -> None:
+    def _close(self, errand: Errand, state: JobState, winner: Grant | None) -> None:
         job = errand.job
         if errand.runs_since_ns and job.estimate.time_s and state is JobState.DONE:
             self._book.stragglers.learn((self._clock.now_ns() - errand.runs_since_ns) / 1e9, job.estimate.time_s)
-        self._book.close(errand, runner, epoch)
+        self._book.close(errand, winner)
         job.state = state
         self._book.ended[state] += 1
         self._metrics.add("qedge_jobs_ended_total", (state.value,))
         if self._book.orphans:
             self._work.set()
-
-    # Ownership
-
-    async def adopt(self, record: JobRecord, epoch: int) -> None:
-        """Own a job whose owner is gone; its record is in the database as that of this node when this returns."""
-        errand = adopted(record, epoch, self._clock.now_ns(), self._clock.utc_ns())
-        errand.replicated = True
-        await self._store.write(lambda connection: rows.adopt(connection, errand.job, record, epoch), accepted=True)
-        if record.id in self._book.errands:
-            mine = self._book.errands[record.id]
-            self._book.close(mine)
-        self._book.add(errand)
-        _LOG.warning("job.adopted", job=record.id, peer=owner_of(record.epoch, record.holders), epoch=epoch)
-        self._metrics.add("qedge_jobs_adopted_total")
-        self._copies.tell(errand.record())
-        self._changes.publish(errand.view)
-        self.begin(errand)
-        self._work.set()
-
-    async def yield_to(self, record: JobRecord) -> None:
-        """Hear that another node owns a job of this one, under a higher epoch; its end is the end."""
-        errand = self._book.errands.get(record.id)
-        owner = owner_of(record.epoch, record.holders)
-        view, epoch = record.view, record.epoch
-        if errand is None:
-            # it has ended here as well, under a lower epoch
-            if view.ended_utc_ns:
-                await self._store.write(lambda connection: rows.supersede(connection, record), accepted=True)
-            return
-        if errand.ended:
-            return
-        if not errand.yielded:
-            _LOG.warning("job.yielded", job=record.id, peer=owner, epoch=epoch)
-        for grant in (errand.twin, errand.grant):
-            if grant is not None:
-                self.offering.give_up(record.id, grant)
-                self._book.lose(errand, grant)
-        errand.yielded, errand.epoch, errand.hint = owner, epoch, view.node
-        await self._store.write(lambda connection: rows.note_epoch(connection, record.id, epoch), accepted=True)
-        if view.ended_utc_ns:
-            error = error_of(view.error) if view.error is not None else None
-            errand.job.qpu, errand.job.attempts = view.qpu, view.attempts
-            await self.end(errand, view.state, error=error, view=view)
-        elif view.state is not errand.job.state:
-            errand.job.state = view.state
-            self._changes.publish(errand.view)
-
-    async def take_end(self, record: JobRecord) -> None:
-        """Take the end that an earlier owner wrote, where this node has none yet: one end less to choose from."""
-        errand = self._book.errands.get(record.id)
-        if errand is not None and not errand.yielded:
-            view = record.view
-            error = error_of(view.error) if view.error is not None else None
-            await self.end(errand, view.state, error=error, view=view)
 
     async def _stop_orphans(self) -> None:
         """Tell runners that came back, or are still there, that nobody waits for their jobs any more."""

@@ -53,10 +53,22 @@ def note_epoch(connection: sqlite3.Connection, job_id: str, epoch: int) -> None:
     )
 
 
-def supersede(connection: sqlite3.Connection, record: JobRecord) -> None:
-    """Put the end under the highest epoch in the place of one under a lower epoch."""
-    view = record.view
+def unkey(connection: sqlite3.Connection, job_id: str) -> None:
+    """Let a job that was stopped here be another one than the next that comes under its key."""
+    connection.execute("UPDATE jobs SET client_key = '' WHERE id = ?", (job_id,))
+
+
+def note_winner(connection: sqlite3.Connection, job_id: str, runner: str, epoch: int) -> None:
+    """Note under which of several leases a job ended."""
     connection.execute(
+        "UPDATE jobs SET runner = ?, epoch = ? WHERE id = ? AND ended_utc_ns = 0", (runner, epoch, job_id)
+    )
+
+
+def supersede(connection: sqlite3.Connection, record: JobRecord) -> bool:
+    """Put the end under the highest epoch in the place of one under a lower epoch; says whether there was one."""
+    view = record.view
+    changed = connection.execute(
         "UPDATE jobs SET state = ?, ended_utc_ns = ?, epoch = ?, result = ?, error = ?, attempts = ?, qpu = ?"
         " WHERE id = ? AND epoch < ?",
         (
@@ -71,6 +83,7 @@ def supersede(connection: sqlite3.Connection, record: JobRecord) -> None:
             record.epoch,
         ),
     )
+    return changed.rowcount > 0
 
 
 def adopt(connection: sqlite3.Connection, job: Job, record: JobRecord, epoch: int) -> None:

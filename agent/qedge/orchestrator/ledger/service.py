@@ -30,6 +30,7 @@ from qedge.wire.ledger import JobRecord
 class Ledger:
     """The services, in the order of their start."""
 
+    book: Book
     copies: CopyService
     keeping: KeepService
     errands: ErrandService
@@ -78,7 +79,7 @@ def make_ledger(
     peers, book = PeersAndMe(me, others), Book(me, config)
 
     async def known(record: JobRecord) -> None:
-        await owner.yield_to(record)
+        await owner.ownership.yield_to(record)
 
     async def estimate(submission: JobSubmission) -> JobEstimate | None:
         # what this node could run it refuses for what is wrong with it; what is too large here may fit elsewhere
@@ -106,8 +107,9 @@ def make_ledger(
     errands = ErrandService(config, engine, store, peers, clock=clock)
     work = _Work(engine, book, copies)
     return Ledger(
+        book,
         copies,
-        KeepService(config, engine_config.keep_s, book, store, peers, owner, clock),
+        KeepService(config, engine_config.keep_s, book, store, peers, owner.ownership, owner.cancel, clock),
         errands,
         owner,
         DrainService(config, errands, owner.offering, work, store, clock=clock, metrics=metrics),
