@@ -75,7 +75,7 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     runner_lost_s: Annotated[
         float,
         msgspec.Meta(
-            description="A job for one node, or that may run only once, fails when its runner has been gone for this long.",
+            description="A job that waits for one node fails when that has been gone for this long.",
             ge=1,
             le=10**6,
         ),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from qedge.orchestrator.ledger.epochs import owner_of
 
@@ -73,6 +74,13 @@ class Custody:
     def drop(self, job_id: str) -> None:
         """Watch a job no more: it ended, or this node owns it."""
         self._held.pop(job_id, None)
+
+    def asked(self, most: int) -> list[tuple[str, str]]:
+        """Return the next few jobs and their owners, in turn: their owner may have told their end in vain."""
+        chosen = list(islice(self._held, most))
+        for job_id in chosen:
+            self._held[job_id] = self._held.pop(job_id)
+        return [(job_id, self._held[job_id].owner) for job_id in chosen]
 
     def due(self, alive: Collection[str], now_ns: int) -> list[str]:
         """Return the jobs that this node has to adopt, given who is alive."""

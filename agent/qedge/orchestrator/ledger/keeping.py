@@ -30,6 +30,7 @@ _ASK_LIMIT_S: Final = 1.0
 _PROBE_LIMIT_S: Final = 0.3
 _MOST_ASKED: Final = 16
 _MOST_RESULTS: Final = 8
+_ASK_EVERY: Final = 5
 _PRUNE_EVERY: Final = 1500
 
 
@@ -77,6 +78,8 @@ class KeepService:
             self._watch_yielded()
             for job_id in self._custody.due(self._peers.alive(), self._clock.now_ns()):
                 await self._adopt(job_id)
+            if turns % _ASK_EVERY == 0:
+                await self._ask_owners()
             if turns % _PRUNE_EVERY == 0:
                 await self._prune()
 
@@ -96,6 +99,24 @@ class KeepService:
         epoch = adopted_epoch(record.epoch, record.holders.index(self._peers.me))
         await self._ownership.adopt(record, epoch)
         return True
+
+    async def _ask_owners(self) -> None:
+        """Ask the owners of a few jobs how those are: their end may have been told in vain."""
+        alive = self._peers.alive()
+        by_owner: dict[str, list[str]] = {}
+        for job_id, owner in self._custody.asked(_MOST_RESULTS):
+            if owner in alive and owner != self._peers.me:
+                by_owner.setdefault(owner, []).append(job_id)
+        for owner, ids in by_owner.items():
+            try:
+                found = await self._peers.call(owner, RecordsAsk(tuple(ids)), RecordsFound, deadline_s=_ASK_LIMIT_S)
+            except QedgeError:
+                continue
+            ended = tuple(record for record in found.records if record.view.ended_utc_ns and record.id in ids)
+            if ended:
+                await self._keep(owner, RecordsKeep(ended))
+            for job_id in set(ids) - {record.id for record in found.records}:
+                await self._adopt(job_id)  # its owner lives, and has lost it
 
     async def _prune(self) -> None:
         before_ns = self._clock.utc_ns() - round(self._keep_s * 1e9)

@@ -50,6 +50,8 @@ _STOP_LIMIT_S: Final = 5.0
 _WRITE_RETRY_S: Final = 0.5
 _SETTLE_S: Final = 0.3
 """Time in which peers may be heard of again after a start, before a job that another one may own goes on here."""
+_TOLD_AGAIN_S: Final = 600.0
+_MOST_TOLD: Final = 500
 Estimate = Callable[[JobSubmission], Awaitable[JobEstimate | None]]
 
 
@@ -262,6 +264,11 @@ class OwnerService:
                 book.resume(errand, row.runner, now_ns)
             if row.holders and owner == book.me:
                 self._copies.tell(errand.record())  # whoever owns it meanwhile says so in the answer
+
+        after_ns = utc_ns - round(_TOLD_AGAIN_S * 1e9)
+        for record in await self._store.read(lambda connection: rows.last_ended(connection, after_ns, _MOST_TOLD)):
+            if owner_of(record.epoch, record.holders) == book.me:
+                self._copies.tell(record)  # the last daemon may have told it in vain
 
     def _tick(self) -> None:
         """See which leases ended and which runners are gone, and do what is due for each job."""

@@ -192,6 +192,15 @@ def own(connection: sqlite3.Connection, job_id: str) -> JobRecord | None:
     return record_of(row.holders, row.client, row.submission, view, row.expires_utc_ns, row.digest)
 
 
+def last_ended(connection: sqlite3.Connection, after_utc_ns: int, most: int) -> list[JobRecord]:
+    """Return the newest records of jobs in this node's own table that ended, and that others hold as well."""
+    found = connection.execute(
+        "SELECT id FROM jobs WHERE ended_utc_ns > ? AND holders <> '' ORDER BY ended_utc_ns DESC LIMIT ?",
+        (after_utc_ns, most),
+    ).fetchall()
+    return [record for (job_id,) in found if (record := own(connection, str(job_id))) is not None]
+
+
 def record_of(
     holders: tuple[str, ...], client: str, submission: JobSubmission, view: JobView, expires_utc_ns: int, digest: bytes
 ) -> JobRecord:
