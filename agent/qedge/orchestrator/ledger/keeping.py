@@ -147,6 +147,9 @@ class KeepService:
             return RecordsKept(tuple(record.id for record in keep.records))
         known = []
         for record, kept in zip(fits, outcomes, strict=True):
+            if kept.refused:
+                refused.append(record.id)
+                continue
             if kept.before is not None:
                 known.append(await self._contradict(record, kept.before))
                 continue

@@ -130,12 +130,15 @@ class Kept:
     before: JobRecord | None = None
     mine: bool = False
     new: bool = False
+    refused: bool = False
 
 
 def keep(connection: sqlite3.Connection, sender: str, record: JobRecord, utc_ns: int) -> Kept:
     """Hold a record, or what is newer of it."""
     mine = own(connection, record.id)
     if mine is not None:
+        if not _same_job(mine, record):
+            return Kept(refused=True)
         # the end of a job is written by whoever speaks for it in memory
         return Kept(mine if mine.epoch > record.epoch else None, mine=True)
     key = record.submission.client_key
@@ -147,6 +150,8 @@ def keep(connection: sqlite3.Connection, sender: str, record: JobRecord, utc_ns:
         if known is not None and known.id != record.id:
             return Kept(known)
     before = copy(connection, record.id)
+    if before is not None and not _same_job(before, record):
+        return Kept(refused=True)
     if before is not None and (
         before.epoch > record.epoch or (before.view.ended_utc_ns and not record.view.ended_utc_ns)
     ):
@@ -167,6 +172,11 @@ def keep(connection: sqlite3.Connection, sender: str, record: JobRecord, utc_ns:
         ),
     )
     return Kept(new=before is None)
+
+
+def _same_job(one: JobRecord, other: JobRecord) -> bool:
+    """Say whether two records agree in what never changes: so nobody makes itself a holder of another's job."""
+    return (one.holders, one.client, one.digest) == (other.holders, other.client, other.digest)
 
 
 def make_room(connection: sqlite3.Connection, sender: str) -> int:
