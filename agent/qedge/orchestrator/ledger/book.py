@@ -40,6 +40,12 @@ class Book:
         self.errands[job.id] = errand
         self.leases.add(job.id, errand.epoch, hurry_ns)
 
+    def kept(self, job_id: str) -> None:
+        """Note that another node holds a record of a job."""
+        errand = self.errands.get(job_id)
+        if errand is not None:
+            errand.replicated = True
+
     def lend(self, errand: Errand, runner: str, now_ns: int) -> Grant:
         """Give a job to a runner under a new epoch. A lease that this node gives itself ends only with the node."""
         patient = errand.patient or runner == self.me

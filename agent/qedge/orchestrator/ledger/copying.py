@@ -34,7 +34,10 @@ class _Line:
 
 
 class CopyService:
-    """Fills `Copies`. `on_known` hears of records under a higher epoch: another node owns the job."""
+    """Fills `Copies`. `on_known` hears of records under a higher epoch: another node owns the job.
+
+    `on_kept` hears of each job whose record another node has written down.
+    """
 
     name = "job copies"
 
@@ -44,12 +47,14 @@ class CopyService:
         peers: PeersAndMe,
         *,
         on_known: Callable[[JobRecord], Awaitable[None]],
+        on_kept: Callable[[str], None],
         clock: Clock,
         metrics: Metrics,
     ) -> None:
         self._config = config
         self._peers = peers
         self._on_known = on_known
+        self._on_kept = on_kept
         self._clock = clock
         self._metrics = metrics
         self._lines: dict[str, _Line] = {}
@@ -159,6 +164,8 @@ class CopyService:
             if known is not None and known.id == record.id and known.epoch <= record.epoch:
                 known = None
             _settle(answers, said=known if known is not None else record.id not in refused)
+            if known is None and record.id not in refused:
+                self._on_kept(record.id)
             if known is not None and known.id == record.id:
                 await self._on_known(known)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final
 
 from qedge.base.clock import Clock
@@ -60,6 +60,7 @@ class KeepService:
         self._clock = clock
         self._custody = Custody(peers.me, round(config.adopt_after_s * 1e9))
         self._counts: Counter[str] = Counter()
+        self._tasks: set[asyncio.Future[None]] = set()
         peers.serve(RecordsKeep, self._keep)
         peers.serve(RecordsAsk, self._ask)
         peers.serve(JobCancel, self._cancel)
@@ -82,6 +83,11 @@ class KeepService:
                 await self._ask_owners()
             if turns % _PRUNE_EVERY == 0:
                 await self._prune()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _watch_yielded(self) -> None:
         """A job that this node gave up to another one is watched like any record."""
@@ -171,7 +177,8 @@ class KeepService:
     async def _contradict(self, record: JobRecord, before: JobRecord) -> JobRecord:
         """Say what goes before a record that came: the same job with another owner, or an older job of the client."""
         if before.id != record.id:
-            await self._go_on(before)
+            # beside the answer, which a client waits for
+            self._spawn(self._go_on(before))
         elif record.view.ended_utc_ns and not before.view.ended_utc_ns:
             await self._ownership.take_end(record)
         return before

@@ -90,7 +90,7 @@ def make_ledger(
         return engine.has_room
 
     turns = RoundRobin(me, nodes=peers.nodes, given=book.given, room=room, able=lambda: engine.reception.can_run)
-    copies = CopyService(config, peers, on_known=known, clock=clock, metrics=metrics)
+    copies = CopyService(config, peers, on_known=known, on_kept=book.kept, clock=clock, metrics=metrics)
     owner = OwnerService(
         engine_config,
         book,
