@@ -30,9 +30,10 @@ from qedge.engine.config import EngineConfig
 from qedge.engine.decoding.config import DecodeConfig
 from qedge.entropy.config import EntropyConfig
 from qedge.mesh.config import HostConfig, MeshConfig
+from qedge.orchestrator.ledger.config import LedgerConfig
+from qedge.orchestrator.placement.config import PlacementConfig
 from qedge.orchestrator.results.config import ResultsConfig
 from qedge.orchestrator.state.config import StateConfig
-from qedge.orchestrator.placement.config import PlacementConfig
 from qedge.qkd.config import LinkConfig
 from qedge.qkd.delivery.config import DeliveryConfig, SaeConfig
 from qedge.qkd.delivery.registry import check_saes
@@ -119,6 +120,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine: EngineConfig = EngineConfig()
     results: ResultsConfig = ResultsConfig()
     placement: PlacementConfig = PlacementConfig()
+    ledger: LedgerConfig = LedgerConfig()
     decode: DecodeConfig = DecodeConfig()
     entropy: EntropyConfig = EntropyConfig()
     host: HostConfig = HostConfig()

@@ -98,9 +98,7 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "auth.untrusted": _remote(
         401, "A certificate does not lead to the fleet's anchor, or is not valid now.", Exit.NO_PERMISSION
     ),
-    "auth.revoked": _remote(
-        401, "A key was revoked, by the fleet's authority or by a node.", Exit.NO_PERMISSION
-    ),
+    "auth.revoked": _remote(401, "A key was revoked, by the fleet's authority or by a node.", Exit.NO_PERMISSION),
     "auth.unsigned": _remote(401, "A message that must be signed is not.", Exit.NO_PERMISSION),
     # peers
     "peer.unknown": _remote(404, "No peer of the fleet has this name.", Exit.USAGE),
@@ -203,6 +201,9 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "job.already_ended": _remote(409, "The job has ended.", Exit.USAGE),
     "job.no_node": _remote(404, "No node of the fleet has the name that the job asks for.", Exit.USAGE),
     "job.runner_lost": _local(504, "The node that had the job is gone and did not come back in time."),
+    "job.stale_lease": _remote(409, "The job was given to somebody else, or to the same runner anew.", Exit.TEMPORARY),
+    "job.interrupted": _local(500, "The run of a job that may run only once was cut off."),
+    "job.draining": _local(503, "The node takes no jobs: it is being drained.", Exit.TEMPORARY),
     "job.no_qpu": _local(503, "No QPU driver is ready on this node.", Exit.TEMPORARY),
     # decode streams
     "decode.bad_open": _remote(400, "The first message of a decode stream cannot be read.", Exit.USAGE),

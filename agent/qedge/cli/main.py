@@ -24,6 +24,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "submit": "submit",
     "decode": "decode",
     "jobs": "jobs",
+    "drain": "drain",
     "template": "template",
     "random": "draw",
     "segment": "segment",

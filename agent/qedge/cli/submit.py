@@ -147,7 +147,12 @@ def make_submission(args: argparse.Namespace, program: str) -> JobSubmission:
     fields |= {"max_bond": args.max_bond, "min_fidelity": args.min_fidelity}
     fields |= {"latency_class": args.latency_class, "placement": args.placement, "qkd_backed": args.qkd_backed}
     fields |= {"labels": args.label, "avoid": args.avoid}
-    fields |= {"parts": args.parts, "node": args.node, "measure_all": args.measure_all, "parameters": parse_parameters(args.set)}
+    fields |= {
+        "parts": args.parts,
+        "node": args.node,
+        "measure_all": args.measure_all,
+        "parameters": parse_parameters(args.set),
+    }
     try:
         return msgspec.convert(fields, JobSubmission)
     except msgspec.ValidationError as error:

@@ -11,17 +11,15 @@ from typing import Final, Protocol
 import aiohttp
 
 from qedge.base.errors import QedgeError
-from qedge.client.answers import decode, error_in, timed_out
-from qedge.client.sse import EventParser, ServerEvent
+from qedge.client.answers import decode
+from qedge.client.endless import read_endless
+from qedge.client.sse import ServerEvent
 from qedge.wire.events import EventGap, NodeEvent
 from qedge.wire.jobs import JobView
 from qedge.wire.node import NodeStatus
 
 FROM_START: Final = "0"
 """Follow from the oldest event that the node keeps."""
-SILENCE_S: Final = 45.0
-"""The node sends a heartbeat every 15 s, so an event stream silent for this long is dead."""
-_CONNECT_S: Final = 5.0
 _RETRY_S: Final = 1.0
 _GONE: Final = frozenset({"client.no_daemon", "client.timeout", "internal.stopping", "http.busy"})
 
@@ -59,22 +57,11 @@ async def read_news(
     What is old comes first; the first status says that from then on everything is new. Raises `client.no_daemon` where
     the node is gone (made by `lost`), `client.timeout` where it falls silent.
     """
-    parser = EventParser()
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=SILENCE_S)
-    headers = {"Last-Event-ID": after} if after else {}
-    try:
-        async with session.get("/v1/events", timeout=timeout, headers=headers) as answer:
-            if answer.status != 200:
-                raise error_in(answer.status, await answer.read())
-            async for chunk in answer.content.iter_any():
-                for event in parser.feed(chunk):
-                    what = _told(event)
-                    if what is not None:
-                        yield News(what, event.id)
-    except TimeoutError as error:
-        raise timed_out(SILENCE_S) from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise lost(error) from error
+    async with aclosing(read_endless(session, "/v1/events", lost, after)) as events:
+        async for event in events:
+            what = _told(event)
+            if what is not None:
+                yield News(what, event.id)
 
 
 def _told(event: ServerEvent) -> Told | None:

@@ -7,7 +7,6 @@ async with NodeClient() as node:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
 import os
 import time
@@ -25,6 +24,7 @@ from qedge.base.errors import QedgeError
 from qedge.client.answers import decode, error_in, timed_out
 from qedge.client.decoding import DecodeStream, open_stream
 from qedge.client.devices import DevicesClient
+from qedge.client.endless import read_endless
 from qedge.client.fleet import FleetClient
 from qedge.client.keys import KeysClient
 from qedge.client.news import News, read_news
@@ -32,8 +32,7 @@ from qedge.client.paths import find_socket
 from qedge.client.policy import PolicyClient
 from qedge.client.security import SecurityClient
 from qedge.client.segments import SegmentsClient
-from qedge.client.sse import EventParser, ServerEvent
-from qedge.client.sse import EventParser
+from qedge.client.sse import ServerEvent
 from qedge.client.state import StateClient
 from qedge.wire.assessment import Assessment
 from qedge.wire.decode import DecodeOpen, MemoryModel, StimModel
@@ -53,6 +52,8 @@ from qedge.wire.jobs import (
 )
 from qedge.wire.mesh import PeerList
 from qedge.wire.node import (
+    DrainChange,
+    DrainView,
     DriverChange,
     DriverList,
     DriverView,
@@ -226,6 +227,14 @@ class NodeClient:
         """Take one window on a link."""
         return await self._call("POST", f"/v1/links/{quote(name, safe='')}/measure", LinkView, body=request)
 
+    async def drain(self, *, undo: bool = False) -> DrainView:
+        """Have the node give its jobs away and take no new ones, or `undo` that."""
+        return await self._call("POST", "/v1/drain", DrainView, body=DrainChange(undo))
+
+    async def drain_view(self) -> DrainView:
+        """Tell whether the node takes jobs, and how many it still has."""
+        return await self._call("GET", "/v1/drain", DrainView)
+
     async def ping(self, request: PingRequest) -> PingView:
         """Measure the way to a peer."""
         limit_s = request.count * request.timeout_s + _SLACK_S
@@ -248,28 +257,10 @@ class NodeClient:
     def news(self, after: str = "") -> AsyncGenerator[News, None]:
         """Read the node's stream with its events too; see `qedge.client.news`, also for `follow`, which reconnects."""
         return read_news(self._open_session(), self._no_daemon, after)
-        async with contextlib.aclosing(self.stream("/v1/events")) as events:
-            async for event in events:
-                if event.name == "status":
-                    yield decode(event.data, NodeStatus)
-                elif event.name == "job":
-                    yield decode(event.data, JobView)
 
-    async def stream(self, path: str) -> AsyncGenerator[ServerEvent, None]:
+    def stream(self, path: str) -> AsyncGenerator[ServerEvent, None]:
         """Follow any endless answer of the node, as `events`."""
-        parser = EventParser()
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_SLACK_S, sock_read=_SILENCE_S)
-        try:
-            async with self._open_session().get(path, timeout=timeout) as answer:
-                if answer.status != 200:
-                    raise error_in(answer.status, await answer.read())
-                async for chunk in answer.content.iter_any():
-                    for event in parser.feed(chunk):
-                        yield event
-        except TimeoutError as error:
-            raise timed_out(_SILENCE_S) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise self._no_daemon(error) from error
+        return read_endless(self._open_session(), path, self._no_daemon)
 
     @asynccontextmanager
     async def decode(

@@ -1,35 +1,65 @@
-"""The parts of one daemon that make many nodes one: jobs that others run, jobs in parts, checks on what comes back."""
+"""The parts of one daemon that make many nodes one: where jobs run, who owns them, parts of jobs, checks on results."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
 from qedge.base.service import Service
 from qedge.daemon.adapters import MeshPeers
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools
 from qedge.daemon.placing import make_placement
-from qedge.engine.errands import ErrandService
-from qedge.engine.forwarding import ForwardService
 from qedge.engine.service import EngineService
 from qedge.mesh.service import MeshService
 from qedge.orchestrator.elsewhere import Ways
+from qedge.orchestrator.ledger.service import Ledger, make_ledger
+from qedge.orchestrator.placement.service import PlacementService
 from qedge.orchestrator.results.service import SpotChecks, Surroundings
+from qedge.orchestrator.service import JobDesk
 from qedge.orchestrator.splitting.service import SplitService
 
 
-def make_across(
-    tools: Tools, engine: EngineService, peers: MeshPeers, mesh: MeshService, node: Node
-) -> tuple[Service, ...]:
-    """Make what gives jobs to other nodes and runs theirs, and tell the engine and the node of it."""
-    forward = ForwardService(
-        tools.config.engine,
+@dataclass(frozen=True, slots=True)
+class AcrossParts:
+    """What gives jobs to other nodes and runs theirs, and the desk where clients ask for jobs of any node."""
+
+    placement: PlacementService
+    ledger: Ledger
+    split: SplitService
+    checks: SpotChecks
+    desk: JobDesk
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """Return them in the order of their start."""
+        return self.placement, *self.ledger.services, self.split, self.checks
+
+
+def make_across(tools: Tools, engine: EngineService, peers: MeshPeers, mesh: MeshService, node: Node) -> AcrossParts:
+    """Make them, and tell the engine and the node of them."""
+    config = tools.config
+    around = Surroundings(
+        tools.me.node,
+        lambda: tuple(peers.nodes()),
+        lambda: engine.reception.can_run,
+        lambda: engine.is_busy,
+        random.SystemRandom().random,
+    )
+    checks = SpotChecks(config.results, engine, tools.store, around, clock=tools.clock, metrics=tools.metrics)
+    placement = make_placement(tools, engine, peers, mesh, node.drivers)
+    ledger = make_ledger(
+        tools.me.node,
+        config.engine,
+        config.ledger,
+        engine,
         tools.store,
         peers,
-        engine.changes,
         clock=tools.clock,
         metrics=tools.metrics,
         random_bytes=tools.random_bytes,
+        placer=placement,
+        standings=checks,
     )
     split = SplitService(
         engine,
@@ -40,15 +70,9 @@ def make_across(
         metrics=tools.metrics,
         random_bytes=tools.random_bytes,
     )
-    engine.attach(Ways(forward, split))
-    around = Surroundings(
-        tools.me.node,
-        lambda: tuple(peers.nodes()),
-        lambda: any(driver.kind == "qpu" and driver.operating_state == "up" for driver in node.drivers()),
-        lambda: engine.is_busy,
-        random.SystemRandom().random,
-    )
-    checks = SpotChecks(tools.config.results, engine, tools.store, around, clock=tools.clock, metrics=tools.metrics)
+    placement.barred = lambda: checks.barred
+    placement.draining = lambda: not ledger.drain.is_open
+    engine.attach(Ways(ledger.owner, split))
+    node.placement = placement
     node.attach_checks(checks)
-    node.placement = make_placement(tools, engine, forward, peers, mesh, node.drivers)
-    return node.placement, forward, split, ErrandService(engine, tools.store, peers), checks
+    return AcrossParts(placement, ledger, split, checks, JobDesk(engine, ledger.keeping, ledger.drain, tools.clock))

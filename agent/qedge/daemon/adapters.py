@@ -248,6 +248,7 @@ class MeshPeers:
                     view.state in (PeerState.ALIVE, PeerState.SUSPECT),
                     any(each.kind == "qpu" for each in view.capabilities),
                     view.epoch,
+                    view.state is PeerState.LEFT,
                 )
                 for view in self._mesh.peers().peers
                 if not view.own and view.state not in (PeerState.REVOKED, PeerState.DUPLICATE)

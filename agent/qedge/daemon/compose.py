@@ -10,13 +10,12 @@ from typing import Final
 
 from qedge import __version__
 from qedge.base.metrics import Metrics
-from qedge.base.service import Service
 from qedge.base.system_clock import SystemClock
 from qedge.base.systemd import Notifier
 from qedge.bus.child_broker import ChildBroker
 from qedge.bus.service import Bus
 from qedge.config import AgentConfig
-from qedge.daemon.across import make_across
+from qedge.daemon.across import AcrossParts, make_across
 from qedge.daemon.adapters import (
     KeptAdminStates,
     KeptBaselines,
@@ -42,7 +41,6 @@ from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.service import MeshService
 from qedge.mesh.sessions import SessionService
-from qedge.orchestrator.placement.service import PlacementService
 from qedge.qkd.distillation.local import LocalLink
 from qedge.qkd.distillation.order import LINK_HOST
 from qedge.qkd.distillation.service import LinkDesk, RemoteLink
@@ -74,7 +72,7 @@ class Parts:
     entropy: EntropyService
     engine: EngineService
     decoder: DecodeService
-    across: tuple[Service, ...]
+    across: AcrossParts
     assessment: AssessmentService
     broker: ChildBroker | None
     bus: Bus
@@ -123,7 +121,8 @@ def compose(
         links=links,
     )
     sessions, mesh = make_mesh(tools, bus, node, keys.for_sessions)
-    node.attach(mesh, make_fleet_desk(tools, bus, broker, sessions, mesh, renew))
+    across = make_across(tools, engine, MeshPeers(mesh, sessions), mesh, node)
+    node.attach(mesh, make_fleet_desk(tools, bus, broker, sessions, mesh, renew), across.desk)
     shared = make_state(tools, bus, sessions, mesh, engine.reception.templates, node.drivers)
     node.attach_state(shared.desk)
     parts = Parts(
@@ -137,7 +136,7 @@ def compose(
         entropy,
         engine,
         decoder,
-        make_across(tools, engine, MeshPeers(mesh, sessions), mesh, node),
+        across,
         assessment,
         broker,
         bus,
@@ -233,7 +232,7 @@ def _enlist(parts: Parts, notifier: Notifier) -> Parts:
             add_driver(parts, name, driver)
     add_links(parts)
     supervisor.add(parts.engine, essential=True)
-    for service in parts.across:
+    for service in parts.across.services:
         supervisor.add(service, essential=True)
     for sharing in parts.shared.services:
         supervisor.add(sharing)

@@ -145,6 +145,8 @@ class Daemon:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            if self._stop.is_set():
+                await parts.across.ledger.drain.before_stop()
             clean = await supervisor.stop(STOP_LIMIT_S)
             _LOG.info("daemon.stopped", stop_s=round((self._clock.now_ns() - begun_ns) / 1e9, 3))
         return clean

@@ -21,8 +21,9 @@ from qedge.engine.service import EngineService
 from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.service import MeshService
-from qedge.orchestrator.results.service import SpotChecks
 from qedge.orchestrator.placement.service import PlacementService
+from qedge.orchestrator.results.service import SpotChecks
+from qedge.orchestrator.service import JobDesk
 from qedge.qkd.delivery.office import KeyOffice
 from qedge.qkd.ports import Link
 from qedge.security.desk import SecurityDesk
@@ -36,6 +37,8 @@ from qedge.wire.device import DeviceView
 from qedge.wire.jobs import JobEstimate, JobList, JobState, JobSubmission, JobView, TemplateView
 from qedge.wire.mesh import PeerList
 from qedge.wire.node import (
+    DrainChange,
+    DrainView,
     DriverChange,
     DriverView,
     GatewayView,
@@ -102,6 +105,7 @@ class Node:
         self._gateway: GatewayDesks | None = None
         self._checks: SpotChecks | None = None
         self._state: StateDesk | None = None
+        self._jobs: JobDesk | None = None
         self._keys = keys
         self._bus = bus
         self._drivers = drivers
@@ -112,9 +116,9 @@ class Node:
         self.addresses: Callable[[], tuple[str, str]] = lambda: ("", "")
         """Unix socket path and HTTP address, set once the web service knows them."""
 
-    def attach(self, mesh: MeshService, fleet: FleetDesk) -> None:
+    def attach(self, mesh: MeshService, fleet: FleetDesk, jobs: JobDesk) -> None:
         """Take the mesh, which itself asks the node for its capabilities, and what needs the mesh."""
-        self._mesh, self._fleet = mesh, fleet
+        self._mesh, self._fleet, self._jobs = mesh, fleet, jobs
 
     def attach_checks(self, checks: SpotChecks) -> None:
         """Take what keeps the standing of other nodes."""
@@ -235,7 +239,7 @@ class Node:
 
     async def submit(self, submission: JobSubmission, client: str) -> JobView:
         """Accept a job; it is in the database when this returns."""
-        return await self._engine.submit(submission, client)
+        return await self.desk.submit(submission, client)
 
     async def add_template(self, program: str, client: str) -> TemplateView:
         """Keep a program that the node can read."""
@@ -253,11 +257,11 @@ class Node:
 
     async def job(self, job_id: str) -> JobView:
         """Return one job with its result."""
-        return await self._engine.job(job_id)
+        return await self.desk.job(job_id)
 
     async def wait_job(self, job_id: str, timeout_s: float) -> JobView:
         """Return the job once it has ended, or as it is after `timeout_s` seconds."""
-        return await self._engine.wait(job_id, timeout_s)
+        return await self.desk.wait(job_id, timeout_s)
 
     async def jobs(self, limit: int) -> JobList:
         """Return the newest jobs."""
@@ -265,7 +269,22 @@ class Node:
 
     async def cancel(self, job_id: str) -> JobView:
         """Cancel a job."""
-        return await self._engine.cancel(job_id)
+        return await self.desk.cancel(job_id)
+
+    @property
+    def desk(self) -> JobDesk:
+        """Jobs of any node."""
+        if self._jobs is None:
+            raise QedgeError("internal.stopping", "The node is starting.", fix="Try again soon.")
+        return self._jobs
+
+    def drain_view(self) -> DrainView:
+        """Describe how far a drain is."""
+        return self.desk.drain.view()
+
+    async def drain(self, change: DrainChange) -> DrainView:
+        """Give jobs away and take no new ones, or undo that."""
+        return await self.desk.drain.change(undo=change.undo)
 
     def decode(self) -> AbstractAsyncContextManager[DecodeLink]:
         """Take a place for one stream of syndromes."""
@@ -273,7 +292,7 @@ class Node:
 
     def job_events(self) -> AsyncIterator[JobView]:
         """Follow every job whose state changes."""
-        return self._engine.subscribe()
+        return self._engine.changes.follow()
 
     async def random(self, request: RandomRequest) -> RandomView:
         """Draw from the pool."""

@@ -8,7 +8,6 @@ from typing import Final
 
 from qedge.daemon.adapters import MeshPeers, ThisHost
 from qedge.daemon.peers import Tools
-from qedge.engine.forwarding import ForwardService
 from qedge.engine.service import EngineService
 from qedge.mesh.service import MeshService
 from qedge.orchestrator.fairness.health import Fitness, HealthJudge
@@ -21,12 +20,11 @@ _UNIFORM: Final = random.SystemRandom().random
 def make_placement(
     tools: Tools,
     engine: EngineService,
-    forward: ForwardService,
     peers: MeshPeers,
     mesh: MeshService,
     drivers: Callable[[], Sequence[DriverView]],
 ) -> PlacementService:
-    """Make it, and let the job service and what gives jobs away ask it."""
+    """Make it, and let the job service ask it which classes it takes."""
     host, judge, config = ThisHost(), HealthJudge(), tools.config
 
     def fitness() -> Fitness:
@@ -45,6 +43,5 @@ def make_placement(
         metrics=tools.metrics,
         uniform=_UNIFORM,
     )
-    engine.chooser, engine.reception.gate = placement, placement.gate
-    forward.placer = placement.choose
+    engine.reception.gate = placement.gate
     return placement

@@ -99,18 +99,13 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_attempts: Annotated[
         int, msgspec.Meta(description="Runs of a job whose worker dies under it, the first one included.", ge=1, le=10)
     ] = 2
-    rerun_after_s: Annotated[
-        float,
-        msgspec.Meta(
-            description="A job for any node moves to another one when its runner has been gone for this long; longer "
-            "than a usual interruption of the network, so that nothing runs twice in one.",
-            ge=1,
-            le=86_400,
-        ),
-    ] = 45.0
     runner_lost_s: Annotated[
         float,
-        msgspec.Meta(description="A job for one node fails when that has been gone for this long.", ge=1, le=10**6),
+        msgspec.Meta(
+            description="A job that waits for one node fails when that has been gone for this long.",
+            ge=1,
+            le=10**6,
+        ),
     ] = 300.0
     keep_s: Annotated[float, msgspec.Meta(description="Ended jobs are forgotten after this time.", ge=60, le=10**9)] = (
         7 * 86_400.0

@@ -13,9 +13,10 @@ from qedge.base.errors import QedgeError
 from qedge.engine import ledger
 from qedge.engine.config import EngineConfig
 from qedge.engine.later import Later
+from qedge.engine.ledger_row import Stored, job_of
 from qedge.engine.model import Job
 from qedge.store.store import Store
-from qedge.wire.jobs import JobSubmission, JobView
+from qedge.wire.jobs import JobState, JobSubmission, JobView
 
 WORTH_NOTING_S: Final = 0.02
 """That a run began, or that a peer lent a job, is written down where it lasts longer: the end says it otherwise."""
@@ -28,11 +29,14 @@ class Keeper:
     """The job service's hand in the database.
 
     A job that is lent by a peer stands in that peer's database, which offers it again where this node forgets it; so it
-    is written here only when it has lasted for a while, and else with its end.
+    is written here only when it has lasted for a while, and else with its end. One that this node lends itself stands
+    in this very database already; its end is `untold` until the owner has it.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, me: str = "") -> None:
         self._store = store
+        self._own = f"node:{me}"
+        self.untold: dict[str, JobView] = {}
         self._lent: dict[tuple[str, str], str] = {}
         self._keys: set[int] | None = None
         """Hashes of all keys of lent jobs that may be in the database; None where they are too many to hold."""
@@ -76,11 +80,38 @@ class Keeper:
         known = self._lent.setdefault(key, job.id)
         if known == job.id:
             job.written = False
+            if self.is_own(job):
+                return known
             job.keep = Later(WORTH_NOTING_S, lambda: self._keep(job))
         return known
 
+    def is_own(self, job: Job) -> bool:
+        """Say whether this node lent the job to itself."""
+        return job.client == self._own and not job.submission.once
+
+    def told(self, job_id: str) -> None:
+        """Forget the end of a job that this node lent itself: its owner has it."""
+        self.untold.pop(job_id, None)
+
+    async def end_cut_off(self, rows: list[Stored], clock: Clock) -> list[Stored]:
+        """End the jobs that may run only once and ran when the last daemon ended; returns the others."""
+        kept = []
+        for row in rows:
+            if not (row.submission.once and row.state is JobState.RUNNING):
+                kept.append(row)
+                continue
+            error = QedgeError("job.interrupted", "The node was restarted while the job ran, and it may run only once.")
+            job, utc_ns = job_of(row, clock.now_ns(), clock.utc_ns()), clock.utc_ns()
+            write = functools.partial(
+                ledger.end, job=job, state=JobState.FAILED, ended_utc_ns=utc_ns, result=None, error=error
+            )
+            await self._store.write(write, accepted=True)
+        return kept
+
     async def note_start(self, job: Job) -> None:
         """Write down that a run began, if the disk has room: a restart begins it anew in any case."""
+        if self.is_own(job):
+            return
         await self._keep(job)
         with contextlib.suppress(QedgeError):
             await self._store.write(lambda connection: ledger.start(connection, job), accepted=True)
@@ -98,6 +129,10 @@ class Keeper:
         Raises `store.*` for a job that was not accepted before.
         """
         accepted = job.written or job.keep is not None
+        if self.is_own(job):
+            self.untold[job.id] = view
+            self._lent.pop((job.client, job.submission.client_key), None)
+            return
 
         def work(connection: sqlite3.Connection) -> None:
             if not job.written:

@@ -32,7 +32,7 @@ _COUNTED: Final = frozenset({"sample", "qaoa"})
 """Kinds of tasks that count outcomes."""
 _COLUMNS: Final = (
     "id, state, client, submission, estimate, submitted_utc_ns, started_utc_ns, ended_utc_ns, expires_utc_ns,"
-    " attempts, qpu, wanted_node, runner"
+    " attempts, qpu, wanted_node, runner, epoch, holders, request_hash"
 )
 
 
@@ -41,8 +41,10 @@ def request_hash(submission: JobSubmission) -> bytes:
     return hashlib.sha256(_ENCODE(msgspec.structs.replace(submission, node=""))).digest()
 
 
-def insert(connection: sqlite3.Connection, job: Job, runner: str = "") -> str:
-    """Accept a job, which node `runner` is to run if any.
+def insert(
+    connection: sqlite3.Connection, job: Job, runner: str = "", epoch: int = 0, holders: Sequence[str] = ()
+) -> str:
+    """Accept a job, which node `runner` is to run under `epoch`, if any; `holders` get a record of it.
 
     Returns its id, or that of the job the client's key already stands for; raises `job.conflict`.
     """
@@ -53,7 +55,8 @@ def insert(connection: sqlite3.Connection, job: Job, runner: str = "") -> str:
             return known
     connection.execute(
         "INSERT INTO jobs (id, state, client, client_key, request_hash, priority, submitted_utc_ns, expires_utc_ns,"
-        " submission, estimate, wanted_node, runner, attempts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " submission, estimate, wanted_node, runner, attempts, epoch, holders)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             job.id,
             JobState.QUEUED.value,
@@ -69,6 +72,8 @@ def insert(connection: sqlite3.Connection, job: Job, runner: str = "") -> str:
             job.submission.node,
             runner,
             job.attempts,
+            epoch,
+            ",".join(holders),
         ),
     )
     return job.id
@@ -83,13 +88,18 @@ def find_by_key(connection: sqlite3.Connection, client: str, submission: JobSubm
     if row is None:
         return ""
     if row[1] != request_hash(submission):
-        raise QedgeError(
-            "job.conflict",
-            f"The key {submission.client_key!r} already stands for another request.",
-            fix="Use a new key for a new request.",
-            job=row[0],
-        )
+        raise conflict(submission.client_key, str(row[0]))
     return str(row[0])
+
+
+def conflict(key: str, job_id: str) -> QedgeError:
+    """Say that a key stands for another request already."""
+    return QedgeError(
+        "job.conflict",
+        f"The key {key!r} already stands for another request.",
+        fix="Use a new key for a new request.",
+        job=job_id,
+    )
 
 
 def lent_keys(connection: sqlite3.Connection, most: int) -> list[tuple[str, str]]:
@@ -108,10 +118,11 @@ def start(connection: sqlite3.Connection, job: Job) -> None:
     )
 
 
-def assign(connection: sqlite3.Connection, job_id: str, runner: str, attempts: int) -> None:
-    """Note which node is to run a job; write it before that node is asked."""
+def assign(connection: sqlite3.Connection, job_id: str, runner: str, attempts: int, epoch: int) -> None:
+    """Note which node is to run a job, under which epoch; write it before that node is asked."""
     connection.execute(
-        "UPDATE jobs SET runner = ?, attempts = ? WHERE id = ? AND ended_utc_ns = 0", (runner, attempts, job_id)
+        "UPDATE jobs SET runner = ?, attempts = ?, epoch = ? WHERE id = ? AND ended_utc_ns = 0",
+        (runner, attempts, epoch, job_id),
     )
 
 
@@ -173,6 +184,12 @@ def prune(connection: sqlite3.Connection, ended_before_utc_ns: int, keep: int) -
         (ended_before_utc_ns, keep),
     )
     return cursor.rowcount
+
+
+def row(connection: sqlite3.Connection, job_id: str) -> Stored | None:
+    """Return a job without its result."""
+    found = connection.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job_id,)).fetchone()  # noqa: S608 - constant
+    return _stored(found) if found is not None else None
 
 
 def view(connection: sqlite3.Connection, job_id: str) -> JobView | None:
@@ -294,6 +311,9 @@ def _stored(row: tuple[object, ...]) -> Stored:
         str(qpu),
         str(places[0]),
         str(places[1]),
+        _integer(places[2]),
+        tuple(filter(None, str(places[3]).split(","))),
+        _blob(places[4]),
     )
 
 
@@ -322,4 +342,5 @@ def _view(row: Stored, result: JobResult | None, error: Problem | None) -> JobVi
         result=result,
         error=error,
         node=row.runner or row.wanted_node,
+        epoch=row.epoch,
     )

@@ -10,7 +10,11 @@ from qedge.wire.jobs import JobEstimate, JobState, JobSubmission
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One row without its result. `wanted_node` is empty for jobs of this node; `runner` has the job now."""
+    """One row without its result. `wanted_node` is empty for jobs of this node; `runner` has the job now.
+
+    `holders` are the nodes with a record of it, by rank; `epoch` says which of them owns it.
+    `digest` is the hash of the request.
+    """
 
     id: str
     state: JobState
@@ -25,6 +29,9 @@ class Stored:
     qpu: str
     wanted_node: str
     runner: str
+    epoch: int = 0
+    holders: tuple[str, ...] = ()
+    digest: bytes = b""
 
 
 def new_job(

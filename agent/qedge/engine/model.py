@@ -122,6 +122,6 @@ def judge(job: Job, failure: QedgeError, now_ns: int, max_attempts: int) -> tupl
         return JobEvent.CANCELLED, cancelled()
     if job.deadline_ns and now_ns >= job.deadline_ns:
         return JobEvent.DEADLINE, expired()
-    if failure.code in RUNNER_DIED and job.attempts < max_attempts:
+    if failure.code in RUNNER_DIED and job.attempts < max_attempts and not job.submission.once:
         return JobEvent.RUNNER_DIED, failure
     return JobEvent.FAILED, failure

@@ -8,7 +8,7 @@ from typing import Final, Protocol, TypeVar
 
 import msgspec
 
-from qedge.wire.jobs import JobEstimate, JobState, JobSubmission, JobView
+from qedge.wire.jobs import JobState, JobSubmission, JobView
 from qedge.workers.model import Msg
 
 
@@ -47,12 +47,16 @@ class QpuPort(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PeerNode:
-    """Another node of the fleet: whether it shows signs of life, and whether it says that it has a QPU."""
+    """Another node of the fleet: whether it shows signs of life, and whether it says that it has a QPU.
+
+    `left`: it said that it leaves, and is not back.
+    """
 
     name: str
     alive: bool
     has_qpu: bool
     epoch: int
+    left: bool = False
 
 
 Q = TypeVar("Q", bound=msgspec.Struct)
@@ -66,6 +70,10 @@ ANY: Final = "any"
 class Elsewhere(Protocol):
     """Sees to jobs that other nodes run."""
 
+    def shares(self) -> bool:
+        """Say whether jobs for any node go through the ledger of all, this node among them."""
+        ...
+
     def totals(self) -> Mapping[JobState, int]:
         """Count the jobs that are away, by state."""
         ...
@@ -74,23 +82,12 @@ class Elsewhere(Protocol):
         """Return a job that is away and has not ended."""
         ...
 
-    async def submit(self, submission: JobSubmission, client: str, *, estimate: JobEstimate | None = None) -> str:
-        """Accept a job for another node and return its id; `estimate` is this node's, where it made one."""
+    async def submit(self, submission: JobSubmission, client: str) -> str:
+        """Accept a job for another node and return its id."""
         ...
 
     async def cancel(self, job_id: str) -> None:
         """End a job that is away."""
-        ...
-
-
-class Chooser(Protocol):
-    """Says where jobs run that any node may run."""
-
-    def is_here(self, submission: JobSubmission, estimate: JobEstimate | None) -> bool | None:
-        """Say whether this node runs a job; None: not to be said without an estimate.
-
-        Raises `job.unplaceable`, `job.deadline_unreachable` where no node can.
-        """
         ...
 
 

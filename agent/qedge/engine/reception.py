@@ -52,6 +52,11 @@ class Reception:
         self.gate: Callable[[LatencyClass], None] = lambda _latency: None
         """Raises `job.shed` for a class that the node does not take now."""
 
+    @property
+    def can_run(self) -> bool:
+        """Whether a QPU is ready."""
+        return self._roster.pick("") is not None
+
     async def estimate(self, submission: JobSubmission, *, binding: bool = True) -> JobEstimate:
         """Predict what a request costs; raises the error with which it would be refused, if `binding` for its size."""
         return (await self._roster.assess(await self.templates.filled(submission), binding=binding)).estimate

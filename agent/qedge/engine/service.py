@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -18,13 +18,13 @@ from qedge.base.service import Ready
 from qedge.engine import ledger
 from qedge.engine.changes import Changes, keeps
 from qedge.engine.config import EngineConfig
-from qedge.engine.errand import Nowhere
 from qedge.engine.keeper import WORTH_NOTING_S, Keeper
 from qedge.engine.lanes import Lanes, Occupancy, Run
 from qedge.engine.later import Later
 from qedge.engine.ledger_row import job_of, new_job
 from qedge.engine.model import JOB_STATES, Job, JobEvent, cancelled, ended_view, expired, judge, view_of
-from qedge.engine.ports import ANY, Chooser, Elsewhere, Memory, QpuPort
+from qedge.engine.nowhere import Nowhere
+from qedge.engine.ports import ANY, Elsewhere, Memory, QpuPort
 from qedge.engine.queue import CLASSES
 from qedge.engine.reception import Admitted, Reception
 from qedge.engine.roster import QpuRoster, run_args, time_left_s
@@ -69,10 +69,9 @@ class EngineService:
         self._active: dict[str, Job] = {}
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._totals: Counter[JobState] = Counter()
-        self._keeper = Keeper(store)
+        self.keeper = Keeper(store, node_name)
         self.changes = Changes()
         self._forward: Elsewhere = Nowhere()
-        self.chooser: Chooser | None = None
         self._work = asyncio.Event()
         self._loaded = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
@@ -83,9 +82,16 @@ class EngineService:
 
     def totals(self) -> Mapping[JobState, int]:
         """Count the jobs of the ledger by state."""
-        here = Counter({**self._totals, JobState.QUEUED: len(self._lanes.queue), JobState.RUNNING: len(self._runs)})
-        here.update(self._forward.totals())
-        return here
+        return Counter(self._totals) + self.here() + Counter(self._forward.totals())
+
+    def here(self) -> Counter[JobState]:
+        """Count the jobs that wait and run on this node."""
+        return Counter({JobState.QUEUED: len(self._lanes.queue), JobState.RUNNING: len(self._runs)})
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a further job would begin at once."""
+        return len(self._lanes.queue) == 0 and self._roster.pick("", free=True) is not None
 
     @property
     def is_busy(self) -> bool:
@@ -123,31 +129,20 @@ class EngineService:
         return view
 
     async def _accept_somewhere(self, submission: JobSubmission, client: str) -> JobView:
-        """Accept for this node, for a named one, or for any: then the chooser says which."""
+        """Accept for this node, for a named one, or for any: those go through the ledger of all where there is one."""
         if submission.parts > 1:
             return await self.job(await self._forward.submit(submission, client))
-        wanted, estimate = submission.node or (ANY if submission.placement else ""), None
-        if wanted == ANY and (known := await self._keeper.find(client, submission, lent=False)):
-            return await self.job(known)
-        if wanted == ANY and self._roster.pick(submission.qpu) is not None:
-            here = self._stays(submission, None)
-            if here is None:
-                estimate = await self.reception.estimate(submission, binding=False)
-                here = self._stays(submission, estimate)
-            wanted = "" if here else ANY
+        wanted = submission.node or (ANY if submission.placement else "")
+        if wanted == ANY and self.reception.can_run and not self._forward.shares():
+            wanted = ""
         if wanted in ("", self.node_name):
             return await self._accept(msgspec.structs.replace(submission, node=""), client)
         submission = msgspec.structs.replace(submission, node=wanted)
-        return await self.job(await self._forward.submit(submission, client, estimate=estimate))
-
-    def _stays(self, submission: JobSubmission, estimate: JobEstimate | None) -> bool | None:
-        if self.chooser is not None:
-            return self.chooser.is_here(submission, estimate)
-        return self._lanes.may_run_at_once(submission.latency_class, submission.qpu)
+        return await self.job(await self._forward.submit(submission, client))
 
     async def job(self, job_id: str) -> JobView:
         """Return a job as it is now; raises `job.not_found`."""
-        last = self.changes.last(job_id)
+        last = self.changes.last(job_id) or self.keeper.untold.get(job_id)
         if last is not None:
             return last
         away = self._forward.knows(job_id)
@@ -159,7 +154,10 @@ class EngineService:
         view = await self._store.read(lambda connection: ledger.view(connection, job_id))
         if view is None:
             raise QedgeError(
-                "job.not_found", f"No job {job_id} is known here.", fix="`qedge jobs list` shows the newest ones."
+                "job.not_found",
+                f"No job {job_id} is known here.",
+                fix="`qedge jobs list` shows the newest ones.",
+                job=job_id,
             )
         return view
 
@@ -192,16 +190,9 @@ class EngineService:
             run.cancel()
         elif self._lanes.queue.remove(job):
             await self._end(job, JobEvent.CANCELLED, error=cancelled())
-        await self.changes.wait_end(job_id, 10.0)
+        if job_id in self._active:
+            await self.changes.wait_end(job_id, 10.0)
         return await self.job(job_id)
-
-    def lent(self, client: str, key: str) -> str:
-        """Return the id of a job that a peer lent and that is not written down yet, or nothing."""
-        return self._keeper.lent(client, key)
-
-    def subscribe(self) -> AsyncIterator[JobView]:
-        """Follow every change of every job."""
-        return self.changes.follow()
 
     def wake(self) -> None:
         """Look for work again: a QPU came up."""
@@ -217,7 +208,7 @@ class EngineService:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                group.create_task(self._keeper.prune(self.config, self._clock))
+                group.create_task(self.keeper.prune(self.config, self._clock))
                 next_sweep_ns = 0
                 while True:
                     self._work.clear()
@@ -238,12 +229,12 @@ class EngineService:
                     job.keep.drop()
 
     async def _take_up(self) -> None:
-        rows = await self._store.read(ledger.unended)
+        rows = await self.keeper.end_cut_off(await self._store.read(ledger.unended), self._clock)
         self._totals = Counter(await self._store.read(ledger.totals))
         now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
         self._lanes.clear()
         self._active.clear()
-        await self._keeper.load()
+        await self.keeper.load()
         for row in rows:
             self._totals[row.state] -= 1
             job = job_of(row, now_ns, utc_ns)
@@ -256,7 +247,7 @@ class EngineService:
     async def _accept(self, submission: JobSubmission, client: str, *, lent: bool = False) -> JobView:
         if not self._loaded.is_set():
             raise QedgeError("internal.stopping", "The job service is starting or stopping.", fix="Try again soon.")
-        known = await self._keeper.find(client, submission, lent=lent)
+        known = await self.keeper.find(client, submission, lent=lent)
         if known:
             return await self.job(known)
         seed = submission.seed if submission.seed is not None else int.from_bytes(self._random_bytes(4), "big")
@@ -265,7 +256,7 @@ class EngineService:
         job = new_job(uuid7(utc_ns, self._random_bytes), submission, client, admitted.estimate, seed, now_ns, utc_ns)
         job.admit_s, job.parse_s = admitted.admit_s, admitted.parse_s
         at_hand = admitted.ready is not None or admitted.answer is not None
-        accepted = await self._keeper.accept(job, lent=lent, with_end=at_hand)
+        accepted = await self.keeper.accept(job, lent=lent, with_end=at_hand)
         if accepted != job.id:
             return await self.job(accepted)
         spent_s = 0.0 if admitted.ready else admitted.estimate.time_s
@@ -294,7 +285,9 @@ class EngineService:
         job.started_utc_ns = self._clock.utc_ns()
         job.state = JOB_STATES.next(job.state, JobEvent.STARTED)
         self.changes.publish(view_of(job))
-        noted = Later(WORTH_NOTING_S, lambda: self._keeper.note_start(job))
+        if job.submission.once:
+            await self.keeper.note_start(job)
+        noted = Later(WORTH_NOTING_S, lambda: self.keeper.note_start(job))
         try:
             args, left_s = run_args(job, self.config, run.qpu), time_left_s(job, self.config, run.since_ns)
             answer = await run.qpu.call("run", args, deadline_s=left_s, light=run.express, rank=rank)
@@ -363,7 +356,7 @@ class EngineService:
         if told:
             # nothing here says that it ran, so the peer that lent it may know the end before it is written
             self.changes.ended(view)
-        await self._keeper.end(job, view, error)
+        await self.keeper.end(job, view, error)
         self._close(job, view, error)
         for stage, value in (stages or {}).items():
             self._metrics.observe("qedge_job_seconds", value, (stage,))
@@ -392,9 +385,10 @@ class EngineService:
         job.state = view.state
         self._active.pop(job.id, None)
         self.reception.quotas.ended(job.client, job.submission.latency_class)
-        self._totals[view.state] += 1
         self._gauge()
-        self._metrics.add("qedge_jobs_ended_total", (view.state.value,))
+        if not self.keeper.is_own(job):
+            self._totals[view.state] += 1
+            self._metrics.add("qedge_jobs_ended_total", (view.state.value,))
         _LOG.debug("job.ended", job=job.id, state=view.state.value, code=error.code if error else "")
 
     def _gauge(self) -> None:

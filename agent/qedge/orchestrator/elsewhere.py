@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from qedge.engine.ports import Elsewhere
-from qedge.wire.jobs import JobEstimate, JobState, JobSubmission, JobView
+from qedge.wire.jobs import JobState, JobSubmission, JobView
 
 
 class Ways:
@@ -16,6 +16,10 @@ class Ways:
         self._forward = forward
         self._split = split
 
+    def shares(self) -> bool:
+        """Say whether jobs for any node go through the ledger of all."""
+        return self._forward.shares()
+
     def totals(self) -> Mapping[JobState, int]:
         """Count the jobs of both, by state."""
         return Counter(self._forward.totals()) + Counter(self._split.totals())
@@ -24,10 +28,9 @@ class Ways:
         """Return a job that one of them has and that has not ended."""
         return self._forward.knows(job_id) or self._split.knows(job_id)
 
-    async def submit(self, submission: JobSubmission, client: str, *, estimate: JobEstimate | None = None) -> str:
+    async def submit(self, submission: JobSubmission, client: str) -> str:
         """Accept a job and return its id."""
-        way = self._split if submission.parts > 1 else self._forward
-        return await way.submit(submission, client, estimate=estimate)
+        return await (self._split if submission.parts > 1 else self._forward).submit(submission, client)
 
     async def cancel(self, job_id: str) -> None:
         """End a job."""

@@ -175,6 +175,24 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             signature BLOB NOT NULL
         ) STRICT""",
         "CREATE TABLE state_chains (id BLOB PRIMARY KEY, chain BLOB NOT NULL) STRICT",
+        # Who owns a job follows from its epoch; `holders` are the nodes with a record of it, by rank.
+        "ALTER TABLE jobs ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN holders TEXT NOT NULL DEFAULT ''",
+        # Records of jobs that other nodes own.
+        """CREATE TABLE job_copies (
+            id TEXT PRIMARY KEY,
+            sender TEXT NOT NULL,
+            client TEXT NOT NULL,
+            client_key TEXT NOT NULL,
+            request_hash BLOB NOT NULL,
+            epoch INTEGER NOT NULL,
+            ended_utc_ns INTEGER NOT NULL,
+            kept_utc_ns INTEGER NOT NULL,
+            record BLOB NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX job_copies_by_key ON job_copies (client, client_key) WHERE client_key <> ''",
+        "CREATE INDEX job_copies_by_sender ON job_copies (sender, kept_utc_ns)",
+        "CREATE INDEX job_copies_by_age ON job_copies (kept_utc_ns)",
     ),
 )
 

@@ -30,6 +30,8 @@ from qedge.wire.jobs import JobEstimate, JobList, JobResult, JobState, JobSubmis
 from qedge.wire.mesh import PeerList, PeerState, PeerView
 from qedge.wire.node import (
     BusView,
+    DrainChange,
+    DrainView,
     DriverChange,
     DriverView,
     EntropyView,
@@ -57,6 +59,7 @@ class FakeNode:
         self._random_bytes = random_bytes
         self._instant = instant
         self.fleet = FakeFleet()
+        self.drained = False
         self.decoder = FakeDecoder()
         self.segments = FakeSegments()
         self.kept_saes: list[str] = []
@@ -293,6 +296,15 @@ class FakeNode:
     def itself(self) -> PeerView:
         """Return this node as its own peer."""
         return PeerView("box-1", PeerState.ALIVE, own=True, version="0.1.0", epoch=1, capabilities=QPUS[:1])
+
+    def drain_view(self) -> DrainView:
+        """Describe whether it takes jobs."""
+        return DrainView("empty" if self.drained else "open", 0, 0)
+
+    async def drain(self, change: DrainChange) -> DrainView:
+        """Be empty at once."""
+        self.drained = not change.undo
+        return self.drain_view()
 
     async def ping(self, request: PingRequest) -> PingView:
         """Report one millisecond each time."""

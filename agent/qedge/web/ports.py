@@ -19,6 +19,8 @@ from qedge.wire.device import DeviceView
 from qedge.wire.jobs import JobEstimate, JobList, JobSubmission, JobView, TemplateView
 from qedge.wire.mesh import PeerList
 from qedge.wire.node import (
+    DrainChange,
+    DrainView,
     DriverChange,
     DriverView,
     LinkMeasure,
@@ -147,6 +149,9 @@ class NodePort(Protocol):
     @property
     def results(self) -> ResultsPort:
         """What results of other nodes have been worth."""
+        ...
+
+    @property
     def state(self) -> StatePort:
         """What the nodes share."""
         ...
@@ -189,6 +194,14 @@ class NodePort(Protocol):
 
     async def cancel(self, job_id: str) -> JobView:
         """Cancel a job; raises `job.already_ended`."""
+        ...
+
+    def drain_view(self) -> DrainView:
+        """Describe whether the node takes jobs."""
+        ...
+
+    async def drain(self, change: DrainChange) -> DrainView:
+        """Give jobs away and take no new ones, or undo that."""
         ...
 
     async def random(self, request: RandomRequest) -> RandomView:

@@ -56,6 +56,8 @@ from qedge.wire.jobs import (
 )
 from qedge.wire.mesh import PeerList
 from qedge.wire.node import (
+    DrainChange,
+    DrainView,
     DriverChange,
     DriverList,
     DriverView,
@@ -161,6 +163,8 @@ ROUTES: Final = (
     ),
     Route("GET", "/v1/apps/{app}/segments/{name}/readings", Right.APP, routes_segments.follow, endless=True),
     Route("POST", "/v1/random", Right.DRAW, routes_node.random, body=RandomRequest, answer=RandomView),
+    Route("GET", "/v1/drain", Right.VIEW, routes_node.drain_view, answer=DrainView),
+    Route("POST", "/v1/drain", Right.ADMIN, routes_node.drain, body=DrainChange, answer=DrainView),
     Route("GET", "/v1/peers", Right.VIEW, routes_node.peers, answer=PeerList),
     Route("GET", "/v1/standings", Right.VIEW, routes_results.standings, answer=StandingList),
     Route("POST", "/v1/standings/{name}/pardon", Right.ADMIN, routes_results.pardon, answer=Standing),

@@ -10,7 +10,7 @@ from qedge.web.answers import json_answer
 from qedge.web.requests import body_of
 from qedge.web.state import state_of
 from qedge.wire.http import LinkList
-from qedge.wire.node import DriverChange, DriverList, LinkMeasure, PingRequest, RandomRequest
+from qedge.wire.node import DrainChange, DriverChange, DriverList, LinkMeasure, PingRequest, RandomRequest
 
 
 async def status(request: web.Request) -> web.Response:
@@ -53,6 +53,16 @@ async def measure_link(request: web.Request) -> web.Response:
 async def random(request: web.Request) -> web.Response:
     """Draw random bytes."""
     return json_answer(await state_of(request).node.random(await body_of(request, RandomRequest)))
+
+
+async def drain_view(request: web.Request) -> web.Response:
+    """Tell whether the node takes jobs."""
+    return json_answer(state_of(request).node.drain_view())
+
+
+async def drain(request: web.Request) -> web.Response:
+    """Give the jobs of the node away and take no new ones, or undo that."""
+    return json_answer(await state_of(request).node.drain(await body_of(request, DrainChange)))
 
 
 async def peers(request: web.Request) -> web.Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -11,7 +11,12 @@ from qedge.wire.load import PlacementView
 from qedge.wire.problem import Problem
 from qedge.wire.tasks import QaoaTask, QecTask, Task, TaskResult
 
-MAX_PARTS = 64
+MAX_PARTS: Final = 64
+MAX_HOLDERS: Final = 4
+Epoch = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Holders = Annotated[
+    tuple[Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,36}\Z")], ...], msgspec.Meta(max_length=MAX_HOLDERS)
+]
 
 
 class JobState(StrEnum):
@@ -72,7 +77,8 @@ class JobSubmission(
     the node that runs it (empty: the one that accepted it, `any`: whichever can). `latency_class` says how urgent it
     is. Where any node may run it, `placement` says how one is chosen (none: as the node is configured; with an empty
     `node` it means `any`), `labels` what that node must have, `avoid` labels and names that it must not have;
-    `qkd_backed`: the way there must be sealed with the help of a QKD key.
+    `qkd_backed`: the way there must be sealed with the help of a QKD key. `once` never begins it a second time: it
+    waits for a runner that is gone, and fails where that does not come back.
     """
 
     program: str = ""
@@ -101,6 +107,7 @@ class JobSubmission(
     labels: Annotated[tuple[Label, ...], msgspec.Meta(max_length=16)] = ()
     avoid: Annotated[tuple[Label, ...], msgspec.Meta(max_length=16)] = ()
     qkd_backed: bool = False
+    once: bool = False
 
     def __post_init__(self) -> None:
         if not (self.program or self.template or isinstance(self.task, (QaoaTask, QecTask))):
@@ -186,13 +193,26 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type",
     """Node that runs or ran it; empty: the one that answers. `/parts`: it was cut, see `result.parts`."""
     parts: int = 0
     parts_done: int = 0
+    epoch: int = 0
+    """Number of the lease under which it is run, or ended; grows whenever it is given away anew."""
+    replicated: bool | None = None
+    """Whether another node holds a copy that outlives this one; absent for jobs that are bound to a node."""
 
 
-class JobOffer(msgspec.Struct, frozen=True, tag_field="type", tag="job-offer/1"):
-    """A node asks another to run a job that it has accepted. The same `id` again is the same job."""
+class JobOffer(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="job-offer/1"):
+    """A node asks another to run a job that it has accepted. The same `id` again is the same job.
+
+    Who takes it holds it under `epoch` for `lease_ms` from receipt, and longer as long as the lease is renewed.
+    `holders` are the nodes that hold a record of the job, the one that accepted it first: any of them may come to own
+    it. `patient`: the owner waits for this runner, however long it takes.
+    """
 
     id: Annotated[str, msgspec.Meta(max_length=36)]
     submission: JobSubmission
+    epoch: Epoch = 0
+    lease_ms: Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] = 0
+    holders: Holders = ()
+    patient: bool = False
 
 
 class JobAsk(msgspec.Struct, frozen=True, tag_field="type", tag="job-ask/1"):
@@ -201,11 +221,15 @@ class JobAsk(msgspec.Struct, frozen=True, tag_field="type", tag="job-ask/1"):
     ids: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=36)], ...], msgspec.Meta(max_length=256)]
 
 
-class JobNews(msgspec.Struct, frozen=True, tag_field="type", tag="job-news/1"):
-    """How the job `id` of the node that gave it away is, as its runner knows it; `job` none: the runner has no such."""
+class JobNews(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="job-news/1"):
+    """How the job `id` of the node that gave it away is, as its runner knows it; `job` none: the runner has no such.
+
+    What is said under another `epoch` than the owner's has no effect.
+    """
 
     id: Annotated[str, msgspec.Meta(max_length=36)]
     job: JobView | None = None
+    epoch: Epoch = 0
 
 
 class JobTidings(msgspec.Struct, frozen=True, tag_field="type", tag="job-tidings/1"):
@@ -214,10 +238,11 @@ class JobTidings(msgspec.Struct, frozen=True, tag_field="type", tag="job-tidings
     news: tuple[JobNews, ...]
 
 
-class JobStop(msgspec.Struct, frozen=True, tag_field="type", tag="job-stop/1"):
-    """The node that gave a job away does not want it any more."""
+class JobStop(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="job-stop/1"):
+    """The node that gave a job away does not want it any more, unless it gave it anew after `epoch` (0: at all)."""
 
     id: Annotated[str, msgspec.Meta(max_length=36)]
+    epoch: Epoch = 0
 
 
 class JobHeard(msgspec.Struct, frozen=True, tag_field="type", tag="job-heard/1"):

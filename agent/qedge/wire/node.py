@@ -228,3 +228,17 @@ class PageLink(msgspec.Struct, frozen=True, tag_field="type", tag="page-link/1")
 
     url: str
     expires_s: float
+
+
+class DrainView(msgspec.Struct, frozen=True, tag_field="type", tag="drain/1"):
+    """Whether a node takes jobs (`open`), gives them away (`draining`) or has none left (`empty`)."""
+
+    state: str
+    waiting: int
+    running: int
+
+
+class DrainChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="drain-change/1"):
+    """Drain the node, or `undo` that."""
+
+    undo: bool = False

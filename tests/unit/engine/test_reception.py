@@ -15,8 +15,8 @@ from qedge.engine.config import EngineConfig
 from qedge.engine.quotas import Quotas
 from qedge.engine.templates import template_hash
 from qedge.wire.jobs import JobEstimate, JobResult, JobState, JobSubmission
-from tests.unit.engine.peer_site import EngineNode, EngineSite
 from tests.unit.engine.test_service import FakeQpu
+from tests.unit.orchestrator.peer_site import EngineNode, EngineSite
 
 SECOND = 10**9
 ESTIMATE = JobEstimate(1, 1, 1, 10, 100, 0.1, 10, "fake")

@@ -251,7 +251,7 @@ async def test_a_result_that_finds_the_disk_full_is_kept_until_it_is_written(
 
 async def test_followers_see_every_state_of_a_job(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
-        changes = b.service.subscribe()
+        changes = b.service.changes.follow()
         first = asyncio.ensure_future(anext(changes))
         await asyncio.sleep(0)
         job = await b.submit()

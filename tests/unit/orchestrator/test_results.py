@@ -257,10 +257,6 @@ class Mesh:
         """Return it as well: it has ended."""
         return self.views[job_id]
 
-    def subscribe(self) -> AsyncIterator[JobView]:
-        """Follow all."""
-        return self.changes.follow()
-
 
 Made = Callable[..., tuple[Mesh, SpotChecks]]
 

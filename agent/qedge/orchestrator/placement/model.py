@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
-from qedge.wire.jobs import LatencyClass, PlacementPolicy
+from qedge.wire.jobs import JobEstimate, JobSubmission, LatencyClass, PlacementPolicy
 
 __all__ = [
     "CLASSES",
@@ -172,3 +172,12 @@ class Rated(NamedTuple):
 
 Policy = Callable[[Demand, Sequence[Rated]], list[float]]
 """Gives each rated candidate a score, the lower the better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A job that is to be placed: what was asked, and what it will cost where that is known."""
+
+    job_id: str
+    submission: JobSubmission
+    estimate: JobEstimate | None = None

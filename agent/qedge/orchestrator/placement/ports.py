@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 import msgspec
 
+from qedge.engine.changes import Changes
 from qedge.engine.lanes import Occupancy
-from qedge.wire.jobs import JobEstimate, JobSubmission, JobView
+from qedge.wire.jobs import JobEstimate, JobSubmission
 from qedge.wire.mesh import PeerList
 
 Q = TypeVar("Q", bound=msgspec.Struct)
@@ -30,8 +31,9 @@ class Jobs(Protocol):
         """Parse and estimate; where it is not `binding`, nothing is refused for its size."""
         ...
 
-    def subscribe(self) -> AsyncIterator[JobView]:
-        """Follow every change of every job."""
+    @property
+    def changes(self) -> Changes:
+        """What tells of changes."""
         ...
 
 

@@ -14,14 +14,14 @@ from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
-from qedge.engine.model import FINAL_STATES, Job
+from qedge.engine.model import FINAL_STATES
 from qedge.orchestrator.fairness.health import Fitness
 from qedge.orchestrator.fairness.shedding import check_shedding
 from qedge.orchestrator.placement.able import is_for_good
 from qedge.orchestrator.placement.book import LoadBook, NodeFacts, qpus_of
 from qedge.orchestrator.placement.config import PlacementConfig
-from qedge.orchestrator.placement.demand import demand_of, is_small
-from qedge.orchestrator.placement.model import Demand, Placement, PlacementPolicy, Uniform
+from qedge.orchestrator.placement.demand import demand_of
+from qedge.orchestrator.placement.model import Demand, Placement, PlacementPolicy, Uniform, Wish
 from qedge.orchestrator.placement.partners import Telling, partners_of
 from qedge.orchestrator.placement.placer import FleetPlacer
 from qedge.orchestrator.placement.ports import Fleet, Jobs
@@ -42,7 +42,7 @@ _NO_ESTIMATE: Final = JobEstimate(0, 0, 0, 0, 0, 0.0, 0, "")
 
 
 class PlacementService:
-    """Fills `Chooser` of the job service. Loads of peers come and go in the background."""
+    """Chooses nodes for the ledger. Loads of peers come and go in the background."""
 
     name = "placement"
 
@@ -73,6 +73,8 @@ class PlacementService:
         self._fitness = Fitness()
         self.draining: Callable[[], bool] = lambda: False
         """Whether this node gives its jobs away."""
+        self.barred: Callable[[], frozenset[str]] = frozenset
+        """Nodes that get no jobs from here."""
 
         self.book = LoadBook(self.own_load)
         self.placer = FleetPlacer(self.book, now_ns=clock.now_ns, uniform=uniform)
@@ -109,26 +111,22 @@ class PlacementService:
         if self._fitness.verdict != "ok":
             check_shedding(latency, self._fitness, self._jobs.occupancy())
 
-    def is_here(self, submission: JobSubmission, estimate: JobEstimate | None) -> bool | None:
-        """See `Chooser.is_here`. What is small is placed without an estimate, by what jobs took lately."""
-        if estimate is None and not is_small(submission):
-            return None
-        demand = self._demand("", submission, estimate)
+    def place(self, wish: Wish, *, barred: frozenset[str] = frozenset()) -> str:
+        """Return the node that is to run a job, this one included; empty: none can now."""
+        demand = self._demand(wish.job_id, wish.submission, wish.estimate)
         started_ns = self._clock.now_ns()
-        found = self.placer.explain(demand)
+        found = self.placer.place(demand, barred=barred | self.barred())
         self._metrics.observe("qedge_placement_seconds", (self._clock.now_ns() - started_ns) / 1e9)
         outcome = "here" if found.node == self._own else "away" if found.node else "nobody"
         self._metrics.add("qedge_placements_total", (outcome,))
+        return found.node
+
+    def check(self, wish: Wish) -> None:
+        """Raise `job.unplaceable` or `job.deadline_unreachable` where waiting would change nothing."""
+        demand = self._demand(wish.job_id, wish.submission, wish.estimate)
+        found = self.placer.explain(demand)
         if not found.node:
             self._refuse(demand, found)
-            # nobody can now; here it is said why, or waited for
-            return any(each.own and not is_for_good(demand, each) for each in self.book.candidates(started_ns))
-        return found.node == self._own
-
-    def choose(self, job: Job, barred: frozenset[str]) -> str:
-        """Return the node that is to run a job that leaves this one; empty: none can now."""
-        known = job.estimate if job.estimate.method else None
-        return self.placer.place(self._demand(job.id, job.submission, known), barred=barred | {self._own}).node
 
     async def explained(self, submission: JobSubmission) -> JobEstimate:
         """Estimate a job and say where it would go; without a QPU here only what its text shows is known."""
@@ -252,7 +250,7 @@ class PlacementService:
         return own
 
     async def _follow_jobs(self) -> None:
-        async for view in self._jobs.subscribe():
+        async for view in self._jobs.changes.follow():
             if view.state in FINAL_STATES:
                 self.book.ended(view.id)
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import sqlite3
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -22,6 +22,7 @@ from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
 from qedge.engine import ledger
+from qedge.engine.changes import Changes
 from qedge.engine.ledger_row import Stored
 from qedge.engine.model import FINAL_STATES
 from qedge.engine.ports import PeerNode
@@ -59,8 +60,9 @@ class Jobs(Protocol):
         """Return a job once it has ended, or as it is after a time."""
         ...
 
-    def subscribe(self) -> AsyncIterator[JobView]:
-        """Follow every change of every job."""
+    @property
+    def changes(self) -> Changes:
+        """What tells of changes."""
         ...
 
 
@@ -139,7 +141,7 @@ class SpotChecks:
     # What is to be checked
 
     async def _follow(self) -> None:
-        async for view in self._jobs.subscribe():
+        async for view in self._jobs.changes.follow():
             runner = view.node
             away = runner not in ("", self._around.node) and not runner.startswith("/")
             if view.state is not JobState.DONE or not away or view.client == CLIENT or runner in self._barred:

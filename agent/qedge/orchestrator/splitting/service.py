@@ -23,14 +23,14 @@ from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
 from qedge.engine import ledger
 from qedge.engine.changes import Changes
-from qedge.engine.errand import NO_ESTIMATE
 from qedge.engine.ledger_row import job_of, new_job
 from qedge.engine.model import FINAL_STATES, Job, cancelled, ended_view, expired, view_of
 from qedge.engine.ports import ANY
+from qedge.orchestrator.ledger.errand import NO_ESTIMATE
 from qedge.orchestrator.splitting.cutting import Part, cut
 from qedge.orchestrator.splitting.merging import merge
 from qedge.store.store import Store
-from qedge.wire.jobs import JobEstimate, JobState, JobSubmission, JobView
+from qedge.wire.jobs import JobState, JobSubmission, JobView
 from qedge.wire.problem import error_of
 
 PARTS: Final = "/parts"
@@ -109,6 +109,10 @@ class SplitService:
         self._ended: Counter[JobState] = Counter()
         self._group: asyncio.TaskGroup | None = None
 
+    def shares(self) -> bool:
+        """Say that parts are for any node."""
+        return True
+
     def totals(self) -> Mapping[JobState, int]:
         """Count the jobs by state: those that are cut, and those that ended since this daemon started."""
         return self._ended + Counter(split.job.state for split in self._splits.values())
@@ -118,8 +122,8 @@ class SplitService:
         split = self._splits.get(job_id)
         return split.view if split is not None else None
 
-    async def submit(self, submission: JobSubmission, client: str, *, estimate: JobEstimate | None = None) -> str:
-        """Accept a job that is to be cut and return its id; an estimate of the whole says nothing of its parts.
+    async def submit(self, submission: JobSubmission, client: str) -> str:
+        """Accept a job that is to be cut and return its id.
 
         Raises `job.cannot_split`, `job.bad_shots`, `job.conflict`.
         """

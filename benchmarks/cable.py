@@ -1,4 +1,4 @@
-"""A cable between two ends that a test can cut, freeze and mend: a TCP relay on loopback."""
+"""A cable between two ends that can be cut, frozen and mended: a TCP relay on loopback."""
 
 from __future__ import annotations
 

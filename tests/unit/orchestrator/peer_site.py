@@ -15,11 +15,12 @@ from qedge.base.errors import QedgeError
 from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
 from qedge.engine.config import EngineConfig
-from qedge.engine.errands import ErrandService
 from qedge.engine.fake import FakeQpu
-from qedge.engine.forwarding import ForwardService
 from qedge.engine.ports import PeerNode
 from qedge.engine.service import EngineService
+from qedge.orchestrator.ledger.config import LedgerConfig
+from qedge.orchestrator.ledger.service import make_ledger
+from qedge.orchestrator.service import JobDesk
 from qedge.store.store import Store
 from qedge.wire.envelope import purpose_of
 from qedge.wire.jobs import JobState, JobSubmission, JobView
@@ -43,6 +44,7 @@ class Network:
     def __init__(self) -> None:
         self.nodes: dict[str, EngineNode] = {}
         self.cut: set[frozenset[str]] = set()
+        self.silent_cuts = False
         self.lose_answer: Callable[[str, str, str], bool] = lambda *_: False
         self.deliver_twice: Callable[[str, str, str], bool] = lambda *_: False
 
@@ -50,6 +52,10 @@ class Network:
         """Say whether two nodes reach each other now."""
         node = self.nodes.get(other)
         return node is not None and node.running and frozenset((one, other)) not in self.cut
+
+    def shows(self, one: str, other: str) -> bool:
+        """Say whether a node takes another one to be alive; `silent_cuts` are not noticed."""
+        return self.nodes[other].running if self.silent_cuts else self.reaches(one, other)
 
     def tell_all(self) -> None:
         """Let every node hear that something changed."""
@@ -71,7 +77,7 @@ class NetworkPeers:
         """Describe the others."""
         network = self._network
         return [
-            PeerNode(name, network.reaches(self._me, name), node.qpu is not None, node.epoch)
+            PeerNode(name, network.shows(self._me, name), node.qpu is not None, node.epoch)
             for name, node in network.nodes.items()
             if name != self._me
         ]
@@ -114,7 +120,10 @@ class EngineNode:
         self.qpu = qpu
         self.epoch = 0
         self.running = False
-        self._settings = {"qpu_wait_s": 0.2, "rerun_after_s": 1.0, "runner_lost_s": 2.0, **settings}
+        of_ledger = {key: value for key, value in settings.items() if key in LedgerConfig.__struct_fields__}
+        self._ledger = LedgerConfig(**{"lease_s": 0.4, "adopt_after_s": 0.4, **of_ledger})  # type: ignore[arg-type]
+        rest = {key: value for key, value in settings.items() if key not in of_ledger}
+        self._settings = {"qpu_wait_s": 0.2, "runner_lost_s": 2.0, **rest}
         self._tasks: list[asyncio.Task[None]] = []
         self.peers = NetworkPeers(network, name)
         network.nodes[name] = self
@@ -136,12 +145,20 @@ class EngineNode:
             node_name=self.name,
         )
         self.peers = NetworkPeers(self.network, self.name)
-        self.forward = ForwardService(
-            config, self.store, self.peers, self.engine.changes, clock=clock, metrics=metrics, random_bytes=os.urandom
+        self.ledger = make_ledger(
+            self.name,
+            config,
+            self._ledger,
+            self.engine,
+            self.store,
+            self.peers,
+            clock=clock,
+            metrics=metrics,
+            random_bytes=os.urandom,
         )
-        self.engine.attach(self.forward)
-        errands = ErrandService(self.engine, self.store, self.peers)
-        services = (self.engine, self.forward, errands)
+        self.engine.attach(self.ledger.owner)
+        self.desk = JobDesk(self.engine, self.ledger.keeping, self.ledger.drain, clock)
+        services = (self.engine, *self.ledger.services)
         ready = [asyncio.Event() for _ in services]
         self._tasks = [
             asyncio.create_task(service.run(event.set)) for service, event in zip(services, ready, strict=True)
@@ -162,13 +179,13 @@ class EngineNode:
 
     async def submit(self, program: str = "p", **fields: object) -> JobView:
         """Submit a job of client `me`."""
-        return await self.engine.submit(JobSubmission(program=program, **{"shots": 10, **fields}), "me")  # type: ignore[arg-type]
+        return await self.desk.submit(JobSubmission(program=program, **{"shots": 10, **fields}), "me")  # type: ignore[arg-type]
 
     async def end(self, job_id: str, limit_s: float = 20.0) -> JobView:
         """Wait for the end of a job."""
         async with asyncio.timeout(limit_s):
-            while (view := await self.engine.job(job_id)).state not in ENDED:
-                await self.engine.wait(job_id, 0.2)
+            while (view := await self.desk.job(job_id)).state not in ENDED:
+                await self.desk.wait(job_id, 0.2)
         return view
 
     async def written(self, number: int) -> None:
@@ -178,6 +195,20 @@ class EngineNode:
                 await asyncio.sleep(0.005)
         await asyncio.sleep(0.05)
         assert len(self.rows()) == number
+
+    def owns(self, job_id: str) -> bool:
+        """Say whether this node owns a job that has not ended."""
+        errand = self.ledger.book.errands.get(job_id)
+        return errand is not None and not errand.yielded
+
+    def copies(self) -> int:
+        """Count the records that this node holds."""
+        import sqlite3
+
+        with sqlite3.connect(self.path) as connection:
+            row = connection.execute("SELECT count(*) FROM job_copies").fetchone()
+        connection.close()
+        return int(row[0])
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Return client, key and state of all jobs in the database."""

@@ -1,0 +1,188 @@
+"""Takes records of this node's jobs to the nodes that hold them: one message at a time to each, with all that wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from qedge.base.clock import Clock
+from qedge.base.errors import QedgeError
+from qedge.base.log import get_logger
+from qedge.base.metrics import Metrics
+from qedge.base.service import Ready
+from qedge.orchestrator.ledger.config import LedgerConfig
+from qedge.orchestrator.ledger.custody import ranked
+from qedge.orchestrator.ledger.loopback import PeersAndMe
+from qedge.wire.ledger import MAX_RECORDS, JobRecord, RecordsKeep, RecordsKept
+
+_LOG: Final = get_logger("ledger")
+_SEND_LIMIT_S: Final = 3.0
+_MOST_BYTES: Final = 1 << 20
+_MOST_WAITING: Final = 20_000
+_RETRY_S: Final = 0.3
+
+
+@dataclass(slots=True)
+class _Line:
+    """What waits for one node: the newest record of each job, and who waits for its answer."""
+
+    records: dict[str, JobRecord] = field(default_factory=dict)
+    waiting: dict[str, list[asyncio.Future[bool | JobRecord]]] = field(default_factory=dict)
+    task: asyncio.Task[None] | None = None
+
+
+class CopyService:
+    """Fills `Copies`. `on_known` hears of records under a higher epoch: another node owns the job.
+
+    `on_kept` hears of each job whose record another node has written down.
+    """
+
+    name = "job copies"
+
+    def __init__(
+        self,
+        config: LedgerConfig,
+        peers: PeersAndMe,
+        *,
+        on_known: Callable[[JobRecord], Awaitable[None]],
+        on_kept: Callable[[str], None],
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._config = config
+        self._peers = peers
+        self._on_known = on_known
+        self._on_kept = on_kept
+        self._clock = clock
+        self._metrics = metrics
+        self._lines: dict[str, _Line] = {}
+        self._group: asyncio.TaskGroup | None = None
+        peers.on_change(self._kick)
+
+    async def run(self, ready: Ready) -> None:
+        """Send until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                ready()
+                self._kick()
+                await asyncio.Event().wait()
+        finally:
+            self._group = None
+            for line in self._lines.values():
+                line.task = None
+
+    def holders(self, key: str) -> Sequence[str]:
+        """Return the living nodes that come first for a key."""
+        if not self._config.copies:
+            return ()
+        alive = [node.name for node in self._peers.nodes() if node.alive]
+        return ranked(key, alive)[: self._config.copies]
+
+    async def put(self, record: JobRecord) -> bool | JobRecord:
+        """Send a record to its other holders; returns whether one has it in time, or the record that goes before it."""
+        loop = asyncio.get_running_loop()
+        answers: list[asyncio.Future[bool | JobRecord]] = []
+        for holder in record.holders:
+            if holder != self._peers.me:
+                answer: asyncio.Future[bool | JobRecord] = loop.create_future()
+                self._add(holder, record, answer)
+                answers.append(answer)
+        said: bool | JobRecord = False
+        try:
+            async with asyncio.timeout(self._config.copy_wait_s):
+                for done in asyncio.as_completed(answers):
+                    said = await done
+                    if said is not False:
+                        break
+        except TimeoutError:
+            pass
+        self._metrics.add("qedge_job_copies_total", ("late" if said is False else "kept",))
+        return said
+
+    def tell(self, record: JobRecord) -> None:
+        """Send a record when there is time, again and again until its holders have it or something newer."""
+        for holder in record.holders:
+            if holder != self._peers.me:
+                self._add(holder, record, None)
+
+    def waiting(self) -> int:
+        """Count the records that are not with their holders yet, those for nodes that are gone apart."""
+        alive = self._peers.alive()
+        return sum(len(line.records) for name, line in self._lines.items() if name in alive)
+
+    def _add(self, holder: str, record: JobRecord, answer: asyncio.Future[bool | JobRecord] | None) -> None:
+        line = self._lines.setdefault(holder, _Line())
+        if record.id in line.records or len(line.records) < _MOST_WAITING:
+            line.records[record.id] = record
+            if answer is not None:
+                line.waiting.setdefault(record.id, []).append(answer)
+        elif answer is not None:
+            answer.set_result(False)
+        self._begin(holder, line)
+
+    def _kick(self) -> None:
+        for holder, line in self._lines.items():
+            self._begin(holder, line)
+
+    def _begin(self, holder: str, line: _Line) -> None:
+        if line.records and line.task is None and self._group is not None:
+            line.task = self._group.create_task(self._send_all(holder, line))
+
+    async def _send_all(self, holder: str, line: _Line) -> None:
+        try:
+            while line.records and holder in self._peers.alive():
+                batch = _batch(line.records)
+                for record in batch:
+                    del line.records[record.id]
+                waiting = [line.waiting.pop(record.id, []) for record in batch]
+                try:
+                    kept = await self._peers.call(
+                        holder, RecordsKeep(tuple(batch)), RecordsKept, deadline_s=_SEND_LIMIT_S
+                    )
+                except QedgeError as error:
+                    for record in batch:
+                        line.records.setdefault(record.id, record)
+                    _settle([each for answers in waiting for each in answers], said=False)
+                    _LOG.debug("job.news_lost", job=batch[0].id, peer=holder, code=error.code)
+                    await asyncio.sleep(_RETRY_S)
+                    continue
+                await self._take(batch, waiting, kept)
+        finally:
+            line.task = None
+
+    async def _take(
+        self, batch: list[JobRecord], waiting: list[list[asyncio.Future[bool | JobRecord]]], kept: RecordsKept
+    ) -> None:
+        refused = set(kept.refused)
+        by_id = {record.id: record for record in kept.known}
+        by_key = {(each.client, each.submission.client_key): each for each in kept.known if each.submission.client_key}
+        for record, answers in zip(batch, waiting, strict=True):
+            known = by_id.get(record.id) or by_key.get((record.client, record.submission.client_key))
+            if known is not None and known.id == record.id and known.epoch <= record.epoch:
+                known = None
+            _settle(answers, said=known if known is not None else record.id not in refused)
+            if known is None and record.id not in refused:
+                self._on_kept(record.id)
+            if known is not None and known.id == record.id:
+                await self._on_known(known)
+
+
+def _batch(records: dict[str, JobRecord]) -> list[JobRecord]:
+    batch: list[JobRecord] = []
+    size = 0
+    for record in records.values():
+        result = record.view.result
+        size += 1024 + len(record.submission.program) + (64 * len(result.counts) if result is not None else 0)
+        if batch and (size > _MOST_BYTES or len(batch) >= MAX_RECORDS):
+            break
+        batch.append(record)
+    return batch
+
+
+def _settle(answers: list[asyncio.Future[bool | JobRecord]], *, said: bool | JobRecord) -> None:
+    for answer in answers:
+        if not answer.done():
+            answer.set_result(said)

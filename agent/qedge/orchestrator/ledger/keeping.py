@@ -1,0 +1,255 @@
+"""Holds records of other nodes' jobs, tells what it holds, and adopts jobs whose owner is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Final
+
+from qedge.base.clock import Clock
+from qedge.base.errors import QedgeError
+from qedge.base.log import get_logger
+from qedge.base.service import Ready
+from qedge.orchestrator.ledger import rows
+from qedge.orchestrator.ledger.book import Book
+from qedge.orchestrator.ledger.config import LedgerConfig
+from qedge.orchestrator.ledger.custody import Custody
+from qedge.orchestrator.ledger.epochs import adopted_epoch, owner_of
+from qedge.orchestrator.ledger.loopback import PeersAndMe
+from qedge.orchestrator.ledger.ownership import Ownership
+from qedge.store.store import Store
+from qedge.wire.jobs import JobHeard
+from qedge.wire.ledger import JobCancel, JobRecord, RecordsAsk, RecordsFound, RecordsKeep, RecordsKept
+
+_LOG: Final = get_logger("ledger")
+_TICK_S: Final = 0.2
+_KNOWN_S: Final = 2.0
+_ASK_LIMIT_S: Final = 1.0
+_PROBE_LIMIT_S: Final = 0.3
+_MOST_ASKED: Final = 16
+_MOST_RESULTS: Final = 8
+_ASK_EVERY: Final = 5
+_PRUNE_EVERY: Final = 1500
+
+
+class KeepService:
+    """Serves `RecordsKeep`, `RecordsAsk` and `JobCancel`."""
+
+    name = "job records"
+
+    def __init__(
+        self,
+        config: LedgerConfig,
+        keep_s: float,
+        book: Book,
+        store: Store,
+        peers: PeersAndMe,
+        ownership: Ownership,
+        cancel: Callable[[str], Awaitable[None]],
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._keep_s = keep_s
+        self._book = book
+        self._store = store
+        self._peers = peers
+        self._ownership = ownership
+        self._cancel_job = cancel
+        self._clock = clock
+        self._custody = Custody(peers.me, round(config.adopt_after_s * 1e9))
+        self._counts: Counter[str] = Counter()
+        self._tasks: set[asyncio.Future[None]] = set()
+        peers.serve(RecordsKeep, self._keep)
+        peers.serve(RecordsAsk, self._ask)
+        peers.serve(JobCancel, self._cancel)
+
+    async def run(self, ready: Ready) -> None:
+        """Adopt what is to be adopted, until cancelled."""
+        self._custody.began(self._clock.now_ns() + round(_KNOWN_S * 1e9))
+        for record in await self._store.read(rows.unended_copies):
+            self._custody.hold(record.id, record.epoch, record.holders)
+        self._counts = Counter(await self._store.read(rows.copies_by_sender))
+        ready()
+        turns = 0
+        while True:
+            await asyncio.sleep(_TICK_S)
+            turns += 1
+            self._watch_yielded()
+            for job_id in self._custody.due(self._peers.alive(), self._clock.now_ns()):
+                await self._adopt(job_id)
+            if turns % _ASK_EVERY == 0:
+                await self._ask_owners()
+            if turns % _PRUNE_EVERY == 0:
+                await self._prune()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _watch_yielded(self) -> None:
+        """A job that this node gave up to another one is watched like any record."""
+        for errand in self._book.errands.values():
+            if errand.yielded:
+                self._custody.hold(errand.job.id, errand.epoch, errand.holders)
+
+    async def _adopt(self, job_id: str) -> bool:
+        record = await self._store.read(
+            lambda connection: rows.own(connection, job_id) or rows.copy(connection, job_id)
+        )
+        self._custody.drop(job_id)
+        if record is None or record.view.ended_utc_ns or record.submission.once or self._peers.me not in record.holders:
+            return False
+        epoch = adopted_epoch(record.epoch, record.holders.index(self._peers.me))
+        await self._ownership.adopt(record, epoch)
+        return True
+
+    async def _ask_owners(self) -> None:
+        """Ask the owners of a few jobs how those are: their end may have been told in vain."""
+        alive = self._peers.alive()
+        by_owner: dict[str, list[str]] = {}
+        for job_id, owner in self._custody.asked(_MOST_RESULTS):
+            if owner in alive and owner != self._peers.me:
+                by_owner.setdefault(owner, []).append(job_id)
+        for owner, ids in by_owner.items():
+            try:
+                found = await self._peers.call(owner, RecordsAsk(tuple(ids)), RecordsFound, deadline_s=_ASK_LIMIT_S)
+            except QedgeError:
+                continue
+            ended = tuple(record for record in found.records if record.view.ended_utc_ns and record.id in ids)
+            if ended:
+                await self._keep(owner, RecordsKeep(ended))
+            for job_id in set(ids) - {record.id for record in found.records}:
+                await self._adopt(job_id)  # its owner lives, and has lost it
+
+    async def _prune(self) -> None:
+        before_ns = self._clock.utc_ns() - round(self._keep_s * 1e9)
+        try:
+            await self._store.write(lambda connection: rows.prune_copies(connection, before_ns))
+            self._counts = Counter(await self._store.read(rows.copies_by_sender))
+        except QedgeError:
+            return  # the store said so already, and there is always a next time
+
+    # Serving
+
+    async def _keep(self, peer: str, keep: RecordsKeep) -> RecordsKept:
+        """Hold records of jobs that the peer owns; of others, or too many, none."""
+        fits = [record for record in keep.records if self._fits(peer, record)]
+        refused = [record.id for record in keep.records if record not in fits]
+        utc_ns, most = self._clock.utc_ns(), self._config.records_of_one
+        room = self._counts[peer] + len(fits) <= most
+
+        def work(connection: sqlite3.Connection) -> tuple[int, list[rows.Kept]]:
+            gone = 0 if room else rows.make_room(connection, peer)
+            if not room and self._counts[peer] - gone + len(fits) > most:
+                return gone, []
+            return gone, [rows.keep(connection, peer, record, utc_ns) for record in fits]
+
+        gone, outcomes = await self._store.write(work)
+        self._counts[peer] += sum(kept.new for kept in outcomes) - gone
+        if not outcomes:
+            return RecordsKept(tuple(record.id for record in keep.records))
+        known = []
+        for record, kept in zip(fits, outcomes, strict=True):
+            if kept.refused:
+                refused.append(record.id)
+                continue
+            if kept.before is not None:
+                known.append(await self._contradict(record, kept.before))
+                continue
+            if record.view.ended_utc_ns or record.submission.once:
+                self._custody.drop(record.id)
+            else:
+                self._custody.hold(record.id, record.epoch, record.holders)
+            if kept.mine:
+                await self._ownership.yield_to(record)
+        return RecordsKept(tuple(refused), tuple(known))
+
+    def _fits(self, peer: str, record: JobRecord) -> bool:
+        return (
+            owner_of(record.epoch, record.holders) == peer
+            and self._peers.me in record.holders
+            and record.view.id == record.id
+        )
+
+    async def _contradict(self, record: JobRecord, before: JobRecord) -> JobRecord:
+        """Say what goes before a record that came: the same job with another owner, or an older job of the client."""
+        if before.id != record.id:
+            # beside the answer, which a client waits for
+            self._spawn(self._go_on(before))
+        elif record.view.ended_utc_ns and not before.view.ended_utc_ns:
+            await self._ownership.take_end(record)
+        return before
+
+    async def _go_on(self, record: JobRecord) -> None:
+        """A client asks for a job again: where its owner is gone, go on with it at once."""
+        kept = self._custody.find(record.id)
+        if kept is None or record.view.ended_utc_ns:
+            return
+        if kept.owner in self._peers.alive():
+            try:
+                await self._peers.call(kept.owner, RecordsAsk((record.id,)), RecordsFound, deadline_s=_PROBE_LIMIT_S)
+            except QedgeError as error:
+                if not error.code.startswith(("peer.", "bus.", "session.")):
+                    return
+            else:
+                return
+        if self._custody.find(record.id) is not None:
+            await self._adopt(record.id)
+
+    async def _ask(self, _peer: str, ask: RecordsAsk) -> RecordsFound:
+        found = [record for job_id in ask.ids if (record := await self._find_here(job_id)) is not None]
+        with_result = [record.id for record in found if record.view.result is not None]
+        if ask.wanted:
+            for record in found:
+                await self._go_on(record)
+        late = set(with_result[_MOST_RESULTS:])
+        return RecordsFound(tuple(record for record in found if record.id not in late))
+
+    async def _cancel(self, peer: str, cancel: JobCancel) -> JobHeard:
+        """End a job for a node that holds its record; for others it has no effect."""
+        errand = self._book.errands.get(cancel.id)
+        if errand is None or peer not in errand.holders:
+            raise QedgeError("job.not_found", "No such job is held by the node that asks.")
+        await self._cancel_job(cancel.id)
+        return JobHeard()
+
+    # Finding
+
+    async def _find_here(self, job_id: str) -> JobRecord | None:
+        errand = self._book.errands.get(job_id)
+        if errand is not None and not errand.yielded and errand.holders:
+            return errand.record()
+        return await self._store.read(lambda connection: rows.own(connection, job_id) or rows.copy(connection, job_id))
+
+    async def find(self, job_id: str, *, wanted: bool = False) -> JobRecord | None:
+        """Look for a job that is not known here: in the records, and at most at 16 peers."""
+        here = await self._find_here(job_id)
+        if here is not None and here.view.ended_utc_ns:
+            return here
+        if here is not None and wanted:
+            await self._go_on(here)
+            if job_id in self._book.errands:
+                return await self._find_here(job_id)
+        others = [node.name for node in self._peers.nodes() if node.alive]
+        if here is not None:
+            owner = owner_of(here.epoch, here.holders)
+            others = [owner] if owner in others else [name for name in others if name in here.holders]
+        answers = await asyncio.gather(*(self._ask_one(name, job_id, wanted=wanted) for name in others[:_MOST_ASKED]))
+        found = [record for record in (here, *answers) if record is not None]
+        return max(found, key=lambda record: (record.epoch, record.view.ended_utc_ns > 0), default=None)
+
+    async def _ask_one(self, node: str, job_id: str, *, wanted: bool) -> JobRecord | None:
+        ask = RecordsAsk((job_id,), wanted)
+        try:
+            found = await self._peers.call(node, ask, RecordsFound, deadline_s=_ASK_LIMIT_S)
+        except QedgeError:
+            return None
+        return next((record for record in found.records if record.id == job_id), None)
+
+    async def cancel(self, record: JobRecord) -> None:
+        """Ask the owner of a job to end it."""
+        owner = owner_of(record.epoch, record.holders)
+        await self._peers.call(owner, JobCancel(record.id), JobHeard, deadline_s=_ASK_LIMIT_S)

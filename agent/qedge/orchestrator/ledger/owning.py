@@ -1,0 +1,397 @@
+"""Jobs that this node owns and any node, or another one, runs: accepted here, given away, answered for until they end.
+
+*Accepted* means the same as for any other job: it is in the database of the node that answered with an id, and, where
+it may run anywhere, in that of another node too unless the answer says otherwise. Each offer to a runner has an epoch
+of its own, and a lease that the runner renews; what is said under an older epoch has no effect. The first end that is
+written under a lease that counts is the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from qedge.base.clock import Clock
+from qedge.base.errors import QedgeError
+from qedge.base.ids import RandomBytes, uuid7
+from qedge.base.log import get_logger
+from qedge.base.metrics import Metrics
+from qedge.base.service import Ready
+from qedge.engine import ledger
+from qedge.engine.changes import Changes
+from qedge.engine.config import EngineConfig
+from qedge.engine.ledger_row import new_job
+from qedge.engine.ports import ANY
+from qedge.orchestrator.ledger import rows
+from qedge.orchestrator.ledger.book import Book
+from qedge.orchestrator.ledger.custody import place_of
+from qedge.orchestrator.ledger.epochs import owner_of
+from qedge.orchestrator.ledger.errand import NO_ESTIMATE, Errand, errand_of
+from qedge.orchestrator.ledger.hearing import Hearing
+from qedge.orchestrator.ledger.loopback import PeersAndMe
+from qedge.orchestrator.ledger.model import Grant
+from qedge.orchestrator.ledger.offering import Offering
+from qedge.orchestrator.ledger.ownership import Ownership
+from qedge.orchestrator.ledger.ports import Copies, Placer, Standings
+from qedge.orchestrator.placement.model import Wish
+from qedge.store.store import Store
+from qedge.wire.jobs import JobEstimate, JobHeard, JobState, JobStop, JobSubmission, JobView
+from qedge.wire.ledger import JobRecord
+from qedge.wire.problem import problem_of
+
+_LOG: Final = get_logger("ledger")
+_TICK_S: Final = 0.1
+_IDLE_TICK_S: Final = 1.0
+_STOP_LIMIT_S: Final = 5.0
+_WRITE_RETRY_S: Final = 0.5
+_SETTLE_S: Final = 0.3
+"""Time in which peers may be heard of again after a start, before a job that another one may own goes on here."""
+_TOLD_AGAIN_S: Final = 600.0
+_MOST_TOLD: Final = 500
+Estimate = Callable[[JobSubmission], Awaitable[JobEstimate | None]]
+
+
+class OwnerService:
+    """Gives jobs away and sees them to their end."""
+
+    name = "ledger"
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        book: Book,
+        store: Store,
+        peers: PeersAndMe,
+        changes: Changes,
+        *,
+        placer: Placer,
+        standings: Standings,
+        copies: Copies,
+        estimate: Estimate,
+        clock: Clock,
+        metrics: Metrics,
+        random_bytes: RandomBytes,
+    ) -> None:
+        self._config = config
+        self._book = book
+        self._store = store
+        self._peers = peers
+        self._changes = changes
+        self._copies = copies
+        self._estimate = estimate
+        self._clock = clock
+        self._metrics = metrics
+        self._random_bytes = random_bytes
+        self._work = asyncio.Event()
+        self._loaded = asyncio.Event()
+        self._group: asyncio.TaskGroup | None = None
+        self._epochs: dict[str, int] = {}
+        self.ownership = Ownership(book, store, peers, changes, copies, self, clock=clock, metrics=metrics)
+        self._hearing = Hearing(book, peers, self, standings, clock=clock, metrics=metrics)
+        self.offering = Offering(
+            config,
+            book,
+            store,
+            peers,
+            placer,
+            clock=clock,
+            metrics=metrics,
+            end=self.end,
+            learn=self._hearing.learn,
+        )
+        peers.on_change(self._work.set)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether it has taken up what an earlier daemon left."""
+        return self._loaded.is_set()
+
+    def shares(self) -> bool:
+        """Say whether there are peers to share jobs with."""
+        return any(node.alive for node in self._peers.nodes())
+
+    def totals(self) -> Mapping[JobState, int]:
+        """Count the jobs by state: those that are away, and those that ended since this daemon started."""
+        away = (errand for errand in self._book.errands.values() if errand.runner != self._book.me)
+        counts = dict(self._book.ended)
+        for errand in away:
+            counts[errand.job.state] = counts.get(errand.job.state, 0) + 1
+        return counts
+
+    def knows(self, job_id: str) -> JobView | None:
+        """Return a job that has not ended, as it is now."""
+        errand = self._book.errands.get(job_id)
+        return errand.view if errand is not None else None
+
+    def check_node(self, wanted: str) -> None:
+        """Raise `job.no_node` for a name that nobody in the fleet has."""
+        names = sorted(node.name for node in self._peers.nodes())
+        if wanted != ANY and wanted not in names:
+            raise QedgeError(
+                "job.no_node",
+                f"No node of the fleet is named {wanted!r}.",
+                fix=f"Known: {', '.join(names[:20]) or 'nobody but this node'}. `qedge peers` shows them.",
+            )
+
+    async def submit(self, submission: JobSubmission, client: str) -> str:
+        """Accept a job for another node or for any, and return its id.
+
+        Raises `job.no_node`, `job.conflict`, `job.queue_full`, and for any node what this node's QPU refuses.
+        """
+        if not self.is_loaded:
+            raise QedgeError("internal.stopping", "The job service is starting or stopping.", fix="Try again soon.")
+        if submission.client_key:
+            known = await self._store.read(lambda connection: rows.find_by_key(connection, client, submission))
+            if known:
+                return known
+        self.check_node(submission.node)
+        self._check_room(submission)
+        errand = await self._new(submission, client)
+        if errand.wanted == ANY:
+            known_estimate = errand.job.estimate if errand.job.estimate is not NO_ESTIMATE else None
+            self.offering.placer.check(Wish("", submission, known_estimate))
+        runner = self.offering.place(errand)
+        job = errand.job
+        self._book.add(errand)
+        if runner:
+            # the first runner is written down with the job itself: one transaction less before the job can start
+            errand.grant, job.attempts = self._book.lend(errand, runner, self._clock.now_ns()), 1
+        copied = None
+        if len(errand.holders) > 1:
+            copied = asyncio.ensure_future(self._copies.put(errand.record()))
+        try:
+            accepted = await self._store.write(
+                lambda connection: ledger.insert(connection, job, runner, errand.epoch, errand.holders)
+            )
+        except BaseException:
+            self._book.close(errand)
+            if copied is not None:
+                copied.cancel()
+            raise
+        if accepted != job.id:
+            self._book.close(errand)
+            return accepted
+        # What was accepted has its seed, so that another runner would give the same counts.
+        job.submission = msgspec.structs.replace(submission, seed=job.seed)
+        if copied is None:
+            self._start(errand)
+            return accepted
+        if not submission.client_key:
+            self._start(errand)  # nobody can know this job, so it need not wait for who is asked
+        return await self._copied(errand, copied)
+
+    async def _copied(self, errand: Errand, copied: asyncio.Future[bool | JobRecord]) -> str:
+        """Wait for the first copy, unless the client's job is known elsewhere: then that one is it."""
+        said = await copied
+        job_id = errand.job.id
+        if isinstance(said, JobRecord):
+            if errand.job.submission.client_key and said.id != job_id:
+                self._book.close(errand)
+                errand.ended = True
+                await self._store.write(lambda connection: rows.forget(connection, job_id), accepted=True)
+                if said.digest != errand.digest:
+                    raise ledger.conflict(errand.job.submission.client_key, said.id)
+                return said.id
+            said = True
+        errand.replicated = said
+        if not said:
+            _LOG.warning("job.not_replicated", job=job_id)
+        self._start(errand)
+        return job_id
+
+    def _start(self, errand: Errand) -> None:
+        errand.busy = False
+        self._changes.publish(errand.view)
+        self.begin(errand)  # at once: to wake the loop of `run` first takes longer
+        self._work.set()
+
+    async def _new(self, submission: JobSubmission, client: str) -> Errand:
+        estimate = await self._estimate(submission) if submission.node == ANY else None
+        utc_ns, now_ns = self._clock.utc_ns(), self._clock.now_ns()
+        seed = submission.seed if submission.seed is not None else int.from_bytes(self._random_bytes(4), "big")
+        job_id = uuid7(utc_ns, self._random_bytes)
+        job = new_job(job_id, submission, client, estimate or NO_ESTIMATE, seed, now_ns, utc_ns)
+        # nothing is done for it before it is written down
+        errand = Errand(job, submission.node, busy=True, waits_since_ns=now_ns, digest=ledger.request_hash(submission))
+        if submission.node == ANY:
+            others = self._copies.holders(place_of(client, submission.client_key, job_id))
+            errand.holders = (self._book.me, *others) if others else ()
+            errand.replicated = False
+        return errand
+
+    async def cancel(self, job_id: str) -> None:
+        """Have the runner stop; the job ends as cancelled unless it has ended before."""
+        errand = self._book.errands.get(job_id)
+        if errand is not None:
+            errand.job.cancel_wanted = True
+            self._work.set()
+            if not errand.ended:
+                await self._changes.wait_end(job_id, 10.0)
+
+    async def run(self, ready: Ready) -> None:
+        """Take up what an earlier daemon had given away, then see to all until cancelled."""
+        await self._take_up()
+        self._loaded.set()
+        ready()
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                group.create_task(self._hearing.ask_now_and_then())
+                group.create_task(self._stop_orphans())
+                await asyncio.sleep(_SETTLE_S if self._book.errands else 0)
+                while True:
+                    self._work.clear()
+                    self._tick()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_TICK_S if self._book.errands else _IDLE_TICK_S):
+                            await self._work.wait()
+        finally:
+            self._loaded.clear()
+            self._group = None
+
+    async def _take_up(self) -> None:
+        book = self._book
+        for errand in list(book.errands.values()):
+            book.close(errand)
+        now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
+        for row in await self._store.read(lambda connection: ledger.unended(connection, elsewhere=True)):
+            if row.runner.startswith("/"):
+                continue  # jobs in parts are on no node
+            errand = errand_of(row, now_ns, utc_ns)
+            book.add(errand)
+            owner = owner_of(row.epoch, row.holders) if row.holders else book.me
+            if owner != book.me:
+                errand.yielded = errand.hint = owner
+            elif row.runner:
+                book.resume(errand, row.runner, now_ns)
+            if row.holders and owner == book.me:
+                self._copies.tell(errand.record())  # whoever owns it meanwhile says so in the answer
+
+        after_ns = utc_ns - round(_TOLD_AGAIN_S * 1e9)
+        for record in await self._store.read(lambda connection: rows.last_ended(connection, after_ns, _MOST_TOLD)):
+            if owner_of(record.epoch, record.holders) == book.me:
+                self._copies.tell(record)  # the last daemon may have told it in vain
+
+    def _tick(self) -> None:
+        """See which leases ended and which runners are gone, and do what is due for each job."""
+        now_ns = self._clock.now_ns()
+        for node in self._peers.nodes():
+            before = self._epochs.get(node.name)
+            if node.alive and before is not None and node.epoch > before:
+                self._book.leases.gone(node.name, now_ns)  # it was restarted
+            elif not node.alive and node.left:
+                self._book.leases.gone(node.name, now_ns)
+            if node.alive or before is None:
+                self._epochs[node.name] = node.epoch
+        for job_id, grant in self._book.leases.due(now_ns):
+            errand = self._book.errands.get(job_id)
+            if errand is not None and not errand.ended:
+                self.offering.lapsed(errand, grant)
+        alive = self._peers.alive()
+        for errand in list(self._book.errands.values()):
+            errand.doubt = errand.doubt or not alive.issuperset(errand.holders)
+            self.begin(errand)
+
+    def begin(self, errand: Errand) -> None:
+        """Do what is due for a job, beside all others."""
+        if not errand.busy and self._group is not None:
+            errand.busy = True
+            self._group.create_task(self._advance(errand))
+
+    def wake(self) -> None:
+        """Look at all jobs soon."""
+        self._work.set()
+
+    def tell(self, errand: Errand) -> None:
+        """Tell followers how a job is now."""
+        self._changes.publish(errand.view)
+
+    async def _advance(self, errand: Errand) -> None:
+        try:
+            if await self.ownership.may_go_on(errand):
+                await self.offering.advance(errand)
+        except QedgeError as error:
+            _LOG.debug("job.refused", code=error.code, client=errand.job.client)
+        finally:
+            errand.busy = False
+
+    async def end(
+        self,
+        errand: Errand,
+        state: JobState,
+        *,
+        error: QedgeError | None = None,
+        view: JobView | None = None,
+        winner: Grant | None = None,
+    ) -> None:
+        """Write the end down once, as the holder of lease `winner` said if any; where the disk is full, until it is."""
+        if errand.ended:
+            return
+        errand.ended = True
+        job = errand.job
+        result = view.result if view is not None else None
+        utc_ns = self._clock.utc_ns()
+        if winner is not None and winner is errand.twin:
+            errand.grant, errand.twin = winner, errand.grant
+
+        def work(connection: sqlite3.Connection) -> None:
+            if winner is not None:
+                rows.note_winner(connection, job.id, winner.runner, winner.epoch)
+            ledger.end(connection, job, state, utc_ns, result, error)
+
+        while True:
+            try:
+                await self._store.write(work, accepted=True)
+                break
+            except QedgeError:
+                await asyncio.sleep(_WRITE_RETRY_S)
+            except asyncio.CancelledError:
+                # who brought the news is gone: the next question brings it again, and writing an end twice is once
+                errand.ended = False
+                raise
+        if winner is not None:
+            errand.epoch = winner.epoch
+        self._close(errand, state, winner)
+        problem = problem_of(error) if error is not None else None
+        _LOG.debug("job.ended", job=job.id, state=state.value, code=error.code if error else "")
+        ended = msgspec.structs.replace(errand.view, ended_utc_ns=utc_ns, result=result, error=problem)
+        if not errand.yielded and len(errand.holders) > 1:
+            self._copies.tell(errand.record(ended))
+        self._changes.ended(ended)
+
+    def _close(self, errand: Errand, state: JobState, winner: Grant | None) -> None:
+        job = errand.job
+        if errand.runs_since_ns and job.estimate.time_s and state is JobState.DONE:
+            self._book.stragglers.learn((self._clock.now_ns() - errand.runs_since_ns) / 1e9, job.estimate.time_s)
+        self._book.close(errand, winner)
+        job.state = state
+        self._book.ended[state] += 1
+        self._metrics.add("qedge_jobs_ended_total", (state.value,))
+        if self._book.orphans:
+            self._work.set()
+
+    async def _stop_orphans(self) -> None:
+        """Tell runners that came back, or are still there, that nobody waits for their jobs any more."""
+        orphans = self._book.orphans
+        while True:
+            alive = self._peers.alive()
+            for (runner, job_id), epoch in list(orphans.items()):
+                if runner not in alive:
+                    continue
+                with contextlib.suppress(QedgeError):
+                    await self._peers.call(runner, JobStop(job_id, epoch), JobHeard, deadline_s=_STOP_LIMIT_S)
+                    orphans.pop((runner, job_id), None)
+            await asyncio.sleep(_TICK_S)
+
+    def _check_room(self, submission: JobSubmission) -> None:
+        away = len(self._book.errands)
+        if away >= self._config.queue_limit:
+            raise QedgeError("job.queue_full", f"{away} jobs are away already.", fix="Try again later.")
+        if submission.shots < 1 or submission.shots > self._config.max_shots:
+            code = "job.bad_shots" if submission.shots < 1 else "job.too_many_shots"
+            raise QedgeError(code, f"{submission.shots} shots are out of range.", limit=self._config.max_shots)

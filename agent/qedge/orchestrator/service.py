@@ -1,0 +1,99 @@
+"""Jobs as the node's clients see them: wherever they run, and whichever node of the fleet owns them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol
+
+from qedge.base.clock import Clock
+from qedge.base.errors import QedgeError
+from qedge.orchestrator.ledger.drain import DrainService
+from qedge.orchestrator.ledger.keeping import KeepService
+from qedge.wire.jobs import JobState, JobSubmission, JobView
+from qedge.wire.ledger import JobRecord
+
+_ENDED: Final = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
+_LOOK_S: Final = 0.25
+
+
+class Engine(Protocol):
+    """The job service of this node."""
+
+    async def submit(self, submission: JobSubmission, client: str) -> JobView:
+        """Accept a job."""
+        ...
+
+    async def job(self, job_id: str) -> JobView:
+        """Return a job with its result; raises `job.not_found`."""
+        ...
+
+    async def wait(self, job_id: str, timeout_s: float) -> JobView:
+        """Return a job once it has ended, or as it is after a time."""
+        ...
+
+    async def cancel(self, job_id: str) -> JobView:
+        """End a job."""
+        ...
+
+
+class JobDesk:
+    """Answers for jobs of this node, and for those that other nodes own, as far as their records can be reached."""
+
+    def __init__(self, engine: Engine, keeping: KeepService, drain: DrainService, clock: Clock) -> None:
+        self._engine = engine
+        self._keeping = keeping
+        self.drain = drain
+        self._clock = clock
+
+    async def submit(self, submission: JobSubmission, client: str) -> JobView:
+        """Accept a job, unless the node is being drained; a repeated one may be another node's."""
+        self.drain.check_open()
+        try:
+            return await self._engine.submit(submission, client)
+        except QedgeError as error:
+            if error.code != "job.not_found":
+                raise
+            job_id = str(error.details.get("job", ""))
+        return await self.job(job_id, wanted=True)
+
+    async def job(self, job_id: str, *, wanted: bool = False) -> JobView:
+        """Return a job with its result; raises `job.not_found` where nobody who can be reached knows it."""
+        try:
+            return await self._engine.job(job_id)
+        except QedgeError as error:
+            if error.code != "job.not_found":
+                raise
+            record = await self._keeping.find(job_id, wanted=wanted)
+            if record is None:
+                raise
+        return record.view
+
+    async def wait(self, job_id: str, timeout_s: float) -> JobView:
+        """Return a job once it has ended, or as it is after a time."""
+        end_ns = self._clock.now_ns() + round(timeout_s * 1e9)
+        while True:
+            left_s = (end_ns - self._clock.now_ns()) / 1e9
+            try:
+                return await self._engine.wait(job_id, max(0.0, left_s))
+            except QedgeError as error:
+                if error.code != "job.not_found":
+                    raise
+            view = await self.job(job_id, wanted=True)
+            if view.state in _ENDED or left_s <= 0:
+                return view
+            await asyncio.sleep(min(_LOOK_S, left_s))
+
+    async def cancel(self, job_id: str) -> JobView:
+        """End a job, wherever it is owned; raises `job.already_ended`."""
+        try:
+            return await self._engine.cancel(job_id)
+        except QedgeError as error:
+            if error.code != "job.not_found":
+                raise
+            record: JobRecord | None = await self._keeping.find(job_id)
+            if record is None:
+                raise
+        if record.view.state in _ENDED:
+            raise QedgeError("job.already_ended", f"The job ended as {record.view.state}.", state=record.view.state)
+        await self._keeping.cancel(record)
+        return await self.job(job_id)

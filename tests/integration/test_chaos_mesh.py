@@ -1,0 +1,138 @@
+"""Nodes, workers and the broker of a mesh are killed, paused and cut off in a seeded random order under load."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import sqlite3
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.cable import Cable
+from qedge.base.errors import QedgeError
+from qedge.cli.demo_scenes import heavy_program
+from qedge.wire.jobs import JobState, JobSubmission
+from tests.integration.fleet_world import MQTT_ONLY, QPU, FleetWorld
+from tests.integration.test_ledger import KIND, TRANSIENT, end
+
+pytestmark = pytest.mark.integration
+
+NAMES = "abc"
+PROGRAM = heavy_program(10, 8)
+CLIENTS = 4
+TRY_S = 2.0
+ALLOWED = ("worker.crashed", "worker.unavailable", "job.runner_lost")
+"""A job may lose its worker to two blows one after the other; then it has to say so."""
+
+
+@pytest.mark.parametrize(
+    ("seed", "jobs", "pause_s"),
+    [
+        pytest.param(1, 60, 1.5, id="short", marks=pytest.mark.timeout(240)),
+        pytest.param(2, 10_000, 4.0, id="long", marks=[pytest.mark.long, pytest.mark.timeout(7200)]),
+    ],
+)
+async def test_every_accepted_job_ends_once_whatever_is_struck(
+    tmp_path: Path, seed: int, jobs: int, pause_s: float
+) -> None:
+    async with FleetWorld(tmp_path, KIND) as world, contextlib.AsyncExitStack() as stack:
+        lines = {name: await stack.enter_async_context(Cable(world.broker.port)) for name in NAMES}
+        for name in NAMES:
+            world.start(name, QPU + MQTT_ONLY, port=lines[name].port)
+        await world.wait_together(*NAMES)
+        accepted: dict[str, str] = {}
+        async with asyncio.TaskGroup() as group:
+            loads = [group.create_task(_load(world, turn, jobs // CLIENTS, accepted)) for turn in range(CLIENTS)]
+            striking = group.create_task(_strike_for_ever(world, lines, random.Random(seed), pause_s))
+            await asyncio.gather(*loads)
+            striking.cancel()
+        await _heal(world, lines)
+        assert len(accepted) == jobs // CLIENTS * CLIENTS
+        for job_id in accepted.values():
+            view = await end(world, "a", job_id)
+            assert view.state is JobState.DONE or (view.error is not None and view.error.code in ALLOWED), view
+        _check_databases(tmp_path, set(accepted.values()))
+
+
+async def _load(world: FleetWorld, turn: int, number: int, accepted: dict[str, str]) -> None:
+    """Submit one job after the other to nodes in turn; what is not answered goes to the next with the same key."""
+    for index in range(number):
+        key = f"{turn}-{index}"
+        submission = JobSubmission(program=PROGRAM, shots=50, seed=3, client_key=key, node="any")
+        for at in range(turn + index, turn + index + 1000):
+            try:
+                async with asyncio.timeout(TRY_S), world.daemons[NAMES[at % len(NAMES)]].client() as client:
+                    accepted[key] = (await client.submit(submission)).id
+                break
+            except QedgeError as error:
+                assert error.code in TRANSIENT, error
+                await asyncio.sleep(0.1)
+            except TimeoutError:
+                continue
+        await asyncio.sleep(0.02)
+
+
+async def _strike_for_ever(world: FleetWorld, lines: dict[str, Cable], dice: random.Random, pause_s: float) -> None:
+    """Strike one part after the other; each is whole again before the next one is struck."""
+    while True:
+        await asyncio.sleep(pause_s)
+        name = dice.choice(NAMES)
+        daemon = world.daemons[name]
+        match dice.choice(("node", "pause", "cut", "worker", "broker")):
+            case "node":
+                daemon.kill()
+                await asyncio.sleep(dice.uniform(0.1, 2.0))
+                daemon.start()
+                await daemon.wait_up(60)
+            case "pause":
+                daemon.signal(signal.SIGSTOP)
+                try:
+                    await asyncio.sleep(dice.uniform(0.5, 4.0))
+                finally:
+                    daemon.signal(signal.SIGCONT)
+            case "cut":
+                lines[name].freeze()
+                try:
+                    await asyncio.sleep(dice.uniform(0.5, 4.0))
+                finally:
+                    lines[name].mend()
+            case "worker":
+                children = sorted(psutil.Process(daemon.pid).children(recursive=True), key=lambda child: child.pid)
+                if children:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(dice.choice(children).pid, signal.SIGKILL)
+            case "broker":
+                world.broker.kill()
+                await asyncio.sleep(dice.uniform(0.1, 1.0))
+                world.broker.start()
+
+
+async def _heal(world: FleetWorld, lines: dict[str, Cable]) -> None:
+    for line in lines.values():
+        line.mend()
+    for name in NAMES:
+        if not world.daemons[name].is_alive():
+            world.daemons[name].start()
+    await world.wait_together(*NAMES)
+
+
+def _check_databases(folder: Path, job_ids: set[str]) -> None:
+    """Each accepted job has ended in the database of its owner, once, and no client's key stands for two jobs."""
+    ends: dict[str, set[str]] = {}
+    keys: dict[str, set[str]] = {}
+    for name in NAMES:
+        with contextlib.closing(sqlite3.connect(folder / name / "qedge.sqlite3", timeout=30)) as connection:
+            rows = connection.execute(
+                "SELECT id, client_key, state FROM jobs WHERE client NOT LIKE 'node:%' AND ended_utc_ns > 0"
+            ).fetchall()
+        for job_id, key, state in rows:
+            ends.setdefault(job_id, set()).add(state)
+            if key:
+                keys.setdefault(key, set()).add(job_id)
+    assert job_ids <= set(ends)
+    assert {job_id: states for job_id, states in ends.items() if len(states) > 1} == {}

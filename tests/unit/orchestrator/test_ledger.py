@@ -1,0 +1,286 @@
+"""The ledger over several nodes: owners and runners die and come back; a client sees one job and one end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from qedge.base.errors import QedgeError
+from qedge.engine.fake import FakeQpu
+from qedge.wire.jobs import JobState
+from tests.unit.orchestrator.peer_site import EngineNode, EngineSite
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[EngineSite]:
+    made = EngineSite(tmp_path)
+    yield made
+    await made.close()
+
+
+async def four(site: EngineSite, **settings: float) -> tuple[EngineNode, EngineNode, EngineNode, EngineNode]:
+    """Make an origin without a QPU and three runners."""
+    a = await site.node("a", **settings)
+    b, c, d = [await site.node(name, FakeQpu(name), **settings) for name in "bcd"]
+    return a, b, c, d
+
+
+async def until(holds: Callable[[], bool], limit_s: float = 10.0) -> None:
+    async with asyncio.timeout(limit_s):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+def hold(*nodes: EngineNode) -> None:
+    for node in nodes:
+        if node.qpu is not None:
+            node.qpu.held = True
+            node.qpu.release.clear()
+
+
+def release(*nodes: EngineNode) -> None:
+    for node in nodes:
+        if node.qpu is not None:
+            node.qpu.held = False
+            node.qpu.release.set()
+
+
+async def running(*nodes: EngineNode) -> EngineNode:
+    """Return the node on which the first run began."""
+    await until(lambda: any(node.qpu is not None and node.qpu.runs for node in nodes))
+    return next(node for node in nodes if node.qpu is not None and node.qpu.runs)
+
+
+async def test_a_job_for_any_node_is_copied_before_its_id_is_told_and_says_so(site: EngineSite) -> None:
+    a, b, c, d = await four(site)
+    hold(b, c, d)
+    job = await a.submit(node="any")
+    assert job.replicated is True
+    assert job.epoch == 1
+    assert sum(node.copies() for node in (b, c, d)) == 1
+    release(b, c, d)
+    assert (await a.end(job.id)).state is JobState.DONE
+
+
+async def test_where_no_copy_can_be_made_in_time_the_job_is_accepted_and_says_so(site: EngineSite) -> None:
+    a, b, c, d = await four(site, copy_wait_s=0.1)
+    hold(b, c, d)
+    site.network.lose_answer = lambda _caller, _callee, what: what == "records-keep/1"
+    job = await a.submit(node="any")
+    assert job.replicated is False
+    release(b, c, d)
+    assert (await a.end(job.id)).state is JobState.DONE
+
+
+async def test_a_paused_runner_loses_its_lease_and_what_it_says_when_it_is_back_counts_for_nothing(
+    site: EngineSite,
+) -> None:
+    a, b, c, d = await four(site, copies=0)
+    hold(b, c, d)
+    job = await a.submit(node="any", seed=1)
+    first = await running(b, c, d)
+    await until(lambda: any(row[2] == "running" for row in first.rows()))
+    site.network.cut |= {frozenset((first.name, name)) for name in "abcd" if name != first.name}
+    others = [node for node in (b, c, d) if node is not first]
+    release(*others)
+    view = await a.end(job.id)
+    assert view.state is JobState.DONE
+    assert view.node != first.name
+    assert view.epoch == 2
+    release(first)  # it ends the job, and holds what came of it
+    await until(lambda: any(row[2] == "done" for row in first.rows()))
+    site.network.cut.clear()
+    site.network.tell_all()
+    await until(lambda: first.ledger.errands.waiting() == 0)
+    again = await a.desk.job(job.id)
+    assert (again.node, again.epoch) == (view.node, 2)
+
+
+async def test_ownership_is_regained_within_the_lease_and_a_second(site: EngineSite) -> None:
+    a, b, c, d = await four(site, lease_s=1.0, copies=0)
+    hold(b, c, d)
+    await a.submit(node="any")
+    first = await running(b, c, d)
+    site.network.cut |= {frozenset((first.name, name)) for name in "abcd" if name != first.name}
+    site.network.silent_cuts = True  # nothing but the lease tells that it is gone
+    await until(lambda: site.runs() == 2, 2.5)
+
+
+async def test_a_holder_adopts_the_job_of_a_dead_owner_which_yields_when_it_is_back(site: EngineSite) -> None:
+    a, b, c, d = await four(site)
+    hold(b, c, d)
+    job = await a.submit(node="any", seed=3)
+    await running(b, c, d)
+    await a.kill()
+    await until(lambda: any(node.owns(job.id) for node in (b, c, d)))
+    owner = next(node for node in (b, c, d) if node.owns(job.id))
+    release(b, c, d)
+    view = await owner.end(job.id)
+    assert view.state is JobState.DONE
+    assert view.epoch >= 1 << 20
+    other = next(node for node in (b, c, d) if node is not owner)
+    assert (await other.desk.job(job.id)).result == view.result
+    await a.start()
+    back = await a.end(job.id)
+    assert back.state is JobState.DONE
+    assert back.result is not None
+    assert view.result is not None
+    assert back.result.counts == view.result.counts
+    await until(lambda: a.rows()[0][2] == "done")
+
+
+async def test_an_owner_that_is_cut_off_yields_to_the_one_that_adopted_and_a_client_sees_one_result(
+    site: EngineSite,
+) -> None:
+    a, b, c, d = await four(site)
+    hold(b, c, d)
+    job = await a.submit(node="any")
+    await running(b, c, d)
+    site.network.cut |= {frozenset(("a", name)) for name in "bcd"}
+    site.network.tell_all()
+    await until(lambda: any(node.owns(job.id) for node in (b, c, d)))
+    release(b, c, d)
+    owner = next(node for node in (b, c, d) if node.owns(job.id))
+    view = await owner.end(job.id)
+    site.network.cut.clear()
+    site.network.tell_all()
+    there = await a.end(job.id)
+    assert (there.state, there.epoch) == (JobState.DONE, view.epoch)
+
+
+async def test_the_same_key_at_another_node_is_the_same_job_while_its_owner_lives_and_after_it_died(
+    site: EngineSite,
+) -> None:
+    a, b, c, d = await four(site, copies=2)
+    hold(b, c, d)
+    job = await a.submit(node="any", client_key="k")
+    for node in (b, c, d):
+        assert (await node.submit(node="any", client_key="k")).id == job.id
+    await a.kill()
+    for node in (b, c, d):
+        assert (await node.submit(node="any", client_key="k")).id == job.id
+    release(b, c, d)
+    views = [await node.end(job.id) for node in (b, c, d)]
+    assert {view.state for view in views} == {JobState.DONE}
+    assert all(view.result == views[0].result for view in views)
+    with pytest.raises(QedgeError) as error:
+        await b.submit("another program", node="any", client_key="k")
+    assert error.value.code == "job.conflict"
+
+
+async def test_a_submission_repeated_five_times_runs_once(site: EngineSite) -> None:
+    a, b, c, d = await four(site)
+    jobs = [await a.submit(node="any", client_key="k") for _ in range(5)]
+    assert len({job.id for job in jobs}) == 1
+    await a.end(jobs[0].id)
+    assert site.runs() == 1
+    assert (await d.submit(node="any", client_key="k")).id == jobs[0].id
+    assert site.runs() == 1
+    del b, c
+
+
+async def test_a_cancel_reaches_the_runner_from_any_node_that_holds_the_record(site: EngineSite) -> None:
+    a, b, c, d = await four(site)
+    hold(b, c, d)
+    job = await a.submit(node="any")
+    runner = await running(b, c, d)
+    keeper = next(node for node in (b, c, d) if node.copies())
+    assert (await keeper.desk.cancel(job.id)).state is JobState.CANCELLED
+    await until(lambda: [row[2] for row in runner.rows()] == ["cancelled"])
+    assert (await a.desk.job(job.id)).state is JobState.CANCELLED
+
+
+async def test_a_job_that_may_run_only_once_fails_where_its_run_is_cut_off(site: EngineSite) -> None:
+    a, b, _, _ = await four(site)
+    hold(b)
+    assert b.qpu is not None
+    job = await a.submit(node="b", once=True)
+    await until(lambda: [row[2] for row in b.rows()] == ["running"])
+    await b.kill()
+    release(b)
+    await b.start()
+    view = await a.end(job.id)
+    assert view.state is JobState.FAILED
+    assert view.error is not None
+    assert view.error.code == "job.interrupted"
+    assert len(b.qpu.runs) == 1
+    b.qpu.crashes = 1
+    view = await a.end((await a.submit(node="any", once=True)).id)
+    assert view.state in (JobState.DONE, JobState.FAILED)
+    assert b.qpu.crashes == 1 or len(b.qpu.runs) == 2
+
+
+async def test_a_straggler_runs_on_a_second_node_and_the_first_result_counts(site: EngineSite) -> None:
+    a, b, c, d = await four(site, straggler_min_s=0.3, straggler_factor=2.0, copies=0)
+    for node in (b, c, d):
+        assert node.qpu is not None
+        node.qpu.time_s = 0.1
+    hold(b, c, d)
+    job = await a.submit(node="any")
+    slow = await running(b, c, d)
+    release(*(node for node in (b, c, d) if node is not slow))
+    view = await a.end(job.id)
+    assert view.state is JobState.DONE
+    assert view.node != slow.name
+    await until(lambda: [row[2] for row in slow.rows()] == ["cancelled"])
+    assert site.runs() == 2
+
+
+async def test_a_drained_node_gives_its_jobs_away_and_none_fails(site: EngineSite) -> None:
+    a, b, c, d = await four(site, drain_limit_s=0.5)
+    hold(b, c, d)
+    jobs = [await a.submit(str(index), node="any") for index in range(9)]
+    await until(lambda: site.runs() == 3)
+    await b.ledger.drain.change(undo=False)
+    release(c, d)
+    with pytest.raises(QedgeError) as error:
+        await b.submit()
+    assert error.value.code == "job.draining"
+    for job in jobs:
+        view = await a.end(job.id)
+        assert view.state is JobState.DONE
+        assert view.node in ("c", "d")
+    await until(lambda: b.ledger.drain.view().state == "empty")
+    await b.ledger.drain.change(undo=True)
+    assert b.ledger.drain.view().state == "open"
+    release(b)
+    assert (await b.end((await b.submit()).id)).state is JobState.DONE
+
+
+async def test_a_node_that_is_stopped_gives_its_jobs_away_at_once(site: EngineSite) -> None:
+    a, b, c, d = await four(site)
+    hold(b, c, d)
+    jobs = [await a.submit(str(index), node="any") for index in range(6)]
+    await until(lambda: site.runs() == 3)
+    release(c, d)
+    await b.ledger.drain.before_stop()
+    assert b.ledger.errands.waiting() == 0
+    await b.kill()
+    views = [await a.end(job.id) for job in jobs]
+    assert {view.state for view in views} == {JobState.DONE}
+    assert {view.node for view in views} <= {"c", "d"}
+
+
+async def test_a_node_stays_drained_over_a_restart(site: EngineSite) -> None:
+    a = await site.node("a", FakeQpu("a"))
+    await a.ledger.drain.change(undo=False)
+    await a.kill()
+    await a.start()
+    await until(lambda: not a.ledger.drain.is_open)
+    await a.ledger.drain.change(undo=True)
+    assert (await a.end((await a.submit()).id)).state is JobState.DONE
+
+
+async def test_a_job_of_this_node_alone_leaves_one_row_and_is_counted_once(site: EngineSite) -> None:
+    a = await site.node("a", FakeQpu("a"))
+    await site.node("b")
+    job = await a.submit(node="any")
+    view = await a.end(job.id)
+    assert (view.state, view.node) == (JobState.DONE, "a")
+    assert view.result is not None
+    assert len(a.rows()) == 1
+    assert a.engine.totals()[JobState.DONE] == 1
+    assert a.engine.keeper.untold == {}
