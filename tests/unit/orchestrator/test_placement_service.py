@@ -20,7 +20,7 @@ from qedge.orchestrator.placement.config import PlacementConfig
 from qedge.orchestrator.placement.service import PlacementService
 from qedge.wire.jobs import JobState, JobSubmission, LatencyClass, PlacementPolicy
 from qedge.wire.mesh import Capability, PeerList, PeerState, PeerView
-from tests.unit.engine.peer_site import EngineNode, EngineSite
+from tests.unit.orchestrator.peer_site import EngineNode, EngineSite
 
 Q = TypeVar("Q", bound=msgspec.Struct)
 T = TypeVar("T", bound=msgspec.Struct)
@@ -83,8 +83,8 @@ class Fleet:
             metrics=Metrics(),
             uniform=random.Random(1).random,
         )
-        node.engine.chooser, node.engine.reception.gate = service, service.gate
-        node.forward.placer = service.choose
+        node.engine.reception.gate = service.gate
+        node.ledger.owner.offering.placer = service
         self.services[name] = service
         ready = asyncio.Event()
         self._tasks.append(asyncio.create_task(service.run(ready.set)))
@@ -135,7 +135,7 @@ async def test_a_job_for_any_node_stays_on_an_idle_node_and_leaves_a_busy_one(fl
     a, b = await fleet.node("a", qpu), await fleet.node("b", FakeQpu("b"))
     await fleet.know("a", "b")
     first = await a.submit(node="any")
-    assert first.node == ""
+    assert first.node == "a"
     second = await a.end((await a.submit(node="any")).id)
     assert (second.state, second.node) == (JobState.DONE, "b")
     assert b.qpu is not None
@@ -158,7 +158,7 @@ async def test_a_policy_without_a_node_means_any_node_and_labels_choose_it(fleet
     await fleet.know("a", "b")
     view = await a.end((await a.submit(placement=PlacementPolicy.FASTEST, labels=("roof",))).id)
     assert view.node == "b"
-    assert (await a.end((await a.submit(placement=PlacementPolicy.PINNED)).id)).node == ""
+    assert (await a.end((await a.submit(placement=PlacementPolicy.PINNED)).id)).node == "a"
 
 
 async def test_what_no_node_can_is_refused_at_once_with_each_nodes_reason(fleet: Fleet) -> None:

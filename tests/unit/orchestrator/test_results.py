@@ -19,10 +19,10 @@ from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
 from qedge.engine import ledger
 from qedge.engine.changes import Changes
-from qedge.engine.errand import NO_ESTIMATE
 from qedge.engine.ledger_row import new_job
 from qedge.engine.ports import PeerNode
 from qedge.engine.qec.rates import wilson_interval
+from qedge.orchestrator.ledger.errand import NO_ESTIMATE
 from qedge.orchestrator.results.comparing import Likeness, compare
 from qedge.orchestrator.results.config import ResultsConfig
 from qedge.orchestrator.results.service import CLIENT, SpotChecks, Surroundings

@@ -36,7 +36,7 @@ from qedge.wire.tasks import (
     Task,
     TaskResult,
 )
-from tests.unit.engine.peer_site import EngineNode, EngineSite
+from tests.unit.orchestrator.peer_site import EngineNode, EngineSite
 
 BITS = (Register("c", 2, 0),)
 Z0 = {"Z0": 1.0}
@@ -239,7 +239,7 @@ class SplitNode:
             metrics=Metrics(),
             random_bytes=lambda n: bytes(n - 1) + b"\x09",
         )
-        node.engine.attach(Ways(node.forward, self.split))
+        node.engine.attach(Ways(node.ledger.owner, self.split))
         self._task = asyncio.create_task(self.split.run(ready.set))
         await ready.wait()
         return self.split
