@@ -169,15 +169,15 @@ async def test_a_rolling_restart_and_a_drain_under_load_fail_no_job(tmp_path: Pa
             await world.daemons[name].wait_up()
             await world.wait_together("a", "b", "c")
         async with world.daemons["b"].client() as client:
-            view = await client.drain()
+            view = await client.fleet.drain()
             async with asyncio.timeout(CLASS_LIMIT_S):
                 while view.state != "empty":
                     await asyncio.sleep(0.1)
-                    view = await client.drain_view()
+                    view = await client.fleet.drain_view()
             with pytest.raises(QedgeError) as error:
                 await client.submit(JobSubmission(program=SHORT))
             assert error.value.code == "job.draining"
-            assert (await client.drain(undo=True)).state == "open"
+            assert (await client.fleet.drain(undo=True)).state == "open"
         stop.set()
         await asyncio.gather(*loads)
         assert len(accepted) > 10

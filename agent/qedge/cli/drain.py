@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _drain(node: NodeClient, *, undo: bool, wait: bool) -> DrainView:
-    view = await node.drain(undo=undo)
+    view = await node.fleet.drain(undo=undo)
     while wait and view.state == "draining":
         await asyncio.sleep(_LOOK_S)
-        view = await node.drain_view()
+        view = await node.fleet.drain_view()
     return view

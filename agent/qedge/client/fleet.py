@@ -9,6 +9,7 @@ from urllib.parse import quote
 import msgspec
 
 from qedge.client.sse import ServerEvent
+from qedge.wire.node import DrainChange, DrainView
 from qedge.wire.standing import Standing, StandingList
 from qedge.wire.trust import (
     BrokerAddress,
@@ -98,3 +99,11 @@ class FleetClient:
     async def pardon(self, node: str) -> Standing:
         """Give a node jobs again whose result was false; raises `job.no_node`."""
         return await self._transport.ask("POST", f"/v1/standings/{quote(node, safe='')}/pardon", Standing)
+
+    async def drain(self, *, undo: bool = False) -> DrainView:
+        """Have the node give its jobs away and take no new ones, or `undo` that."""
+        return await self._transport.ask("POST", "/v1/drain", DrainView, body=DrainChange(undo))
+
+    async def drain_view(self) -> DrainView:
+        """Tell whether the node takes jobs, and how many it still has."""
+        return await self._transport.ask("GET", "/v1/drain", DrainView)

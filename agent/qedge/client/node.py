@@ -52,8 +52,6 @@ from qedge.wire.jobs import (
 )
 from qedge.wire.mesh import PeerList
 from qedge.wire.node import (
-    DrainChange,
-    DrainView,
     DriverChange,
     DriverList,
     DriverView,
@@ -226,14 +224,6 @@ class NodeClient:
     async def measure_link(self, name: str, request: LinkMeasure) -> LinkView:
         """Take one window on a link."""
         return await self._call("POST", f"/v1/links/{quote(name, safe='')}/measure", LinkView, body=request)
-
-    async def drain(self, *, undo: bool = False) -> DrainView:
-        """Have the node give its jobs away and take no new ones, or `undo` that."""
-        return await self._call("POST", "/v1/drain", DrainView, body=DrainChange(undo))
-
-    async def drain_view(self) -> DrainView:
-        """Tell whether the node takes jobs, and how many it still has."""
-        return await self._call("GET", "/v1/drain", DrainView)
 
     async def ping(self, request: PingRequest) -> PingView:
         """Measure the way to a peer."""

@@ -63,6 +63,6 @@ async def open_lists(
     )
     await lists.open()
     mesh.on_peers(lists.peers_changed)
-    mesh.tell(lambda: Serials(policy.serial, lists.serial))
+    mesh.announcer.serials = lambda: Serials(policy.serial, lists.serial)
     policy.on_change = mesh.capabilities_changed
     return lists

@@ -22,7 +22,7 @@ from qedge.crypto.model import Member
 from qedge.crypto.signed import open_signed
 from qedge.crypto.trust import Trust
 from qedge.mesh.announcer import Announcer
-from qedge.mesh.birth import NodeIdentity, Serials
+from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.config import MeshConfig
 from qedge.mesh.crypto_thread import CryptoThread
 from qedge.mesh.host_watch import HostWatch
@@ -97,7 +97,7 @@ class MeshService:
         self.is_elsewhere: Callable[[str], bool] = lambda _name: False
         """Says of a node whose heart does not reach this site that one may talk with it all the same."""
 
-        self._announcer = Announcer(
+        self.announcer = Announcer(
             identity,
             key,
             chain,
@@ -109,8 +109,8 @@ class MeshService:
             period_s=self._period_s,
             revocation_serial=lambda: trust.serial,
         )
-        self._announcer.on_birth = self._announced
-        self._membership = Membership(identity.node, identity.epoch, self._announcer.instance, clock.utc_ns(), config)
+        self.announcer.on_birth = self._announced
+        self._membership = Membership(identity.node, identity.epoch, self.announcer.instance, clock.utc_ns(), config)
         self._hooks: list[Callable[[], None]] = []
         self._probing: set[str] = set()
         self._pings = itertools.count()
@@ -141,13 +141,9 @@ class MeshService:
         """Call `hook` after every change among the peers."""
         self._hooks.append(hook)
 
-    def tell(self, serials: Callable[[], Serials]) -> None:
-        """Have births name what `serials` returns."""
-        self._announcer.serials = serials
-
     def capabilities_changed(self) -> None:
         """Publish the birth again soon."""
-        self._announcer.look()
+        self.announcer.look()
 
     def peers(self) -> PeerList:
         """Describe all members that this node knows, itself included."""
@@ -191,7 +187,7 @@ class MeshService:
             await self._bus.echo(load, deadline_s=timeout_s)
             return
         # Unlike any other by its number; random bits for each would keep the whole source of them at work.
-        ping = Ping(self._announcer.instance + next(self._pings).to_bytes(8, "big"), load)
+        ping = Ping(self.announcer.instance + next(self._pings).to_bytes(8, "big"), load)
         pong = await self._sessions.call(node, ping, Pong, deadline_s=timeout_s)
         if pong.nonce != ping.nonce:
             raise QedgeError("bus.bad_message", f"{node} gave an answer to another question.")
@@ -211,7 +207,7 @@ class MeshService:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 group.create_task(self.host.run())
-                group.create_task(self._announcer.run())
+                group.create_task(self.announcer.run())
                 while True:
                     await asyncio.sleep(_TICK_S)
                     self._apply(self._membership.tick(self._clock.now_ns()))
@@ -223,7 +219,7 @@ class MeshService:
     async def _hear_birth(self, message: Incoming) -> None:
         node = self._speaker(message)
         if node == self._identity.node:
-            self._announcer.heard_own(message.payload)
+            self.announcer.heard_own(message.payload)
         if not message.payload:
             self._apply(self._membership.deleted(node))
             return
@@ -306,8 +302,8 @@ class MeshService:
                 self._probe(node)
                 return False
             case Rebirth(_, epoch):
-                self._announcer.reach_epoch(epoch)
-                self._announcer.look(force=True)
+                self.announcer.reach_epoch(epoch)
+                self.announcer.look(force=True)
                 return False
             case Ignored(node, reason):
                 self._bus.reject(f"birth_{reason}")
@@ -347,7 +343,7 @@ class MeshService:
             _LOG.error("mesh.duplicate_identity", epoch=epoch, own_epoch=self._identity.epoch)
             self._metrics.add("qedge_duplicate_identity_total")
         self.duplicate = True
-        self._announcer.silent = (epoch, instance) > (self._identity.epoch, self._announcer.instance)
+        self.announcer.silent = (epoch, instance) > (self._identity.epoch, self.announcer.instance)
 
     def _probe(self, node: str) -> None:
         if node not in self._probing:
@@ -376,7 +372,7 @@ class MeshService:
         await self._keep_revocations(self._identity.fleet, self._trust.serial, signed)
         _LOG.warning("trust.revocations", serial=self._trust.serial, keys=len(self._trust.revoked_keys))
         self._apply(self._membership.revoked(self._trust.revoked_keys, self._clock.now_ns()))
-        self._announcer.look(force=True)
+        self.announcer.look(force=True)
         return True
 
     async def _repeat_revocations(self, _session_present: bool) -> None:

@@ -174,7 +174,7 @@ async def test_births_name_the_policy_and_the_list_of_devices_of_a_node_and_peer
         return view.policy_serial, view.devices_serial
 
     assert seen() == (0, 0)
-    b.mesh.tell(lambda: Serials(12, 34))
+    b.mesh.announcer.serials = lambda: Serials(12, 34)
     b.mesh.capabilities_changed()
     await until(lambda: seen() == (12, 34))
     assert changes
