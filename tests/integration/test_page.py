@@ -268,8 +268,11 @@ async def test_every_control_has_a_name_and_a_visible_focus(browser: Browser, tm
             "!(e.textContent || e.getAttribute('aria-label') || e.labels?.length)).map(e => e.outerHTML)"
         )
         assert nameless == []
+        walked = []
         for _ in range(4):
             await browser.press("Tab", 9)
+            walked.append(await browser.value("document.activeElement.id || document.activeElement.textContent"))
+        assert walked == ["Skip to content", "colours", "Mesh", "Jobs"]
         assert await browser.value("document.activeElement.matches(':focus-visible')")
         assert await browser.value("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
@@ -352,8 +355,9 @@ async def test_what_dies_changes_its_colour_and_nothing_moves(browser: Browser, 
         )
         assert moved < 0.02
         # a load that a peer tells of is drawn; one that it does not, is not
-        load = "import('/page/node.js').then(m => m.loadOf({ load: { cpu_ratio: 0.5, queued: 3, running: 1 } }).queued)"
-        assert await browser.value(load) == 3
+        told = "{ load: { slots: 4, free_slots: 1, queued: [1, 2, 3], draining: true } }"
+        load = f"import('/page/node.js').then(m => JSON.stringify(m.loadOf({told})))"
+        assert '"busy":0.75,"queued":6,"running":3' in await browser.value(load)
         assert await browser.value("import('/page/node.js').then(m => m.loadOf({}).queued)") == -1
 
 

@@ -98,7 +98,7 @@ async def test_events_are_printed_and_gone_on_from_where_one_was(
 
 async def test_a_follower_goes_on_over_a_restart_and_hears_what_it_missed(tmp_path: Path) -> None:
     heard: list[object] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         async with serving(tmp_path) as site, site.client() as node, aclosing(follow(node, FROM_START)) as stream:
             site.service.hub.tell(NodeEvent("peer.up", 1))
             heard.append(await anext(stream))
@@ -124,7 +124,7 @@ async def test_top_lives_in_a_terminal_follows_its_size_and_leaves_it_as_it_was(
             command, stdin=screen, stdout=screen, stderr=subprocess.DEVNULL, env=environ, start_new_session=True
         )
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 seen = await _read_until(keyboard, "1-5 panel")
                 assert "\x1b[?1049h" in seen
                 assert "▸ Nodes" in await _read_until(keyboard, "1-5 panel")

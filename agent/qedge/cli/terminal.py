@@ -124,7 +124,9 @@ def _fit(cell: str, width: int) -> str:
 
 _GOOD: Final = frozenset({"ready", "up", "done", "busy", "running", "healthy", "alive"})
 _BAD: Final = frozenset({"down", "failed", "backoff", "expired", "dead", "revoked", "duplicate", "quarantined"})
-_WARN: Final = frozenset({"degraded", "locked", "starting", "queued", "stopped", "cancelled", "suspect", "contained"})
+_WARN: Final = frozenset(
+    {"degraded", "locked", "starting", "queued", "stopped", "cancelled", "suspect", "contained", "draining"}
+)
 
 
 def paint_states(line: str, terminal: Terminal) -> str:

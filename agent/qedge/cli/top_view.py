@@ -24,12 +24,15 @@ PANELS: Final = ("nodes", "jobs", "links", "devices", "incidents")
 WIDE: Final = 130
 _DIGITS: Final = re.compile(r"(\d{1,18})")
 _OPEN: Final = (JobState.RUNNING, JobState.QUEUED)
-_STATE_ORDER: Final = {"dead": 0, "suspect": 1, "duplicate": 2, "revoked": 3, "alive": 4, "left": 5}
+_STATE_ORDER: Final = {"dead": 0, "suspect": 1, "duplicate": 2, "revoked": 3, "draining": 4, "alive": 5, "left": 6}
 _PREFIXES: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 class NodeRow(msgspec.Struct, frozen=True):
-    """One node. −1: not known here. `ours` counts jobs that this node gave it and that have not ended."""
+    """One node. −1: not known here. `ours` counts jobs that this node gave it and that have not ended.
+
+    `busy_ratio` is the share of its places for jobs that are taken, of the node that answers that of its processors.
+    """
 
     node: str
     state: str
@@ -38,10 +41,19 @@ class NodeRow(msgspec.Struct, frozen=True):
     version: str = ""
     qpus: int = 0
     session: str = ""
-    cpu_ratio: float = -1.0
+    busy_ratio: float = -1.0
     queued: int = -1
     running: int = -1
     ours: int = 0
+
+
+class LoadSeen(msgspec.Struct, frozen=True):
+    """What is drawn of the load that a peer tells of."""
+
+    slots: int = 0
+    free_slots: int = 0
+    queued: tuple[int, ...] = ()
+    draining: bool = False
 
 
 class LinkRow(msgspec.Struct, frozen=True):
@@ -131,19 +143,32 @@ def _rates(status: NodeStatus, before: Look | None) -> tuple[float, float]:
 def _node_row(peer: PeerView, status: NodeStatus, jobs: Sequence[JobView]) -> NodeRow:
     session = peer.session
     sealed = session.path + (" +key" if session.extra_key else "") if session.state == "open" else session.state
+    load = load_of(peer)
+    busy, queued, running = -1.0, -1, -1
+    if peer.own:
+        busy, queued, running = status.host.cpu_ratio, status.jobs_queued, status.jobs_running
+    elif load is not None:
+        running, queued = max(0, load.slots - load.free_slots), sum(load.queued)
+        busy = running / load.slots if load.slots else -1.0
     return NodeRow(
         node=peer.node,
-        state=peer.state.value,
+        state="draining" if load is not None and load.draining and peer.state == "alive" else peer.state.value,
         own=peer.own,
         heard_s=peer.heard_s,
         version=peer.version,
         qpus=sum(each.kind == "qpu" for each in peer.capabilities),
         session="this node" if peer.own else sealed,
-        cpu_ratio=status.host.cpu_ratio if peer.own else -1.0,
-        queued=status.jobs_queued if peer.own else -1,
-        running=status.jobs_running if peer.own else -1,
+        busy_ratio=busy,
+        queued=queued,
+        running=running,
         ours=0 if peer.own else sum(job.node == peer.node and job.state in _OPEN for job in jobs),
     )
+
+
+def load_of(peer: object) -> LoadSeen | None:
+    """Return the load that a peer tells of; None where it tells of none."""
+    told: object = getattr(peer, "load", None)
+    return None if told is None else msgspec.convert(told, LoadSeen, from_attributes=True)
 
 
 def _link_row(link: LinkView, stored_bits: Mapping[str, float]) -> LinkRow:
@@ -298,7 +323,7 @@ def _nodes(look: Look, terminal: Terminal) -> list[str]:
             row.state,
             "-" if row.own or row.heard_s < 0 else f"{row.heard_s:.1f} s",
             str(row.qpus),
-            _known(row.cpu_ratio, f"{row.cpu_ratio:.0%}"),
+            _known(row.busy_ratio, f"{row.busy_ratio:.0%}"),
             _known(row.running, str(row.running)),
             _known(row.queued, str(row.queued)),
             str(row.ours) if row.ours else "-",
@@ -307,7 +332,7 @@ def _nodes(look: Look, terminal: Terminal) -> list[str]:
         for row in look.nodes
     ]
     return table_lines(
-        ("NODE", "STATE", "HEARD", "QPU", "CPU", "RUN", "QUEUE", "OURS", "SESSION"), rows, terminal=terminal
+        ("NODE", "STATE", "HEARD", "QPU", "BUSY", "RUN", "QUEUE", "OURS", "SESSION"), rows, terminal=terminal
     )
 
 

@@ -8,7 +8,18 @@ import pytest
 from qedge.base.clock import ManualClock
 from qedge.cli.terminal import Terminal
 from qedge.cli.top import keys_in
-from qedge.cli.top_view import PANELS, Look, Screen, crop, look_of, plain_lines, rooms_of, screen_lines
+from qedge.cli.top_view import (
+    PANELS,
+    LoadSeen,
+    Look,
+    Screen,
+    crop,
+    load_of,
+    look_of,
+    plain_lines,
+    rooms_of,
+    screen_lines,
+)
 from qedge.web.fake import FakeNode
 from qedge.web.fake_mesh import fake_links, fake_peers
 from qedge.wire.jobs import JobSubmission
@@ -126,3 +137,20 @@ def test_a_line_is_cut_without_leaving_a_colour_on() -> None:
         cut = crop(line, width)
         assert len(_bare(cut)) == min(width, 15)
         assert cut.endswith("\x1b[0m")
+
+
+class Load(msgspec.Struct, frozen=True):
+    slots: int
+    free_slots: int
+    queued: tuple[int, ...]
+    verdict: str = "ok"
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    load: Load | None
+
+
+def test_a_load_that_a_peer_tells_of_is_taken_and_none_is_made_up() -> None:
+    assert load_of(Loaded(Load(4, 1, (1, 2, 3)))) == LoadSeen(4, 1, (1, 2, 3))
+    assert load_of(Loaded(None)) is None
+    assert load_of(object()) is None

@@ -14,7 +14,7 @@ import { drawNode, drawNodeTable, loadOf } from "./node.js";
 const PEERS_MS = 2000;
 const COLOURS = ["system", "light", "dark"];
 const state = { status: null, peers: [], incidents: null, chosen: "" };
-let peersTimer = 0, lostSince = "", retry = 0, started = false;
+let peersTimer = 0, statusPending = 0, lostSince = "", retry = 0, started = false;
 
 // --- the way in
 
@@ -39,7 +39,7 @@ async function begin() {
   started = true;
   if (state.status) drawStatus(state.status);
   drawPeers();
-  follow({ status: drawStatus, job: takeJob, event: takeEvent, gap: takeGap, state: connection });
+  follow({ status: takeStatus, job: takeJob, event: takeEvent, gap: takeGap, state: connection });
   peersTimer = setTimeout(followPeers, PEERS_MS);
 }
 
@@ -82,6 +82,12 @@ function connection(name, pauseMs) {
 }
 
 // --- status and peers
+
+// Where drawing takes longer than the time between two statuses, only the newest is drawn.
+function takeStatus(status) {
+  state.status = status;
+  statusPending ||= setTimeout(() => { statusPending = 0; if (!session.closed) drawStatus(state.status); }, 0);
+}
 
 function drawStatus(status) {
   state.status = status;
@@ -138,7 +144,7 @@ function drawMesh() {
   const peer = peers.find((one) => one.node === state.chosen) ?? peers.find((one) => one.own);
   if (!peer || !started) return;
   state.chosen = peer.node;
-  drawMap({ peers, links: status?.links ?? [], load: (one) => loadOf(one, status).cpu }, state.chosen);
+  drawMap({ peers, links: status?.links ?? [], load: (one) => loadOf(one, status).busy }, state.chosen);
   drawNode(peer, status, allJobs(), placeOn);
 }
 

@@ -54,6 +54,7 @@ const ageOf = (job) => span(Math.max(0, Date.now() * 1e6 - job.submitted_utc_ns)
 
 // How far a running job should be by its estimate.
 function progress(job) {
+  if (job.parts > 1 && !ENDED.has(job.state)) return el("progress", { max: job.parts, value: job.parts_done ?? 0, "aria-label": `${job.parts_done ?? 0} of ${job.parts} parts` });
   if (job.state !== "running" || !job.estimate?.time_s || !job.started_utc_ns) return null;
   const share = Math.min(0.99, (Date.now() * 1e6 - job.started_utc_ns) / 1e9 / job.estimate.time_s);
   return el("progress", { max: 1, value: Math.max(0, share), "aria-label": "by its estimate" });
@@ -145,6 +146,8 @@ function course(job) {
     job.started_utc_ns ? ["Runs on", place] : ["Wants", where(job)],
     job.attempts > 1 ? ["Attempts", `${job.attempts}: those before ended without a result`] : null,
     estimate ? ["Estimate", `${duration(estimate.time_s)}, ${bytes(estimate.memory_bytes)}, ${estimate.qubits} qubits, ${number(estimate.operations)} operations`] : null,
+    job.parts > 1 ? ["Parts", `${number(job.parts_done ?? 0)} of ${number(job.parts)} done`, job.result?.parts ? `: ${[...new Set(job.result.parts.map((part) => part.node || own))].join(", ")}` : ""] : null,
+    job.replicated === undefined ? null : ["Record", job.replicated ? "another node holds a copy" : "this node alone"],
     job.tags?.length ? ["Tags", job.tags.join(", ")] : null,
   ])];
 }

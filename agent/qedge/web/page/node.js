@@ -21,12 +21,18 @@ function certificate(peer, nowNs) {
   return ["Certificate", days <= 0 ? badge("expired", "bad") : badge(`${Math.floor(days)} days left`, colour), days < SOON_DAYS ? el("code", {}, "qedge fleet renew") : null];
 }
 
-// What a node says of its load, where it does; of this one the status knows more.
+const sum = (values) => (values ?? []).reduce((total, one) => total + one, 0);
+
+// What a node says of its load, where it does, −1 where it does not; of this one the status knows more. `busy` is the
+// share of its places for jobs that are taken, of this node the share of its processors.
 export function loadOf(peer, status) {
-  const load = peer.load ?? null;
-  if (peer.own && status) return { cpu: status.host?.cpu_ratio ?? -1, queued: status.jobs_queued, running: status.jobs_running, health: status.host?.verdict ?? "" };
-  if (!load) return { cpu: -1, queued: -1, running: -1, health: "" };
-  return { cpu: load.cpu_ratio ?? -1, queued: load.queued ?? -1, running: load.running ?? -1, health: load.verdict ?? "" };
+  const load = peer.load ?? null, slots = load?.slots ?? 0, free = load?.free_slots ?? 0;
+  const said = {
+    busy: slots ? (slots - free) / slots : -1, queued: load ? sum(load.queued) : -1, running: load ? Math.max(0, slots - free) : -1,
+    health: load ? load.verdict ?? "ok" : "", reason: load?.reason ?? "", draining: Boolean(load?.draining), backlog_s: Math.max(0, ...(load?.backlog_s ?? [])),
+  };
+  if (!peer.own || !status) return said;
+  return { ...said, busy: status.host?.cpu_ratio ?? -1, queued: status.jobs_queued, running: status.jobs_running, health: status.host?.verdict ?? said.health };
 }
 
 function work(peer, status, jobs) {
@@ -34,10 +40,11 @@ function work(peer, status, jobs) {
   const own = status?.node;
   const ours = jobs.filter((job) => (job.node || own) === peer.node && (job.state === "queued" || job.state === "running")).length;
   const rows = [];
-  if (load.running >= 0) rows.push(["Jobs", `${number(load.running)} running, ${number(Math.max(0, load.queued))} waiting`]);
-  else if (!peer.own) rows.push(["Jobs", ours ? `${number(ours)} of ours, not ended` : "none of ours"]);
-  if (load.cpu >= 0) rows.push(["Processor", percent(load.cpu, 0)]);
-  if (load.health) rows.push(["Health", badge(load.health, tone(load.health))]);
+  if (load.running >= 0) rows.push(["Jobs", `${number(load.running)} running, ${number(Math.max(0, load.queued))} waiting${load.backlog_s ? `, a further one starts in ${duration(load.backlog_s)}` : ""}`]);
+  if (!peer.own && (ours || load.running < 0)) rows.push(["Our jobs", ours ? `${number(ours)} not ended` : "none there"]);
+  if (load.busy >= 0) rows.push([peer.own ? "Processor" : "Busy", percent(load.busy, 0)]);
+  if (load.health || load.draining) rows.push(["Health", load.draining ? badge("draining", "warn") : badge(load.health, tone(load.health)), load.reason ? ` ${load.reason}` : ""]);
+  if (peer.labels?.length) rows.push(["Labels", peer.labels.join(", ")]);
   if (peer.own && status?.host?.memory_total_bytes) rows.push(["Memory", `${bytes(status.host.memory_available_bytes)} of ${bytes(status.host.memory_total_bytes)} free`]);
   return rows;
 }
