@@ -17,6 +17,8 @@ HEAL_LIMIT_S: Final = 180.0
 REST_S: Final = 4.0
 CUT_AT_S: Final = 15.0
 CHATTER_MIN: Final = 1.0
+STEP_S: Final = 0.5
+"""How often it is looked whether all agree, which takes longer than to let them go on for that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def play_site(name: str, plan: Plan, seed: int, *, torn: bool) -> SiteStory:
     world = SiteWorld(name, Random(seed), Network())
     world.start_all(plan.size, within_s=1.0)
     world.run(1.0)
-    joined_s = 1.0 + world.run_until(world.settled, JOIN_LIMIT_S)
+    joined_s = 1.0 + world.run_until(world.settled, JOIN_LIMIT_S, STEP_S)
     world.run(REST_S)
     nodes = list(world.nodes.values())
     before = [(node.sent, node.received) for node in nodes]
@@ -68,13 +70,13 @@ def play_site(name: str, plan: Plan, seed: int, *, torn: bool) -> SiteStory:
     pairs = list(zip(nodes, before, strict=True))
     sent = [scale * (node.sent - old) for node, (old, _) in pairs if node.up]
     received = [scale * (node.received - old) for node, (_, old) in pairs if node.up]
-    healed_s = world.run_until(world.settled, HEAL_LIMIT_S)
+    healed_s = world.run_until(world.settled, HEAL_LIMIT_S, STEP_S)
     if torn:
         world.split()
         world.chatter(CHATTER_MIN * 6, plan.parted_s)
         world.run(plan.parted_s)
         world.heal(bridge=False)
-        healed_s = max(healed_s, world.run_until(world.settled, HEAL_LIMIT_S))
+        healed_s = max(healed_s, world.run_until(world.settled, HEAL_LIMIT_S, STEP_S))
     else:
         world.run(plan.parted_s)
     return SiteStory(

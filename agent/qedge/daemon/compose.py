@@ -123,8 +123,6 @@ def compose(
     sessions, mesh = make_mesh(tools, bus, node, keys.for_sessions)
     across = make_across(tools, engine, MeshPeers(mesh, sessions), mesh, node)
     node.attach(mesh, make_fleet_desk(tools, bus, broker, sessions, mesh, renew), across.desk)
-    shared = make_state(tools, bus, sessions, mesh, engine.reception.templates, node.drivers)
-    node.attach_state(shared.desk)
     parts = Parts(
         tools,
         config,
@@ -145,7 +143,7 @@ def compose(
         links,
         keys,
         node,
-        shared,
+        make_state(tools, bus, sessions, mesh, engine.reception.templates, node),
         _make_web(tools, node),
     )
     return _enlist(parts, notifier)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -102,6 +102,18 @@ def _check_operators(namespace: str) -> None:
         )
 
 
+class StateHost(Protocol):
+    """The node, as far as the shared state needs it."""
+
+    def drivers(self) -> Sequence[DriverView]:
+        """Describe all configured drivers."""
+        ...
+
+    def attach_state(self, desk: StateDesk) -> None:
+        """Take what serves programs."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class StateParts:
     """The shared state, what serves programs, and all that is to run, in the order of its start."""
@@ -118,9 +130,9 @@ def make_state(
     sessions: SessionService,
     mesh: MeshService,
     templates: Templates,
-    drivers: Callable[[], Sequence[DriverView]],
+    node: StateHost,
 ) -> StateParts:
-    """Make the shared state and those of its users that every node has."""
+    """Make the shared state and those of its users that every node has, and hand it to the node."""
     identity, peers = tools.identity, MeshStatePeers(mesh, sessions)
     state = StateService(
         identity.node,
@@ -136,8 +148,10 @@ def make_state(
         uniform=random.SystemRandom().random,
     )
     mesh.is_elsewhere = state.is_gateway
-    services = (state, SharedTemplates(state, templates, peers), NodeReports(state, peers, drivers, tools.clock))
-    return StateParts(state, StateDesk(state), peers, services)
+    services = (state, SharedTemplates(state, templates, peers), NodeReports(state, peers, node.drivers, tools.clock))
+    parts = StateParts(state, StateDesk(state), peers, services)
+    node.attach_state(parts.desk)
+    return parts
 
 
 def follow_policy(parts: StateParts, policy: PolicyHolder) -> Service:
