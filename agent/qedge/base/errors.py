@@ -98,9 +98,7 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "auth.untrusted": _remote(
         401, "A certificate does not lead to the fleet's anchor, or is not valid now.", Exit.NO_PERMISSION
     ),
-    "auth.revoked": _remote(
-        401, "A key was revoked, by the fleet's authority or by a node.", Exit.NO_PERMISSION
-    ),
+    "auth.revoked": _remote(401, "A key was revoked, by the fleet's authority or by a node.", Exit.NO_PERMISSION),
     "auth.unsigned": _remote(401, "A message that must be signed is not.", Exit.NO_PERMISSION),
     # peers
     "peer.unknown": _remote(404, "No peer of the fleet has this name.", Exit.USAGE),
