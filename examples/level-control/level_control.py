@@ -1,7 +1,7 @@
 """An app that reads a segment and commands an actuator: it keeps the level of a tank between two marks.
 
-Run it to see it against a tank and a valve made up here: `python examples/level-control/level_control.py`. In a node
-the daemon gives the app its feed and its desk, under the name of the app; what it may do stands in the policy:
+Run it to see it against a tank and a valve made up here: `python examples/level-control/level_control.py`. At a node a
+program follows the segment and commands the valve through `qedge.client`; what it may do stands in the policy:
 
     app `level-control`  subscribe  segment plant, channel level
     app `level-control`  command    device valve-1, command set

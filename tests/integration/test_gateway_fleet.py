@@ -11,11 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from qedge.base.errors import Exit
+from qedge.cli.main import main
 from qedge.wire.audit import AuditTrail
 from qedge.wire.segments import AppReading
 from qedge_device.rich import RichDevice
@@ -201,19 +203,30 @@ print(data.decode())
 """
 
 
-def test_a_device_of_one_node_is_nobody_at_the_other(pair: Pair) -> None:
+def test_a_device_of_one_node_is_nobody_at_the_other(pair: Pair, tmp_path: Path) -> None:
     here, there = pair
     device = here.attach("wanderer", *METER)
     assert device.say("temperature", b"1")
     device.port = there.port
     assert not device.connect()
     assert device.code == 135  # not authorized
-    rows = there.audit("wanderer", AuditTrail.DENIALS) + there.audit("wanderer")
-    assert rows == []
+    assert there.metric('qedge_device_connects_total{outcome="unproven"}') >= 1
+    # what its own node says of it, another can check
+    (tmp_path / "wanderer.json").write_text(here.cli("device", "show", "wanderer", "--credentials"))
+    assert there.cli("device", "check", str(tmp_path / "wanderer.json")).startswith(
+        "wanderer of box-1: good, ml-dsa-44"
+    )
     device.port = here.port
     device.rejoin()
     assert device.say("temperature", b"2")
+    here.cli("device", "revoke", "wanderer")
+    revoked = until(lambda: _code(there, "device", "check", str(tmp_path / "wanderer.json")))
+    assert revoked == Exit.NO_PERMISSION
     device.close()
+
+
+def _code(node: GatewayNode, *words: str) -> int:
+    return main(["--socket", str(node.daemon.socket), *words])
 
 
 def test_a_quarantine_at_one_node_holds_at_the_other_until_it_is_lifted(pair: Pair) -> None:

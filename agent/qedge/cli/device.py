@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from qedge.base.errors import QedgeError
@@ -45,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = actions.add_parser("show", help="describe one device and the history of the trust in it")
     show.add_argument("name", metavar="NAME")
     show.add_argument("--credentials", action="store_true", help="print certificate and delegation as JSON")
+    check = actions.add_parser("check", help="check a device of another node by the credentials that one printed")
+    check.add_argument("file", metavar="FILE", help="output of `qedge device show NAME --credentials` there; - : stdin")
     quarantine = actions.add_parser("quarantine", help="deny everything to a device, at once")
     release = actions.add_parser("release", help="lift a quarantine")
     revoke = actions.add_parser("revoke", help="let a device never come back under its key")
@@ -57,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rotate.add_argument("--all", action="store_true", help="all devices, and the node's own key for them")
     device_import.add_arguments(actions)
     segment.add_command_arguments(actions.add_parser("command", help="command a device and wait for its answer"))
-    for action in (add, invite, approve, listing, show, quarantine, release, revoke, rotate):
+    for action in (add, invite, approve, listing, show, check, quarantine, release, revoke, rotate):
         action.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -71,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
         return _list(args)
     if args.action in ("add", "invite"):
         return _invited(args, _add(args) if args.action == "add" else _invite(args))
+    if args.action == "check":
+        return _check(args)
     if args.action == "rotate":
         return _rotate(args)
     if args.action == "show" and args.credentials:
@@ -132,6 +137,24 @@ def _one(args: argparse.Namespace) -> AttachedDevice:
     if args.action == "revoke":
         return ask(args, lambda node: node.devices.revoke(name, args.reason))
     return ask(args, lambda node: node.devices.show(name))
+
+
+def _check(args: argparse.Namespace) -> int:
+    import msgspec
+
+    from qedge.wire.gateway import DeviceCredentials
+
+    try:
+        text = sys.stdin.buffer.read() if args.file == "-" else Path(args.file).read_bytes()
+        credentials = msgspec.json.decode(text, type=DeviceCredentials)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise QedgeError("client.file", f"{args.file} has no credentials of a device: {error}.") from error
+    found = ask(args, lambda node: node.devices.check(credentials))
+    if args.json:
+        print_json(found)
+    else:
+        print(f"{found.device} of {found.node}: good, {found.algorithm}, key {found.fingerprint}")
+    return 0
 
 
 def _rotate(args: argparse.Namespace) -> int:

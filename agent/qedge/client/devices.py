@@ -12,6 +12,7 @@ from qedge.wire.gateway import (
     DeviceApproval,
     DeviceBatch,
     DeviceBatchAdded,
+    DeviceChecked,
     DeviceCredentials,
     DeviceInvite,
     DeviceInvited,
@@ -71,6 +72,10 @@ class DevicesClient:
     async def credentials(self, name: str) -> DeviceCredentials:
         """Return certificate and delegation of a device."""
         return await self._transport.ask("GET", _path(name, "/credentials"), DeviceCredentials)
+
+    async def check(self, credentials: DeviceCredentials) -> DeviceChecked:
+        """Have the node check a device of another node by its `credentials`; raises where they are not good now."""
+        return await self._transport.ask("POST", "/v1/devices/check", DeviceChecked, body=credentials)
 
 
 def _path(name: str, rest: str = "") -> str:

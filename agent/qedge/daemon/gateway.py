@@ -154,7 +154,7 @@ async def open_gateway(
         identity.node, segments, visitor, saying.subjects, floor.engine, clock=tools.clock, denied=saying.denied
     )
     desks = GatewayDesks(
-        AuditedDevices(floor.devices.desk, floor.devices.registry, security, incidents, enforcement.forget),
+        AuditedDevices(floor.devices.desk, floor.devices.registry, security, incidents, enforcement.forget, lists),
         floor.policy,
         incidents,
         _office(tools, floor, saying, watches),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qedge.devices.desk import DeviceDesk
+from qedge.devices.enrolment.lists import DeviceLists
 from qedge.devices.registry.service import DeviceRegistry
 from qedge.security.desk import SecurityDesk
 from qedge.security.service import SecurityService
@@ -15,6 +16,7 @@ from qedge.wire.gateway import (
     DeviceApproval,
     DeviceBatch,
     DeviceBatchAdded,
+    DeviceChecked,
     DeviceCredentials,
     DeviceInvite,
     DeviceInvited,
@@ -22,6 +24,7 @@ from qedge.wire.gateway import (
     DeviceRotated,
     DeviceRotation,
 )
+from qedge_device.enrolling import fingerprint_of
 
 _NAMES_WRITTEN = 20
 
@@ -39,8 +42,10 @@ class AuditedDevices:
         security: SecurityService,
         incidents: SecurityDesk,
         forget: Callable[[str], None],
+        lists: DeviceLists,
     ) -> None:
         """`forget` drops what the enforcement point counts of a device."""
+        self._lists = lists
         self._forget = forget
         self._desk = desk
         self._registry = registry
@@ -58,6 +63,13 @@ class AuditedDevices:
     async def credentials(self, name: str) -> DeviceCredentials:
         """Return what a peer needs to check the device."""
         return await self._desk.credentials(name)
+
+    async def check(self, credentials: DeviceCredentials) -> DeviceChecked:
+        """Check a device of another node by what that node says of it."""
+        found = await self._lists.check(credentials)
+        key = found.public_key
+        fingerprint = fingerprint_of(key.library.public_bytes_raw())
+        return DeviceChecked(found.node, found.device, fingerprint, key.algorithm)
 
     async def add(self, wanted: DeviceAdd, caller: str) -> DeviceInvited:
         """Add a device."""

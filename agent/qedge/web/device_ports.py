@@ -11,6 +11,7 @@ from qedge.wire.gateway import (
     DeviceApproval,
     DeviceBatch,
     DeviceBatchAdded,
+    DeviceChecked,
     DeviceCredentials,
     DeviceInvite,
     DeviceInvited,
@@ -65,4 +66,8 @@ class DevicesPort(Protocol):
 
     async def credentials(self, name: str) -> DeviceCredentials:
         """Return what a peer needs to check the device."""
+        ...
+
+    async def check(self, credentials: DeviceCredentials) -> DeviceChecked:
+        """Check a device of another node; raises `auth.*`, `device.stale_revocations`."""
         ...

@@ -13,6 +13,7 @@ from qedge.wire.gateway import (
     DeviceApproval,
     DeviceBatch,
     DeviceBatchAdded,
+    DeviceChecked,
     DeviceCredentials,
     DeviceInvite,
     DeviceInvited,
@@ -97,6 +98,12 @@ class FakeDevices:
         """Return what is no certificate."""
         await self.show(name)
         return DeviceCredentials(b"certificate", SignedByNode(b"body", b"signature", (b"leaf",)))
+
+    async def check(self, credentials: DeviceCredentials) -> DeviceChecked:
+        """Believe what `credentials` gives."""
+        if credentials.certificate != b"certificate":
+            raise QedgeError("auth.untrusted", "A device of another node is not believed.")
+        return DeviceChecked("box-2", "m-1", "3e0e-0cba", "ml-dsa-44")
 
     async def _become(self, name: str, state: str, reason: str) -> AttachedDevice:
         view = await self.show(name)

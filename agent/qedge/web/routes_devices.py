@@ -22,6 +22,7 @@ from qedge.wire.gateway import (
     DeviceApproval,
     DeviceBatch,
     DeviceBatchAdded,
+    DeviceChecked,
     DeviceCredentials,
     DeviceInvite,
     DeviceInvited,
@@ -98,6 +99,11 @@ async def credentials(request: web.Request) -> web.Response:
     return json_answer(await _devices(request).credentials(_name(request)))
 
 
+async def check(request: web.Request) -> web.Response:
+    """Check a device of another node by its credentials."""
+    return json_answer(await _devices(request).check(await body_of(request, DeviceCredentials)))
+
+
 def _devices(request: web.Request) -> DevicesPort:
     return state_of(request).node.devices
 
@@ -119,6 +125,7 @@ DEVICE_ROUTES: Final = (
     Route("POST", "/v1/devices/batch", Right.ADMIN, add_batch, body=DeviceBatch, answer=DeviceBatchAdded, status=201),
     Route("POST", "/v1/devices/invitations", Right.ADMIN, invite, body=DeviceInvite, answer=DeviceInvited, status=201),
     Route("POST", "/v1/devices/rotate", Right.ADMIN, rotate, body=DeviceRotation, answer=DeviceRotated),
+    Route("POST", "/v1/devices/check", Right.VIEW, check, body=DeviceCredentials, answer=DeviceChecked),
     Route("GET", "/v1/devices/{name}", Right.VIEW, show, answer=AttachedDevice),
     Route("GET", "/v1/devices/{name}/credentials", Right.ADMIN, credentials, answer=DeviceCredentials),
     Route("POST", "/v1/devices/{name}/approve", Right.ADMIN, approve, body=DeviceApproval, answer=AttachedDevice),
@@ -126,4 +133,4 @@ DEVICE_ROUTES: Final = (
     Route("POST", "/v1/devices/{name}/release", Right.ADMIN, release, answer=AttachedDevice),
     Route("POST", "/v1/devices/{name}/revoke", Right.ADMIN, revoke, body=DeviceReason, answer=AttachedDevice),
 )
-"""The rows of the route table; the names `batch`, `invitations` and `rotate` are no devices."""
+"""The rows of the route table; the names `batch`, `check`, `invitations` and `rotate` are no devices."""

@@ -218,3 +218,12 @@ class DeviceCredentials(msgspec.Struct, frozen=True, tag_field="type", tag="devi
 
     certificate: Der
     delegation: SignedByNode
+
+
+class DeviceChecked(msgspec.Struct, frozen=True, tag_field="type", tag="device-checked/1"):
+    """A device of another node whose credentials are good: certified there, revoked nowhere, its list being fresh."""
+
+    node: Name
+    device: Name
+    fingerprint: Short
+    algorithm: Short

@@ -50,6 +50,13 @@ async def test_a_device_is_added_and_shown_and_listed(tmp_path: Path, capsys: py
         assert json.loads(await told(capsys, site, "list", "--json"))["name"] == "m-1"
         assert "no devices" not in listed
         assert json.loads(await told(capsys, site, "show", "m-1", "--credentials"))["certificate"]
+        (tmp_path / "m-1.json").write_text(await told(capsys, site, "show", "m-1", "--credentials"))
+        assert (
+            await told(capsys, site, "check", str(tmp_path / "m-1.json"))
+            == "m-1 of box-2: good, ml-dsa-44, key 3e0e-0cba\n"
+        )
+        with pytest.raises(QedgeError, match="no credentials"):
+            await told(capsys, site, "check", str(tmp_path / "none.json"))
         with pytest.raises(QedgeError, match="called m-1 already"):
             await told(capsys, site, "add", "m-1")
         with pytest.raises(QedgeError) as error:

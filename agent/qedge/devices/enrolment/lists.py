@@ -22,13 +22,13 @@ from qedge.base.service import Ready
 from qedge.bus.model import Incoming
 from qedge.devices.enrolment import rows
 from qedge.devices.enrolment.ports import ListBus, ListPeers, Threads
-from qedge.devices.enrolment.revocations import PeerDevices
+from qedge.devices.enrolment.revocations import PeerDevices, Visitor
 from qedge.devices.enrolment.revoking import Revoking
 from qedge.devices.registry.model import DeviceRecord
 from qedge.devices.registry.service import DeviceRegistry
 from qedge.store.store import Store
 from qedge.wire.envelope import Header, bad_message, decode, encode, purpose_of
-from qedge.wire.gateway import DeviceListAsk, DeviceRevocations, SignedByNode
+from qedge.wire.gateway import DeviceCredentials, DeviceListAsk, DeviceRevocations, SignedByNode
 from qedge.wire.topics import Channel, every_node, parse_topic, topic
 
 _LOG: Final = get_logger("devices")
@@ -154,6 +154,12 @@ class DeviceLists:
             # It is in force; after a restart the broker or the node itself brings it again.
             _LOG.warning("device.list_not_kept", peer=node, code=error.code)
         return True
+
+    async def check(self, credentials: DeviceCredentials) -> Visitor:
+        """Check a device of another node; raises `auth.*` and `device.stale_revocations`."""
+        found = await self._thread.run(self._peers.verify, credentials, self._clock.utc_ns(), privileged=True)
+        self._refused.check(bytes.fromhex(found.public_key.key_id))
+        return found
 
     def _enforce(self, found: DeviceRevocations) -> None:
         changed = self._refused.replace(found.node, (each.key_id for each in found.entries))
