@@ -107,6 +107,7 @@ def run() -> list[Figure]:
     taken = paced.count.num_taken
     figures = [
         Figure("ingest.direct_p99_ms", paced.count.p99_ms, "ms", taken, 3.0, paced.bystander_ms),
+        Figure("ingest.sent_msg_s", paced.sent.messages / paced.sent.seconds, "1/s", paced.sent.messages),
         Figure("ingest.direct_p50_ms", paced.count.p50_ms, "ms", taken),
         Figure("ingest.cpu_us_per_msg", paced.cpu_s / taken * 1e6, "us", taken, 20.0, bare_us()),
         Figure("ingest.max_msg_s", full, "1/s", round(full), PER_S, at_least=True),

@@ -8,8 +8,8 @@ others. And answers go out with `send` at once; a transport of uvloop writes onl
 that is ready.
 
 Once messages come so close together that each would have a turn of its own, which costs as much as the message, the
-ordinary lane is looked at every millisecond and no longer at once, until it is empty a few times; network cards do so
-with their interrupts. The urgent lane is always looked at at once.
+ordinary lane is looked at every millisecond and no longer at once, until a look finds few; network cards do so with
+their interrupts. The urgent lane is always looked at at once.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ _URGENT_EVENTS: Final = 16
 _LOOK_EVERY: Final = 4
 _TURN_NS: Final = 1_000_000
 _CLOSE_NS: Final = 500_000
-_CLOSE_TURNS: Final = 16
+_CLOSE_TURNS: Final = 32
 """So many turns, each so soon after the one before: messages come close together."""
 
 _STEP_S: Final = 0.001
-_EMPTY_STEPS: Final = 4
+_FEW: Final = 3
+_FEW_STEPS: Final = 1
+"""After more steps in a row with fewer messages than that, steps cost more than they spare."""
 
 
 class Served(Protocol):
@@ -62,7 +64,7 @@ class Lanes:
         self.urgent: select.epoll
         self._turn_ended_ns = 0
         self._close_turns = 0
-        self._empty_steps = 0
+        self._few_steps = 0
         self.stalled: dict[Stalled, None] = {}
         """Sockets that do not take what is sent to them."""
 
@@ -126,7 +128,7 @@ class Lanes:
         self._turn_ended_ns = self._clock.now_ns()
         self._close_turns = self._close_turns + 1 if is_close else 0
         if self._close_turns > _CLOSE_TURNS:
-            self._empty_steps = 0
+            self._few_steps = 0
             loop.remove_reader(self.ordinary.fileno())
             loop.call_later(_STEP_S, self._step)
 
@@ -136,8 +138,8 @@ class Lanes:
         if loop is None:
             return
         served, is_done = self._turn(self._clock.now_ns())
-        self._empty_steps = 0 if served else self._empty_steps + 1
-        if self._empty_steps > _EMPTY_STEPS:
+        self._few_steps = 0 if served >= _FEW else self._few_steps + 1
+        if self._few_steps > _FEW_STEPS:
             self._close_turns = 0
             loop.add_reader(self.ordinary.fileno(), self._serve_ordinary)
         elif is_done:
