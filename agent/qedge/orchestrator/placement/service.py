@@ -113,7 +113,7 @@ class PlacementService:
         """See `Chooser.is_here`. What is small is placed without an estimate, by what jobs took lately."""
         if estimate is None and not is_small(submission):
             return None
-        demand = self._demand("", submission, estimate)
+        demand = self.demand("", submission, estimate)
         started_ns = self._clock.now_ns()
         found = self.placer.explain(demand)
         self._metrics.observe("qedge_placement_seconds", (self._clock.now_ns() - started_ns) / 1e9)
@@ -121,14 +121,15 @@ class PlacementService:
         self._metrics.add("qedge_placements_total", (outcome,))
         if not found.node:
             self._refuse(demand, found)
-            # nobody can now; here it is said why, or waited for
-            return any(each.own and not is_for_good(demand, each) for each in self.book.candidates(started_ns))
+            # nobody can now: here it is said why, or waited for
+            own = next((each for each in self.book.candidates(started_ns) if each.own), None)
+            return own is None or not is_for_good(demand, own)
         return found.node == self._own
 
     def choose(self, job: Job, barred: frozenset[str]) -> str:
         """Return the node that is to run a job that leaves this one; empty: none can now."""
         known = job.estimate if job.estimate.method else None
-        return self.placer.place(self._demand(job.id, job.submission, known), barred=barred | {self._own}).node
+        return self.placer.place(self.demand(job.id, job.submission, known), barred=barred | {self._own}).node
 
     async def explained(self, submission: JobSubmission) -> JobEstimate:
         """Estimate a job and say where it would go; without a QPU here only what its text shows is known."""
@@ -140,7 +141,7 @@ class PlacementService:
                 raise
             estimate = _NO_ESTIMATE
         named = msgspec.structs.replace(submission, node=submission.node or ("any" if anywhere else self._own))
-        demand = self._demand("", named, estimate if estimate.method else None)
+        demand = self.demand("", named, estimate if estimate.method else None)
         return msgspec.structs.replace(estimate, placement=view_of(demand, self.placer.explain(demand)))
 
     def with_loads(self, peers: PeerList) -> PeerList:
@@ -153,7 +154,8 @@ class PlacementService:
             ),
         )
 
-    def _demand(self, job_id: str, submission: JobSubmission, estimate: JobEstimate | None) -> Demand:
+    def demand(self, job_id: str, submission: JobSubmission, estimate: JobEstimate | None) -> Demand:
+        """Say what a job needs; without an estimate, as what small jobs took lately."""
         return demand_of(
             job_id,
             submission,
