@@ -116,7 +116,7 @@ def _row(peer: PeerView, newest: int) -> tuple[str, ...]:
 def _load(peer: PeerView) -> str:
     """Say how busy a node is: slots taken, jobs that wait, and what keeps it from taking more."""
     load = peer.load
-    if load is None:
+    if load is None or not load.slots:
         return "-"
     waiting = sum(load.queued)
     text = f"{load.slots - load.free_slots}/{load.slots} busy" + (f", {waiting} wait" if waiting else "")

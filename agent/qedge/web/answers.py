@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import MutableMapping
 from typing import Final
 
@@ -56,5 +57,6 @@ def problem_answer(error: QedgeError, status: int = 0) -> web.Response:
     problem = problem_of(error)
     answer = web.Response(body=msgspec.json.encode(problem), status=status or problem.status, content_type=PROBLEM_TYPE)
     if answer.status in _RETRY_LATER:
-        answer.headers["Retry-After"] = "1"
+        after_s = error.details.get("retry_after_s")
+        answer.headers["Retry-After"] = str(max(1, math.ceil(after_s))) if isinstance(after_s, (int, float)) else "1"
     return answer

@@ -93,6 +93,7 @@ def test_what_no_wait_changes_is_told_from_what_may_pass() -> None:
     assert is_for_good(replace(DEMAND, qubits=65), node("b"))
     assert is_for_good(replace(DEMAND, labels=("roof",)), node("b"))
     assert not is_for_good(DEMAND, node("b", alive=False, draining=True))
+    assert not is_for_good(replace(DEMAND, qkd_backed=True), node("b"))
     assert not is_for_good(replace(DEMAND, qubits=65), node("b", qpus=()))
 
 

@@ -184,7 +184,9 @@ async def test_a_deadline_that_no_node_can_meet_is_refused_with_what_is_predicte
 
 
 async def test_a_node_that_is_not_well_says_so_and_gets_less(fleet: Fleet) -> None:
-    a, b = await fleet.node("a", FakeQpu("a")), await fleet.node("b", FakeQpu("b"))
+    qpu = FakeQpu("a")
+    qpu.time_s = 1.0  # so long that the way to another node is nothing
+    a, b = await fleet.node("a", qpu), await fleet.node("b", FakeQpu("b"))
     fleet.fitness["a"] = Fitness(0.1, "degraded", "temperature degraded")
     async with asyncio.timeout(10):
         while (view := fleet.services["b"].book.load_view("a", 0)) is None or view.verdict == "ok":
@@ -246,3 +248,9 @@ async def test_of_several_slots_one_is_kept_from_batch_jobs(fleet: Fleet) -> Non
     assert sorted(qpu.runs) == ["batch", "batch", "urgent"]
     assert a.engine.occupancy().free_slots == 0
     qpu.release.set()
+
+
+async def test_a_node_that_nobody_knows_yet_not_even_itself_runs_its_jobs(fleet: Fleet) -> None:
+    a = await fleet.node("a", FakeQpu("a"))
+    fleet.services["a"].book.know([])
+    assert (await a.end((await a.submit(node="any")).id)).state is JobState.DONE

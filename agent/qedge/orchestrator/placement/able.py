@@ -49,6 +49,7 @@ def why_not(demand: Demand, candidate: Candidate, barred: Set[str]) -> str:
         or _unfit(candidate)
         or _incapable(demand, candidate)
         or _unlike(demand, candidate)
+        or _short(demand, candidate)
     )
 
 
@@ -91,6 +92,11 @@ def _incapable(demand: Demand, candidate: Candidate) -> str:
         return f"it has {widest} qubits, the job needs {demand.qubits}"
     if demand.method and all(qpu.methods and demand.method not in qpu.methods for qpu in candidate.qpus):
         return f"no QPU of it knows the method {demand.method}"
+    return ""
+
+
+def _short(demand: Demand, candidate: Candidate) -> str:
+    """Look at what a node lacks now and may have later."""
     known = candidate.load_age_s >= 0
     if known and demand.memory_bytes > candidate.free_memory_bytes:
         free, needed = format_bytes(candidate.free_memory_bytes), format_bytes(demand.memory_bytes)

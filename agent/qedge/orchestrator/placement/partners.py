@@ -16,7 +16,8 @@ INTEREST_NS: Final = 5_000_000_000
 MAX_LISTENERS: Final = 64
 TOLD_PER_S: Final = 50.0
 """Loads that a node tells in a second at most, whatever happens: with more listeners each is told less often."""
-_CHANGE_S: Final = 0.02
+_CHANGE_S: Final = 0.05
+"""Less is not worth a message: where jobs last milliseconds, all slots are taken and free again many times a second."""
 _CHANGE_RATIO: Final = 0.25
 
 
@@ -37,7 +38,10 @@ def is_news(before: NodeLoad | None, now: NodeLoad) -> bool:
         return True
     if (before.verdict, before.draining, before.slots) != (now.verdict, now.draining, now.slots):
         return True
-    if (before.free_slots == 0) is not (now.free_slots == 0) or abs(before.factor - now.factor) > 0.05:
+    if abs(before.factor - now.factor) > 0.05:
+        return True
+    filled = (before.free_slots == 0) is not (now.free_slots == 0)
+    if filled and max(*before.backlog_s, *now.backlog_s) > _CHANGE_S:
         return True
     changes = zip(before.backlog_s, now.backlog_s, strict=True)
     return any(abs(one - other) > max(_CHANGE_S, _CHANGE_RATIO * max(one, other)) for one, other in changes)

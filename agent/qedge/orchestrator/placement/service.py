@@ -113,7 +113,7 @@ class PlacementService:
 
     def place(self, wish: Wish, *, barred: frozenset[str] = frozenset()) -> str:
         """Return the node that is to run a job, this one included; empty: none can now."""
-        demand = self._demand(wish.job_id, wish.submission, wish.estimate)
+        demand = self.demand(wish.job_id, wish.submission, wish.estimate)
         started_ns = self._clock.now_ns()
         found = self.placer.place(demand, barred=barred | self.barred())
         self._metrics.observe("qedge_placement_seconds", (self._clock.now_ns() - started_ns) / 1e9)
@@ -123,7 +123,7 @@ class PlacementService:
 
     def check(self, wish: Wish) -> None:
         """Raise `job.unplaceable` or `job.deadline_unreachable` where waiting would change nothing."""
-        demand = self._demand(wish.job_id, wish.submission, wish.estimate)
+        demand = self.demand(wish.job_id, wish.submission, wish.estimate)
         found = self.placer.explain(demand)
         if not found.node:
             self._refuse(demand, found)
@@ -138,7 +138,7 @@ class PlacementService:
                 raise
             estimate = _NO_ESTIMATE
         named = msgspec.structs.replace(submission, node=submission.node or ("any" if anywhere else self._own))
-        demand = self._demand("", named, estimate if estimate.method else None)
+        demand = self.demand("", named, estimate if estimate.method else None)
         return msgspec.structs.replace(estimate, placement=view_of(demand, self.placer.explain(demand)))
 
     def with_loads(self, peers: PeerList) -> PeerList:
@@ -151,7 +151,8 @@ class PlacementService:
             ),
         )
 
-    def _demand(self, job_id: str, submission: JobSubmission, estimate: JobEstimate | None) -> Demand:
+    def demand(self, job_id: str, submission: JobSubmission, estimate: JobEstimate | None) -> Demand:
+        """Say what a job needs; without an estimate, as what small jobs took lately."""
         return demand_of(
             job_id,
             submission,
