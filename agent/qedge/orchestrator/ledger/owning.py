@@ -203,7 +203,8 @@ class OwnerService:
         errand.busy = False
         self._changes.publish(errand.view)
         self.begin(errand)  # at once: to wake the loop of `run` first takes longer
-        self._work.set()
+        if len(self._book.errands) == 1:
+            self._work.set()  # it looks at all more often now
 
     async def _new(self, submission: JobSubmission, client: str) -> Errand:
         estimate = await self._estimate(submission) if submission.node == ANY else None
@@ -251,8 +252,7 @@ class OwnerService:
 
     async def _take_up(self) -> None:
         book = self._book
-        for errand in list(book.errands.values()):
-            book.close(errand)
+        book.reset()
         now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
         for row in await self._store.read(lambda connection: ledger.unended(connection, elsewhere=True)):
             errand = errand_of(row, now_ns, utc_ns)
@@ -288,7 +288,8 @@ class OwnerService:
         alive = self._peers.alive()
         for errand in list(self._book.errands.values()):
             errand.doubt = errand.doubt or not alive.issuperset(errand.holders)
-            self.begin(errand)
+            if self._book.is_due(errand, now_ns):
+                self.begin(errand)
 
     def begin(self, errand: Errand) -> None:
         """Do what is due for a job, beside all others."""
