@@ -189,6 +189,8 @@ class OwnerService:
                 self._book.close(errand)
                 errand.ended = True
                 await self._store.write(lambda connection: rows.forget(connection, job_id), accepted=True)
+                gone = msgspec.structs.replace(errand.view, state=JobState.CANCELLED, ended_utc_ns=self._clock.utc_ns())
+                self._copies.tell(errand.record(gone))  # who took a copy has nothing to watch
                 if said.digest != errand.digest:
                     raise ledger.conflict(errand.job.submission.client_key, said.id)
                 return said.id
