@@ -17,7 +17,7 @@ from qedge.wire.node import PingRequest, PingView
 from tests.integration.daemon_process import DaemonProcess
 from tests.integration.fleet_site import ThrowAwayFleet
 
-LIMIT_S = 40.0
+LIMIT_S = 90.0
 CONFIG = """
 [log]
 level = "debug"

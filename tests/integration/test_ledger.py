@@ -166,7 +166,7 @@ async def test_a_rolling_restart_and_a_drain_under_load_fail_no_job(tmp_path: Pa
         for name in "abc":
             await asyncio.to_thread(world.daemons[name].stop)
             world.daemons[name].start()
-            await world.daemons[name].wait_up()
+            await world.daemons[name].wait_up(90)
             await world.wait_together("a", "b", "c")
         async with world.daemons["b"].client() as client:
             view = await client.fleet.drain()

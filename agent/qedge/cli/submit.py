@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-bond", type=int, default=None, metavar="N", help="largest bond of the method mps")
     parser.add_argument("--min-fidelity", type=float, default=None, metavar="F", help="least fidelity of mps")
     parser.add_argument("--fresh", action="store_true", help="run it even where the node has the answer")
+    parser.add_argument("--once", action="store_true", help="never begin it a second time, whatever dies under it")
     parser.add_argument("--priority", type=int, default=4, metavar="N", help="0 to 9, higher runs first (default: 4)")
     parser.add_argument("--tag", action="append", default=[], metavar="TEXT", help="word to find it by; repeatable")
     parser.add_argument(
@@ -142,7 +143,7 @@ def make_submission(args: argparse.Namespace, program: str) -> JobSubmission:
     if not (program or args.template) and (task is None or not isinstance(task, (QaoaTask, QecTask))):
         raise QedgeError("client.usage", "There is no program.", fix="Name a FILE or a --template.")
     fields = {"program": program, "shots": args.shots, "seed": args.seed, "qpu": args.qpu, "deadline_s": args.deadline}
-    fields |= {"task": task, "template": args.template, "method": args.method, "fresh": args.fresh}
+    fields |= {"task": task, "template": args.template, "method": args.method, "fresh": args.fresh, "once": args.once}
     fields |= {"priority": args.priority, "tags": args.tag, "client_key": args.key}
     fields |= {"max_bond": args.max_bond, "min_fidelity": args.min_fidelity}
     fields |= {"latency_class": args.latency_class, "placement": args.placement, "qkd_backed": args.qkd_backed}

@@ -103,9 +103,8 @@ def compose(
     drivers, links = dict[str, DriverService](), dict[str, Link]()
     entropy = _make_entropy(config, drivers, clock, metrics, f"{me.boot_id} {epoch}")
     tools = Tools(config, identity, me, store, clock, metrics, entropy.random_bytes)
-    engine = _make_engine(tools, drivers)
-    assessment, decoder = _make_assessment(tools, engine, drivers), _make_decoder(tools)
-    (broker, bus), keys = make_bus(tools, broker_password), make_keys(tools, key_files)
+    decoder, engine, keys = _make_decoder(tools), _make_engine(tools, drivers), make_keys(tools, key_files)
+    assessment, (broker, bus) = _make_assessment(tools, engine, drivers), make_bus(tools, broker_password)
     node = Node(
         me,
         clock=clock,

@@ -74,6 +74,8 @@ class RecordsAsk(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="typ
 
     ids: Annotated[tuple[JobId, ...], msgspec.Meta(max_length=MAX_RECORDS)] = ()
     wanted: bool = False
+    client: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    client_key: Annotated[str, msgspec.Meta(max_length=64)] = ""
 
 
 class RecordsFound(msgspec.Struct, frozen=True, tag_field="type", tag="records-found/1"):

@@ -171,6 +171,20 @@ async def test_the_same_key_at_another_node_is_the_same_job_while_its_owner_live
     assert error.value.code == "job.conflict"
 
 
+async def test_a_key_is_found_though_a_dead_node_stands_before_the_one_that_knows_it(site: EngineSite) -> None:
+    a, b, c, d = await four(site)
+    hold(b, c, d)
+    jobs = [await a.submit(node="any", client_key=f"k{index}") for index in range(12)]
+    site.network.silent_cuts = True  # nobody has noticed yet that it is gone
+    site.network.cut |= {frozenset(("a", name)) for name in "bcd"}
+    for node in (b, c, d):
+        for index, job in enumerate(jobs):
+            assert (await node.submit(node="any", client_key=f"k{index}")).id == job.id
+    release(b, c, d)
+    views = [await b.end(job.id) for job in jobs]
+    assert {view.state for view in views} == {JobState.DONE}
+
+
 async def test_a_submission_repeated_five_times_runs_once(site: EngineSite) -> None:
     a, b, c, d = await four(site)
     jobs = [await a.submit(node="any", client_key="k") for _ in range(5)]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 from qedge.orchestrator.ledger.config import LedgerConfig
 from qedge.orchestrator.ledger.errand import Errand
 from qedge.orchestrator.ledger.leases import Leases
-from qedge.orchestrator.ledger.model import Grant
+from qedge.orchestrator.ledger.model import Grant, LeaseState
 from qedge.orchestrator.ledger.stragglers import Stragglers
 from qedge.wire.jobs import JobState
 
@@ -58,9 +59,30 @@ class Book:
         patient = errand.patient or runner == self.me
         errand.grant = self.leases.resume(errand.job.id, runner, now_ns, patient=patient)
 
-    def given(self) -> Counter[str]:
+    def given(self) -> Mapping[str, int]:
         """Count the jobs by runner."""
-        return Counter(errand.runner for errand in self.errands.values() if errand.grant is not None)
+        return self.leases.given()
+
+    def reset(self) -> None:
+        """Own nothing, as after a start; nobody is told to stop."""
+        self.errands.clear()
+        self.leases = Leases(round(self.config.lease_s * 1e9))
+
+    def is_due(self, errand: Errand, now_ns: int) -> bool:
+        """Say whether there is something to be done for a job now."""
+        job, grant = errand.job, errand.grant
+        if errand.busy or errand.ended or errand.yielded:
+            return False
+        if grant is None or grant.state is not LeaseState.HELD or errand.doubt or job.cancel_wanted:
+            return True
+        return bool(job.deadline_ns and now_ns >= job.deadline_ns) or self.is_straggler(errand, now_ns)
+
+    def is_straggler(self, errand: Errand, now_ns: int) -> bool:
+        """Say whether a job runs for too long to go without a second runner."""
+        if not errand.runs_since_ns or errand.patient or errand.twin is not None:
+            return False
+        limit_s = self.stragglers.limit_s(errand.job.estimate.time_s)
+        return bool(limit_s) and (now_ns - errand.runs_since_ns) / 1e9 >= limit_s
 
     def lose(self, errand: Errand, grant: Grant) -> None:
         """Take a lease from a runner, which is to stop when it is heard of again."""

@@ -13,15 +13,16 @@ from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
 from qedge.orchestrator.ledger.config import LedgerConfig
-from qedge.orchestrator.ledger.custody import ranked
+from qedge.orchestrator.ledger.custody import place_of, ranked
 from qedge.orchestrator.ledger.loopback import PeersAndMe
-from qedge.wire.ledger import MAX_RECORDS, JobRecord, RecordsKeep, RecordsKept
+from qedge.wire.ledger import MAX_RECORDS, JobRecord, RecordsAsk, RecordsFound, RecordsKeep, RecordsKept
 
 _LOG: Final = get_logger("ledger")
 _SEND_LIMIT_S: Final = 3.0
 _MOST_BYTES: Final = 1 << 20
 _MOST_WAITING: Final = 20_000
 _RETRY_S: Final = 0.3
+_ASKED_MORE: Final = 2
 
 
 @dataclass(slots=True)
@@ -90,17 +91,38 @@ class CopyService:
                 answer: asyncio.Future[bool | JobRecord] = loop.create_future()
                 self._add(holder, record, answer)
                 answers.append(answer)
+        asked = self._ask_others(record)
         said: bool | JobRecord = False
         try:
             async with asyncio.timeout(self._config.copy_wait_s):
-                for done in asyncio.as_completed(answers):
-                    said = await done
-                    if said is not False:
+                for done in asyncio.as_completed([*answers, *asked]):
+                    answer_of_one = await done
+                    said = answer_of_one or said
+                    if isinstance(said, JobRecord) or (said and not asked):
                         break
         except TimeoutError:
             pass
         self._metrics.add("qedge_job_copies_total", ("late" if said is False else "kept",))
         return said
+
+    def _ask_others(self, record: JobRecord) -> list[asyncio.Future[bool | JobRecord]]:
+        """Ask the nodes that come next for the key: one that is gone may stand before the one that knows it."""
+        key = record.submission.client_key
+        if not key or self._group is None or record.epoch > 1:
+            return []
+        alive = [node.name for node in self._peers.nodes() if node.alive]
+        first = ranked(place_of(record.client, key, record.id), alive)[: self._config.copies + _ASKED_MORE]
+        others = [name for name in first if name not in record.holders]
+        return [self._group.create_task(self._ask(name, record)) for name in others]
+
+    async def _ask(self, node: str, record: JobRecord) -> bool | JobRecord:
+        ask = RecordsAsk(client=record.client, client_key=record.submission.client_key, wanted=True)
+        try:
+            found = await self._peers.call(node, ask, RecordsFound, deadline_s=max(0.1, self._config.copy_wait_s))
+        except QedgeError:
+            return False
+        known = [each for each in found.records if each.id != record.id and each.client == record.client]
+        return known[0] if known else False
 
     def tell(self, record: JobRecord) -> None:
         """Send a record when there is time, again and again until its holders have it or something newer."""

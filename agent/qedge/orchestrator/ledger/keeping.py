@@ -201,10 +201,15 @@ class KeepService:
 
     async def _ask(self, _peer: str, ask: RecordsAsk) -> RecordsFound:
         found = [record for job_id in ask.ids if (record := await self._find_here(job_id)) is not None]
+        if ask.client_key:
+            known = await self._store.read(lambda connection: rows.by_key(connection, ask.client, ask.client_key))
+            found += [known] if known is not None else []
         with_result = [record.id for record in found if record.view.result is not None]
-        if ask.wanted:
-            for record in found:
+        for record in found if ask.wanted else ():
+            if ask.ids:
                 await self._go_on(record)
+            else:
+                self._spawn(self._go_on(record))
         late = set(with_result[_MOST_RESULTS:])
         return RecordsFound(tuple(record for record in found if record.id not in late))
 

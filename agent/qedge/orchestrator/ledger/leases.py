@@ -6,7 +6,8 @@ A lease runs on the owner's boot-time clock from the moment in which its runner 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -42,6 +43,7 @@ class Leases:
     def __init__(self, lease_ns: int) -> None:
         self._lease_ns = lease_ns
         self._jobs: dict[str, _Given] = {}
+        self._of: Counter[str] = Counter()
         self._looked_ns = -1
 
     def add(self, job_id: str, epoch: int = 0, hurry_ns: int = 0) -> None:
@@ -57,21 +59,26 @@ class Leases:
         given = self._jobs.get(job_id)
         return given.grants if given is not None else []
 
+    def given(self) -> Mapping[str, int]:
+        """Count the leases that count by runner."""
+        return self._of
+
     def offer(self, job_id: str, runner: str, now_ns: int, *, patient: bool = False) -> Grant:
         """Give a job to a runner under the next epoch; write that down before anybody hears of it."""
         given = self._jobs[job_id]
         if len(given.grants) >= MOST_GRANTS:
             raise ValueError(f"{job_id} has {len(given.grants)} leases already")
         given.epoch = next_epoch(given.epoch)
-        grant = Grant(runner, given.epoch, now_ns + self._lease_ns, now_ns, patient)
-        given.grants.append(grant)
-        return grant
+        return self._give(given, runner, now_ns, patient=patient)
 
     def resume(self, job_id: str, runner: str, now_ns: int, *, patient: bool = False) -> Grant:
         """Take up a lease that was written down before the owner was restarted."""
-        given = self._jobs[job_id]
+        return self._give(self._jobs[job_id], runner, now_ns, patient=patient)
+
+    def _give(self, given: _Given, runner: str, now_ns: int, *, patient: bool) -> Grant:
         grant = Grant(runner, given.epoch, now_ns + self._lease_ns, now_ns, patient)
         given.grants.append(grant)
+        self._of[runner] += 1
         return grant
 
     def claim(self, job_id: str, runner: str, epoch: int, now_ns: int) -> Word:
@@ -148,6 +155,7 @@ class Leases:
         if given is None:
             return []
         for grant in given.grants:
+            self._of[grant.runner] -= 1
             grant.happen(LeaseEvent.RESULT if grant is winner else LeaseEvent.GIVEN_UP)
         return [grant for grant in given.grants if grant is not winner]
 
@@ -155,6 +163,7 @@ class Leases:
         given = self._jobs.get(job_id)
         if given is not None and grant in given.grants:
             given.grants.remove(grant)
+            self._of[grant.runner] -= 1
             grant.happen(event)
 
 

@@ -244,12 +244,11 @@ class Offering:
         """Let a straggler run on a second node as well; whichever ends first counts."""
         book, job, grant = self._book, errand.job, errand.grant
         now_ns = self._clock.now_ns()
-        if grant is None or errand.patient or errand.twin is not None or not errand.runs_since_ns:
+        if grant is None or not book.is_straggler(errand, now_ns):
             return
-        limit_s = book.stragglers.limit_s(job.estimate.time_s)
         late_s = (now_ns - errand.runs_since_ns) / 1e9
         running = sum(each.job.state is JobState.RUNNING for each in book.errands.values())
-        if not limit_s or late_s < limit_s or not book.stragglers.room(running, book.doubled()):
+        if not book.stragglers.room(running, book.doubled()):
             return
         other = self.place(errand, frozenset({grant.runner}))
         if not other or other == grant.runner:

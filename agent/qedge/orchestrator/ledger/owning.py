@@ -194,6 +194,8 @@ class OwnerService:
                 self._book.close(errand)
                 errand.ended = True
                 await self._store.write(lambda connection: rows.forget(connection, job_id), accepted=True)
+                gone = msgspec.structs.replace(errand.view, state=JobState.CANCELLED, ended_utc_ns=self._clock.utc_ns())
+                self._copies.tell(errand.record(gone))  # who took a copy has nothing to watch
                 if said.digest != errand.digest:
                     raise ledger.conflict(errand.job.submission.client_key, said.id)
                 return said.id
@@ -208,7 +210,8 @@ class OwnerService:
         errand.busy = False
         self._changes.publish(errand.view)
         self.begin(errand)  # at once: to wake the loop of `run` first takes longer
-        self._work.set()
+        if len(self._book.errands) == 1:
+            self._work.set()  # it looks at all more often now
 
     async def _new(self, submission: JobSubmission, client: str) -> Errand:
         estimate = await self._estimate(submission) if submission.node == ANY else None
@@ -256,8 +259,7 @@ class OwnerService:
 
     async def _take_up(self) -> None:
         book = self._book
-        for errand in list(book.errands.values()):
-            book.close(errand)
+        book.reset()
         now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
         for row in await self._store.read(lambda connection: ledger.unended(connection, elsewhere=True)):
             if row.runner.startswith("/"):
@@ -295,7 +297,8 @@ class OwnerService:
         alive = self._peers.alive()
         for errand in list(self._book.errands.values()):
             errand.doubt = errand.doubt or not alive.issuperset(errand.holders)
-            self.begin(errand)
+            if self._book.is_due(errand, now_ns):
+                self.begin(errand)
 
     def begin(self, errand: Errand) -> None:
         """Do what is due for a job, beside all others."""

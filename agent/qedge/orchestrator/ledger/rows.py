@@ -41,6 +41,13 @@ def copy_by_key(connection: sqlite3.Connection, client: str, key: str) -> JobRec
     return _RECORD.decode(row[0]) if row is not None else None
 
 
+def by_key(connection: sqlite3.Connection, client: str, key: str) -> JobRecord | None:
+    """Return the record of the job that a client's key stands for, of this node or of another one."""
+    mine = connection.execute("SELECT id FROM jobs WHERE client = ? AND client_key = ?", (client, key)).fetchone()
+    known = own(connection, str(mine[0])) if mine is not None else None
+    return known if known is not None else copy_by_key(connection, client, key)
+
+
 def forget(connection: sqlite3.Connection, job_id: str) -> None:
     """Forget a job that turned out to be another one, before anybody was told of it."""
     connection.execute("DELETE FROM jobs WHERE id = ? AND ended_utc_ns = 0", (job_id,))
@@ -143,10 +150,7 @@ def keep(connection: sqlite3.Connection, sender: str, record: JobRecord, utc_ns:
         return Kept(mine if mine.epoch > record.epoch else None, mine=True)
     key = record.submission.client_key
     if key:
-        other = connection.execute(
-            "SELECT id FROM jobs WHERE client = ? AND client_key = ?", (record.client, key)
-        ).fetchone()
-        known = own(connection, str(other[0])) if other is not None else copy_by_key(connection, record.client, key)
+        known = by_key(connection, record.client, key)
         if known is not None and known.id != record.id:
             return Kept(known)
     before = copy(connection, record.id)

@@ -18,19 +18,20 @@ class Stragglers:
     def __init__(self, config: LedgerConfig) -> None:
         self._config = config
         self._ratios: deque[float] = deque(maxlen=_REMEMBERED)
+        self._usual = 1.0
 
     def learn(self, ran_s: float, predicted_s: float) -> None:
         """Take a job that ended."""
         self._ratios.append(ran_s / max(predicted_s, _LEAST_TIME_S))
+        ratios = sorted(self._ratios)
+        self._usual = max(1.0, ratios[int(_QUANTILE * (len(ratios) - 1))])
 
     def limit_s(self, predicted_s: float) -> float:
         """Return the run time after which a job is a straggler; 0: none ever is."""
         factor = self._config.straggler_factor
         if not factor:
             return 0.0
-        ratios = sorted(self._ratios)
-        usual = max(1.0, ratios[int(_QUANTILE * (len(ratios) - 1))]) if ratios else 1.0
-        return max(self._config.straggler_min_s, factor * usual * max(predicted_s, _LEAST_TIME_S))
+        return max(self._config.straggler_min_s, factor * self._usual * max(predicted_s, _LEAST_TIME_S))
 
     def room(self, running: int, doubled: int) -> bool:
         """Say whether one more of so many running jobs may run twice."""
