@@ -63,4 +63,4 @@ def _read(packet: int, packed: bytes) -> tuple[tuple[str, object], ...]:
 
 def share_tables() -> None:
     """Have paho read what arrives into `SharedProperties`."""
-    _packet.Properties = SharedProperties  # type: ignore[misc]
+    vars(_packet)["Properties"] = SharedProperties

@@ -118,7 +118,7 @@ def _packed_operation(operation: OperationProperties) -> dict[str, Msg]:
 def pack_counts(counts: Mapping[int, int], num_clbits: int) -> Msg:
     """Pack checked counts for the way to the daemon."""
     if type(counts) is PackedCounts:
-        return {"keys": counts.packed, "values": counts.times}
+        return {"keys": counts.packed, "values": list(counts.times)}
     width = key_bytes(num_clbits)
     letter = _WIDTHS.get(width)
     if letter is None:

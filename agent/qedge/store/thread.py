@@ -40,13 +40,13 @@ class StoreThread:
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._opened = threading.Event()
-        self._error: BaseException | None = None
+        self._errors: list[BaseException] = []
         self._thread = threading.Thread(target=self._run, args=(connect,), name="qedge-store", daemon=True)
         self._thread.start()
         self._opened.wait()
-        if self._error is not None:
+        for error in self._errors:
             self._thread.join()
-            raise self._error
+            raise error
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in a durable transaction; where it raises, nothing changed."""
@@ -72,7 +72,7 @@ class StoreThread:
         try:
             connection = connect()
         except BaseException as error:  # noqa: BLE001 - whoever made this thread raises it
-            self._error = error
+            self._errors.append(error)
             return
         finally:
             self._opened.set()

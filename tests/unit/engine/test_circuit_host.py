@@ -16,6 +16,7 @@ from qedge_driver_api import (
     JobStatus,
     OperationAt,
     OperationProperties,
+    PackedCounts,
     QpuEstimate,
     QpuProperties,
     QpuResult,
@@ -277,3 +278,33 @@ def test_nothing_runs_on_a_real_device_before_it_is_accepted(monkeypatch: pytest
     monkeypatch.setattr(SimQpu, "describe", classmethod(lambda _: real))
     args = {"program": BELL, "shots": 100, "limits": {}, "seed": 7, "at_once": SOON}
     assert "answer" not in host().handle("prepare", args)  # type: ignore[operator] # a dict
+
+
+def packed(packed: bytes, times: list[int], width: int = 1) -> QpuResult:
+    return QpuResult(PackedCounts(packed, times, width), 10, {})
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        packed(b"\x04", [10]),
+        packed(b"\x01\x00", [10]),
+        packed(b"\x01\x00", [10], 2),
+        packed(b"\x01", [9]),
+        packed(b"\x01\x02", [11, -1]),
+        packed(b"\x01", [10.0]),  # type: ignore[list-item] # that is the point
+        packed(bytearray(b"\x01"), [10]),  # type: ignore[arg-type] # that is the point
+    ],
+)
+def test_packed_counts_that_cannot_be_true_are_refused(result: QpuResult) -> None:
+    with pytest.raises(QedgeError) as error:
+        check_result(result, 2, 10)
+    assert error.value.code == "driver.lied"
+
+
+def test_packed_counts_read_as_a_mapping() -> None:
+    counts = PackedCounts(b"\x01\x00\x00\x02", [3, 7], 2)
+    assert check_result(QpuResult(counts, 10, {}), 10, 10).counts == {1: 3, 512: 7}
+    assert (len(counts), list(counts), counts[512], sum(counts.values())) == (2, [1, 512], 7, 10)
+    with pytest.raises(ValueError, match="twice"):
+        dict(PackedCounts(b"\x01\x01", [1, 1], 1))

@@ -69,6 +69,23 @@ def test_a_condition_without_a_block_governs_one_statement() -> None:
     assert [row.length for row in other.circuit.conditions] == [2, 1]
 
 
+@pytest.mark.parametrize("block", ["{\n  x q[1]; rz(pi/2) q[1];\n}", "{ x q[1]; /* spread */ rz(pi/2) q[1]; }"])
+def test_a_block_behind_one_bit_is_the_same_however_it_is_written(block: str) -> None:
+    made = program(f"{TWO}h q[0]; c[0] = measure q[0]; if (c[0]) {block} h q[1];")
+    assert made.circuit.conditions == (Condition(ConditionKind.EQUALS, (0,), 1, 2),)
+    gates = [int(op[0]) for op in made.circuit.ops[:6]]
+    assert gates == [Gate.H, Gate.MEASURE, Gate.IF, Gate.X, Gate.RZ, Gate.H]
+    other = program(f"{TWO}c[0] = measure q[0]; if (c[0]) {{ x q[1]; }} else {{ h q[1]; }}")
+    assert [row.value for row in other.circuit.conditions] == [1, 0]
+    assert program(f"{TWO}c[0] = measure q[0]; if (c[0]) {{ }} h q[1];").circuit.conditions == ()
+    assert refusal(f"{TWO}if (c[0]) {{ x q[1]; h q[1]; }}", max_operations=4).code == "circuit.too_many_ops"
+
+
+def test_an_expression_without_a_value_for_made_up_inputs_has_one_for_the_real_ones() -> None:
+    template = parse(f"{TWO}input float x; rx(1 / (x - 0.25)) q[0];", ParseLimits())
+    assert template.bind({"x": 1.25}, measure_all=True).circuit.ops[0] == (Gate.RX, (0,), (1.0,), 0)
+
+
 def test_a_constant_of_a_block_holds_in_that_block_alone() -> None:
     inner = "{ const float a = 0.2; rx(a) q[0]; h q[1]; rx(a) q[0]; }"
     body = f"const float a = 0.1; h q[1]; rx(a) q[0]; {inner} h q[1]; rx(a) q[0];"

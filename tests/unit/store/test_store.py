@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import stat
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,31 @@ async def test_databases_of_earlier_versions_open_with_all_their_rows(path: Path
     rows = await store.read(lambda connection: connection.execute("SELECT count(*) FROM jobs").fetchone()[0])
     assert rows == 1
     store.close()
+
+
+async def test_transactions_that_wait_together_are_committed_together_and_fail_alone(store: Store) -> None:
+    def put(key: str) -> Callable[[sqlite3.Connection], str]:
+        def work(connection: sqlite3.Connection) -> str:
+            connection.execute("INSERT INTO meta VALUES (?, '1')", (key,))
+            if key == "bad":
+                raise ValueError(key)
+            return key
+
+        return work
+
+    blocked = store.read(lambda _connection: time.sleep(0.05))
+    found = await asyncio.gather(
+        blocked, *(store.write(put(key)) for key in ("a", "bad", "b", "a")), return_exceptions=True
+    )
+    assert found[1] == "a"
+    assert isinstance(found[2], ValueError)
+    assert found[3] == "b"
+    assert isinstance(found[4], QedgeError)  # the key is there already
+    rows = await store.read(lambda connection: connection.execute("SELECT key FROM meta ORDER BY key").fetchall())
+    assert [key for (key,) in rows if key in ("a", "b", "bad")] == ["a", "b"]
+
+
+async def test_a_read_sees_what_was_written_before_it(store: Store) -> None:
+    writes = [store.set_meta("turn", str(number)) for number in range(5)]
+    results = await asyncio.gather(*writes, store.get_meta("turn"), store.set_meta("turn", "5"), store.get_meta("turn"))
+    assert (results[5], results[7]) == ("4", "5")

@@ -71,10 +71,10 @@ def read_lines(text: str, at: int, places: Mapping[str, int]) -> Iterator[BodyLi
         own = known.get(operands)
         if own is None:
             own = known[operands] = tuple([places.get(operand.strip(" \t"), -1) for operand in operands.split(",")])
-        params: tuple[float, ...] | None = _NO_PARAMS
+        params = _NO_PARAMS
         if given is not None:
-            params = values.get(given)
-            if params is None:
+            params = values.get(given, _NO_PARAMS)
+            if not params:
                 read = [_constant(each) for each in given.split(",")]
                 params = tuple([value for value in read if value is not None])
                 if len(params) != len(read):

@@ -117,9 +117,9 @@ class Template:
             return skeleton.copy(), True
         ops, same = skeleton.copy(), True
         turned, others = self._places
-        for angle, places in turned.items():
+        for angle, spots in turned.items():
             params = (angle(own),)
-            for begin, gate, qubits, controls in places:
+            for begin, gate, qubits, controls in spots:
                 ops[begin] = (gate, qubits, params, controls)
         for begin, item in others:
             filled: list[Op] = []
