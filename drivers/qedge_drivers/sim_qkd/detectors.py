@@ -108,8 +108,8 @@ class Detectors:
             found = int(state[_FOUND])
             slots, marks = room[0][:found], room[1][:found]
             end = light.first_slot + light.num_slots if ended else int(slots[-1]) + 1
-            doubles = int(np.count_nonzero(marks & np.uint8(2)))
-            bases, bits = np.right_shift(marks, 2, dtype=np.uint8), np.bitwise_and(marks, 1, dtype=np.uint8)
+            bases, bits = np.empty(found, np.uint8), np.empty(found, np.uint8)
+            doubles = int(kernels.part(seen(marks), seen(bases), seen(bits)))
             live = max(found, round(light.duty * max(0, end - begin - found * receiver.dead_slots)))
             parts.append(Clicks(begin, end - begin, slots, bases, bits, doubles, min(live, end - begin)))
             begin = end

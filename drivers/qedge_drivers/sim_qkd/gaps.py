@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from qedge_drivers.sim_qkd.kernels import LONG_GAP
+from qedge_drivers.sim_qkd.emission import LONG_GAP
 
 _CELLS: Final = 1 << 16
 _UNIT: Final = 2.0**-53

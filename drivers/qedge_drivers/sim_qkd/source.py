@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from qedge_drivers.sim_qkd import kernels
+from qedge_drivers.sim_qkd import emission
 from qedge_drivers.sim_qkd.compiled import seen
 from qedge_drivers.sim_qkd.drbg import REQUEST_BYTES, CtrDrbg
 from qedge_drivers.sim_qkd.gaps import gap_table, scale_of
@@ -129,7 +129,7 @@ def _cells(borders: NDArray[np.int64]) -> Bytes:
     edges = np.arange(1 << 15, dtype=np.int64) << 16
     first = np.searchsorted(borders, edges, side="right")
     last = np.searchsorted(borders, edges | 0xFFFF, side="right")
-    return np.where(first == last, first, kernels.UNDECIDED).astype(np.uint8)
+    return np.where(first == last, first, emission.UNDECIDED).astype(np.uint8)
 
 
 def choices_in_the_dark(secret: CtrDrbg, borders: NDArray[np.int64], number: int) -> Bytes:
@@ -166,8 +166,8 @@ class Emitter:
             expected = (num_slots - int(state[0])) * odds.light
             number = min(_CHUNK, int(expected + 5.0 * expected**0.5) + 8 & ~1)
             words, pulses = int(state[2]), int(state[3])
-            if len(self._words) < words + number + num_slots // kernels.MAX_GAP + 1:
-                grown = np.empty(2 * (words + number) + num_slots // kernels.MAX_GAP + 1, np.int32)
+            if len(self._words) < words + number + num_slots // emission.MAX_GAP + 1:
+                grown = np.empty(2 * (words + number) + num_slots // emission.MAX_GAP + 1, np.int32)
                 grown[:words], self._words = self._words[:words], grown
             if len(ledger[0]) < pulses + number:
                 held, ledger = ledger, _columns(2 * (pulses + number))
@@ -188,7 +188,7 @@ class Emitter:
             random[3][:] = _HALF
         secret = self._secrets[: number + FINE]
         self._secret.fill(secret)
-        kernels.shine(
+        emission.shine(
             tuple(seen(row.view(np.int32)) for row in random),
             seen(odds.gaps),
             odds.gap_scale,

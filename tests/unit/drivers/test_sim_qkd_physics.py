@@ -45,6 +45,7 @@ class Seen:
     bits: NDArray[np.uint8]
     double_clicks: int
     blocks: list[int] = field(default_factory=list)
+    live_slots: int = 0
 
     @property
     def number(self) -> int:
@@ -71,7 +72,7 @@ def run(
     odds = Odds(source, receiving)
     columns: list[list[NDArray[np.uint8]]] = [[] for _ in range(5)]
     places: list[NDArray[np.int64]] = []
-    doubles, sizes = 0, []
+    doubles, live, sizes = 0, 0, []
     for block in range(blocks):
         first = block * slots
         words, offsets, choices = emitter.emit(odds, slots)
@@ -84,8 +85,11 @@ def run(
                 column.append(values)
             places.append(part.slots.copy())
             doubles += part.double_clicks
+            live += part.live_slots
             sizes.append(len(part.bits))
-    return Seen(slots * blocks, np.concatenate(places), *(np.concatenate(each) for each in columns), doubles, sizes)
+    return Seen(
+        slots * blocks, np.concatenate(places), *(np.concatenate(each) for each in columns), doubles, sizes, live
+    )
 
 
 def biased(probability: float, basis: int) -> float:
@@ -123,6 +127,13 @@ def test_light_that_a_limited_receiver_does_not_look_at_is_thinned_evenly() -> N
         for basis in (0, 1):
             one, other = full.count(index, basis)[0], half.count(index, basis)[0]
             assert abs(one / 2 - other) <= SIGMAS * math.sqrt(one / 4 + other)
+
+
+@pytest.mark.parametrize(("dead", "duty"), [(0, 1.0), (40, 1.0), (0, 0.4), (40, 0.4)])
+def test_clicks_per_slot_in_which_the_receiver_could_click_depend_on_the_light_alone(dead: int, duty: float) -> None:
+    seen = run(SIGNAL_AND_DECOYS, replace(QUIET, dead_slots=dead), Receiving(0.5, duty), 1 << 20)
+    chance = Odds(SIGNAL_AND_DECOYS, Receiving(0.5)).light
+    assert near(seen.number, seen.live_slots, chance)
 
 
 def test_dead_time_takes_the_share_that_a_non_paralysable_receiver_loses() -> None:

@@ -18,8 +18,8 @@ from qedge_drivers.sim_qkd import compiled, philox
 from qedge_drivers.sim_qkd.compiled import seen
 from qedge_drivers.sim_qkd.detectors import happenings
 from qedge_drivers.sim_qkd.drbg import REQUEST_BYTES, RESEED_REQUESTS, CtrDrbg
+from qedge_drivers.sim_qkd.emission import fill_gaps
 from qedge_drivers.sim_qkd.gaps import gap_table, scale_of
-from qedge_drivers.sim_qkd.kernels import fill_gaps
 from qedge_drivers.sim_qkd.philox import Words
 
 

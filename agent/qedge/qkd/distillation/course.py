@@ -21,6 +21,7 @@ from qedge.qkd.distillation.order import BASELINE, FRAME, HALTED, KEY, REPORT, S
 from qedge.qkd.distillation.ports import Bytes, Words
 from qedge.qkd.distillation.stopwatch import Stopwatch
 from qedge.qkd.finite_key.limits import Seen
+from qedge.qkd.sifting.gaps import rises
 from qedge.workers.driver_host import driver_errors, lied
 from qedge_driver_api import DetectionBlock, Preparations, QkdTransceiver
 
@@ -233,14 +234,13 @@ def checked_block(block: object) -> tuple[Words, Bytes, Bytes]:
         raise lied("the arrays of a detection block do not fit together")
     if not (0 <= block.double_clicks <= len(block.bits) and -1 <= block.live_slots <= block.num_slots):
         raise lied("a detection block counts more than it holds")
-    # A copy, because compiled loops take no arrays that cannot be written to.
-    slots = np.frombuffer(block.slots, "<u8").astype(np.uint64)
+    slots = np.frombuffer(block.slots, "<u8").astype(np.uint64, copy=False)
     bases, bits = (np.frombuffer(column, np.uint8) for column in (block.bases, block.bits))
     if not len(slots):
         return slots, bases.copy(), bits.copy()
     if block.first_slot < 0 or int(slots[0]) < block.first_slot or int(slots[-1]) >= block.first_slot + block.num_slots:
         raise lied("a detection outside its block")
-    if not bool(np.all(slots[1:] > slots[:-1])):
+    if not rises(slots):
         raise lied("slots do not increase")
     if max(int(bases.max()), int(bits.max())) > 1:
         raise lied("bits and bases of a detection block are 0 or 1")

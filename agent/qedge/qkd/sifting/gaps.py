@@ -1,6 +1,6 @@
 """Slots of detections as Rice codes of the empty slots between them (Rice 1979).
 
-    u8            parameter k, chosen for the message
+    u8            parameter k, chosen for the message by its first gaps
     u32           least gap, which the dead time of detectors makes; taken off every gap but the first
     k · n bits    the k lowest bits of each gap, padded to a byte
     n + … bits    of each gap the rest, as so many zeros and a one, padded to a byte
@@ -19,12 +19,19 @@ from qedge.qkd.sifting.model import MAX_PARAMETER, Slots, checked_count
 
 HEAD: Final = 5
 """Bytes before the first stream."""
+PROBED: Final = 1 << 13
+"""Gaps of a message by which the parameter is chosen: more seldom change it, and all of them are one more pass."""
 _LARGEST: Final = (1 << 32) - 1
+
+
+def rest_of(slots: Slots, first_slot: int, least: int) -> int:
+    """Return the sum of all gaps, after the least one is taken off all but the first."""
+    return int(slots[-1]) + 1 - first_slot - slots.size - least * (slots.size - 1)
 
 
 def first_guess(slots: Slots, first_slot: int, least: int) -> int:
     """Return a parameter that the best one exceeds by 0, 1 or 2 for gaps of a geometric distribution."""
-    total = int(slots[-1]) + 1 - first_slot - slots.size - least * (slots.size - 1)
+    total = rest_of(slots, first_slot, least)
     return min(max(int(0.69 * total / slots.size).bit_length() - 2, 0), MAX_PARAMETER - 2)
 
 
@@ -32,22 +39,30 @@ def encode_gaps(slots: Slots, first_slot: int) -> bytes:
     """Encode u64 slots that rise strictly and begin at `first_slot` or later; ValueError for others."""
     from qedge.qkd.sifting import kernels
 
-    slots = np.require(slots, np.uint64, ["C", "A", "W"])
+    slots = np.require(slots, np.uint64, ["C", "A"])
     if checked_count(slots.size) == 0:
         return b""
     least = min(int(kernels.least_gap(slots)), _LARGEST) if slots.size > 1 else 0
     if least < 0 or not 0 <= first_slot <= int(slots[0]) or int(slots[-1]) >> 63:
         raise ValueError("slots of detections rise from the first slot on and fit into 63 bits")
     guess = first_guess(slots, first_slot, least)
-    sums = kernels.sum_quotients(slots, first_slot, least, guess)
-    more = min(range(3), key=lambda each: each * slots.size + int(sums[each]))
-    parameter, unary_bits = guess + more, int(sums[more]) + slots.size
+    probe = slots[:PROBED]
+    sums = kernels.sum_quotients(probe, first_slot, least, guess)
+    parameter = guess + min(range(3), key=lambda each: each * probe.size + int(sums[each]))
     low_bits = parameter * slots.size
-    low, unary = np.zeros(low_bits // 64 + 2, np.uint64), np.zeros(unary_bits // 64 + 2, np.uint64)
-    kernels.encode_gaps(slots, first_slot, least, parameter, low, unary)
+    most = (rest_of(slots, first_slot, least) >> parameter) + slots.size
+    low, unary = np.zeros(low_bits // 64 + 2, np.uint64), np.zeros(most // 64 + 2, np.uint64)
+    unary_bits = int(kernels.encode_gaps(slots, first_slot, least, parameter, low, unary))
     head = bytes([parameter]) + least.to_bytes(4, "little")
     streams = ((low, low_bits), (unary, unary_bits))
     return head + b"".join(words.view(np.uint8)[: -(-bits // 8)].tobytes() for words, bits in streams)
+
+
+def rises(slots: Slots) -> bool:
+    """Say whether slots, which may be read-only, increase from each to the next."""
+    from qedge.qkd.sifting import kernels
+
+    return slots.size < 2 or int(kernels.least_gap(slots)) >= 0
 
 
 def decode_gaps(data: bytes, first_slot: int, count: int, end_slot: int) -> Slots:

@@ -20,6 +20,8 @@ Words = npt.NDArray[np.uint64]
 _u8: Final = types.uint8[::1]
 _u32: Final = types.uint32[::1]
 _u64: Final = types.uint64[::1]
+_said: Final = types.Array(types.uint64, 1, "C", readonly=True)
+"""Slots as a device gave them, which need not be copied to be read."""
 _planes: Final = types.uint64[:, ::1]
 _i64: Final = types.int64
 _ONE: Final = np.uint64(1)
@@ -35,7 +37,7 @@ LANES: Final = 4
 """Coders that take turns, so that each step need not wait for the last one."""
 
 
-@njit(_i64(_u64), boundscheck=False, nogil=True, cache=True)
+@njit(_i64(_said), boundscheck=False, nogil=True, cache=True)
 def least_gap(slots: Words) -> int:
     """Return the fewest empty slots between two of `slots`, at most 2^62; -1 if they do not rise."""
     least, falls = np.uint64((1 << 62) + 1), False
@@ -46,7 +48,7 @@ def least_gap(slots: Words) -> int:
     return -1 if falls else int(least) - 1
 
 
-@njit(types.UniTuple(_i64, 3)(_u64, types.uint64, types.uint64, _i64), boundscheck=False, nogil=True, cache=True)
+@njit(types.UniTuple(_i64, 3)(_said, types.uint64, types.uint64, _i64), boundscheck=False, nogil=True, cache=True)
 def sum_quotients(slots: Words, first_slot: int, least: int, parameter: int) -> tuple[int, int, int]:
     """Return the sums of all quotients by 2^k for k = `parameter`, the next and the one after it."""
     shift, off = np.uint64(parameter), np.uint64(least) + _ONE
@@ -60,11 +62,11 @@ def sum_quotients(slots: Words, first_slot: int, least: int, parameter: int) -> 
     return int(one), int(two), int(four)
 
 
-@njit(types.void(_u64, types.uint64, types.uint64, _i64, _u64, _u64), boundscheck=False, nogil=True, cache=True)
-def encode_gaps(slots: Words, first_slot: int, least: int, parameter: int, low: Words, unary: Words) -> None:
+@njit(_i64(_said, types.uint64, types.uint64, _i64, _u64, _u64), boundscheck=False, nogil=True, cache=True)
+def encode_gaps(slots: Words, first_slot: int, least: int, parameter: int, low: Words, unary: Words) -> int:
     """Write the `parameter` lowest bits of each gap to `low`, the rest as zeros and a one to `unary` (all zero).
 
-    From every gap but the first `least` is taken off.
+    From every gap but the first `least` is taken off. Returns how many bits of `unary` that took.
     """
     expected, shift, off = np.uint64(first_slot), np.uint64(parameter), np.uint64(least) + _ONE
     mask = (_ONE << shift) - _ONE
@@ -89,6 +91,7 @@ def encode_gaps(slots: Words, first_slot: int, least: int, parameter: int, low: 
         at += _ONE
     unary[place] = ones
     low[to] = word
+    return int(at)
 
 
 @njit(

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from qedge.qkd.sifting.gaps import HEAD, first_guess
+from qedge.qkd.sifting.gaps import HEAD, PROBED, first_guess
 from qedge.qkd.sifting.model import LEVELS, Bytes, Counts, Sifted, Slots
 from qedge.qkd.sifting.symbols import SCALE, Widths, shares_of
 
@@ -28,7 +28,8 @@ def encode_gaps(slots: Slots, first_slot: int) -> bytes:
     least = min(int(gaps[1:].min()), (1 << 32) - 1) if slots.size > 1 else 0
     gaps[1:] -= least
     guess = first_guess(slots, first_slot, least)
-    parameter = min(range(guess, guess + 3), key=lambda k: (k * slots.size + int((gaps >> k).sum()), k))
+    probe = gaps[:PROBED]
+    parameter = min(range(guess, guess + 3), key=lambda k: (k * probe.size + int((probe >> k).sum()), k))
     low = (gaps[:, None] >> np.arange(parameter)) & 1
     ends = np.cumsum((gaps >> parameter) + 1) - 1
     unary = np.zeros(int(ends[-1]) + 1, np.uint8)
