@@ -19,7 +19,8 @@ from qedge.cli.terminal import Terminal, terminal_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from qedge.cli.top_view import Look, Screen
+    from qedge.cli.top_look import Look
+    from qedge.cli.top_view import Screen
     from qedge.client.node import NodeClient
     from qedge.wire.incidents import IncidentView
 
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 async def look_at(node: NodeClient, before: Look | None) -> Look:
     """Ask the node for everything at once."""
     from qedge.cli.keys_watch import series_of
-    from qedge.cli.top_view import look_of
+    from qedge.cli.top_look import look_of
 
     status, peers, jobs = await asyncio.gather(node.status(), node.peers(), node.jobs(_JOBS))
     stored: dict[str, float] = {}

@@ -15,6 +15,7 @@ from qedge.cli import (
     draw,
     drivers,
     enrol,
+    events,
     fleet,
     jobs,
     join,
@@ -27,6 +28,7 @@ from qedge.cli import (
     qkd,
     status,
     submit,
+    top,
 )
 
 COMMANDS = [
@@ -47,6 +49,8 @@ COMMANDS = [
     keys,
     qkd,
     policy,
+    top,
+    events,
 ]
 
 

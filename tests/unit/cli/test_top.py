@@ -8,18 +8,8 @@ import pytest
 from qedge.base.clock import ManualClock
 from qedge.cli.terminal import Terminal
 from qedge.cli.top import keys_in
-from qedge.cli.top_view import (
-    PANELS,
-    LoadSeen,
-    Look,
-    Screen,
-    crop,
-    load_of,
-    look_of,
-    plain_lines,
-    rooms_of,
-    screen_lines,
-)
+from qedge.cli.top_look import LoadSeen, Look, load_of, look_of
+from qedge.cli.top_view import PANELS, Screen, crop, plain_lines, rooms_of, screen_lines
 from qedge.web.fake import FakeNode
 from qedge.web.fake_mesh import fake_links, fake_peers
 from qedge.wire.jobs import JobSubmission
