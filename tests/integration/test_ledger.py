@@ -97,6 +97,7 @@ async def runner_of(world: FleetWorld, at: str, job_id: str) -> str:
         return view.node
 
 
+@pytest.mark.long
 async def test_the_jobs_of_a_node_that_is_killed_end_elsewhere_and_its_client_finds_them_there(tmp_path: Path) -> None:
     async with mesh(tmp_path) as world:
         jobs = [await submit(world, "a", f"k{index}") for index in range(4)]
@@ -118,6 +119,7 @@ async def test_the_jobs_of_a_node_that_is_killed_end_elsewhere_and_its_client_fi
             assert here.result.counts == there.result.counts
 
 
+@pytest.mark.long
 async def test_a_runner_that_is_paused_loses_its_jobs_and_its_late_result_counts_for_nothing(tmp_path: Path) -> None:
     async with mesh(tmp_path) as world:
         accepted = await submit(world, "a", "slow", LONG)

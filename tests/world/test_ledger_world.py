@@ -6,7 +6,7 @@ import pytest
 
 from tests.world.ledger_world import SECOND, World
 
-FAST = 80
+FAST = 40
 LONG = 5000
 SHARDS = 5
 
@@ -83,7 +83,7 @@ def test_no_job_is_lost_and_none_ends_twice_whatever_happens(seeds: range) -> No
 
 def test_a_job_is_regained_within_the_lease_and_a_second() -> None:
     worst = 0.0
-    for seed in range(60):
+    for seed in range(24):
         world = World(seed, loss=0.0, twice=0.0)
         names = sorted(world.nodes)
         for index in range(12):

@@ -22,7 +22,7 @@ _SEND_LIMIT_S: Final = 3.0
 _MOST_BYTES: Final = 1 << 20
 _MOST_WAITING: Final = 20_000
 _RETRY_S: Final = 0.3
-_ASKED_MORE: Final = 2
+_ASKED_MORE: Final = 1
 
 
 @dataclass(slots=True)

@@ -30,6 +30,7 @@ _ASK_LIMIT_S: Final = 1.0
 _PROBE_LIMIT_S: Final = 0.3
 _MOST_ASKED: Final = 16
 _MOST_RESULTS: Final = 8
+_MOST_LOOKUPS: Final = 32
 _ASK_EVERY: Final = 5
 _PRUNE_EVERY: Final = 1500
 
@@ -60,6 +61,7 @@ class KeepService:
         self._clock = clock
         self._custody = Custody(peers.me, round(config.adopt_after_s * 1e9))
         self._counts: Counter[str] = Counter()
+        self._lookups = 0
         self._tasks: set[asyncio.Future[None]] = set()
         peers.serve(RecordsKeep, self._keep)
         peers.serve(RecordsAsk, self._ask)
@@ -238,11 +240,18 @@ class KeepService:
             await self._go_on(here)
             if job_id in self._book.errands:
                 return await self._find_here(job_id)
+        if self._lookups >= _MOST_LOOKUPS:
+            return here  # who asks for what nobody has does not make the others busy
         others = [node.name for node in self._peers.nodes() if node.alive]
         if here is not None:
             owner = owner_of(here.epoch, here.holders)
             others = [owner] if owner in others else [name for name in others if name in here.holders]
-        answers = await asyncio.gather(*(self._ask_one(name, job_id, wanted=wanted) for name in others[:_MOST_ASKED]))
+        self._lookups += 1
+        try:
+            asked = (self._ask_one(name, job_id, wanted=wanted) for name in others[:_MOST_ASKED])
+            answers = await asyncio.gather(*asked)
+        finally:
+            self._lookups -= 1
         found = [record for record in (here, *answers) if record is not None]
         return max(found, key=lambda record: (record.epoch, record.view.ended_utc_ns > 0), default=None)
 

@@ -41,7 +41,7 @@ from qedge.orchestrator.ledger.ports import Copies, Placer, Standings
 from qedge.orchestrator.placement.model import Wish
 from qedge.store.store import Store
 from qedge.wire.jobs import JobEstimate, JobHeard, JobState, JobStop, JobSubmission, JobView
-from qedge.wire.ledger import JobRecord
+from qedge.wire.ledger import JobCancel, JobRecord
 from qedge.wire.problem import problem_of
 
 _LOG: Final = get_logger("ledger")
@@ -230,7 +230,10 @@ class OwnerService:
     async def cancel(self, job_id: str) -> None:
         """Have the runner stop; the job ends as cancelled unless it has ended before."""
         errand = self._book.errands.get(job_id)
-        if errand is not None:
+        if errand is not None and errand.yielded:
+            await self._peers.call(errand.yielded, JobCancel(job_id), JobHeard, deadline_s=_STOP_LIMIT_S)
+            await self._changes.wait_end(job_id, _STOP_LIMIT_S)
+        elif errand is not None:
             errand.job.cancel_wanted = True
             self._work.set()
             if not errand.ended:
