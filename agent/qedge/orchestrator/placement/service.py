@@ -24,7 +24,7 @@ from qedge.orchestrator.placement.demand import demand_of, is_small
 from qedge.orchestrator.placement.model import Demand, Placement, PlacementPolicy, Uniform
 from qedge.orchestrator.placement.partners import Telling, partners_of
 from qedge.orchestrator.placement.placer import FleetPlacer
-from qedge.orchestrator.placement.ports import Fleet, Jobs
+from qedge.orchestrator.placement.ports import Fleet, Jobs, Wish
 from qedge.wire.jobs import JobEstimate, JobSubmission, LatencyClass
 from qedge.wire.load import ConsideredView, NodeLoad, PlacementView
 from qedge.wire.mesh import PeerList, PeerState, PeerView
@@ -136,6 +136,10 @@ class PlacementService:
             own = next((each for each in self.book.candidates(started_ns) if each.own), None)
             return own is None or not is_for_good(demand, own)
         return found.node == self._own
+
+    def place(self, wish: Wish, *, barred: frozenset[str] = frozenset()) -> str:
+        """Return the node that is to run a job, this one included, and count it as given; empty: none can now."""
+        return self.placer.place(self.demand(wish.job_id, wish.submission, wish.estimate), barred=barred).node
 
     def choose(self, job: Job, barred: frozenset[str]) -> str:
         """Return the node that is to run a job that leaves this one; empty: none can now."""
