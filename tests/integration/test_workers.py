@@ -222,6 +222,28 @@ async def test_light_calls_use_the_spare_while_the_worker_is_busy(pool: WorkerPo
     await asyncio.gather(busy, return_exceptions=True)
 
 
+async def test_of_calls_that_wait_the_most_urgent_goes_first_and_one_that_gives_up_takes_nothing(
+    pool: WorkerPool,
+) -> None:
+    await echo(pool)
+    busy = asyncio.create_task(pool.call("wait_for_cancel", {}, deadline_s=LONG_S))
+    while not any(view.state == "busy" for view in pool.views()):
+        await asyncio.sleep(0.01)
+    ended: list[int] = []
+
+    async def one(rank: int) -> None:
+        await pool.call("echo", {"number": rank}, deadline_s=LONG_S, rank=rank)
+        ended.append(rank)
+
+    waiting = [asyncio.create_task(one(rank)) for rank in (2, 1, 2, 0)]
+    await asyncio.sleep(0.05)
+    waiting[1].cancel()
+    busy.cancel()
+    await asyncio.gather(busy, *waiting, return_exceptions=True)
+    assert ended == [0, 2, 2]
+    assert await pool.call("echo", {"number": 7}, deadline_s=LONG_S) == {"number": 7}
+
+
 ORPHAN = """
 import asyncio, os, sys
 sys.path.insert(0, {root!r})

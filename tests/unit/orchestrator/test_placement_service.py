@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from qedge.engine.fake import FakeQpu
 from qedge.orchestrator.fairness.health import Fitness
 from qedge.orchestrator.placement.config import PlacementConfig
 from qedge.orchestrator.placement.service import PlacementService
-from qedge.wire.jobs import JobState, JobSubmission, LatencyClass, PlacementPolicy
+from qedge.wire.jobs import JobEstimate, JobState, JobSubmission, LatencyClass, PlacementPolicy
 from qedge.wire.mesh import Capability, PeerList, PeerState, PeerView
 from tests.unit.orchestrator.peer_site import EngineNode, EngineSite
 
@@ -151,6 +152,26 @@ async def test_a_node_without_a_qpu_sends_all_its_jobs_away_unseen(fleet: Fleet)
     ended = [await a.end((await a.submit(node="any")).id) for _ in range(12)]
     assert {each.state for each in ended} == {JobState.DONE}
     assert {each.node for each in ended} == {"b", "c"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A job that is to be placed."""
+
+    job_id: str
+    submission: JobSubmission
+    estimate: JobEstimate | None = None
+
+
+async def test_a_ledger_may_place_here_too_and_what_it_placed_counts(fleet: Fleet) -> None:
+    await fleet.node("a", FakeQpu("a"))
+    await fleet.node("b", FakeQpu("b"))
+    await fleet.know("a", "b")
+    service, job = fleet.services["a"], JobSubmission(program="p", node="any")
+    assert service.place(Wanted("1", job)) == "a"
+    assert service.place(Wanted("2", job), barred=frozenset("a")) == "b"
+    assert service.place(Wanted("3", job), barred=frozenset("ab")) == ""
+    assert {each.node: each.placed for each in service.book.candidates(SystemClock().now_ns())} == {"a": 1, "b": 1}
 
 
 async def test_a_policy_without_a_node_means_any_node_and_labels_choose_it(fleet: Fleet) -> None:

@@ -9,7 +9,7 @@ from qedge.orchestrator.placement.model import CLASSES, Candidate, Demand, Rated
 
 BYTES_PER_S: Final = 20e6
 """What a sealed session carries; measured by the benchmark `sealed-bulk` on loopback at several times that."""
-HANDOVER_S: Final = 0.004
+HANDOVER_S: Final = 0.008
 """What it costs both nodes to hand a job over and to bring its result back, about as long as a small job runs: so that
 is not worth it to save less."""
 FRESH_S: Final = 3.0

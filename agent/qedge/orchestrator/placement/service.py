@@ -31,6 +31,7 @@ from qedge.wire.mesh import PeerList, PeerState, PeerView
 
 _LOG: Final = get_logger("placement")
 _TICK_S: Final = 0.1
+_USUAL_WEIGHT: Final = 0.2
 _ALONE_S: Final = 1.0
 _JUDGE_NS: Final = 1_000_000_000
 _LOOK_NS: Final = 5_000_000_000
@@ -70,6 +71,7 @@ class PlacementService:
         self._clock = clock
         self._metrics = metrics
         self._serials = itertools.count(1)
+        self._usual_s = (0.0, 0.0, 0.0)
         self._fitness = Fitness()
         self.draining: Callable[[], bool] = lambda: False
         """Whether this node gives its jobs away."""
@@ -105,6 +107,15 @@ class PlacementService:
             reason=self._fitness.reason,
             draining=self.draining(),
         )
+
+    def told_load(self) -> NodeLoad:
+        """Describe this node as others should see it until they hear again: an idle moment of a busy node is left out.
+
+        Whoever takes a job away from a queue that is exactly known, for one that was empty a second ago, loses.
+        """
+        load = self.own_load()
+        backlog_s = tuple(max(each) for each in zip(load.backlog_s, self._usual_s, strict=True))
+        return msgspec.structs.replace(load, backlog_s=backlog_s)
 
     def gate(self, latency: LatencyClass) -> None:
         """Raise `job.shed` where this node takes no more jobs of a class."""
@@ -195,13 +206,22 @@ class PlacementService:
                 now_ns = self._clock.now_ns()
                 self._look(now_ns)
                 if self._members > 1:
-                    load = self.own_load()
+                    self._remember()
+                    load = self.told_load()
                     for node in self._telling.due(self._partners, load, now_ns):
                         if node not in self._under_way:
                             self._under_way.add(node)
                             self._telling.told(node, load, now_ns)
                             group.create_task(self._tell(node, load))
                 await asyncio.sleep(_TICK_S if self._members > 1 else _ALONE_S)
+
+    def _remember(self) -> None:
+        """Keep an average of the backlogs over half a second."""
+        critical, interactive, batch = (
+            usual_s + _USUAL_WEIGHT * (min(now_s, 1e9) - usual_s)
+            for usual_s, now_s in zip(self._usual_s, self._jobs.occupancy().backlog_s, strict=True)
+        )
+        self._usual_s = (critical, interactive, batch)
 
     def _mark(self) -> None:
         self._changed = True
@@ -246,9 +266,9 @@ class PlacementService:
     async def _hear(self, peer: str, load: NodeLoad) -> NodeLoad:
         now_ns = self._clock.now_ns()
         self.book.take(peer, load, now_ns)
-        own = self.own_load()
-        self._telling.asked(peer, own, now_ns)
-        return own
+        load = self.told_load()
+        self._telling.asked(peer, load, now_ns)
+        return load
 
     async def _follow_jobs(self) -> None:
         async for view in self._jobs.changes.follow():
