@@ -3,8 +3,8 @@
 A daemon as a user starts it, with the gateway on, a policy and a private broker. Half of the devices are rich and
 enrol, prove and seal as `qedge_device` does (ML-KEM, ML-DSA), half are constrained; two load processes hold their
 connections, from 20 loopback addresses. QEDGE_BENCH_DEVICES sets another number; a process here may have 20,000
-descriptors, so of more than 16,000 devices the others go offline once they have their session, which stays in the
-node's memory.
+descriptors, so of more than 16,000 devices the others go offline as soon as they have their session, which stays in
+the node's memory.
 
 `devices.sessions`: sessions the node counts once all have come, against the number of devices.
 `devices.enrolments_per_s`: rich devices over the time from the first connection to the last enrolment; each is two
@@ -121,7 +121,7 @@ def _storm(node: Node, bystander: Bystander, crowds: list[CrowdProcess], count: 
     prober, times_ms, others_ms = Prober(node.socket), [], []
     waited_s, started = node.waited_s(), time.monotonic()
     for crowd in crowds:
-        crowd.begin("connect", count, LIMIT_S)
+        crowd.begin("connect", count, LIMIT_S, count)
     while not all(crowd.is_done for crowd in crowds):
         times_ms.append(prober.ask_ms())
         time.sleep(PROBE_S / 2)
@@ -151,13 +151,9 @@ def run() -> list[Figure]:
             import_s = time.monotonic() - started
             with _crowds(lines, port) as crowds:
                 cpu_s = node.cpu_s()
-                waves = _all(crowds, "connect", AT_ONCE, LIMIT_S)
+                waves = _all(crowds, "connect", AT_ONCE, LIMIT_S * count / DEVICES, online // PROCESSES)
                 enrol_cpu_s = node.cpu_s() - cpu_s
                 enrolled_s = max(wave.enrolled_s for wave in waves)
-                if online < count:
-                    for crowd in crowds:
-                        crowd.begin("leave", (count - online) // PROCESSES)
-                        crowd.end()
                 time.sleep(3.0)
                 held = asyncio.run(_sessions(node))
                 each_kib = (node.rss_kib() - empty_kib) / count

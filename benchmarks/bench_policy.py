@@ -232,7 +232,7 @@ def cut_after_verdict_ms() -> list[list[float]]:
             turns = [Crowd(lines[start : start + CUTS], port, start) for start in range(0, len(lines), CUTS)]
             found = []
             for crowd in turns:
-                if crowd.connect(CUTS, 60.0).open < CUTS:
+                if crowd.connect(CUTS, 60.0, CUTS).open < CUTS:
                     raise RuntimeError("not all devices were let in")
                 found.append(asyncio.run(_cut(node, crowd)))
             return found

@@ -176,13 +176,17 @@ class Crowd:
         self._retries = 0
         self._under_way = 0
         self._enrolled_s = 0.0
+        self._keep = len(lines)
 
-    def connect(self, at_once: int, limit_s: float) -> Wave:
-        """Give each member a new connection and a session."""
+    def connect(self, at_once: int, limit_s: float, keep: int) -> Wave:
+        """Give each member a new connection and a session; those after the first `keep` go offline with it for good."""
         for member in self.members:
             self._drop(member)
             member.done = False
-        return self._run([*reversed(self.members)], at_once, limit_s)
+        self._keep = keep
+        wave = self._run([*reversed(self.members)], at_once, limit_s)
+        self.members = [member for member in self.members if member.sock is not None or not member.done]
+        return wave
 
     def renew(self, limit_s: float) -> Wave:
         """Wait until the node has told each member to begin anew, and each has done so."""
@@ -191,12 +195,6 @@ class Crowd:
             member.heard_s = time.monotonic()
         self._under_way = len(self.members)
         return self._run([], len(self.members), limit_s)
-
-    def leave(self, count: int) -> None:
-        """Let the last members go offline for good; their sessions stay."""
-        for member in self.members[len(self.members) - count :]:
-            self._drop(member)
-        del self.members[len(self.members) - count :]
 
     def _run(self, waiting: list[Member], at_once: int, limit_s: float) -> Wave:
         begun, self._retries, self._enrolled_s = time.monotonic(), 0, 0.0
@@ -214,6 +212,8 @@ class Crowd:
                 if member is not None and self._serve(member, events, begun):
                     left -= 1
                     self._under_way -= 1
+                    if len(self.members) - left > self._keep:
+                        self._drop(member)
             if now - looked > 1.0:
                 looked = now
                 for member in self.members:
