@@ -14,7 +14,7 @@ from paho.mqtt import _packet
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties, VariableByteIntegers
 
-_TABLES: Final = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call] # paho has no types here
+_TABLES: Final = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call] # paho has no types
 _SHORT_BYTES: Final = 8
 """Properties up to here are remembered: those of a message that only expires, not those with an id of their own."""
 
@@ -31,11 +31,11 @@ class SharedProperties(Properties):
 
     def unpack(self, buffer: bytes) -> tuple[Properties, int]:
         """Read properties from the beginning of `buffer`; return them and how many bytes they take."""
-        length, used = VariableByteIntegers.decode(buffer)  # type: ignore[no-untyped-call]
+        length, used = VariableByteIntegers.decode(buffer)  # type: ignore[no-untyped-call] # paho has no types
         end = length + used
         if length == 0 or length > _SHORT_BYTES or len(buffer) < end:
             if length:
-                super().unpack(buffer)  # type: ignore[no-untyped-call]
+                super().unpack(buffer)  # type: ignore[no-untyped-call] # paho has no types
             return self, end
         for name, value in _read(self.packetType, bytes(buffer[:end])):
             object.__setattr__(self, name, value)
@@ -49,15 +49,15 @@ class PackedProperties(SharedProperties):
         """Return the bytes, made once."""
         packed = vars(self).get("packed")
         if packed is None:
-            packed = bytes(super().pack())  # type: ignore[no-untyped-call]
+            packed = bytes(super().pack())  # type: ignore[no-untyped-call] # paho has no types
             object.__setattr__(self, "packed", packed)
         return bytes(packed)
 
 
 @functools.lru_cache(maxsize=128)
 def _read(packet: int, packed: bytes) -> tuple[tuple[str, object], ...]:
-    found = Properties(packet)  # type: ignore[no-untyped-call]
-    found.unpack(packed)  # type: ignore[no-untyped-call]
+    found = Properties(packet)  # type: ignore[no-untyped-call] # paho has no types
+    found.unpack(packed)  # type: ignore[no-untyped-call] # paho has no types
     return tuple((name, value) for name, value in vars(found).items() if name[0].isupper())
 
 
