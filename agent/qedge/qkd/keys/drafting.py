@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 
@@ -27,19 +28,14 @@ def reserve(ledger: Ledger, wanted: Wanted) -> Draft:
     need = wanted.number * wanted.key_bytes
     # A key that crosses several links is of this node's own dice: each link hides it, none of them is it.
     dice = any(target.onward for target in targets)
-    legs: list[Leg] = []
-    tags: list[tuple[bytes, ...]] = []
-    material: list[bytes] = []
-    cut_from: dict[tuple[str, int], Source] = {}
-    for place, target in enumerate(targets):  # one after the other: several ways may begin with the same link
-        leg = plan_leg(ledger, wanted, target.peer, need + CHECK_BYTES * (dice or place > 0))
-        legs.append(leg)
-        tags.append(tags_of(ledger, leg))
-        cut_from |= {(link, number): (link, number, made) for link, number, made in sources(ledger, [leg])}
-        material.append(take(ledger, leg))
-    records = list(cut_from.values())
-    provenance = compose(wanted, ledger.node, records, ledger.moment.utc_ns, ledger.limits.key_max_age_ns)
-    bits = ledger.random_bytes(need) if dice else material[0]
+    taken = [
+        # one after the other: several ways may begin with the same link
+        _take(ledger, wanted, target.peer, need + CHECK_BYTES * (dice or place > 0))
+        for place, target in enumerate(targets)
+    ]
+    cut_from = list({source[:2]: source for each in taken for source in each.sources}.values())
+    provenance = compose(wanted, ledger.node, cut_from, ledger.moment.utc_ns, ledger.limits.key_max_age_ns)
+    bits = ledger.random_bytes(need) if dice else taken[0].material
     ids = tuple(ledger.new_id() for _ in range(wanted.number))
     is_sent_on = dice or len(targets) > 1
     state = KEY_STATES.next(KeyState.RESERVED, KeyEvent.SENT_ON) if is_sent_on else KeyState.RESERVED
@@ -50,10 +46,10 @@ def reserve(ledger: Ledger, wanted: Wanted) -> Draft:
         role=MASTER,
         state=state,
         peer=wanted.peer,
-        link=legs[0].link,
+        link=taken[0].leg.link,
         master=wanted.master,
         slaves=own_slaves,
-        legs=tuple(legs),
+        legs=tuple(each.leg for each in taken),
         digest=b"",
         provenance=provenance,
         bits=8 * need,
@@ -63,12 +59,12 @@ def reserve(ledger: Ledger, wanted: Wanted) -> Draft:
     size = wanted.key_bytes
     keys = tuple((key_id, bits[place * size : (place + 1) * size]) for place, key_id in enumerate(ids))
     messages = []
-    for place, (target, leg) in enumerate(zip(targets, legs, strict=True)):
+    for place, (target, each) in enumerate(zip(targets, taken, strict=True)):
         told = KeyGrant(
             leg_id(grant.id, place),
-            leg.link,
-            leg.cuts,
-            tags[place],
+            each.leg.link,
+            each.leg.cuts,
+            each.tags,
             size,
             b"".join(ids),
             wanted.master,
@@ -76,8 +72,24 @@ def reserve(ledger: Ledger, wanted: Wanted) -> Draft:
             provenance,
         )
         is_covered = dice or place > 0
-        messages.append((leg.peer, covered(told, bits, material[place]) if is_covered else told, target.onward))
+        messages.append((target.peer, covered(told, bits, each.material) if is_covered else told, target.onward))
     return Draft(grant.id, tuple(messages), keys, provenance, own_slaves, grant.link)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """Bits that were taken for one target, what shows which they are, and the blocks that they come from."""
+
+    leg: Leg
+    tags: tuple[bytes, ...]
+    sources: list[Source]
+    material: bytes
+
+
+def _take(ledger: Ledger, wanted: Wanted, peer: str, need: int) -> _Taken:
+    leg = plan_leg(ledger, wanted, peer, need)
+    tags, cut_from = tags_of(ledger, leg), sources(ledger, [leg])
+    return _Taken(leg, tags, cut_from, take(ledger, leg))
 
 
 def covered(grant: KeyGrant, keys: bytes, material: bytes) -> KeyGrant:
