@@ -122,18 +122,16 @@ def compose(
     )
     sessions, mesh = make_mesh(tools, bus, node, keys.for_sessions)
     node.attach(mesh, make_fleet_desk(tools, bus, broker, sessions, mesh, renew))
+    shared = make_state(tools, bus, sessions, mesh, engine.reception.templates, node)
+    across, web = _make_across(tools, engine, MeshPeers(mesh, sessions)), _make_web(tools, node)
+    base = (tools, config, clock, metrics, store, supervisor)
     parts = Parts(
-        tools,
-        config,
-        clock,
-        metrics,
-        store,
-        supervisor,
+        *base,
         drivers,
         entropy,
         engine,
         decoder,
-        _make_across(tools, engine, MeshPeers(mesh, sessions)),
+        across,
         assessment,
         broker,
         bus,
@@ -142,8 +140,8 @@ def compose(
         links,
         keys,
         node,
-        make_state(tools, bus, sessions, mesh, engine.reception.templates, node),
-        _make_web(tools, node),
+        shared,
+        web,
     )
     return _enlist(parts, notifier)
 
