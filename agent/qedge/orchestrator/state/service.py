@@ -182,6 +182,7 @@ class StateService:
 
     async def _connected(self, _session_present: bool) -> None:
         self._rhythm.connected(self._clock.now_ns(), self._uniform())
+        self._introduce()
         unsaid, self._unsaid = self._unsaid, {}
         for entry in unsaid.values():
             self._post(entry)
