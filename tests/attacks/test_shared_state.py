@@ -17,7 +17,7 @@ from qedge.orchestrator.state.hybrid_clock import stamp_of
 from qedge.orchestrator.state.namespaces import NAMESPACES
 from qedge.orchestrator.state.proof import Signer, message_of, topic_of
 from qedge.wire.envelope import Header, SealKind, cover, encode, purpose_of
-from qedge.wire.state import BUCKETS, SignedEntry, StateEntry, StateHeads, StateLoad, StateSums, StateWants
+from qedge.wire.state import BUCKETS, SharedEntry, SignedEntry, StateEntry, StateHeads, StateLoad, StateSums, StateWants
 from qedge.wire.topics import Channel, topic
 from tests.unit.mesh.mesh_site import FLEET, until
 from tests.unit.orchestrator.state_site import StateNode, StateSite
@@ -32,9 +32,9 @@ async def site(tmp_path: Path) -> AsyncIterator[StateSite]:
     await made.close()
 
 
-def said(node: StateNode, value: bytes = b"evil", *, ahead_s: float = 0.0, **changes: object) -> StateEntry:
+def said(node: StateNode, value: bytes = b"evil", *, ahead_s: float = 0.0, **changes: object) -> SharedEntry:
     stamp = stamp_of(node.clock.utc_ns() + round(ahead_s * 1e9))
-    return msgspec.structs.replace(StateEntry("settings", "k", stamp, value=value), **changes)
+    return msgspec.structs.replace(SharedEntry("settings", "k", stamp, value=value), **changes)
 
 
 async def quiet(site: StateSite, node: StateNode) -> None:
@@ -51,7 +51,7 @@ async def test_a_member_cannot_speak_for_another(site: StateSite) -> None:
     entry = said(b)
     # as evil on a topic of a; in the name of a; with the sender of one and the topic of the other
     for sender, where in (("evil", SHARED_OF_A), ("a", SHARED_OF_A), ("a", topic(FLEET, "evil", Channel.SHARED))):
-        header = Header(where, sender, 0, purpose_of(StateEntry), b.clock.utc_ns())
+        header = Header(where, sender, 0, purpose_of(SharedEntry), b.clock.utc_ns())
         message = sign_envelope(header, entry, key, chain)
         site.broker.publish(SHARED_OF_A, message)
         site.broker.publish(topic(FLEET, "evil", Channel.SHARED), message)
@@ -62,7 +62,7 @@ async def test_a_member_cannot_speak_for_another(site: StateSite) -> None:
 
 async def test_what_nobody_or_another_fleet_signed_has_no_effect(site: StateSite, tmp_path: Path) -> None:
     b = await site.node("b")
-    header = Header(SHARED_OF_A, "a", 0, purpose_of(StateEntry), b.clock.utc_ns())
+    header = Header(SHARED_OF_A, "a", 0, purpose_of(SharedEntry), b.clock.utc_ns())
     site.broker.publish(SHARED_OF_A, encode(header, said(b)))
     site.broker.publish(SHARED_OF_A, b"")
     site.broker.publish(
@@ -123,11 +123,14 @@ async def test_words_of_one_scope_or_topic_are_not_taken_on_another(site: StateS
     key, chain = site.fleet.member("a")
     entry = said(b)
     where = topic(FLEET, "a", Channel.STATE)
-    header = Header(where, "a", 0, purpose_of(StateEntry), b.clock.utc_ns())
+    header = Header(where, "a", 0, purpose_of(SharedEntry), b.clock.utc_ns())
     site.broker.publish(where, sign_envelope(header, entry, key, chain))
+    site_words = StateEntry("settings", "k", entry.stamp, value=b"evil")
+    header = msgspec.structs.replace(header, topic=SHARED_OF_A, purpose=purpose_of(StateEntry))
+    site.broker.publish(SHARED_OF_A, sign_envelope(header, site_words, key, chain))
     site.broker.publish(where, message_of(Signer(FLEET, "a", key, chain).sign(entry)))
     await quiet(site, b)
-    assert b.bus.rejected.count("bus.bad_message") == 2
+    assert b.bus.rejected.count("bus.bad_message") == 3
 
 
 async def test_a_writer_that_floods_pushes_out_its_own_words_alone(site: StateSite) -> None:
@@ -148,7 +151,7 @@ async def test_a_flood_is_not_even_looked_at_and_others_are_heard_meanwhile(site
     a, b = [await site.node(name, StateConfig(compare_s=0.5, entries_per_s=5)) for name in "ab"]
     key, chain = site.fleet.member("evil")
     for number in range(60):
-        header = Header(topic(FLEET, "evil", Channel.SHARED), "evil", 0, purpose_of(StateEntry), b.clock.utc_ns())
+        header = Header(topic(FLEET, "evil", Channel.SHARED), "evil", 0, purpose_of(SharedEntry), b.clock.utc_ns())
         entry = said(b, bytes([number]))
         site.broker.publish(
             header.topic, join_signed(cover(SealKind.SIGNED, header, msgspec.msgpack.encode(entry)), chain, b"s")
@@ -164,7 +167,7 @@ async def test_what_is_too_large_for_its_namespace_has_no_effect(site: StateSite
     key, chain = site.fleet.member("a")
     for entry in (said(b, bytes(4097)), said(b, namespace="nowhere"), said(b, b"x", deleted=True), said(b, serial=9)):
         where = topic(FLEET, "a", Channel.SHARED)
-        header = Header(where, "a", 0, purpose_of(StateEntry), b.clock.utc_ns())
+        header = Header(where, "a", 0, purpose_of(SharedEntry), b.clock.utc_ns())
         site.broker.publish(where, sign_envelope(header, entry, key, chain))
     await quiet(site, b)
 
@@ -186,7 +189,7 @@ async def test_a_revoked_writer_is_forgotten_and_heard_no_more(site: StateSite) 
 async def test_a_certificate_that_ended_signs_nothing_new(site: StateSite) -> None:
     b = await site.node("b")
     key, chain = site.fleet.member("a", days=1)
-    later = StateEntry("settings", "k", stamp_of(b.clock.utc_ns() + 2 * 86_400 * 10**9), value=b"x")
+    later = SharedEntry("settings", "k", stamp_of(b.clock.utc_ns() + 2 * 86_400 * 10**9), value=b"x")
     b.clock.shift_ns = 2 * 86_400 * 10**9
     entry = Signer(FLEET, "a", key, chain).sign(later)
     site.broker.publish(topic_of(FLEET, entry), message_of(entry))

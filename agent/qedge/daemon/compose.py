@@ -122,13 +122,10 @@ def compose(
     sessions, mesh = make_mesh(tools, bus, node, keys.for_sessions)
     across = make_across(tools, engine, MeshPeers(mesh, sessions), mesh, node)
     node.attach(mesh, make_fleet_desk(tools, bus, broker, sessions, mesh, renew), across.desk)
+    shared, web = make_state(tools, bus, sessions, mesh, engine.reception.templates, node), _make_web(tools, node)
+    base = (tools, config, clock, metrics, store, supervisor)
     parts = Parts(
-        tools,
-        config,
-        clock,
-        metrics,
-        store,
-        supervisor,
+        *base,
         drivers,
         entropy,
         engine,
@@ -142,8 +139,8 @@ def compose(
         links,
         keys,
         node,
-        make_state(tools, bus, sessions, mesh, engine.reception.templates, node),
-        _make_web(tools, node),
+        shared,
+        web,
     )
     return _enlist(parts, notifier)
 

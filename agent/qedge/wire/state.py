@@ -41,6 +41,10 @@ class StateEntry(msgspec.Struct, frozen=True, tag_field="type", tag="state-entry
     value: Value = b""
 
 
+class SharedEntry(StateEntry, frozen=True, tag_field="type", tag="shared-entry/1"):
+    """The same for all nodes of the fleet, beyond the site; what is signed as one is never the other."""
+
+
 class Head(msgspec.Struct, frozen=True, array_like=True):
     """That an entry is held, and in which version; both are digests."""
 

@@ -20,7 +20,7 @@ from qedge.wire.mesh import Birth, Lost, Pulse
 from qedge.wire.policy import PolicyNotice
 from qedge.wire.segments import OnwardSealed, SegmentReadings
 from qedge.wire.session import Call, Hello
-from qedge.wire.state import StateEntry
+from qedge.wire.state import SharedEntry, StateEntry
 from qedge.wire.trust import AUTHORITY, JoinAnswer, JoinRequest, RevocationNotice
 
 ROOT: Final = "qedge/v1"
@@ -242,13 +242,13 @@ TOPICS: Final[tuple[Row, ...]] = (
     ),
     Row(
         Channel.SHARED,
-        StateEntry,
+        SharedEntry,
         1,
         False,
         Publisher.OWNER,
         False,
         SealKind.SIGNED,
-        "as above",
+        "the node's signature; of two entries of one key the later stamp counts",
         "A new entry of the state that all nodes of the fleet share; bridges between sites carry it.",
     ),
     _of_device(

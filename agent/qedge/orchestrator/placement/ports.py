@@ -16,25 +16,6 @@ Q = TypeVar("Q", bound=msgspec.Struct)
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-class Wish(Protocol):
-    """A job that is to be placed: what was asked, and what it will cost where that is known."""
-
-    @property
-    def job_id(self) -> str:
-        """Its id."""
-        ...
-
-    @property
-    def submission(self) -> JobSubmission:
-        """What was asked."""
-        ...
-
-    @property
-    def estimate(self) -> JobEstimate | None:
-        """What this node estimated."""
-        ...
-
-
 class Jobs(Protocol):
     """The job service of this node."""
 

@@ -10,7 +10,7 @@ from qedge.base.errors import QedgeError
 from qedge.orchestrator.state.hybrid_clock import HybridClock, utc_ns_of
 from qedge.orchestrator.state.model import Entry, Verdict
 from qedge.orchestrator.state.namespaces import NAMESPACES, TOMBSTONE_S, Namespace, Scope
-from qedge.orchestrator.state.proof import place_of
+from qedge.orchestrator.state.proof import KINDS, place_of
 from qedge.orchestrator.state.replica import SECOND_NS, Replica
 from qedge.wire.state import StateEntry, StateRow
 
@@ -59,7 +59,7 @@ class StateBook:
                 fix="Delete some; deleted ones count until they are forgotten.",
                 limit=rules.per_writer,
             )
-        return StateEntry(namespace, key, self.clock.tick(utc_ns), serial, deleted, value)
+        return KINDS[rules.scope](namespace, key, self.clock.tick(utc_ns), serial, deleted, value)
 
     # What comes
 

@@ -18,10 +18,12 @@ from qedge.orchestrator.state.hybrid_clock import utc_ns_of
 from qedge.orchestrator.state.model import Entry, Proof, ident_of, make_entry
 from qedge.orchestrator.state.namespaces import NAMESPACES, Scope
 from qedge.wire.envelope import Envelope, Header, bad_message, purpose_of, read_body, take_apart
-from qedge.wire.state import StateEntry
+from qedge.wire.state import SharedEntry, StateEntry
 from qedge.wire.topics import Channel, topic
 
 CHANNELS: Final = {Scope.SITE: Channel.STATE, Scope.FLEET: Channel.SHARED}
+KINDS: Final[dict[Scope, type[StateEntry]]] = {Scope.SITE: StateEntry, Scope.FLEET: SharedEntry}
+"""What is signed for which scope."""
 
 
 class Signer:
@@ -37,7 +39,7 @@ class Signer:
         """Sign an entry of this node. About 0.5 ms."""
         namespace = NAMESPACES[said.namespace]
         where = topic(self._fleet, self._node, CHANNELS[namespace.scope])
-        header = Header(where, self._node, said.stamp, purpose_of(StateEntry), utc_ns_of(said.stamp))
+        header = Header(where, self._node, said.stamp, purpose_of(KINDS[namespace.scope]), utc_ns_of(said.stamp))
         proof = Proof(*split_signed(sign_envelope(header, said, self._key, self._chain)))
         return make_entry(
             said, self._node, own=namespace.own, key_id=self._key.key_id, covered=proof.covered, proof=proof
@@ -64,7 +66,11 @@ def peek(data: bytes, fleet: str, where: str = "") -> tuple[Scope, StateEntry, s
     header = envelope.header
     said = _body(envelope, where or header.topic)
     namespace = NAMESPACES.get(said.namespace)
-    if namespace is None or header.topic != topic(fleet, header.sender, CHANNELS[namespace.scope]):
+    if (
+        namespace is None
+        or type(said) is not KINDS[namespace.scope]
+        or header.topic != topic(fleet, header.sender, CHANNELS[namespace.scope])
+    ):
         raise bad_message("its namespace is not known, or has another topic")
     claimed = make_entry(said, header.sender, own=namespace.own, covered=envelope.covered)
     return namespace.scope, said, header.sender, claimed.ident, claimed.version
@@ -80,7 +86,7 @@ def verify(data: bytes, trust: Trust) -> Entry:
     envelope = take_apart(data)
     said = _body(envelope, envelope.header.topic)
     written_ns = utc_ns_of(said.stamp)
-    _, _, member = open_signed(data, envelope.header.topic, StateEntry, trust, written_ns)
+    _, _, member = open_signed(data, envelope.header.topic, type(said), trust, written_ns)
     namespace = NAMESPACES[said.namespace]
     proof = Proof(covered, chain, signature)
     name = member.subject.name
@@ -105,7 +111,8 @@ def place_of(namespace: str, key: str, writer: str) -> bytes:
 
 def _body(envelope: Envelope, where: str) -> StateEntry:
     # No entry expires by its envelope, so the time of reading is nothing to a body.
-    return read_body(envelope, where, StateEntry, 0)
+    fleet = envelope.header.purpose == purpose_of(SharedEntry)
+    return read_body(envelope, where, SharedEntry if fleet else StateEntry, 0)
 
 
 def _proof(entry: Entry) -> Proof:

@@ -182,6 +182,7 @@ class StateService:
 
     async def _connected(self, _session_present: bool) -> None:
         self._rhythm.connected(self._clock.now_ns(), self._uniform())
+        self._introduce()
         unsaid, self._unsaid = self._unsaid, {}
         for entry in unsaid.values():
             self._post(entry)
@@ -265,7 +266,10 @@ class StateService:
         alive = self._peers.alive()
         here, far = partners(self.node, alive), self._other_gateways(alive)
         if far and (not here or self._uniform() < _OTHER_SITES):
-            return await self._with(pick(far, self._uniform()), (Scope.FLEET,))
+            found = await self._with(pick(far, self._uniform()), (Scope.FLEET,))
+            if found is None:
+                self._introduce()
+            return found
         if not here:
             return None
         return await self._with(pick(here, self._uniform()), tuple(Scope))
@@ -284,6 +288,12 @@ class StateService:
                 _LOG.debug("state.compared", peer=peer, scope=scope.value, got=found.got, gave=found.gave)
             got, gave = got + found.got, gave + found.gave
         return Compared(got, gave)
+
+    def _introduce(self) -> None:
+        """Say again what this node says of its site: who has not heard it talks to none of its gateways."""
+        for entry in self._book.under("sites"):
+            if entry.writer == self.node:
+                self._post(entry)
 
     def sites(self) -> tuple[SiteSummary, ...]:
         """Return what is known of sites, the newest word of each."""
