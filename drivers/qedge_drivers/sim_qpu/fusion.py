@@ -1,8 +1,8 @@
 """Gates merged before a kernel gets them: those on one qubit into the gate on two qubits that follows.
 
 Handing a gate to qsim costs more than applying it to a small state. What goes into what depends on gates and qubits
-alone, and to work that out takes about as long as it saves, so it pays for circuits that come again with other
-parameters. The matrices of one circuit are computed all at once. Arrays of matrices have the matrix first and the place
+alone, and to work that out takes about as long as it saves twice, so it is kept for circuits that come again with
+other parameters. The matrices of one circuit are computed all at once. Arrays of matrices have the matrix first and the place
 last: `[row, column, place]`, complex128, first listed qubit most significant.
 """
 

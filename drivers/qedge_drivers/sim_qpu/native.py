@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import math
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -33,6 +34,7 @@ _WORTH_MERGING: Final = 100
 """Operations that have to go away for merging to take less time than it saves."""
 _KEPT_OPERATIONS: Final = 20_000
 """The structure of a circuit beyond this is not kept, and it runs longer than merging could spare."""
+_KEPT_STRUCTURES: Final = 4
 _EXTRA_CONTROLS_AS_MATRIX: Final = 3
 """Controlled gates on up to so many qubits go in as a matrix: qsim does not fuse its own controlled gates."""
 
@@ -79,8 +81,7 @@ class NativeBackend:
             self._kinds = self._plain_kinds()
             self._rotated: dict[int, Any] = {Gate.RX: self._qsim.krx, Gate.RY: self._qsim.kry, Gate.RZ: self._qsim.krz}
             self._turned = self._turned_kinds()
-            self._structure: Structure | None = None
-            self._fusion: Fusion | None = None
+            self._fusions: OrderedDict[Structure, Fusion] = OrderedDict()
             self._self_test()
         except NativeUnavailableError:
             raise
@@ -135,12 +136,19 @@ class NativeBackend:
         return circuit
 
     def _fusion_of(self, ops: Sequence[Op]) -> Fusion | None:
-        """Return how to merge operations of a structure that was there just before; None for another, or no gain."""
+        """Return how to merge operations; None where that gains nothing.
+
+        Merged matrices are rounded otherwise than their operations, which can turn a sample. So whether they are merged
+        follows from the circuit alone, never from what ran before: a seed gives the same counts every time.
+        """
         structure = structure_of(ops)
-        if structure != self._structure:
-            self._structure, self._fusion = structure, None
-            return None
-        fusion = self._fusion = self._fusion or Fusion(ops)
+        fusion = self._fusions.get(structure)
+        if fusion is None:
+            fusion = self._fusions[structure] = Fusion(ops)
+            if len(self._fusions) > _KEPT_STRUCTURES:
+                self._fusions.popitem(last=False)
+        else:
+            self._fusions.move_to_end(structure)
         return fusion if len(ops) - len(fusion.steps) >= _WORTH_MERGING else None
 
     def _add(self, circuit: Any, ops: Sequence[Op], begin: int) -> None:  # a qsim circuit

@@ -95,3 +95,14 @@ def test_a_sweep_has_the_values_that_its_circuits_have_one_by_one() -> None:
     assert np.array(together) == pytest.approx(np.array(alone), abs=1e-5)
     only_z = expectations(simulator, circuits, observables[:1], {})
     assert [row[0] for row in only_z] == pytest.approx([row[0] for row in alone], abs=1e-5)
+
+
+def test_a_circuit_gives_the_very_same_state_however_often_it_came_before() -> None:
+    chance = random.Random(5)
+    ops = random_ops(chance, 8, 400, FEW)
+    backend = NativeBackend()
+    first = backend.evolve(8, ops, None)
+    backend.evolve(8, random_ops(chance, 8, 400, FEW), None)
+    for _ in range(3):
+        assert np.array_equal(backend.evolve(8, ops, None), first)
+    assert np.array_equal(NativeBackend().evolve(8, ops, None), first)
