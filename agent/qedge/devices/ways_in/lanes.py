@@ -6,10 +6,6 @@ millisecond, so the loop gets to everything else between turns however much devi
 is looked at again and again, so a safety device waits for a handful of messages at most and never for the burst of the
 others. And answers go out with `send` at once; a transport of uvloop writes only after it has read from every socket
 that is ready.
-
-Once messages come so close together that each would have a turn of its own, which costs as much as the message, the
-ordinary lane is looked at every millisecond and no longer at once, until a look finds few; network cards do so with
-their interrupts. The urgent lane is always looked at at once.
 """
 
 from __future__ import annotations
@@ -25,14 +21,6 @@ _EVENTS_IN_A_TURN: Final = 64
 _URGENT_EVENTS: Final = 16
 _LOOK_EVERY: Final = 4
 _TURN_NS: Final = 1_000_000
-_CLOSE_NS: Final = 500_000
-_CLOSE_TURNS: Final = 32
-"""So many turns, each so soon after the one before: messages come close together."""
-
-_STEP_S: Final = 0.001
-_FEW: Final = 3
-_FEW_STEPS: Final = 1
-"""After more steps in a row with fewer messages than that, steps cost more than they spare."""
 
 
 class Served(Protocol):
@@ -62,9 +50,6 @@ class Lanes:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.ordinary: select.epoll
         self.urgent: select.epoll
-        self._turn_ended_ns = 0
-        self._close_turns = 0
-        self._few_steps = 0
         self.stalled: dict[Stalled, None] = {}
         """Sockets that do not take what is sent to them."""
 
@@ -119,41 +104,11 @@ class Lanes:
                     served.serve(mask, now_ns, utc_ns)
 
     def _serve_ordinary(self) -> None:
-        loop = self._loop
-        if loop is None:
-            return
-        began_ns = self._clock.now_ns()
-        is_close = began_ns - self._turn_ended_ns < _CLOSE_NS
-        self._turn(began_ns)
-        self._turn_ended_ns = self._clock.now_ns()
-        self._close_turns = self._close_turns + 1 if is_close else 0
-        if self._close_turns > _CLOSE_TURNS:
-            self._few_steps = 0
-            loop.remove_reader(self.ordinary.fileno())
-            loop.call_later(_STEP_S, self._step)
-
-    def _step(self) -> None:
-        """Serve the ordinary lane while messages come close together."""
-        loop = self._loop
-        if loop is None:
-            return
-        served, is_done = self._turn(self._clock.now_ns())
-        self._few_steps = 0 if served >= _FEW else self._few_steps + 1
-        if self._few_steps > _FEW_STEPS:
-            self._close_turns = 0
-            loop.add_reader(self.ordinary.fileno(), self._serve_ordinary)
-        elif is_done:
-            loop.call_later(_STEP_S, self._step)
-        else:
-            loop.call_soon(self._step)
-
-    def _turn(self, now_ns: int) -> tuple[int, bool]:
-        """Serve what is ready for a millisecond; returns how many, and whether that may have been all."""
+        """Serve what is ready for a millisecond."""
         clock_ns, served_by = self._clock.now_ns, self._served.get
-        utc_ns, until_ns = self._clock.utc_ns(), now_ns + _TURN_NS
-        events = self.ordinary.poll(0, _EVENTS_IN_A_TURN)
-        number = 0
-        for fd, mask in events:
+        now_ns, utc_ns = self.now()
+        until_ns = now_ns + _TURN_NS
+        for number, (fd, mask) in enumerate(self.ordinary.poll(0, _EVENTS_IN_A_TURN)):
             served = served_by(fd)
             if served is not None:
                 served.serve(mask, now_ns, utc_ns)
@@ -161,6 +116,4 @@ class Lanes:
                 self.serve_urgent()
                 now_ns = clock_ns()
                 if now_ns > until_ns:
-                    return number + 1, False  # what was not served is ready still
-            number += 1
-        return number, number < _EVENTS_IN_A_TURN
+                    return  # what was not served is ready still
