@@ -13,6 +13,7 @@ import pytest
 from qedge.cli.main import main
 from qedge.engine.config import EngineConfig
 from qedge.mesh.config import MeshConfig
+from qedge.orchestrator.ledger.config import LedgerConfig
 from qedge.web.config import WebConfig
 from qedge.web.hub import HISTORY
 from qedge.web.routes_jobs import MAX_LISTED
@@ -43,11 +44,14 @@ async def test_every_command_of_the_guide_to_meshes_works(
                 capsys.readouterr()
                 assert await asyncio.to_thread(main, shlex.split(text.strip())[1:]) == 0, text
                 outputs.append(capsys.readouterr().out)
-    peers, anywhere, gamma, once, look, listed, found, told = outputs
+    peers, anywhere, explained, parts, standing, gamma, once, look, listed, found, told = outputs
     assert "fleet: 3 of 3 alive" in peers
     for counts in (anywhere, gamma):
         assert re.search(r"^ *00 █.*\n *11 █", counts, re.MULTILINE)
         assert "on node gamma" in counts
+    assert "gamma" in explained
+    assert "in parts on gamma (4)" in parts
+    assert "gamma" in standing or "No result" in standing
     for words in ("alpha *", "gamma", "no link is configured", "this node takes no devices"):
         assert words in once
     assert {(row["node"], row["state"]) for row in json.loads(look)["nodes"]} == {
@@ -55,14 +59,14 @@ async def test_every_command_of_the_guide_to_meshes_works(
         ("beta", "alive"),
         ("gamma", "alive"),
     }
-    assert len(re.findall(r"^\S{36} +done ", listed, re.MULTILINE)) == 2
+    assert len(re.findall(r"^\S{36} +done ", listed, re.MULTILINE)) >= 2
     assert [job["tags"] for job in json.loads(found)["jobs"]] == [["first"]]
     assert re.search(r"session\.opened +peer=(beta|gamma)", told)
     assert "bus.connected" not in told
 
 
 def test_the_limits_in_the_guide_to_meshes_are_those_of_the_program() -> None:
-    engine, mesh, web = EngineConfig(), MeshConfig(), WebConfig()
+    engine, mesh, web, ledger = EngineConfig(), MeshConfig(), WebConfig(), LedgerConfig()
     silence_s = mesh.dead_periods * mesh.pulse_s + mesh.margin_s
     for words in (
         f"{mesh.max_peers:,} | `mesh.max_peers`",
@@ -76,7 +80,9 @@ def test_the_limits_in_the_guide_to_meshes_are_those_of_the_program() -> None:
         f"the newest {HISTORY}, and {HISTORY} changes",
         f"{web.stream_buffer}; of a job",
         f"`engine.runner_lost_s` ({engine.runner_lost_s:g} s)",
-        f"`engine.rerun_after_s` ({engine.rerun_after_s:g} s)",
+        f"`ledger.lease_s` ({ledger.lease_s:g} s)",
+        f"`ledger.adopt_after_s` ({ledger.adopt_after_s:g} s)",
+        f"`ledger.drain_stop_s` ({ledger.drain_stop_s:g} s)",
         f"`engine.max_attempts` ({engine.max_attempts})",
     ):
         assert words in TEXT, words
