@@ -176,8 +176,8 @@ class GroupOpener:
         try:
             payload = fresh[epoch].open(frame, self._topic)
         except FrameError as error:
-            # what does not open may be of a generation whose secret is still on its way
-            if error.reason == "open" and is_newest and epoch > generation.first:
+            # what does not open may be of a generation whose secret is still on its way, also of one between two others
+            if error.reason == "open" and epoch > generation.first:
                 raise GroupError("ahead") from None
             raise
         generation.secret, generation.following = secret, epoch + 1

@@ -332,7 +332,7 @@ async def test_a10_lists_of_revoked_keys_only_grow_whatever_is_retained(site: Si
 async def test_a10_an_older_birth_that_is_retained_again_changes_nothing(site: Site) -> None:
     a, b = await site.pair()
     old = site.broker.of(Channel.BIRTH, "b")[0]
-    b.mesh._announcer.look(force=True)
+    b.mesh.announcer.look(force=True)
     await until(lambda: len(site.broker.of(Channel.BIRTH, "b")) >= 2)
     site.broker.publish(old.topic, old.payload, retain=True)
     await until(lambda: a.rejected("birth_older") >= 1)
@@ -343,7 +343,7 @@ async def test_a10_an_older_birth_that_is_retained_again_changes_nothing(site: S
 async def test_a11_a_deleted_birth_leaves_the_peer_and_is_published_again(site: Site) -> None:
     a, b = await site.pair()
     where = topic(FLEET, "b", Channel.BIRTH)
-    b.mesh._announcer._repaired_ns -= 10 * 10**9
+    b.mesh.announcer._repaired_ns -= 10 * 10**9
     site.broker.publish(where, b"", retain=True)
     await until(lambda: where in site.broker.retained)
     assert a.state("b") is PeerState.ALIVE
@@ -498,7 +498,7 @@ async def test_a39_a_list_that_the_broker_withholds_reaches_nodes_by_the_serial_
     assert b.trust.serial == 0
     site.broker.drop = lambda _message: False
     site.broker.retained.pop(topic(FLEET, AUTHORITY, Channel.REVOKED), None)
-    b.mesh._announcer.look(force=True)  # its birth says that it knows of no list, so whoever has one publishes it again
+    b.mesh.announcer.look(force=True)  # its birth says that it knows of no list, so whoever has one publishes it again
     await until(lambda: b.trust.serial == 1)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qedge.qkd.finite_key.length import key_length
-from qedge.qkd.finite_key.limits import StatisticsLimits, check_statistics
+from qedge.qkd.finite_key.limits import Seen, StatisticsLimits, check_statistics
 from qedge.qkd.finite_key.model import BasisCounts, Counts, DecoyProtocol, EpsilonBudget, Estimate
 from qedge.qkd.finite_key.sampling import strict_term
 from qedge.qkd.planning.channel import Channel, Receiver, repeaterless_bound
@@ -70,9 +70,8 @@ def test_the_same_counts_give_the_same_answers(case: tuple[DecoyProtocol, Counts
         protocol, counts, leaked, EpsilonBudget()
     )
     limits = StatisticsLimits(expected_gains=(0.1,) * len(protocol.mean_photon_numbers))
-    assert check_statistics(protocol, counts, limits, slots=1000) == check_statistics(
-        protocol, counts, limits, slots=1000
-    )
+    seen = Seen(slots=1000)
+    assert check_statistics(protocol, counts, limits, seen) == check_statistics(protocol, counts, limits, seen)
 
 
 @settings(max_examples=40)

@@ -66,6 +66,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--key", default="", metavar="TEXT", help="submitted again with the same key, it is the same job"
     )
     parser.add_argument("--deadline", type=float, default=None, metavar="SECONDS", help="give up after this time")
+    _add_placement(parser)
+    parser.add_argument("--dry-run", action="store_true", help="only parse and estimate")
+    parser.add_argument(
+        "--parts", type=int, default=0, metavar="N", help="cut it into at most N parts that run on all nodes with room"
+    )
+    parser.add_argument("--no-wait", action="store_true", help="print the job's id and return at once")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_placement(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--class",
         dest="latency_class",
@@ -85,12 +95,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--qkd-backed", action="store_true", help="only where a QKD key is in the session with it")
     parser.add_argument("--explain", action="store_true", help="only say where it would run, and why not elsewhere")
-    parser.add_argument("--dry-run", action="store_true", help="only parse and estimate")
-    parser.add_argument(
-        "--parts", type=int, default=0, metavar="N", help="cut it into at most N parts that run on all nodes with room"
-    )
-    parser.add_argument("--no-wait", action="store_true", help="print the job's id and return at once")
-    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:

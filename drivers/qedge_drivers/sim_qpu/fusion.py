@@ -2,8 +2,8 @@
 
 Handing a gate to qsim costs more than applying it to a small state. What goes into what depends on gates and qubits
 alone, and to work that out takes about as long as it saves twice, so it is kept for circuits that come again with
-other parameters. The matrices of one circuit are computed all at once. Arrays of matrices have the matrix first and the place
-last: `[row, column, place]`, complex128, first listed qubit most significant.
+other parameters. The matrices of one circuit are computed all at once. Arrays of matrices have the matrix first and the
+place last: `[row, column, place]`, complex128, first listed qubit most significant.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ class Node:
 
     def __init__(self) -> None:
         self.looks = 0
+        self.fleet = self
 
     async def drain(self, *, undo: bool = False) -> DrainView:
         return DrainView("open" if undo else "draining", 0 if undo else 2, 0 if undo else 1)

@@ -56,7 +56,7 @@ async def test_the_birth_follows_the_capabilities_and_a_change_of_nothing_is_not
     views: list[DriverView] = []
     key, chain = site.fleet.member("a")
     node = SiteNode(site, "a", key, chain, site.fleet.trust())
-    node.mesh._announcer._capabilities = type("Drivers", (), {"drivers": lambda _self: views})()
+    node.mesh.announcer._capabilities = type("Drivers", (), {"drivers": lambda _self: views})()
     await site.join(node)
     await until(lambda: len(births(site)) == 1)
     views.append(driver("qpu"))
@@ -76,8 +76,8 @@ async def test_a_birth_is_later_than_the_one_before_even_where_the_wall_clock_st
     node = await site.node("a")
     await until(lambda: len(births(site)) == 1)
     ahead = births(site)[0].utc_ns + 3_600 * 10**9
-    node.mesh._announcer._spoken_utc_ns = ahead
-    node.mesh._announcer.look(force=True)
+    node.mesh.announcer._spoken_utc_ns = ahead
+    node.mesh.announcer.look(force=True)
     await until(lambda: len(births(site)) == 2)
     assert births(site)[1].utc_ns == ahead + 1
 
@@ -110,7 +110,7 @@ async def test_two_boxes_with_one_identity_are_found_out_by_themselves_and_by_th
     await until(lambda: a.state("b") is PeerState.DUPLICATE)
     await until(lambda: b.mesh.duplicate or clone.mesh.duplicate)
     await until(lambda: a.state("b") is PeerState.ALIVE)
-    assert b.mesh._announcer.silent != clone.mesh._announcer.silent
+    assert b.mesh.announcer.silent != clone.mesh.announcer.silent
 
 
 async def test_peers_are_told_of_to_whoever_wants_to_know(site: Site) -> None:

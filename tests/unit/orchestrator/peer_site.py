@@ -19,6 +19,7 @@ from qedge.engine.fake import FakeQpu
 from qedge.engine.ports import PeerNode
 from qedge.engine.service import EngineService
 from qedge.orchestrator.ledger.config import LedgerConfig
+from qedge.orchestrator.ledger.model import Grant
 from qedge.orchestrator.ledger.service import make_ledger
 from qedge.orchestrator.service import JobDesk
 from qedge.store.store import Store
@@ -200,6 +201,10 @@ class EngineNode:
         """Say whether this node owns a job that has not ended."""
         errand = self.ledger.book.errands.get(job_id)
         return errand is not None and not errand.yielded
+
+    def grants(self) -> list[Grant | None]:
+        """Return the leases of the jobs that this node owns and that have not ended."""
+        return [errand.grant for errand in self.ledger.book.errands.values()]
 
     def copies(self) -> int:
         """Count the records that this node holds."""

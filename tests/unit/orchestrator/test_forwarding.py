@@ -11,6 +11,7 @@ import pytest
 
 from qedge.base.errors import QedgeError
 from qedge.engine.fake import FakeQpu
+from qedge.orchestrator.ledger.model import LeaseState
 from qedge.wire.jobs import JobAsk, JobHeard, JobNews, JobState, JobStop, JobTidings
 from tests.unit.orchestrator.peer_site import EngineNode, EngineSite
 
@@ -201,6 +202,9 @@ async def test_a_partition_shorter_than_the_lease_means_exactly_one_run(site: En
     for index in range(6):
         jobs.append(await a.submit(str(index), node="any"))
         if index == 2:
+            async with asyncio.timeout(5):  # an offer whose answer is lost is made to another node as well
+                while any(grant is None or grant.state is not LeaseState.HELD for grant in a.grants()):
+                    await asyncio.sleep(0.01)
             site.network.cut |= {frozenset(("a", "b")), frozenset(("a", "c"))}
     await asyncio.sleep(1)
     site.network.cut.clear()

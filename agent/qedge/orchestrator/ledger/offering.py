@@ -80,6 +80,11 @@ class Offering:
         self._offers: dict[str, asyncio.Task[None]] = {}
         self.closed = False
 
+    def check(self, errand: Errand) -> None:
+        """Raise `job.unplaceable` or `job.deadline_unreachable` where a job for any node need not be accepted."""
+        if errand.wanted == ANY:
+            self.placer.check(_wish(errand))
+
     def place(self, errand: Errand, also: frozenset[str] = frozenset()) -> str:
         """Choose a runner, or none."""
         if errand.wanted != ANY:
@@ -91,8 +96,7 @@ class Offering:
         silent = self._book.silent(now_ns)
         if errand.hint and errand.hint in self._peers.alive() and errand.hint not in barred | silent:
             return errand.hint
-        job = errand.job
-        wish = Wish(job.id, job.submission, job.estimate if job.estimate is not NO_ESTIMATE else None)
+        wish = _wish(errand)
         runner = self.placer.place(wish, barred=barred | silent)
         # rather to one that was silent a moment ago than to nobody
         return runner or (self.placer.place(wish, barred=barred) if silent else "")
@@ -257,6 +261,11 @@ class Offering:
         self._metrics.add("qedge_job_leases_total", ("doubled",))
         errand.twin = await self._lend(errand, other)
         await self.offer(errand, errand.twin)
+
+
+def _wish(errand: Errand) -> Wish:
+    job = errand.job
+    return Wish(job.id, job.submission, job.estimate if job.estimate is not NO_ESTIMATE else None)
 
 
 def _stops() -> bool:

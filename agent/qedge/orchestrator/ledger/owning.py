@@ -38,7 +38,6 @@ from qedge.orchestrator.ledger.model import Grant
 from qedge.orchestrator.ledger.offering import Offering
 from qedge.orchestrator.ledger.ownership import Ownership
 from qedge.orchestrator.ledger.ports import Copies, Placer, Standings
-from qedge.orchestrator.placement.model import Wish
 from qedge.store.store import Store
 from qedge.wire.jobs import JobEstimate, JobHeard, JobState, JobStop, JobSubmission, JobView
 from qedge.wire.ledger import JobCancel, JobRecord
@@ -152,9 +151,7 @@ class OwnerService:
         self.check_node(submission.node)
         self._check_room(submission)
         errand = await self._new(submission, client)
-        if errand.wanted == ANY:
-            known_estimate = errand.job.estimate if errand.job.estimate is not NO_ESTIMATE else None
-            self.offering.placer.check(Wish("", submission, known_estimate))
+        self.offering.check(errand)
         runner = self.offering.place(errand)
         job = errand.job
         self._book.add(errand)
@@ -266,7 +263,7 @@ class OwnerService:
         now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
         for row in await self._store.read(lambda connection: ledger.unended(connection, elsewhere=True)):
             if row.runner.startswith("/"):
-                continue  # jobs in parts are on no node
+                continue  # a job in parts
             errand = errand_of(row, now_ns, utc_ns)
             book.add(errand)
             owner = owner_of(row.epoch, row.holders) if row.holders else book.me

@@ -12,6 +12,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 import msgspec
@@ -287,7 +288,7 @@ class SpotChecks:
             self._unsaved.clear()
             if rows:
                 with contextlib.suppress(QedgeError):  # the next change is written with all the others
-                    await self._store.write(lambda connection, rows=rows: _save(connection, rows))  # type: ignore[misc]
+                    await self._store.write(partial(_save, rows=rows))
 
 
 def _save(connection: sqlite3.Connection, rows: list[tuple[str, bytes]]) -> None:
