@@ -33,7 +33,7 @@ ALLOWED = ("worker.crashed", "worker.unavailable", "job.runner_lost")
 @pytest.mark.parametrize(
     ("seed", "jobs", "pause_s"),
     [
-        pytest.param(1, 60, 1.5, id="short", marks=pytest.mark.timeout(240)),
+        pytest.param(1, 24, 1.5, id="short", marks=pytest.mark.timeout(240)),
         pytest.param(2, 10_000, 4.0, id="long", marks=[pytest.mark.long, pytest.mark.timeout(7200)]),
     ],
 )

@@ -118,6 +118,7 @@ async def test_top_lives_in_a_terminal_follows_its_size_and_leaves_it_as_it_was(
         keyboard, screen = pty.openpty()
         fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         before = termios.tcgetattr(screen)
+        terminal = _Screen(keyboard)
         command = [sys.executable, "-m", "qedge", "--socket", str(tmp_path / "qedge.sock"), "top", "--interval", "0.1"]
         environ = {**os.environ, "TERM": "xterm", "LANG": "C.UTF-8", "PYTHONUTF8": "1"}
         program = subprocess.Popen(
@@ -125,18 +126,19 @@ async def test_top_lives_in_a_terminal_follows_its_size_and_leaves_it_as_it_was(
         )
         try:
             async with asyncio.timeout(90):
-                seen = await _read_until(keyboard, "1-5 panel")
+                seen = await terminal.until("1-5 panel")
                 assert "\x1b[?1049h" in seen
-                assert "▸ Nodes" in await _read_until(keyboard, "1-5 panel")
+                await terminal.until("▸ Nodes")
                 os.write(keyboard, b"\t")
-                await _read_until(keyboard, "▸ Jobs")
+                await terminal.until("▸ Jobs")
                 fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 140, 0, 0))
                 program.send_signal(signal.SIGWINCH)
-                await _read_until(keyboard, "│   QKD links")
+                await terminal.until("│   QKD links")
                 os.write(keyboard, b"q")
-                assert "\x1b[?25h" in await _read_until(keyboard, "\x1b[?1049l")
+                assert "\x1b[?25h" in await terminal.until("\x1b[?1049l")
                 assert await asyncio.to_thread(program.wait) == 0
         finally:
+            terminal.close()
             program.kill()
             program.wait()
         assert termios.tcgetattr(screen) == before
@@ -144,11 +146,30 @@ async def test_top_lives_in_a_terminal_follows_its_size_and_leaves_it_as_it_was(
         os.close(screen)
 
 
-async def _read_until(keyboard: int, words: str) -> str:
-    seen = ""
-    while words not in _bare(seen):
-        seen += (await asyncio.to_thread(os.read, keyboard, 65_536)).decode("utf-8", "replace")
-    return seen
+class _Screen:
+    """What a program wrote to a terminal; `until` waits for words, and never beyond the patience of who waits."""
+
+    def __init__(self, keyboard: int) -> None:
+        self._keyboard = keyboard
+        self._arrived = asyncio.Event()
+        self.text = ""
+        os.set_blocking(keyboard, False)
+        asyncio.get_running_loop().add_reader(keyboard, self._read)
+
+    def _read(self) -> None:
+        self.text += os.read(self._keyboard, 65_536).decode("utf-8", "replace")
+        self._arrived.set()
+
+    async def until(self, words: str) -> str:
+        """Return all that was written up to now, once `words` are in it."""
+        while words not in _bare(self.text):
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self.text
+
+    def close(self) -> None:
+        """Listen no more."""
+        asyncio.get_running_loop().remove_reader(self._keyboard)
 
 
 def _bare(text: str) -> str:
