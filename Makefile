@@ -5,9 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.ready-run
 DEV_STAMP := $(VENV)/.ready-dev
-# Tests wait more than they work, so a few more processes than two cores can serve at once; many more make those fail that
-# watch the clock.
-PROCESSES ?= 3
+# Tests wait more than they work; more processes than cores make those fail that watch the clock.
+PROCESSES ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 # The first interpreter that is new enough and can make virtual environments; PYTHON=/path/to/python names another.

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.integration
 SOME_KIND = "mosquitto" if MOSQUITTO else "iotcore"
 
 
-@pytest.fixture(params=["mosquitto", "iotcore"])
+# where there is mosquitto, the bundled broker has its turn in the long run
+@pytest.fixture(params=["mosquitto", pytest.param("iotcore", marks=[pytest.mark.long] if MOSQUITTO else [])])
 def kind(request: pytest.FixtureRequest) -> str:
     if request.param == "mosquitto" and MOSQUITTO is None:
         pytest.skip("mosquitto is not installed")

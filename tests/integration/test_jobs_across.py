@@ -31,7 +31,8 @@ TRANSIENT = ("client.no_daemon", "client.timeout", "internal.stopping", "job.no_
 Trouble = Callable[[FleetWorld], Awaitable[None]]
 
 
-@pytest.fixture(params=["mosquitto", "iotcore"])
+# where there is mosquitto, the bundled broker has its turn in the long run
+@pytest.fixture(params=["mosquitto", pytest.param("iotcore", marks=[pytest.mark.long] if MOSQUITTO else [])])
 def kind(request: pytest.FixtureRequest) -> str:
     if request.param == "mosquitto" and MOSQUITTO is None:
         pytest.skip("mosquitto is not installed")

@@ -96,6 +96,7 @@ async def assessed(**settings: object) -> Assessment:
     return await course.run(2**30, 300.0, Host())
 
 
+@pytest.mark.long
 async def test_an_ideal_simulator_is_found_ideal() -> None:
     found = await assessed()
     assert (found.log2_volume, found.volume_limit, found.notes) == (10, 10, ())
