@@ -33,13 +33,13 @@ pytestmark = pytest.mark.integration
 
 MODEL = MemoryModel("surface", 5, "z", 0.003)
 CONFIG = (
-    '[drivers.qpu]\ndriver = "sim_qpu"\n[decode]\nmax_streams = 3\nmax_rounds_in_flight = 512\nstream_idle_s = 3.0\n'
+    '[drivers.qpu]\ndriver = "sim_qpu"\n[decode]\nmax_streams = 3\nmax_rounds_in_flight = 512\nstream_idle_s = {}\n'
 )
 
 
 @asynccontextmanager
-async def running(home: Path, more: str = "") -> AsyncIterator[DaemonProcess]:
-    daemon = DaemonProcess(home, CONFIG + more)
+async def running(home: Path, more: str = "", idle_s: float = 3.0) -> AsyncIterator[DaemonProcess]:
+    daemon = DaemonProcess(home, CONFIG.format(idle_s) + more)
     daemon.start()
     try:
         await daemon.wait_up()
@@ -244,7 +244,7 @@ async def test_an_idle_worker_is_stopped_and_comes_back(tmp_path: Path) -> None:
 
 
 async def test_streams_spread_over_workers(tmp_path: Path) -> None:
-    async with running(tmp_path, "workers = 2\n") as daemon, daemon.client() as node:
+    async with running(tmp_path, "workers = 2\n", 60.0) as daemon, daemon.client() as node:
         async with node.decode(MODEL) as first, node.decode(MODEL), node.decode(MODEL):
             workers = decoding_workers(daemon)
             assert len(workers) == 2
@@ -298,7 +298,7 @@ async def aiohttp_socket(daemon: DaemonProcess) -> AsyncIterator[aiohttp.ClientW
 @pytest.fixture(scope="module")
 def shared_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
     """One daemon for the tests that break nothing but their own stream."""
-    daemon = DaemonProcess(tmp_path_factory.mktemp("shared"), CONFIG)
+    daemon = DaemonProcess(tmp_path_factory.mktemp("shared"), CONFIG.format(3.0))
     daemon.start()
     asyncio.run(daemon.wait_up())
     yield daemon

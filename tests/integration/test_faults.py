@@ -205,7 +205,11 @@ async def test_a_bad_qpu_driver_fails_its_own_jobs_with_a_reason_and_no_others(b
         done = await wait_ended(daemon, [job.id for job in good])
     expected = {"hang": "worker.deadline", "crash": "worker.crashed"}.get(mode, "driver.lied")
     assert {job.state for job in done} == {JobState.DONE}
-    assert [(job.state, job.error.code if job.error else "") for job in failed] == [(JobState.FAILED, expected)] * 2
+    assert {job.state for job in failed} == {JobState.FAILED}
+    codes = [job.error.code if job.error else "" for job in failed]
+    assert codes[0] == expected
+    # the second may come while a worker that crashed is not back yet
+    assert codes[1] == expected or (mode == "crash" and codes[1] == "worker.unavailable")
     assert daemon.is_alive()
 
 

@@ -215,6 +215,7 @@ class Dialogue:
 
     def _read(self, data: bytes, now_ns: int, utc_ns: int) -> None:
         at, end, num_packets = 0, len(data), 0
+        self._need = 0  # what the last packet wanted says nothing of the next, whose length may be cut in two
         field, limit, is_5 = self._up_field, self._limit, self.version == MQTT_5
         up, state_open = self._rules.up, State.OPEN
         acks = bytearray()

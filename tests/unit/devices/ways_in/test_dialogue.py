@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import mqtt5
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qedge.devices.fake import FakeKeeper
@@ -46,6 +46,7 @@ def test_all_that_came_in_one_read_is_acknowledged_in_one_write_and_in_order() -
 
 
 @given(cuts=st.lists(st.integers(1, 700), max_size=30), version=st.sampled_from([4, 5]))
+@example(cuts=[63, 355], version=5)  # one packet cut in its middle, a later one in its length
 def test_the_way_in_which_bytes_are_cut_into_reads_changes_nothing(cuts: list[int], version: int) -> None:
     site = DialogueSite()
     bodies = [bytes([number]) * (number * 37 % 190) for number in range(8)]
