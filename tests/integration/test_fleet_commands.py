@@ -291,7 +291,7 @@ async def test_peers_are_a_table_or_json(tmp_path: Path, capsys: pytest.CaptureF
         shown = capsys.readouterr().out
         assert "fleet local: 2 of 2 alive" in shown
         assert "box-1 *" in shown
-        assert "suite 1 mqtt" in shown
+        assert "suite 1 direct +key" in shown
         assert await invoke(tmp_path / "qedge.sock", peers, "--json") == 0
         assert json.loads(capsys.readouterr().out)["peers"][1]["session"]["group"] == "X25519MLKEM768"
 

@@ -72,7 +72,7 @@ async def test_jobs_are_listed_by_what_they_are_and_found_by_the_end_of_their_id
             assert [job["id"] for job in json.loads(capsys.readouterr().out.splitlines()[-1])["jobs"]] == found
         assert await invoke(path, jobs, "show", away.id[-12:]) == 0
         assert "started: node box-2, QPU qpu" in capsys.readouterr().out
-        for wrong in ("ffffffffffff", "0"):
+        for wrong in ("ffffffffffff", "xyz"):
             with pytest.raises(QedgeError) as missing:
                 await invoke(path, jobs, "show", wrong)
             assert missing.value.code == "job.not_found"
@@ -120,7 +120,9 @@ async def test_top_lives_in_a_terminal_follows_its_size_and_leaves_it_as_it_was(
         before = termios.tcgetattr(screen)
         terminal = _Screen(keyboard)
         command = [sys.executable, "-m", "qedge", "--socket", str(tmp_path / "qedge.sock"), "top", "--interval", "0.1"]
-        environ = {**os.environ, "TERM": "xterm", "LANG": "C.UTF-8", "PYTHONUTF8": "1"}
+        # these would go before the size of the terminal, and some that run tests set them
+        rest = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        environ = {**rest, "TERM": "xterm", "LANG": "C.UTF-8", "PYTHONUTF8": "1"}
         program = subprocess.Popen(
             command, stdin=screen, stdout=screen, stderr=subprocess.DEVNULL, env=environ, start_new_session=True
         )

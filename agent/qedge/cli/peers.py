@@ -109,7 +109,7 @@ def _row(peer: PeerView, newest: int) -> tuple[str, ...]:
         clean(_load(peer)),
         "this node" if peer.own else clean(sealed),
         _policy(peer, newest),
-        f"{days:.0f} days" if days < 3650 else "-",
+        f"{days:.0f} days" if peer.certificate_until_utc_ns and days < 3650 else "-",
     )
 
 
