@@ -145,6 +145,7 @@ async def refusal(client: NodeClient, submission: JobSubmission) -> str:
     return view.error.code if view.error is not None else view.state.value
 
 
+@pytest.mark.timeout(300)
 async def test_hostile_programs_and_requests_get_an_error_each_and_cost_the_node_nothing(tmp_path: Path) -> None:
     daemon = DaemonProcess(tmp_path / "node", '[drivers.qpu]\ndriver = "sim_qpu"\n')
     daemon.start()

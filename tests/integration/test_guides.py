@@ -48,6 +48,7 @@ def commands(guide: str) -> Iterator[tuple[dict[str, str], list[str]]]:
             yield dict(files), shlex.split(text.strip())
 
 
+@pytest.mark.timeout(300)
 async def test_every_command_of_the_guide_to_circuits_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     outputs = []
@@ -143,6 +144,6 @@ def _words(text: str) -> list[list[str]]:
 def _run(command: list[str], daemon: DaemonProcess) -> str:
     program = sys.executable if command[0] == "python" else str(Path(sys.executable).parent / command[0])
     environ = {**os.environ, "QEDGE_SOCKET": str(daemon.socket)}
-    done = subprocess.run([program, *command[1:]], env=environ, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([program, *command[1:]], env=environ, capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stderr
     return done.stdout
