@@ -214,11 +214,10 @@ class Dialogue:
         return hearing is not None and self.state is State.OPEN and hearing.send(topic, payload)
 
     def _read(self, data: bytes, now_ns: int, utc_ns: int) -> None:
-        at, end, num_packets = 0, len(data), 0
-        self._need = 0  # what the last packet wanted says nothing of the next, whose length may be cut in two
+        # what the last packet needed says nothing of the next, whose length may be cut in two
+        at, end, num_packets, self._need = 0, len(data), 0, 0
         field, limit, is_5 = self._up_field, self._limit, self.version == MQTT_5
-        up, state_open = self._rules.up, State.OPEN
-        acks = bytearray()
+        up, state_open, acks = self._rules.up, State.OPEN, bytearray()
         if self.state is State.NEW and data[0] != Packet.CONNECT << 4:
             raise PacketError("no_connect", Code.PROTOCOL_ERROR)
         try:
