@@ -63,6 +63,8 @@ Q = TypeVar("Q", bound=msgspec.Struct)
 T = TypeVar("T", bound=msgspec.Struct)
 
 
+PARTS: Final = "/parts"
+"""In place of a runner's name: the job was cut into parts. No node can be called so."""
 ANY: Final = "any"
 """In place of a node's name: whichever can."""
 

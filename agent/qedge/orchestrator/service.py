@@ -7,12 +7,12 @@ from typing import Final, Protocol
 
 from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
+from qedge.engine.model import FINAL_STATES
 from qedge.orchestrator.ledger.drain import DrainService
 from qedge.orchestrator.ledger.keeping import KeepService
-from qedge.wire.jobs import JobState, JobSubmission, JobView
+from qedge.wire.jobs import JobSubmission, JobView
 from qedge.wire.ledger import JobRecord
 
-_ENDED: Final = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
 _LOOK_S: Final = 0.25
 
 
@@ -79,7 +79,7 @@ class JobDesk:
                 if error.code != "job.not_found":
                     raise
             view = await self.job(job_id, wanted=True)
-            if view.state in _ENDED or left_s <= 0:
+            if view.state in FINAL_STATES or left_s <= 0:
                 return view
             await asyncio.sleep(min(_LOOK_S, left_s))
 
@@ -93,7 +93,7 @@ class JobDesk:
             record: JobRecord | None = await self._keeping.find(job_id)
             if record is None:
                 raise
-        if record.view.state in _ENDED:
+        if record.view.state in FINAL_STATES:
             raise QedgeError("job.already_ended", f"The job ended as {record.view.state}.", state=record.view.state)
         await self._keeping.cancel(record)
         return await self.job(job_id)

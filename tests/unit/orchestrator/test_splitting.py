@@ -17,10 +17,11 @@ from qedge.base.errors import QedgeError
 from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
 from qedge.engine.fake import FakeQpu
+from qedge.engine.ports import PARTS
 from qedge.orchestrator.elsewhere import Ways
 from qedge.orchestrator.splitting.cutting import Part, cut, part_seed
 from qedge.orchestrator.splitting.merging import merge
-from qedge.orchestrator.splitting.service import PARTS, SplitService
+from qedge.orchestrator.splitting.service import SplitService
 from qedge.wire.jobs import JobResult, JobState, JobSubmission, JobView, Register
 from qedge.wire.tasks import (
     AmplitudeTask,

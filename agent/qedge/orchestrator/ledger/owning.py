@@ -26,7 +26,7 @@ from qedge.engine import ledger
 from qedge.engine.changes import Changes
 from qedge.engine.config import EngineConfig
 from qedge.engine.ledger_row import new_job
-from qedge.engine.ports import ANY
+from qedge.engine.ports import ANY, PARTS
 from qedge.orchestrator.ledger import rows
 from qedge.orchestrator.ledger.book import Book
 from qedge.orchestrator.ledger.custody import place_of
@@ -262,8 +262,8 @@ class OwnerService:
         book.reset()
         now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
         for row in await self._store.read(lambda connection: ledger.unended(connection, elsewhere=True)):
-            if row.runner.startswith("/"):
-                continue  # a job in parts
+            if row.runner == PARTS:
+                continue
             errand = errand_of(row, now_ns, utc_ns)
             book.add(errand)
             owner = owner_of(row.epoch, row.holders) if row.holders else book.me

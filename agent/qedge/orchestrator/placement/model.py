@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from qedge.wire.jobs import JobEstimate, JobSubmission, LatencyClass, PlacementPolicy
 
@@ -17,7 +17,6 @@ __all__ = [
     "Offer",
     "Placement",
     "PlacementPolicy",
-    "Placer",
     "Policy",
     "QpuFacts",
     "Rated",
@@ -29,14 +28,6 @@ CLASSES: Final = (LatencyClass.CRITICAL, LatencyClass.INTERACTIVE, LatencyClass.
 
 Uniform = Callable[[], float]
 """Draws from [0, 1)."""
-
-
-class Placer(Protocol):
-    """Says which node runs a job."""
-
-    def place(self, demand: Demand, *, barred: frozenset[str] = frozenset()) -> Placement:
-        """Choose a node that is not barred; no I/O, and not longer than a millisecond for fifty candidates."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

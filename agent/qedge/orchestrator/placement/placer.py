@@ -42,7 +42,7 @@ class Facts(Protocol):
 
 
 class FleetPlacer:
-    """Fills `Placer` for one node. Jobs that it placed count as load at once."""
+    """Chooses for one node. Jobs that it placed count as load at once."""
 
     def __init__(self, facts: Facts, *, now_ns: Callable[[], int], uniform: Uniform) -> None:
         self._facts = facts

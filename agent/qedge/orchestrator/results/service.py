@@ -26,7 +26,7 @@ from qedge.engine import ledger
 from qedge.engine.changes import Changes
 from qedge.engine.ledger_row import Stored
 from qedge.engine.model import FINAL_STATES
-from qedge.engine.ports import PeerNode
+from qedge.engine.ports import PARTS, PeerNode
 from qedge.orchestrator.results.comparing import Likeness, compare
 from qedge.orchestrator.results.config import ResultsConfig
 from qedge.orchestrator.results.standing import confirmed, convicted, pardoned, share, suspected
@@ -144,7 +144,7 @@ class SpotChecks:
     async def _follow(self) -> None:
         async for view in self._jobs.changes.follow():
             runner = view.node
-            away = runner not in ("", self._around.node) and not runner.startswith("/")
+            away = runner not in ("", self._around.node, PARTS)
             if view.state is not JobState.DONE or not away or view.client == CLIENT or runner in self._barred:
                 continue
             if view.estimate is None or view.estimate.time_s > self._config.check_longest_s:

@@ -25,7 +25,7 @@ from qedge.engine import ledger
 from qedge.engine.changes import Changes
 from qedge.engine.ledger_row import job_of, new_job
 from qedge.engine.model import FINAL_STATES, Job, cancelled, ended_view, expired, view_of
-from qedge.engine.ports import ANY
+from qedge.engine.ports import ANY, PARTS
 from qedge.orchestrator.ledger.errand import NO_ESTIMATE
 from qedge.orchestrator.splitting.cutting import Part, cut
 from qedge.orchestrator.splitting.merging import merge
@@ -33,8 +33,6 @@ from qedge.store.store import Store
 from qedge.wire.jobs import JobState, JobSubmission, JobView
 from qedge.wire.problem import error_of
 
-PARTS: Final = "/parts"
-"""In place of a runner's name: the job was cut. No node can be called so."""
 _LOG: Final = get_logger("engine")
 _AHEAD: Final = 16
 """Parts of one job that wait or run at a time: enough for every node, and others' jobs get their turn."""
