@@ -40,15 +40,6 @@ class NodeRow(msgspec.Struct, frozen=True):
     ours: int = 0
 
 
-class LoadSeen(msgspec.Struct, frozen=True):
-    """What is drawn of the load that a peer tells of."""
-
-    slots: int = 0
-    free_slots: int = 0
-    queued: tuple[int, ...] = ()
-    draining: bool = False
-
-
 class LinkRow(msgspec.Struct, frozen=True):
     """One QKD link; `stored_bits` is key that nobody had yet, −1 where there is no store."""
 
@@ -136,7 +127,7 @@ def _rates(status: NodeStatus, before: Look | None) -> tuple[float, float]:
 def _node_row(peer: PeerView, status: NodeStatus, jobs: Sequence[JobView]) -> NodeRow:
     session = peer.session
     sealed = session.path + (" +key" if session.extra_key else "") if session.state == "open" else session.state
-    load = load_of(peer)
+    load = peer.load
     busy, queued, running = -1.0, -1, -1
     if peer.own:
         busy, queued, running = status.host.cpu_ratio, status.jobs_queued, status.jobs_running
@@ -156,12 +147,6 @@ def _node_row(peer: PeerView, status: NodeStatus, jobs: Sequence[JobView]) -> No
         running=running,
         ours=0 if peer.own else sum(job.node == peer.node and job.state in _OPEN for job in jobs),
     )
-
-
-def load_of(peer: object) -> LoadSeen | None:
-    """Return the load that a peer tells of; None where it tells of none."""
-    told: object = getattr(peer, "load", None)
-    return None if told is None else msgspec.convert(told, LoadSeen, from_attributes=True)
 
 
 def _link_row(link: LinkView, stored_bits: Mapping[str, float]) -> LinkRow:

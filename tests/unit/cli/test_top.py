@@ -8,11 +8,12 @@ import pytest
 from qedge.base.clock import ManualClock
 from qedge.cli.terminal import Terminal
 from qedge.cli.top import keys_in
-from qedge.cli.top_look import LoadSeen, Look, load_of, look_of
+from qedge.cli.top_look import Look, look_of
 from qedge.cli.top_view import PANELS, Screen, crop, plain_lines, rooms_of, screen_lines
 from qedge.web.fake import FakeNode
 from qedge.web.fake_mesh import fake_links, fake_peers
 from qedge.wire.jobs import JobSubmission
+from qedge.wire.load import LoadView
 from qedge.wire.node import GatewayView
 
 
@@ -129,18 +130,14 @@ def test_a_line_is_cut_without_leaving_a_colour_on() -> None:
         assert cut.endswith("\x1b[0m")
 
 
-class Load(msgspec.Struct, frozen=True):
-    slots: int
-    free_slots: int
-    queued: tuple[int, ...]
-    verdict: str = "ok"
-
-
-class Loaded(msgspec.Struct, frozen=True):
-    load: Load | None
-
-
-def test_a_load_that_a_peer_tells_of_is_taken_and_none_is_made_up() -> None:
-    assert load_of(Loaded(Load(4, 1, (1, 2, 3)))) == LoadSeen(4, 1, (1, 2, 3))
-    assert load_of(Loaded(None)) is None
-    assert load_of(object()) is None
+async def test_a_load_that_a_peer_tells_of_is_shown_and_none_is_made_up() -> None:
+    clock = ManualClock()
+    node = FakeNode(clock, random.Random(7).randbytes)
+    silent, told = fake_peers(2, clock.utc_ns())
+    load = LoadView(slots=4, free_slots=1, queued=(1, 2, 3), draining=True)
+    node.others = (msgspec.structs.replace(silent, load=None), msgspec.structs.replace(told, load=load))
+    seen = look_of(node.status(), node.peers(), (), stored_bits={}, incidents=(), before=None)
+    rows = {row.node: row for row in seen.nodes}
+    one, other = rows[silent.node], rows[told.node]
+    assert (one.busy_ratio, one.running, one.queued) == (-1.0, -1, -1)
+    assert (other.busy_ratio, other.running, other.queued) == (0.75, 3, 6)
