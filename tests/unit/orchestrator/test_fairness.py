@@ -18,10 +18,10 @@ BUSY = Occupancy(1, 0, (0, 0, 1), (0.0, 0.0, 1.0))
 IDLE = Occupancy(1, 1, (0, 0, 0), (0.0, 0.0, 0.0))
 
 
-def qpu(restarts: int = 0, **properties: str) -> DriverView:
+def qpu(restarts: int = 0, *, name: str = "qpu", **properties: str) -> DriverView:
     """Describe a QPU whose worker was restarted so often."""
-    workers = (WorkerView("qpu-0", "ready", restarts=restarts),)
-    return DriverView("qpu", "d", "qpu", "1", True, "unlocked", "up", workers=workers, properties={**properties})
+    workers = (WorkerView(f"{name}-0", "ready", restarts=restarts),)
+    return DriverView(name, "d", "qpu", "1", True, "unlocked", "up", workers=workers, properties={**properties})
 
 
 def judged(host: HostView = WELL, *drivers: DriverView, disk_full: bool = False) -> Fitness:
@@ -62,6 +62,18 @@ def test_crashes_of_workers_and_steps_of_the_clock_count_for_a_minute() -> None:
         HostView(verdict="ok", clock_steps=1), [qpu(56)], disk_full=False, now_ns=4 * SECOND + RECENT_NS
     )
     assert later == Fitness()
+
+
+def test_crashes_of_one_qpu_cost_little_where_another_runs_on() -> None:
+    judge = HealthJudge()
+    judge.judge(WELL, [qpu(0), qpu(0, name="bad")], disk_full=False, now_ns=0)
+    found = judge.judge(WELL, [qpu(0), qpu(60, name="bad")], disk_full=False, now_ns=SECOND)
+    assert found.verdict == "degraded"
+    assert "bad" in found.reason
+    assert not shed(LatencyClass.INTERACTIVE, found)
+    assert not shed(LatencyClass.BATCH, found)
+    both = judge.judge(WELL, [qpu(6), qpu(60, name="bad")], disk_full=False, now_ns=2 * SECOND)
+    assert shed(LatencyClass.INTERACTIVE, both)
 
 
 def shed(latency: LatencyClass, fitness: Fitness, occupancy: Occupancy = BUSY) -> bool:

@@ -50,13 +50,13 @@ class HealthJudge:
     """Keeps what happened lately, and puts everything together."""
 
     def __init__(self) -> None:
-        self._crashes = Recent()
+        self._crashes: dict[str, Recent] = {}
         self._steps = Recent()
 
     def judge(self, host: HostView, drivers: Iterable[DriverView], *, disk_full: bool, now_ns: int) -> Fitness:
         """Say how well the node is now."""
         qpus = [driver for driver in drivers if driver.kind == "qpu"]
-        crashes = self._crashes.note(sum(worker.restarts for qpu in qpus for worker in qpu.workers), now_ns)
+        crashes = self._crashes_of(qpus, now_ns)
         steps = self._steps.note(host.clock_steps, now_ns)
         if disk_full:
             return Fitness(0.0, "critical", "the disk is full")
@@ -65,9 +65,7 @@ class HealthJudge:
             worst = [what for what, level in unwell.items() if level == "critical"]
             return Fitness(0.0, "critical", ", ".join(worst) or "the host is critical")
         found = [(_HOST.get(what, 0.5), f"{what} {level}") for what, level in unwell.items()]
-        fewer = next((factor for least, factor in _CRASHES if crashes >= least), 1.0)
-        if fewer < 1.0:
-            found.append((fewer, f"{crashes} crashes of workers in a minute"))
+        found += _by_crashes(crashes)
         if steps:
             found.append((_STEPPED, "the clock stepped"))
         found += [
@@ -77,3 +75,24 @@ class HealthJudge:
             return Fitness()
         factor = max(math.prod(each for each, _ in found), _LEAST)
         return Fitness(factor, "degraded", "; ".join(why for _, why in found)[:200])
+
+    def _crashes_of(self, qpus: list[DriverView], now_ns: int) -> dict[str, int]:
+        """Return how often workers of each QPU crashed lately."""
+        self._crashes = {qpu.name: self._crashes.get(qpu.name) or Recent() for qpu in qpus}
+        return {
+            qpu.name: self._crashes[qpu.name].note(sum(worker.restarts for worker in qpu.workers), now_ns)
+            for qpu in qpus
+        }
+
+
+def _by_crashes(crashes: Mapping[str, int]) -> list[tuple[float, str]]:
+    """Judge crashes of workers: where all QPUs crash it is the node, where some do it is their drivers.
+
+    So a bad driver, which its jobs and its own state tell of, takes little work from the QPUs beside it.
+    """
+    least = min(crashes.values(), default=0)
+    for limit, factor in _CRASHES:
+        if least >= limit:
+            return [(factor, f"{sum(crashes.values())} crashes of workers in a minute")]
+    bad = [name for name, number in crashes.items() if number >= _CRASHES[-1][0]]
+    return [(_WORSE_QPU, f"workers of {', '.join(bad)} crash")] if bad else []

@@ -1,0 +1,1 @@
+"""Management from afar: signed commands, staged configuration, updates, telemetry, and adapters to fleet tools."""

@@ -1,0 +1,1 @@
+"""Commands of fleet operators: checked, kept, carried out once, and told of."""
