@@ -31,6 +31,7 @@ pytest.importorskip("stim")
 pytest.importorskip("pymatching")
 pytestmark = pytest.mark.integration
 
+SHARED = pytest.mark.xdist_group("decoding in a shared daemon")
 MODEL = MemoryModel("surface", 5, "z", 0.003)
 CONFIG = (
     '[drivers.qpu]\ndriver = "sim_qpu"\n[decode]\nmax_streams = 3\nmax_rounds_in_flight = 512\nstream_idle_s = {}\n'
@@ -178,6 +179,7 @@ async def test_a_client_that_never_reads_is_ended_and_its_memory_is_bounded(tmp_
             assert 'outcome="decode.overrun"' in await node.metrics()
 
 
+@SHARED
 @pytest.mark.parametrize(
     ("message", "code"),
     [
@@ -199,6 +201,7 @@ async def test_garbage_ends_the_stream_with_its_code(shared_daemon: DaemonProces
         assert (await code_of(stream)).code == code
 
 
+@SHARED
 @pytest.mark.parametrize(
     ("model", "code"),
     [
@@ -220,6 +223,7 @@ async def test_a_model_that_does_not_fit_is_refused_and_the_worker_lives(
         assert worker.memory_info().rss - before < 64 << 20
 
 
+@SHARED
 async def test_streams_beyond_the_limit_are_refused_and_a_closed_one_makes_room(shared_daemon: DaemonProcess) -> None:
     async with shared_daemon.client() as node, node.decode(MODEL), node.decode(MODEL):
         async with node.decode(MODEL):
@@ -228,6 +232,7 @@ async def test_streams_beyond_the_limit_are_refused_and_a_closed_one_makes_room(
             assert stream.opened.cached
 
 
+@SHARED
 async def test_a_silent_stream_is_ended(shared_daemon: DaemonProcess) -> None:
     async with shared_daemon.client() as node, node.decode(MODEL) as stream:
         await stream.push(b"\0\0\0" * 20)
@@ -260,6 +265,7 @@ async def test_a_daemon_that_stops_ends_its_streams(tmp_path: Path) -> None:
         assert (await code_of(stream)).code in ("decode.broken", "internal.stopping")
 
 
+@SHARED
 @pytest.mark.parametrize("records", ["01", "b8"])
 async def test_the_command_decodes_files_of_stim(
     shared_daemon: DaemonProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str], records: str

@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 FAULTY = Path(__file__).parent / "faulty"
 IN_FLIGHT = 60
 BAD_SHOTS = 101
-MEDIUM = heavy_program(18, 12)
+MEDIUM = heavy_program(17, 8)
 """A job of some ten milliseconds, so that sixty of them are really in flight."""
 
 SHARED = pytest.mark.xdist_group("faults of shared daemons")
