@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Final
@@ -191,11 +191,12 @@ class LoadedConfig:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Outcome of a check: the configuration where it has no faults, otherwise all of them in order of place."""
+    """Outcome of a check: the configuration or its faults in order of place; `sound` is what is left without these."""
 
     loaded: LoadedConfig | None
     faults: tuple[Fault, ...]
     files: tuple[str, ...]
+    sound: AgentConfig = field(default_factory=AgentConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +256,7 @@ def check_config(
         faults += islice(_check_drivers(config, describe), MAX_FAULTS)
     placed = tuple(sorted((_place(fault, text) for fault in faults), key=lambda each: (each.file, each.line)))
     loaded = None if placed else LoadedConfig(config, text)
-    return Verdict(loaded, placed, tuple(layer.file for layer in text.layers))
+    return Verdict(loaded, placed, tuple(layer.file for layer in text.layers), config)
 
 
 def config_files(path: str = "") -> list[Path]:

@@ -70,6 +70,11 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "start.disk_low": _local(500, "Too little free disk space in the state directory.", Exit.UNAVAILABLE),
     "start.port_taken": _local(500, "A configured port is in use by another program.", Exit.UNAVAILABLE),
     "start.path_too_long": _local(500, "A unix socket path is longer than the platform allows.", Exit.CONFIG),
+    # commands of fleet operators
+    "command.bad_arguments": _remote(400, "The arguments of a command cannot be read, or ask for what is not there."),
+    # diagnostics
+    "diagnostics.unwritable": _local(507, "The bundle of diagnostics cannot be written.", Exit.CANT_CREATE),
+    "diagnostics.unreadable": _local(500, "A file for the bundle of diagnostics cannot be read.", Exit.NO_INPUT),
     # store
     "store.disk_full": _local(507, "The state directory is full: new work is refused, accepted work is kept.", Exit.IO),
     "store.unavailable": _local(503, "The database cannot be used.", Exit.IO),

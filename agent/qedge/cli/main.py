@@ -46,6 +46,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "incident": "incident",
     "audit": "audit",
     "crypto": "crypto",
+    "doctor": "doctor",
+    "diag": "diag",
     "open": "open_page",
     "install": "install",
 }
