@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import sys
 
-from qedge.daemon.pauses import ShortPauses
+from qedge.daemon.pauses import SWITCH_S, ShortPauses, shorten_pauses
 
 
 def _collected(generation: int, took_ns: int) -> int:
@@ -35,4 +36,16 @@ def test_it_may_freeze_within_a_collection_and_the_next_one_passes_what_is_froze
         assert not any(isinstance(each, Thing) for each in gc.get_objects())
     finally:
         gc.callbacks.remove(pauses)
+        gc.unfreeze()
+
+
+def test_threads_of_the_daemon_change_often() -> None:
+    before, thresholds, callbacks = sys.getswitchinterval(), gc.get_threshold(), list(gc.callbacks)
+    try:
+        shorten_pauses()
+        assert abs(sys.getswitchinterval() - SWITCH_S) < 1e-6
+    finally:
+        sys.setswitchinterval(before)
+        gc.set_threshold(*thresholds)
+        gc.callbacks[:] = callbacks
         gc.unfreeze()
