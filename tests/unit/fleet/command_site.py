@@ -1,4 +1,4 @@
-"""A node that takes commands, in one event loop on a broker in memory, with executors that a test can make do anything."""
+"""A node that takes commands, on a broker in memory, with executors that a test can make do anything."""
 
 from __future__ import annotations
 
