@@ -57,6 +57,7 @@ class Interrupted:
         journal, line = site.service.journal, site.bus
         add, change, publish = journal.add, journal.change, line.publish
         seen: list[str] = []
+        kept: list[str] = []
 
         async def added(entry: Entry) -> None:
             await self._at("before accepted")
@@ -70,10 +71,11 @@ class Interrupted:
             seen.append(name)
             await self._at(f"before {name}")
             await change(entry)
+            kept.append(name)
             await self._at(name)
 
         async def published(where: str, payload: bytes, *, qos: int, retain: bool = False, expiry_s: int = 0) -> None:
-            name = "told" if "ended" in seen else "announced" if "starting" in seen and "running" not in seen else ""
+            name = "told" if "ended" in kept else "announced" if "starting" in kept and "running" not in seen else ""
             if name and "/cmd-state/" in where:
                 await self._at(f"before {name}")
             await publish(where, payload, qos=qos, retain=retain, expiry_s=expiry_s)
