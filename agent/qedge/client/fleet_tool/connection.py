@@ -98,7 +98,7 @@ class FleetConnection:
     async def __aenter__(self) -> FleetConnection:
         self._running = asyncio.create_task(self.bus.run(lambda: None))
         try:
-            await self._connected()
+            await self._connected(self._running)
         except BaseException:
             await self._end()
             raise
@@ -148,14 +148,13 @@ class FleetConnection:
                 "bus.unavailable", "The broker went away before it took a request.", fix="Look at the broker."
             ) from None
 
-    async def _connected(self) -> None:
-        assert self._running is not None
+    async def _connected(self, running: asyncio.Task[None]) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CONNECT_LIMIT_S):
-                while not (self.bus.connected or self._running.done()):  # noqa: ASYNC110 - the bus has no event for it
+                while not (self.bus.connected or running.done()):  # noqa: ASYNC110 - the bus has no event for it
                     await asyncio.sleep(_POLL_S)
-        if self._running.done():
-            self._running.result()
+        if running.done():
+            running.result()
         if not self.bus.connected:
             view = self.bus.view()
             raise QedgeError(

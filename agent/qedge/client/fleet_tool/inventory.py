@@ -107,7 +107,7 @@ MAX_STEPS: Final = 1024
 
 
 def _leads_to(birth: Birth, pulse: Pulse) -> bool:
-    """Walk from a heartbeat's element to the anchor in the birth (`docs/decisions/0022-heartbeats-by-hash-chain.md`)."""
+    """Walk from a heartbeat's element to the anchor in the birth (decision 0022)."""
     name, instance = birth.node.encode(), birth.instance
     start = b"qedge/v1 pulse" + bytes((len(name),)) + name + birth.epoch.to_bytes(8, "big")
     start += bytes((len(instance) & 0xFF,)) + instance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -70,10 +71,8 @@ class LockedFile:
                 at += os.pwrite(self._number, data[at:], size + at)
             os.fsync(self._number)
         except OSError as error:
-            try:
+            with contextlib.suppress(OSError):  # the next reader passes over a line that is not whole
                 os.ftruncate(self._number, size)
-            except OSError:
-                pass  # the next reader passes over a line that is not whole
             raise self._unusable(error) from error
 
     def replace(self, data: bytes) -> None:

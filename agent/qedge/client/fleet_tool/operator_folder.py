@@ -1,7 +1,7 @@
 """The folder of an operator: key, serial counter, audit trail, roll-outs, and where the broker is.
 
-`operator.sealed` is made by `qedge fleet operator`; `broker.toml` is written by hand or left out; the rest makes itself.
-Several programs may use one folder at once.
+`operator.sealed` is made by `qedge fleet operator`; `broker.toml` is written by hand or left out; the rest makes
+itself. Several programs may use one folder at once.
 """
 
 from __future__ import annotations

@@ -9,111 +9,38 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Final
 
 from qedge.client.fleet_tool.model import Ending, NodeStanding, ending_of
+from qedge.client.fleet_tool.rollout_model import (
+    ENDED,
+    HAS_IT,
+    UNDER_WAY,
+    Ask,
+    Effect,
+    NodeCourse,
+    Phase,
+    Step,
+    Wave,
+    Withdraw,
+)
 from qedge.client.fleet_tool.rollout_plan import (
     Asked,
     Event,
     Heard,
-    Order,
     RolloutPlan,
     Said,
     Seen,
     Withdrawn,
     Word,
 )
+from qedge.wire.commands import CommandState
 
 GRACE_S: Final = 30.0
 """How long after its expiry or time limit a node's word is waited for."""
 
 LONGEST_S: Final = 3600.0
 """How long a node may be at a command whose request names no time limit."""
-
-
-class Phase(StrEnum):
-    """Where a roll-out stands; the last three are its ends."""
-
-    SENDING = "sending"
-    SOAKING = "soaking"
-    UNDOING = "undoing"
-    DONE = "done"
-    STOPPED = "stopped"
-    ABORTED = "aborted"
-
-
-class Step(StrEnum):
-    """Where a node stands in a roll-out."""
-
-    WAITING = "waiting"
-    ASKED = "asked"
-    ABSENT = "absent"
-    """Not there when it was asked: the request stands until it expires, and its wave does not wait for it."""
-    RUNNING = "running"
-    DONE = "done"
-    HEALTHY = "healthy"
-    FAILED = "failed"
-    WITHDRAWN = "withdrawn"
-    UNDOING = "undoing"
-    UNDONE = "undone"
-    STUCK = "stuck"
-    """What was to undo it failed."""
-
-
-ENDED: Final = frozenset({Phase.DONE, Phase.STOPPED, Phase.ABORTED})
-_UNDER_WAY: Final = frozenset({Step.ASKED, Step.RUNNING})
-_HAS_IT: Final = frozenset({Step.RUNNING, Step.DONE, Step.HEALTHY, Step.FAILED})
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Send a node the order, or the one that undoes it."""
-
-    node: str
-    order: Order
-    back: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Withdraw:
-    """Take a request back; where the node is at it (`begun`) have it cancelled first."""
-
-    node: str
-    id: str
-    begun: bool
-
-
-Effect = Ask | Withdraw
-
-
-@dataclass(slots=True)
-class NodeCourse:
-    """One node's way; `soak_epoch` is the start of its daemon with which its soaking began."""
-
-    name: str
-    wave: int
-    step: Step = Step.WAITING
-    id: str = ""
-    back_id: str = ""
-    reason: str = ""
-    standing: NodeStanding = NodeStanding.UP
-    version: str = ""
-    epoch: int = 0
-    soak_epoch: int = -1
-    done_utc_ns: int = 0
-    deadline_utc_ns: int = 0
-
-
-@dataclass(slots=True)
-class Wave:
-    """One wave; `steps` counts its nodes by step, `failures` never shrinks."""
-
-    nodes: list[NodeCourse]
-    asked: int = 0
-    failures: int = 0
-    steps: Counter[Step] = field(default_factory=Counter)
 
 
 class Rollout:
@@ -170,14 +97,14 @@ class Rollout:
 
     def wanted(self) -> list[Effect]:
         """Return what is to be done now; each is wanted until its event (`Asked`, `Withdrawn`) was taken."""
-        effects: list[Effect] = [Withdraw(node.name, node.id, node.step is Step.RUNNING) for node in self._to_withdraw.values()]
+        effects: list[Effect] = [Withdraw(node.name, node.id, node.taken) for node in self._to_withdraw.values()]
         if self.phase is Phase.UNDOING and self.plan.back is not None:
             effects += [Ask(node.name, self.plan.back, True) for node in self._to_undo.values()]
         if self.phase is Phase.SENDING and not self.paused:
             wave = self.waves[self.wave]
             room = len(wave.nodes)
             if self.plan.parallel:
-                room = self.plan.parallel - sum(wave.steps[step] for step in _UNDER_WAY)
+                room = self.plan.parallel - sum(wave.steps[step] for step in UNDER_WAY)
             batch = wave.nodes[wave.asked : wave.asked + max(0, room)]
             effects += [Ask(node.name, self.plan.order, False) for node in batch]
         return effects
@@ -217,21 +144,43 @@ class Rollout:
             return self._undo_heard(node, ending, event)
         if node.step not in (Step.ASKED, Step.ABSENT, Step.RUNNING, Step.WITHDRAWN):
             return False
+        if event.state == CommandState.INIT:
+            return self._was_taken(node)
+        late = node.step is Step.WITHDRAWN and ending is Ending.UNDER_WAY
+        if ending is Ending.UNDER_WAY and node.step is Step.RUNNING:
+            return False
+        node.taken = True
         if ending is Ending.UNDER_WAY:
-            if node.step is Step.RUNNING:
-                return False
-            self._begun(node, Step.RUNNING)
+            self._move(node, Step.RUNNING)
             limit_s = self.plan.time_limit_s or LONGEST_S
             self._wait_until(node, node.id, event.utc_ns + round((limit_s + GRACE_S) * 1e9))
+            if late:
+                self._to_withdraw[node.name] = node  # it was faster than what took its request back
         elif ending is Ending.SUCCESSFUL:
             node.done_utc_ns, node.soak_epoch = event.utc_ns, node.epoch
-            self._begun(node, Step.DONE)
-            if node.wave < self.wave:
-                self._move(node, Step.HEALTHY)  # it came late; its wave has gone by
+            self._move(node, Step.DONE if node.wave == self.wave else Step.HEALTHY)  # late: its wave has gone by
+            if self.phase is Phase.UNDOING and self._undoes(node):
+                self._to_undo[node.name] = node
         else:
             self._fail(node, event.reason or "it failed", event.utc_ns)
         self._wave_over(event.utc_ns)
+        self._end_undoing()
         return True
+
+    def _was_taken(self, node: NodeCourse) -> bool:
+        """The node has the request in its journal, and will begin it when its turn comes."""
+        if node.taken:
+            return False
+        node.taken = True
+        if node.step is Step.WITHDRAWN:
+            self._to_withdraw[node.name] = node
+        self._move(node, Step.ASKED)
+        return True
+
+    def _undoes(self, node: NodeCourse) -> bool:
+        """Say whether what a node did is to be undone: a command that failed has left nothing behind."""
+        in_scope = self._undo_all or node.wave == self.wave
+        return in_scope and bool(node.done_utc_ns) and node.step in HAS_IT
 
     def _undo_heard(self, node: NodeCourse, ending: Ending, event: Heard) -> bool:
         if node.step is not Step.UNDOING or ending is Ending.UNDER_WAY:
@@ -245,12 +194,6 @@ class Rollout:
             node.reason = f"undoing it: {fault}"
         self._move(node, Step.STUCK if fault else Step.UNDONE)
         self._end_undoing()
-
-    def _begun(self, node: NodeCourse, step: Step) -> None:
-        late = node.step is Step.WITHDRAWN
-        self._move(node, step)
-        if late and self.phase is Phase.UNDOING:
-            self._to_undo[node.name] = node  # it was faster than what took its request back
 
     def _seen(self, event: Seen) -> bool:
         node = self.nodes.get(event.node)
@@ -290,10 +233,10 @@ class Rollout:
             node = self.nodes[name]
             if due_utc_ns == node.deadline_utc_ns and command_id in (node.id, node.back_id):
                 changed = self._give_up(node, command_id, utc_ns) or changed
-        if self.phase is Phase.SOAKING and not self.paused:
-            if utc_ns >= self._soak_utc_ns + round(self.plan.soak_s * 1e9):
-                self._judge(utc_ns)
-                changed = True
+        soaking = self.phase is Phase.SOAKING and not self.paused
+        if soaking and utc_ns >= self._soak_utc_ns + round(self.plan.soak_s * 1e9):
+            self._judge(utc_ns)
+            changed = True
         return changed
 
     def _give_up(self, node: NodeCourse, command_id: str, utc_ns: int) -> bool:
@@ -301,7 +244,7 @@ class Rollout:
             if node.step is not Step.UNDOING:
                 return False
             self._undone(node, "the node did not answer in time")
-        elif node.step in _UNDER_WAY:
+        elif node.step in UNDER_WAY:
             begun = node.step is Step.RUNNING
             self._fail(node, "it did not end in time" if begun else "it did not answer in time", utc_ns)
         elif node.step is Step.ABSENT:
@@ -309,6 +252,7 @@ class Rollout:
         else:
             return False
         self._wave_over(utc_ns)
+        self._end_undoing()
         return True
 
     def _wave_over(self, utc_ns: int) -> None:
@@ -316,7 +260,7 @@ class Rollout:
         wave = self.waves[self.wave]
         if self.phase is not Phase.SENDING or wave.asked < len(wave.nodes):
             return
-        if any(wave.steps[step] for step in _UNDER_WAY):
+        if any(wave.steps[step] for step in UNDER_WAY):
             return
         if not wave.steps[Step.DONE]:
             if not wave.steps[Step.ABSENT] and not wave.steps[Step.HEALTHY]:
@@ -354,7 +298,7 @@ class Rollout:
         wave = self.waves[node.wave]
         wave.failures += 1
         node.reason = reason
-        self._begun(node, Step.FAILED)
+        self._move(node, Step.FAILED)
         if self.phase in (Phase.SENDING, Phase.SOAKING) and wave.failures > self.plan.tolerance(len(wave.nodes)):
             self._stop(f"{wave.failures} of {len(wave.nodes)} nodes of wave {node.wave + 1} failed")
 
@@ -366,19 +310,22 @@ class Rollout:
         open_steps = (Step.ASKED, Step.ABSENT, Step.RUNNING)
         self._to_withdraw |= {node.name: node for node in self.nodes.values() if node.step in open_steps}
         if undo:
-            waves = self.waves if self._undo_all else self.waves[self.wave : self.wave + 1]
-            self._to_undo |= {node.name: node for wave in waves for node in wave.nodes if node.step in _HAS_IT}
+            self._to_undo |= {node.name: node for node in self.nodes.values() if self._undoes(node)}
             self._end_undoing()
 
     def _end_undoing(self) -> None:
-        if self.phase is Phase.UNDOING and not self._to_undo and not self._undoing and not self._to_withdraw:
+        """End where nothing is left to undo, and nobody is left who may still do it."""
+        if self.phase is not Phase.UNDOING or self._to_undo or self._undoing or self._to_withdraw:
+            return
+        waves = self.waves if self._undo_all else self.waves[self.wave : self.wave + 1]
+        if not any(wave.steps[step] for wave in waves for step in UNDER_WAY):
             self.phase = self._end
 
     def _was_withdrawn(self, event: Withdrawn) -> bool:
         node = self.nodes.get(event.node)
         if node is None or event.id != node.id or self._to_withdraw.pop(node.name, None) is None:
             return False
-        if node.step in (Step.ASKED, Step.ABSENT):
+        if not node.taken and node.step in (Step.ASKED, Step.ABSENT):
             self._move(node, Step.WITHDRAWN)
         self._end_undoing()
         return True

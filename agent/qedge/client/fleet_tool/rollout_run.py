@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from qedge.client.fleet_tool.model import NodeStanding
-from qedge.client.fleet_tool.rollout import Ask, Phase, Rollout, Step, Withdraw
+from qedge.client.fleet_tool.rollout import Rollout
 from qedge.client.fleet_tool.rollout_file import RolloutFile
+from qedge.client.fleet_tool.rollout_model import Ask, Phase, Step, Withdraw
 from qedge.client.fleet_tool.rollout_plan import Asked, Event, Heard, RolloutPlan, Seen, Withdrawn
 from qedge.client.fleet_tool.rollout_view import RolloutView, view_of
 from qedge.client.fleet_tool.tool import FleetTool
@@ -75,7 +76,7 @@ class RolloutRun:
         wanted = self.rollout.wanted()[:_BATCH]
         withdrawals = [effect for effect in wanted if isinstance(effect, Withdraw)]
         for effect in withdrawals:
-            if effect.begun:
+            if effect.taken:
                 await self._tool.cancel(effect.node, effect.id)
             else:
                 await self._tool.withdraw(effect.node, effect.id, rollout=self.rollout.plan.id)
@@ -104,21 +105,21 @@ class RolloutRun:
         await self._tool.publish(requests, rollout=plan.id)
 
     async def _again(self) -> None:
-        """Send once more what the tool may have been killed before it sent; nodes know requests by their ids."""
+        """Send what the tool was killed before it sent: what no node has spoken of and no broker has."""
         now_ns = self._tool.clock.utc_ns()
-        requests = []
+        missing = []
+        standing = await self._tool.standing_ids() if self._file.asked else frozenset()
         for node in self.rollout.nodes.values():
             open_id = node.back_id if node.step is Step.UNDOING else node.id if node.step in _OPEN else ""
             asked = self._file.asked.get(open_id)
             if asked is None:
                 continue
             request = _request(self.rollout.plan, asked)
-            if asked.expires_utc_ns > now_ns:
-                requests.append(request)
-            else:
-                self._tool.follow(request, self._tool.operator)
-        if requests:
-            await self._tool.publish(requests, rollout=self.rollout.plan.id)
+            known = self._tool.follow(request, self._tool.operator).revision >= 0
+            if not known and asked.id not in standing and asked.expires_utc_ns > now_ns:
+                missing.append(request)
+        if missing:
+            await self._tool.publish(missing, rollout=self.rollout.plan.id)
 
     def _take_word(self) -> None:
         said = self._tool.folder.take_word(self.rollout.plan.id)

@@ -6,7 +6,8 @@ from typing import Final
 
 import msgspec
 
-from qedge.client.fleet_tool.rollout import Phase, Rollout, Step
+from qedge.client.fleet_tool.rollout import Rollout
+from qedge.client.fleet_tool.rollout_model import Phase, Step
 
 MAX_FAILURES: Final = 200
 

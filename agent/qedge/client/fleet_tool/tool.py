@@ -37,6 +37,7 @@ from qedge.wire.commands import (
     CommandReport,
     CommandRequest,
     command_topic,
+    every_command,
     parse_command_topic,
 )
 from qedge.wire.envelope import decode
@@ -109,11 +110,11 @@ class FleetTool:
     def make_requests(
         self, order: Order, nodes: Iterable[str], *, expires_s: float, time_limit_s: float = 0.0, note: str = ""
     ) -> list[CommandRequest]:
-        """Make requests with ids and serials of their own, and note them in the trail; nothing is sent yet."""
+        """Make requests with ids and serials of their own; nothing is sent or noted yet."""
         names = list(nodes)
         utc_ns = self.clock.utc_ns()
         serials = self.folder.take_serials(len(names), utc_ns) if names else range(0)
-        requests = [
+        return [
             CommandRequest(
                 id=uuid7(utc_ns, self._random_bytes),
                 fleet=self.fleet,
@@ -128,7 +129,6 @@ class FleetTool:
             )
             for name, serial in zip(names, serials, strict=True)
         ]
-        return requests
 
     async def send(
         self,
@@ -220,14 +220,24 @@ class FleetTool:
             request, _ = verify_request(order.signed, message.topic, self.connection.trust, utc_ns)
             found[request.id] = (request, order)
 
-        self.connection.bus.subscribe(f"qedge/v1/{self.fleet}/{pattern_node}/cmd/+", hear, retained=True)
-        while True:
-            came.clear()
-            try:
-                async with asyncio.timeout(_QUIET_S):
-                    await came.wait()
-            except TimeoutError:
-                return sorted(found.values(), key=lambda each: (each[0].issued_utc_ns, each[0].node))
+        self.connection.bus.subscribe(every_command(self.fleet, pattern_node), hear, retained=True)
+        await _quiet(came)
+        return sorted(found.values(), key=lambda each: (each[0].issued_utc_ns, each[0].node))
+
+    async def standing_ids(self) -> frozenset[str]:
+        """Return the ids of all requests that stand with the broker, whoever signed them."""
+        found: set[str] = set()
+        came = asyncio.Event()
+
+        async def hear(message: Incoming) -> None:
+            came.set()
+            place = parse_command_topic(message.topic)
+            if place is not None and message.payload:
+                found.add(place[3])
+
+        self.connection.bus.subscribe(every_command(self.fleet, "+"), hear, retained=True)
+        await _quiet(came)
+        return frozenset(found)
 
     async def approve(self, node: str, command_id: str) -> CommandRequest:
         """Approve, as a second person, a request that stands with the broker; returns what was approved.
@@ -341,6 +351,17 @@ class FleetTool:
     def note_rollout(self, act: Act, rollout: str, *, outcome: str = "", reason: str = "", kind: str = "") -> None:
         """Note in the trail how a roll-out stands."""
         self.folder.note([self._entry(act, "", kind=kind, rollout=rollout, outcome=outcome, reason=reason)])
+
+
+async def _quiet(came: asyncio.Event) -> None:
+    """Wait until nothing more comes: brokers send what they retain at once."""
+    while True:
+        came.clear()
+        try:
+            async with asyncio.timeout(_QUIET_S):
+                await came.wait()
+        except TimeoutError:
+            return
 
 
 def _account() -> str:

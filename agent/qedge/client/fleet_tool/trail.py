@@ -1,8 +1,8 @@
 """The operator's audit trail: one line of JSON for every act, chained by hashes. Pure.
 
-`hash` of a line is SHA3-256 over the line before it (its `hash`) and over the line itself without its `hash`. Who cuts
-lines off at the end is found out by the hash of the last line that somebody else noted; who changes, removes or adds one
-in between, by `check_trail` alone.
+`hash` of a line is SHA3-256 over the `hash` of the line before it and over the line itself without its `hash`. Lines
+that are changed, removed or added in between are found by `check_trail`; lines that are cut off at the end, by whoever
+noted the last `hash` elsewhere.
 """
 
 from __future__ import annotations

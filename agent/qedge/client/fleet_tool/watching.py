@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from qedge.client.fleet_tool.model import SentCommand, Ending, ending_of
+from qedge.client.fleet_tool.model import Ending, SentCommand, ending_of
 from qedge.wire.commands import CommandReport, CommandRequest
 
 SLACK_NS: Final = 30_000_000_000
