@@ -29,6 +29,7 @@ from qedge.devices.segments.config import check_segments
 from qedge.engine.config import EngineConfig
 from qedge.engine.decoding.config import DecodeConfig
 from qedge.entropy.config import EntropyConfig
+from qedge.fleet.config import FleetConfig
 from qedge.mesh.config import HostConfig, MeshConfig
 from qedge.orchestrator.ledger.config import LedgerConfig
 from qedge.orchestrator.placement.config import PlacementConfig
@@ -131,6 +132,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     qkd: QkdConfig = QkdConfig()
     devices: DevicesConfig = DevicesConfig()
     security: SecurityConfig = SecurityConfig()
+    fleet: FleetConfig = FleetConfig()
 
 
 SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
@@ -153,6 +155,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "qkd.keys": KeyStoreConfig,
     "qkd.delivery": DeliveryConfig,
     "qkd.saes.NAME": SaeConfig,
+    "fleet": FleetConfig,
     **DEVICE_SECTIONS,
     **SECURITY_SECTIONS,
 }

@@ -15,6 +15,7 @@ from qedge.crypto.keys import PublicKey, SigningKey, generate
 from qedge.crypto.model import Role, Subject
 from qedge.crypto.trust import Trust, sign_revocations
 from qedge.store.store import Store
+from qedge.wire.commands import OperatorRole
 from qedge.wire.trust import Anchor, Membership, Revocations, Revoked
 
 DAY_NS = 86_400 * 1_000_000_000
@@ -55,6 +56,23 @@ class ThrowAwayFleet:
         subject = Subject(fleet or self.name, role, node)
         leaf = make_leaf(subject, public_key, self.issuing, self.issuing_key, self.utc_ns, days, secrets.token_bytes)
         return leaf, self.issuing
+
+    def operator(
+        self, name: str = "olga", *roles: OperatorRole, days: int = 30, role: Role = Role.OPERATOR, fleet: str = ""
+    ) -> tuple[SigningKey, tuple[bytes, ...]]:
+        """Certify a new operator with `roles` (default: all) and return the key with its chain."""
+        key = generate(self.algorithm, secrets.token_bytes)
+        leaf = make_leaf(
+            Subject(fleet or self.name, role, name),
+            key.public_key,
+            self.issuing,
+            self.issuing_key,
+            self.utc_ns,
+            days,
+            secrets.token_bytes,
+            roles=roles or tuple(OperatorRole),
+        )
+        return key, (leaf, self.issuing)
 
     def revoke(self, *key_ids: str) -> bytes:
         """Sign a newer list of revoked keys."""

@@ -76,6 +76,11 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_decode_seconds": MetricSpec(
         Kind.HISTOGRAM, "Time in the worker from the last round of a window to its commit.", (), _DECODE_S
     ),
+    "qedge_orders_total": MetricSpec(
+        Kind.COUNTER, "Commands of fleet operators, by what became of them.", ("kind", "outcome")
+    ),
+    "qedge_orders_waiting": MetricSpec(Kind.GAUGE, "Commands of fleet operators that wait."),
+    "qedge_orders_running": MetricSpec(Kind.GAUGE, "Commands of fleet operators that run."),
     "qedge_random_bytes_total": MetricSpec(Kind.COUNTER, "Random bytes given out.", ("source",)),
     "qedge_entropy_healthy": MetricSpec(Kind.GAUGE, "1 while the source passes its health tests.", ("source",)),
     "qedge_entropy_raw_bits_total": MetricSpec(Kind.COUNTER, "Raw bits read from the source.", ("source",)),

@@ -6,7 +6,7 @@ members and signs lists of revoked keys. Neither is ever on a node's disk in the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Final, Protocol
 
 import msgspec
@@ -17,6 +17,7 @@ from qedge.crypto.certificates import make_issuing, make_leaf, make_root, read_r
 from qedge.crypto.keys import SigningKey, context_of, generate
 from qedge.crypto.model import Role, Subject
 from qedge.crypto.trust import Trust, sign_policy, sign_revocations
+from qedge.wire.commands import OperatorRole
 from qedge.wire.mesh import Name, Short
 from qedge.wire.policy import PolicyBundle
 from qedge.wire.trust import Anchor, BrokerAddress, Der, Membership, Revocations, Revoked, SigningRequest
@@ -51,6 +52,9 @@ class Issued(msgspec.Struct, frozen=True):
     until_utc_ns: int
     revoked_utc_ns: int = 0
     reason: Short = ""
+    role: Role = Role.NODE
+    may: tuple[OperatorRole, ...] = ()
+    """What an operator may order."""
 
 
 class Ledger(msgspec.Struct, frozen=True, tag_field="type", tag="authority-ledger/1"):
@@ -101,9 +105,9 @@ def found(
     return Ledger(anchor, issuing_der, level, node_days), RootSecret(root.seed, second_secret), issuing.seed
 
 
-def newest(ledger: Ledger) -> list[Issued]:
-    """Return the newest certificate of every name, in the order of names."""
-    by_name = {entry.node: entry for entry in ledger.issued}
+def newest(ledger: Ledger, role: Role = Role.NODE) -> list[Issued]:
+    """Return the newest certificate of every name among nodes or operators, in the order of names."""
+    by_name = {entry.node: entry for entry in ledger.issued if entry.role is role}
     return [by_name[name] for name in sorted(by_name)]
 
 
@@ -168,9 +172,51 @@ class Authority:
         self.ledger = msgspec.structs.replace(self.ledger, issued=(*self.ledger.issued, entry))
         return Membership(self.ledger.anchor, (leaf, self.ledger.issuing), broker, self.revocations(utc_ns))
 
-    def revoke(self, node: str, reason: str, utc_ns: int) -> bytes:
-        """Revoke all keys of a name; returns the new signed list. Raises `fleet.no_member`."""
-        keys = {each.key_id for each in self.ledger.issued if each.node == node and not each.revoked_utc_ns}
+    def certify_operator(
+        self,
+        request: SigningRequest,
+        may: Collection[OperatorRole],
+        *,
+        days: int,
+        utc_ns: int,
+        random_bytes: RandomBytes,
+        replace: bool = False,
+    ) -> tuple[bytes, ...]:
+        """Make an operator of the person who asks, with the roles `may`; returns the chain, leaf first.
+
+        Raises `auth.bad_request`, `fleet.bad_name`, `fleet.name_taken` as `certify` does.
+        """
+        subject, public_key = read_request(request.request)
+        if subject != Subject(self.fleet, Role.OPERATOR, request.node) or request.fleet != self.fleet:
+            raise QedgeError(
+                "auth.bad_request", f"The request is for {subject.uri}, no operator of {self.fleet}.", fix=_ASK_AGAIN
+            )
+        if subject.name.startswith("_") or not may:
+            raise QedgeError("fleet.bad_name", "Names of operators do not begin with _, and each has a role.")
+        if public_key.algorithm not in ALGORITHMS.values():
+            raise QedgeError("auth.bad_request", f"No operator has a key of {public_key.algorithm}.", fix=_ASK_AGAIN)
+        holders = newest(self.ledger, Role.OPERATOR)
+        holder = next((each for each in holders if each.node == subject.name and not each.revoked_utc_ns), None)
+        if holder is not None and holder.key_id != public_key.key_id:
+            if not replace:
+                raise QedgeError(
+                    "fleet.name_taken", f"Another operator is called {subject.name}.", fix="Replace it with --replace."
+                )
+            self._note_revoked(holder.key_id, "replaced", utc_ns)
+        roles = frozenset(may)
+        leaf = make_leaf(subject, public_key, self.ledger.issuing, self._key, utc_ns, days, random_bytes, roles=roles)
+        until = utc_ns + days * _DAY_NS
+        entry = Issued(subject.name, public_key.key_id, utc_ns, until, role=Role.OPERATOR, may=tuple(sorted(roles)))
+        self.ledger = msgspec.structs.replace(self.ledger, issued=(*self.ledger.issued, entry))
+        return leaf, self.ledger.issuing
+
+    def revoke(self, node: str, reason: str, utc_ns: int, *, role: Role = Role.NODE) -> bytes:
+        """Revoke all keys of a node's name or an operator's; returns the new signed list. Raises `fleet.no_member`."""
+        keys = {
+            each.key_id
+            for each in self.ledger.issued
+            if each.node == node and each.role is role and not each.revoked_utc_ns
+        }
         if not keys:
             raise QedgeError("fleet.no_member", f"{node!r} is no member.", fix="`qedge fleet list` shows all.")
         for key_id in sorted(keys):

@@ -6,6 +6,7 @@ issuing key stay with the operator; leaves are what nodes show each other.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -18,6 +19,7 @@ from qedge.base.errors import QedgeError
 from qedge.base.ids import RandomBytes
 from qedge.crypto.keys import PublicKey, SigningKey
 from qedge.crypto.model import Role, Subject, parse_subject
+from qedge.wire.commands import OperatorRole
 from qedge.wire.trust import AUTHORITY
 
 SKEW: Final = timedelta(minutes=5)
@@ -79,10 +81,12 @@ def make_leaf(
     utc_ns: int,
     days: int,
     random_bytes: RandomBytes,
+    *,
+    roles: Collection[OperatorRole] = (),
 ) -> bytes:
-    """Make the certificate of a member; DER."""
+    """Make the certificate of a member; DER. The roles of an operator are organizational units of its subject."""
     issuing = x509.load_der_x509_certificate(issuing_der)
-    builder = _start(_name(subject.name), issuing.subject, public_key, utc_ns, days, random_bytes)
+    builder = _start(_name(subject.name, sorted(roles)), issuing.subject, public_key, utc_ns, days, random_bytes)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_usage(signs=True, certifies=False), critical=True)
     both = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
@@ -129,6 +133,12 @@ def subject_of(extensions: x509.Extensions) -> Subject | None:
     return parse_subject(uris[0]) if len(list(names)) == 1 and len(uris) == 1 else None
 
 
+def roles_of(certificate: x509.Certificate) -> frozenset[OperatorRole]:
+    """Return the roles that the subject of a certificate names; units that are no roles are passed over."""
+    units = {str(each.value) for each in certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)}
+    return frozenset(role for role in OperatorRole if role.value in units)
+
+
 def _start(
     subject: x509.Name, issuer: x509.Name, key: PublicKey, utc_ns: int, days: int, random_bytes: RandomBytes
 ) -> x509.CertificateBuilder:
@@ -143,8 +153,9 @@ def _finish(builder: x509.CertificateBuilder, key: SigningKey) -> bytes:
     return builder.sign(key.library, None).public_bytes(serialization.Encoding.DER)
 
 
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+def _name(text: str, units: Collection[str] = ()) -> x509.Name:
+    attributes = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, each) for each in units]
+    return x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
 def _uri(subject: Subject) -> x509.SubjectAlternativeName:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from qedge.wire.commands import OperatorRole
+
 if TYPE_CHECKING:
     from qedge.crypto.keys import PublicKey
 
@@ -49,7 +51,10 @@ def parse_subject(uri: str) -> Subject | None:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What a certificate that was verified says. `chain` is DER, leaf first; times are nanoseconds since 1970 UTC."""
+    """What a certificate that was verified says. `chain` is DER, leaf first; times are nanoseconds since 1970 UTC.
+
+    `roles` are what an operator may order; nobody else has any.
+    """
 
     subject: Subject
     key_id: str
@@ -58,3 +63,4 @@ class Member:
     not_before_utc_ns: int
     not_after_utc_ns: int
     chain: tuple[bytes, ...]
+    roles: frozenset[OperatorRole] = frozenset()

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from qedge.base.errors import QedgeError
-from qedge.crypto.certificates import MAX_DER_BYTES, subject_of
+from qedge.crypto.certificates import MAX_DER_BYTES, roles_of, subject_of
 from qedge.crypto.keys import PublicKey, SigningKey
 from qedge.crypto.model import Member, Role, Subject
 from qedge.wire.policy import PolicyBundle, SignedPolicy
@@ -155,6 +155,7 @@ class Trust:
             usage = extensions.get_extension_for_class(x509.KeyUsage).value
             purposes = set(extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
             public_key = PublicKey(leaf.public_key())
+            roles = roles_of(leaf)
         except _UNREADABLE as error:
             raise _untrusted("it does not lead to the anchor of the fleet") from error
         if subject is None or subject.fleet != self.fleet:
@@ -164,7 +165,8 @@ class Trust:
             raise _untrusted("the certificate is for another use")
         starts = max(_utc_ns(each.not_valid_before_utc) for each in (leaf, issuing))
         ends = min(_utc_ns(each.not_valid_after_utc) for each in (leaf, issuing, self._root))
-        return Member(subject, public_key.key_id, public_key, public_key.algorithm, starts, ends, chain)
+        roles = roles if subject.role is Role.OPERATOR else frozenset()
+        return Member(subject, public_key.key_id, public_key, public_key.algorithm, starts, ends, chain, roles)
 
     def _issuing(self, certificate: x509.Certificate) -> PublicKey:
         """Check the certificate of an issuing key and return the key; raises `auth.untrusted`."""

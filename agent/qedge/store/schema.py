@@ -194,6 +194,38 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX job_copies_by_sender ON job_copies (sender, kept_utc_ns)",
         "CREATE INDEX job_copies_by_age ON job_copies (kept_utc_ns)",
     ),
+    (
+        # Commands of fleet operators. An empty request: the command is only remembered.
+        """CREATE TABLE commands (
+            id TEXT PRIMARY KEY,
+            kind TEXT NOT NULL,
+            lane TEXT NOT NULL,
+            phase TEXT NOT NULL,
+            revision INTEGER NOT NULL,
+            operator TEXT NOT NULL,
+            key_id TEXT NOT NULL,
+            serial INTEGER NOT NULL,
+            digest BLOB NOT NULL,
+            request BLOB NOT NULL,
+            received_utc_ns INTEGER NOT NULL,
+            expires_utc_ns INTEGER NOT NULL,
+            began_utc_ns INTEGER NOT NULL,
+            ended_utc_ns INTEGER NOT NULL,
+            boot_id TEXT NOT NULL,
+            epoch INTEGER NOT NULL,
+            told INTEGER NOT NULL,
+            approvals TEXT NOT NULL,
+            step TEXT NOT NULL,
+            progress REAL NOT NULL,
+            code TEXT NOT NULL,
+            reason TEXT NOT NULL,
+            note TEXT NOT NULL,
+            result BLOB NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE UNIQUE INDEX commands_by_serial ON commands (key_id, serial)",
+        "CREATE INDEX commands_by_phase ON commands (phase, ended_utc_ns)",
+        "CREATE INDEX commands_by_time ON commands (received_utc_ns)",
+    ),
 )
 
 VERSION: Final = len(MIGRATIONS)

@@ -13,6 +13,7 @@ import msgspec
 
 from qedge.base.ids import is_name
 from qedge.wire.attached import DeviceLeaf
+from qedge.wire.commands import CommandOrder, CommandReport, NodeCommands
 from qedge.wire.envelope import SealKind
 from qedge.wire.gateway import SignedByNode
 from qedge.wire.incidents import IncidentBoard
@@ -44,6 +45,7 @@ class Channel(StrEnum):
     ONWARD = "onward"
     STATE = "state"
     SHARED = "shared"
+    COMMANDS = "commands"
 
 
 class Publisher(StrEnum):
@@ -53,6 +55,7 @@ class Publisher(StrEnum):
     PEERS = "any node of the fleet"
     ANYONE = "anyone with an invitation"
     DEVICE = "the device"
+    OPERATORS = "operators of the fleet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +275,43 @@ TOPICS: Final[tuple[Row, ...]] = (
         "seg/{segment}/{channel}",
         "members of the segment",
     ),
+    Row(
+        Channel.COMMANDS,
+        NodeCommands,
+        1,
+        True,
+        Publisher.OWNER,
+        False,
+        SealKind.SIGNED,
+        "the node's signature",
+        "The kinds of commands that a node carries out.",
+        reader="operators of the fleet",
+    ),
+    Row(
+        None,
+        CommandOrder,
+        1,
+        True,
+        Publisher.OPERATORS,
+        True,
+        SealKind.NONE,
+        "the operator's signature inside, with role, serial and expiry; approvals of others over the same bytes",
+        "What an operator wants of one node, once. An empty message orders nothing.",
+        "cmd/{command}",
+    ),
+    Row(
+        None,
+        CommandReport,
+        1,
+        True,
+        Publisher.OWNER,
+        False,
+        SealKind.SIGNED,
+        "the node's signature; the revision only grows",
+        "How a command stands, until the node clears it some days after its end.",
+        "cmd-state/{command}",
+        "operators of the fleet",
+    ),
 )
 
 
@@ -299,7 +339,7 @@ def parse_topic(text: str) -> tuple[str, str, Channel] | None:
 
 
 def listened(fleet: str, node: str) -> tuple[str, ...]:
-    """Return the topics that a node itself listens to; those of its devices are beside them."""
+    """Return the topics that a node itself listens to; those of its devices and of commands are beside."""
     return tuple(topic(fleet, node, row.channel) for row in TOPICS if row.channel is not None and row.read_by_owner)
 
 

@@ -107,6 +107,7 @@ class MemoryBus:
     def __init__(self, broker: MemoryBroker) -> None:
         self.connected = False
         self.rejected: list[str] = []
+        self.refuse: Callable[[str], bool] = lambda _topic: False
         self._broker = broker
         self._handlers: list[tuple[str, Handler]] = []
         self._hooks: list[OnSession] = []
@@ -139,6 +140,8 @@ class MemoryBus:
         assert qos in (0, 1)
         assert expiry_s >= 0
         self._require()
+        if self.refuse(where):
+            raise QedgeError("bus.timeout", "The broker takes no word.")
         self._broker.publish(where, payload, retain=retain)
         await asyncio.sleep(0)
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from qedge.bus.model import Handler, OnSession
 from qedge.wire.commands import CommandRequest, OperatorRole
 
 Progress = Callable[[str, float], Awaitable[None]]
@@ -86,4 +87,28 @@ class Executor(Protocol):
 
     async def recover(self, request: CommandRequest) -> Recovered:
         """Say how a command ended that was begun before the daemon started (`AfterCrash.CHECK` only)."""
+        ...
+
+
+class Auditor(Protocol):
+    """Where acts of operators are written down."""
+
+    async def keep(self, *, command: str, kind: str, operator: str, decision: str, why: str) -> None:
+        """Write down that a command was accepted, refused or ended; raises `audit.unavailable`."""
+        ...
+
+
+class Line(Protocol):
+    """The connection to the broker, as `qedge.bus.service.Bus` has it."""
+
+    def subscribe(self, pattern: str, handler: Handler, /, *, retained: bool = False) -> None:
+        """Hand every message on `pattern` to `handler`."""
+        ...
+
+    def on_session(self, hook: OnSession, /) -> None:
+        """Call `hook` after every connection."""
+        ...
+
+    async def publish(self, topic: str, payload: bytes, /, *, qos: int, retain: bool = False) -> None:
+        """Publish; returns once the broker has it. Raises `bus.*`."""
         ...

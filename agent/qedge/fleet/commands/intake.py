@@ -1,0 +1,255 @@
+"""Requests as they come: cheap checks first, then signatures, then the journal; only then the broker is thanked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
+
+import msgspec
+
+from qedge.base.clock import Clock
+from qedge.base.errors import QedgeError
+from qedge.base.log import get_logger
+from qedge.base.metrics import Metrics
+from qedge.bus.model import Incoming
+from qedge.crypto.model import Member
+from qedge.crypto.operators import peek_request, verify_approval, verify_request
+from qedge.crypto.trust import Trust
+from qedge.fleet.commands import rules
+from qedge.fleet.commands.journal import Journal, digest_of
+from qedge.fleet.commands.lanes import Lanes
+from qedge.fleet.commands.model import HELD_STEP, WAITING_STEP, Entry, Phase, report_of
+from qedge.fleet.commands.ports import Executor
+from qedge.fleet.commands.running import Runner
+from qedge.fleet.commands.telling import Speaker, Teller
+from qedge.fleet.config import FleetConfig
+from qedge.mesh.crypto_thread import CryptoThread
+from qedge.wire.commands import CancelCommand, CommandOrder, CommandRequest, OperatorRole, parse_command_topic
+from qedge.wire.envelope import bad_message, decode
+
+_LOG: Final = get_logger("fleet")
+CANCEL: Final = "cancel"
+_BURST: Final = 5.0
+"""Seconds of bad signatures that may come at once."""
+
+
+class Intake:
+    """Takes requests from the topic. What raises has no effect, and the bus counts it."""
+
+    def __init__(
+        self,
+        config: FleetConfig,
+        speaker: Speaker,
+        trust: Trust,
+        executors: Mapping[str, Executor],
+        journal: Journal,
+        teller: Teller,
+        lanes: Lanes,
+        runner: Runner,
+        *,
+        thread: CryptoThread,
+        clock: Clock,
+        metrics: Metrics,
+        clock_good: Callable[[], bool | None],
+    ) -> None:
+        self._config = config
+        self._speaker = speaker
+        self._trust = trust
+        self._executors = executors
+        self._journal = journal
+        self._teller = teller
+        self._lanes = lanes
+        self._runner = runner
+        self._thread = thread
+        self._clock = clock
+        self._metrics = metrics
+        self._clock_good = clock_good
+        self._allowance = rules.Allowance(config.checks_per_s, config.checks_per_s * _BURST, clock.now_ns())
+        self.opened = asyncio.Event()
+        """Set once the journal is read; messages wait for it."""
+
+        self.dropped = False
+        """Whether a request was passed over in a flood and should be read again once it is calm."""
+
+    async def receive(self, message: Incoming) -> None:
+        """Take one message. It is in the journal, or has no effect, when this returns."""
+        await self.opened.wait()
+        parsed = parse_command_topic(message.topic)
+        if parsed is None or parsed[:2] != (self._speaker.fleet, self._speaker.node):
+            raise bad_message("its topic is none of commands to this node")
+        if not message.payload:
+            return  # the sender wants no more of it: that orders nothing
+        command, utc_ns = parsed[3], self._clock.utc_ns()
+        _, order = decode(message.payload, message.topic, CommandOrder, utc_ns)
+        digest, known = digest_of(order.signed), self._journal.digest(command)
+        if known is not None:
+            if known != digest:
+                raise QedgeError("order.conflict", "Another command has this id.")
+            await self._again(command, order, message.topic)
+            return
+        now = self._circumstances(utc_ns)
+        _, request = peek_request(order.signed, message.topic)
+        rules.check_address(request, now, command)
+        rules.check_age(request, now, self._config)
+        if self._journal.size >= self._config.max_kept:
+            raise QedgeError("order.queue_full", "So many commands are remembered that no more fit.")
+        member, approvers = await self._believe(order, message.topic, utc_ns)
+        await self._enter(request, digest, member, approvers, now)
+
+    def _circumstances(self, utc_ns: int) -> rules.Circumstances:
+        me = self._speaker
+        return rules.Circumstances(me.fleet, me.node, utc_ns, self._journal.newest_utc_ns, self._clock_good())
+
+    async def _believe(self, order: CommandOrder, topic: str, utc_ns: int) -> tuple[Member, list[Member]]:
+        """Check signatures. Bad ones cost; where too many came, none is looked at for a moment."""
+        self._check_allowance()
+        try:
+            _, member = await self._thread.run(verify_request, order.signed, topic, self._trust, utc_ns)
+        except QedgeError:
+            self._allowance.spend()
+            raise
+        return member, await self._approvers(order, utc_ns)
+
+    def _check_allowance(self) -> None:
+        if not self._allowance.has(self._clock.now_ns()):
+            self.dropped = True
+            raise QedgeError("order.flood", "Too many commands with bad signatures came.")
+
+    async def _approvers(self, order: CommandOrder, utc_ns: int) -> list[Member]:
+        good = []
+        for approval in order.approvals:
+            try:
+                good.append(await self._thread.run(verify_approval, approval, order.signed, self._trust, utc_ns))
+            except QedgeError:
+                self._allowance.spend()
+        return good
+
+    async def _enter(
+        self, request: CommandRequest, digest: bytes, member: Member, approvers: list[Member], now: rules.Circumstances
+    ) -> None:
+        """Write a new command down, whether it is to be carried out, waits for a second person or is refused."""
+        executor = self._executors.get(request.kind)
+        entry = Entry(
+            request.id,
+            request.kind,
+            executor.lane if executor is not None else "",
+            Phase.WAITING,
+            1,
+            member.subject.name,
+            member.key_id,
+            request.serial,
+            digest,
+            msgspec.msgpack.encode(request),
+            now.utc_ns,
+            request.expires_utc_ns,
+            step=WAITING_STEP,
+            note=request.note,
+        )
+        try:
+            seconds = await self._judge(request, executor, member, approvers, now)
+            if seconds is None:
+                entry = replace(entry, phase=Phase.HELD, step=HELD_STEP)
+            else:
+                entry = replace(entry, approvals=" ".join(seconds))
+        except QedgeError as error:
+            entry = _refused(entry, error, now.utc_ns)
+        await self._audit(entry)
+        try:
+            await self._journal.add(entry)
+        except QedgeError as error:
+            if error.code == "order.replayed":
+                self._log_refusal(entry, error.code)
+                await self._teller.say(report_of(_refused(entry, error, now.utc_ns), now.utc_ns))
+            raise
+        self._metrics.add("qedge_orders_total", (self._runner.label(entry.kind), _outcome(entry)))
+        self._teller.tell(entry.id)
+        if entry.phase is Phase.FAILED:
+            self._log_refusal(entry, entry.code)
+            return
+        _LOG.info("order.accepted", command=entry.id, kind=entry.kind, operator=entry.operator)
+        if entry.phase is Phase.WAITING:
+            self._runner.enqueue(entry)
+
+    async def _judge(
+        self,
+        request: CommandRequest,
+        executor: Executor | None,
+        member: Member,
+        approvers: list[Member],
+        now: rules.Circumstances,
+    ) -> tuple[str, ...] | None:
+        """Return who approved (nobody has to for most kinds), None where a second person is wanted; raises refusals."""
+        rules.check_time(request, now, self._config)
+        if executor is None:
+            raise QedgeError("order.unknown_kind", f"The node knows no command of the kind {request.kind}.")
+        role = await self._role(request, executor)
+        rules.check_role(member, role, now, strict=self._config.synchronised_clock)
+        executor.check(request)
+        self._lanes.check_room()
+        seconds = rules.second_persons(member, approvers, role)
+        return seconds if seconds or not rules.needs_second(request.kind, self._config) else None
+
+    async def _role(self, request: CommandRequest, executor: Executor) -> OperatorRole:
+        """Return the role that a request takes: who may order a command may cancel it."""
+        if request.kind != CANCEL:
+            return executor.role
+        wanted = read_cancel(request)
+        target = await self._journal.get(wanted.id)
+        other = self._executors.get(target.kind) if target is not None else None
+        return other.role if other is not None else executor.role
+
+    async def _again(self, command: str, order: CommandOrder, topic: str) -> None:
+        """A known request came again: tell how it stands, or begin it where it has got its approval."""
+        entry = await self._journal.get(command)
+        if entry is not None and entry.phase is Phase.HELD and order.approvals:
+            utc_ns = self._clock.utc_ns()
+            member, approvers = await self._believe(order, topic, utc_ns)
+            executor = self._executors.get(entry.kind)
+            request = msgspec.msgpack.decode(entry.request, type=CommandRequest)
+            try:
+                seconds = await self._judge(request, executor, member, approvers, self._circumstances(utc_ns))
+            except QedgeError as error:
+                await self._runner.end(entry, error)
+                return
+            if seconds:
+                entry = replace(
+                    entry,
+                    phase=Phase.WAITING,
+                    revision=entry.revision + 1,
+                    step=WAITING_STEP,
+                    approvals=" ".join(seconds),
+                )
+                await self._audit(entry)
+                await self._journal.change(entry)
+                self._runner.enqueue(entry)
+        self._teller.tell(command)
+
+    async def _audit(self, entry: Entry) -> None:
+        await self._runner.auditor.keep(
+            command=entry.id,
+            kind=entry.kind,
+            operator=entry.operator,
+            decision=_outcome(entry),
+            why=entry.code or (f"approved by {entry.approvals}" if entry.approvals else "signed"),
+        )
+
+    def _log_refusal(self, entry: Entry, code: str) -> None:
+        _LOG.warning("order.refused", command=entry.id, kind=entry.kind, operator=entry.operator, code=code)
+
+
+def read_cancel(request: CommandRequest) -> CancelCommand:
+    """Read what is to be cancelled; raises `order.bad_arguments`."""
+    try:
+        return msgspec.msgpack.decode(request.arguments, type=CancelCommand)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise QedgeError("order.bad_arguments", f"The arguments cannot be read: {error}.") from error
+
+
+def _refused(entry: Entry, error: QedgeError, utc_ns: int) -> Entry:
+    return replace(entry, phase=Phase.FAILED, step="", code=error.code, reason=str(error)[:200], ended_utc_ns=utc_ns)
+
+
+def _outcome(entry: Entry) -> str:
+    return {Phase.FAILED: "refused", Phase.HELD: "held"}.get(entry.phase, "accepted")

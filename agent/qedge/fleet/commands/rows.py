@@ -1,0 +1,109 @@
+"""Rows of the journal of commands: functions that the store calls with its connection."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import fields
+from typing import Final
+
+from qedge.base.errors import QedgeError
+from qedge.fleet.commands.model import ENDS, NEXT, Entry, Phase
+
+_COLUMNS: Final = tuple(each.name for each in fields(Entry))
+_LIST: Final = ", ".join(_COLUMNS)
+_CHANGING: Final = tuple(name for name in _COLUMNS if name not in ("id", "told"))
+_SET: Final = ", ".join(f"{name} = ?" for name in _CHANGING)
+_MARKS: Final = ", ".join("?" for _ in _COLUMNS)
+_ENDS: Final = ", ".join(f"'{each}'" for each in sorted(ENDS))
+
+
+def insert(connection: sqlite3.Connection, entry: Entry) -> None:
+    """Write a new command; raises `order.replayed` where its operator's key used the serial before."""
+    _check(None, entry.phase)
+    try:
+        connection.execute(f"INSERT INTO commands ({_LIST}) VALUES ({_MARKS})", _values(entry))  # noqa: S608 - columns
+    except sqlite3.IntegrityError as error:
+        raise QedgeError(
+            "order.replayed", "The serial was used by another command of this key.", fix="Use a higher serial."
+        ) from error
+
+
+def replace(connection: sqlite3.Connection, entry: Entry) -> None:
+    """Write what a command is now; raises `order.ended` where that cannot follow what it was."""
+    row = connection.execute("SELECT phase, revision FROM commands WHERE id = ?", (entry.id,)).fetchone()
+    if row is None or entry.phase not in NEXT[Phase(row[0])] or entry.revision <= row[1]:
+        raise QedgeError("order.ended", "The command is not where it could change so.")
+    connection.execute(f"UPDATE commands SET {_SET} WHERE id = ?", (*_values(entry, _CHANGING), entry.id))  # noqa: S608
+
+
+def note_told(connection: sqlite3.Connection, command: str, revision: int) -> None:
+    """Note that the broker has a revision."""
+    connection.execute("UPDATE commands SET told = ? WHERE id = ? AND told < ?", (revision, command, revision))
+
+
+def one(connection: sqlite3.Connection, command: str) -> Entry | None:
+    """Read one command."""
+    row = connection.execute(f"SELECT {_LIST} FROM commands WHERE id = ?", (command,)).fetchone()  # noqa: S608 - columns
+    return _entry(row) if row else None
+
+
+def newest(connection: sqlite3.Connection, limit: int) -> list[Entry]:
+    """Read the newest commands, newest first."""
+    query = f"SELECT {_LIST} FROM commands ORDER BY received_utc_ns DESC, id DESC LIMIT ?"  # noqa: S608 - columns
+    return [_entry(row) for row in connection.execute(query, (limit,))]
+
+
+def all_digests(connection: sqlite3.Connection) -> dict[str, bytes]:
+    """Read which commands are known."""
+    return {str(row[0]): bytes(row[1]) for row in connection.execute("SELECT id, digest FROM commands")}
+
+
+def newest_utc_ns(connection: sqlite3.Connection) -> int:
+    """Return when the last command was received; 0: none was."""
+    return int(connection.execute("SELECT coalesce(max(received_utc_ns), 0) FROM commands").fetchone()[0])
+
+
+def unfinished(connection: sqlite3.Connection) -> list[Entry]:
+    """Read what has not ended, in the order in which it came."""
+    query = f"SELECT {_LIST} FROM commands WHERE phase NOT IN ({_ENDS}) ORDER BY received_utc_ns, id"  # noqa: S608
+    return [_entry(row) for row in connection.execute(query)]
+
+
+def shown(connection: sqlite3.Connection, *, untold: bool) -> list[str]:
+    """Return the ids of all commands whose state is shown, or of those whose newest state the broker has not."""
+    query = "SELECT id FROM commands WHERE request <> x'' AND (told < revision OR NOT ?)"
+    return [str(row[0]) for row in connection.execute(query, (untold,))]
+
+
+def out_of_date(connection: sqlite3.Connection, before_utc_ns: int) -> list[str]:
+    """Return the ids of shown commands that ended before."""
+    query = f"SELECT id FROM commands WHERE phase IN ({_ENDS}) AND ended_utc_ns < ? AND request <> x''"  # noqa: S608
+    return [str(row[0]) for row in connection.execute(query, (before_utc_ns,))]
+
+
+def forget(connection: sqlite3.Connection, command: str) -> None:
+    """Keep of a command only what tells that it was."""
+    connection.execute(
+        "UPDATE commands SET request = x'', result = x'', reason = '', note = '' WHERE id = ?", (command,)
+    )
+
+
+def drop(connection: sqlite3.Connection, before_utc_ns: int) -> list[str]:
+    """Drop what is forgotten and could not count again: it expired before. Returns the ids."""
+    query = "DELETE FROM commands WHERE request = x'' AND expires_utc_ns < ? RETURNING id"
+    return [str(row[0]) for row in connection.execute(query, (before_utc_ns,)).fetchall()]
+
+
+def _check(before: Phase | None, after: Phase) -> None:
+    if after not in NEXT[before]:
+        raise QedgeError("order.ended", "A command cannot begin so.")
+
+
+def _values(entry: Entry, names: tuple[str, ...] = _COLUMNS) -> tuple[object, ...]:
+    return tuple(str(value) if isinstance(value, Phase) else value for value in map(entry.__getattribute__, names))
+
+
+def _entry(row: tuple[object, ...]) -> Entry:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    values["phase"] = Phase(str(values["phase"]))
+    return Entry(**values)  # type: ignore[arg-type] # the columns are those of the struct, with their types (STRICT)

@@ -1,0 +1,127 @@
+"""Whether a node does what a request asks. Pure: who signed it was checked before (`qedge.crypto.operators`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from qedge.base.errors import QedgeError
+from qedge.crypto.model import Member
+from qedge.fleet.commands.ports import Executor
+from qedge.fleet.config import FleetConfig
+from qedge.wire.commands import CommandRequest, OperatorRole
+
+ALWAYS_TWO: Final = frozenset({"wipe"})
+"""Kinds that no configuration lets one person do."""
+
+_DAY_NS: Final = 86_400 * 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a request is judged by, beside itself. `newest_utc_ns`: when the last command was received.
+
+    `clock_good` is None where the node cannot tell whether something synchronises its clock.
+    """
+
+    fleet: str
+    node: str
+    utc_ns: int
+    newest_utc_ns: int
+    clock_good: bool | None
+
+
+def check_address(request: CommandRequest, now: Circumstances, command: str) -> None:
+    """Raise `order.misdirected` where a request is not for this node, or stands where another belongs."""
+    if (request.fleet, request.node, request.id) != (now.fleet, now.node, command):
+        raise QedgeError("order.misdirected", "A command is for another node, or stands on another's topic.")
+
+
+def check_age(request: CommandRequest, now: Circumstances, config: FleetConfig) -> None:
+    """Raise `order.forgotten` where a request is so old that the journal could have forgotten it."""
+    if request.issued_utc_ns < now.utc_ns - _keep_ns(config):
+        raise QedgeError("order.forgotten", "A command is older than this node remembers commands.")
+
+
+def check_time(request: CommandRequest, now: Circumstances, config: FleetConfig) -> None:
+    """Raise `order.clock` or `order.expired` where a request does not count now.
+
+    A clock that went back would make requests good again that had expired, so the node does nothing until it is right.
+    """
+    skew_ns = round(config.clock_skew_s * 1e9)
+    if now.utc_ns + skew_ns < now.newest_utc_ns:
+        raise QedgeError("order.clock", "The clock of the node went back.", fix="Set it right.")
+    if request.issued_utc_ns > now.utc_ns + skew_ns:
+        raise QedgeError("order.clock", "The command is from the future.", fix="Compare the clocks of both sides.")
+    if not request.issued_utc_ns < request.expires_utc_ns <= request.issued_utc_ns + _keep_ns(config):
+        raise QedgeError(
+            "order.expired",
+            f"A command has to be good for more than nothing and at most {config.keep_days:g} days.",
+            fix="Send it with another expiry.",
+        )
+    if now.utc_ns >= request.expires_utc_ns:
+        raise QedgeError("order.expired", "The command came after its expiry.", fix="Send it again.")
+
+
+def check_role(member: Member, role: OperatorRole, now: Circumstances, *, strict: bool) -> None:
+    """Raise `order.role` where the certificate does not name the role, `order.clock` where the clock is not kept.
+
+    `strict`: what decides on trust wants a clock that something synchronises, since only time tells old from new.
+    """
+    if role not in member.roles:
+        raise QedgeError(
+            "order.role",
+            f"The certificate of {member.subject.name} does not name the role {role}.",
+            fix="Have an operator with that role send it.",
+        )
+    if strict and role is OperatorRole.SECURITY and now.clock_good is False:
+        raise QedgeError(
+            "order.clock",
+            "Nothing synchronises the clock of the node, so it takes no orders of this role.",
+            fix="Start a time service on the box, or set fleet.synchronised_clock = false.",
+        )
+
+
+def needs_second(kind: str, config: FleetConfig) -> bool:
+    """Say whether a kind begins only with a second person's approval."""
+    return kind in ALWAYS_TWO or kind in config.two_persons
+
+
+def second_persons(member: Member, approvers: Sequence[Member], role: OperatorRole) -> tuple[str, ...]:
+    """Return the others, by name and key, whose certificates name the role as well."""
+    others = {
+        each.subject.name
+        for each in approvers
+        if each.subject.name != member.subject.name and each.key_id != member.key_id and role in each.roles
+    }
+    return tuple(sorted(others))
+
+
+def time_limit_s(request: CommandRequest, executor: Executor) -> float:
+    """Return how long a command may take from its begin."""
+    return request.time_limit_s or executor.time_limit_s
+
+
+def _keep_ns(config: FleetConfig) -> int:
+    return round(config.keep_days * _DAY_NS)
+
+
+class Allowance:
+    """A bucket of tokens: `per_s` come in a second, at most `burst` are there. Time is an argument."""
+
+    def __init__(self, per_s: float, burst: float, now_ns: int) -> None:
+        self._per_s = per_s
+        self._burst = burst
+        self._tokens = burst
+        self._seen_ns = now_ns
+
+    def has(self, now_ns: int) -> bool:
+        """Say whether one is there."""
+        self._tokens = min(self._burst, self._tokens + (now_ns - self._seen_ns) / 1e9 * self._per_s)
+        self._seen_ns = now_ns
+        return self._tokens >= 1
+
+    def spend(self) -> None:
+        """Take one."""
+        self._tokens -= 1
