@@ -23,7 +23,7 @@ from qedge.client.fleet_tool.inventory import Inventory
 from qedge.crypto.model import Member
 from qedge.crypto.signed import open_signed
 from qedge.crypto.trust import Trust
-from qedge.wire.commands import CommandReport, every_state, parse_command_topic
+from qedge.wire.commands import CommandReport, NodeCommands, every_state, parse_command_topic
 from qedge.wire.envelope import decode
 from qedge.wire.mesh import Birth, Lost, Pulse
 from qedge.wire.topics import Channel, every_node, parse_topic, topic
@@ -92,6 +92,7 @@ class FleetConnection:
         self.bus.subscribe(every_node(self.fleet, Channel.BIRTH), self._birth, retained=True)
         self.bus.subscribe(every_node(self.fleet, Channel.LOST), self._lost)
         self.bus.subscribe(every_node(self.fleet, Channel.PULSE), self._pulse)
+        self.bus.subscribe(every_node(self.fleet, Channel.COMMANDS), self._commands, retained=True)
         self.bus.subscribe(every_state(self.fleet), self._report, retained=True)
         self._running: asyncio.Task[None] | None = None
 
@@ -182,6 +183,13 @@ class FleetConnection:
             node = self.inventory.born(birth, member, self._clock.utc_ns(), retained=message.retain)
             if node is not None:
                 self._tell(name)
+
+    async def _commands(self, message: Incoming) -> None:
+        self._births_came.set()
+        await asyncio.sleep(0)
+        told, member = self._open(message, NodeCommands)
+        if member.subject.name == told.node == self._speaker(message):
+            self.inventory.can(told.node, tuple(sorted(each.kind for each in told.kinds)))
 
     async def _lost(self, message: Incoming) -> None:
         name = self._speaker(message)

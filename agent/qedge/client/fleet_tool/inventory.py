@@ -22,6 +22,7 @@ class Inventory:
         self._nodes: dict[str, FleetNode] = {}
         self._births: dict[str, Birth] = {}
         self._beats: dict[str, int] = {}
+        self._kinds: dict[str, tuple[str, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -62,6 +63,7 @@ class Inventory:
             seen_utc_ns=min(birth.utc_ns, utc_ns) if retained else utc_ns,
             key_id=member.key_id,
             certificate_until_utc_ns=member.not_after_utc_ns,
+            kinds=self._kinds.get(birth.node, ()),
         )
         self._nodes[birth.node] = node
         return node
@@ -89,6 +91,14 @@ class Inventory:
         state = NodeStanding.UP if birth.state == NodeState.UP.value else node.state
         self._nodes[name] = msgspec.structs.replace(node, state=state, seen_utc_ns=utc_ns)
         return True
+
+    def can(self, name: str, kinds: tuple[str, ...]) -> None:
+        """Take the kinds of commands that a node says it carries out."""
+        if name in self._kinds or len(self._kinds) < MAX_NODES:
+            self._kinds[name] = kinds
+        node = self._nodes.get(name)
+        if node is not None:
+            self._nodes[name] = msgspec.structs.replace(node, kinds=kinds)
 
     def drop_revoked(self, key_ids: frozenset[str]) -> None:
         """Forget nodes whose keys count no more."""

@@ -41,6 +41,8 @@ class FleetNode(msgspec.Struct, frozen=True, tag_field="type", tag="fleet-node/1
     seen_utc_ns: int = 0
     key_id: str = ""
     certificate_until_utc_ns: int = 0
+    kinds: tuple[str, ...] = ()
+    """Kinds of commands that it carries out; empty where it takes none, or has not said."""
 
 
 class Ending(StrEnum):

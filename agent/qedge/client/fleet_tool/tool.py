@@ -184,7 +184,7 @@ class FleetTool:
         """Order a node to end a command that it has begun, or not to begin it."""
         arguments = msgspec.msgpack.encode(CancelCommand(command_id))
         (sent,) = await self.send(Order(CANCEL_KIND, arguments), [node], expires_s=expires_s)
-        self.folder.note([self._entry(Act.CANCELLED, node, command=command_id)])
+        self.folder.note([self._entry(Act.CANCELLED, node=node, command=command_id)])
         return sent
 
     async def withdraw(self, node: str, command_id: str, *, rollout: str = "") -> None:
@@ -195,7 +195,7 @@ class FleetTool:
         if view is not None:
             self._news[node, command_id] = view
             self._told.set()
-            self.folder.note([self._entry(Act.WITHDRAWN, node, command=command_id, rollout=rollout)])
+            self.folder.note([self._entry(Act.WITHDRAWN, node=node, command=command_id, rollout=rollout)])
 
     async def clear(self, commands: Iterable[SentCommand]) -> int:
         """Take the requests of commands that have ended from the broker; returns how many."""
@@ -264,9 +264,34 @@ class FleetTool:
                 "client.usage", "You sent this request; somebody else has to approve it.", fix="Ask a second operator."
             )
         others = tuple(each for each in order.approvals if each.operator != self.operator)
-        self.folder.note([self._entry(Act.APPROVED, node, command=command_id, kind=request.kind)])
+        self.folder.note([self._entry(Act.APPROVED, node=node, command=command_id, kind=request.kind)])
         await self._put(request, CommandOrder(order.signed, (*others, approval)))
         return request
+
+    def unfinished(self) -> list[CommandRequest]:
+        """Return one's requests, without arguments, whose end the trail does not tell."""
+        lines, _ = self.folder.trail()
+        sent: dict[str, TrailEntry] = {}
+        for line in lines:
+            entry = line.entry
+            if entry.act is Act.SENT and entry.fleet == self.fleet:
+                sent[entry.command] = entry
+            elif entry.act in (Act.ENDED, Act.WITHDRAWN):
+                sent.pop(entry.command, None)
+        return [
+            CommandRequest(
+                id=entry.command,
+                fleet=entry.fleet,
+                node=entry.node,
+                kind=entry.kind,
+                serial=entry.serial,
+                issued_utc_ns=entry.utc_ns,
+                expires_utc_ns=entry.expires_utc_ns,
+                time_limit_s=entry.time_limit_s,
+                note=entry.note,
+            )
+            for entry in sent.values()
+        ]
 
     def follow(self, request: CommandRequest, operator: str) -> SentCommand:
         """Watch a command that somebody sent."""
@@ -296,7 +321,7 @@ class FleetTool:
             self.folder.note(
                 self._entry(
                     Act.ENDED,
-                    view.node,
+                    node=view.node,
                     kind=view.kind,
                     command=view.id,
                     outcome=view.ending.value,
@@ -308,49 +333,24 @@ class FleetTool:
     def _sent_entry(self, request: CommandRequest, rollout: str) -> TrailEntry:
         return self._entry(
             Act.SENT,
-            request.node,
+            node=request.node,
             kind=request.kind,
             command=request.id,
             serial=request.serial,
+            expires_utc_ns=request.expires_utc_ns,
+            time_limit_s=request.time_limit_s,
             arguments=arguments_hash(request.arguments),
             note=request.note,
             rollout=rollout,
         )
 
-    def _entry(
-        self,
-        act: Act,
-        node: str,
-        *,
-        kind: str = "",
-        command: str = "",
-        serial: int = 0,
-        arguments: str = "",
-        note: str = "",
-        rollout: str = "",
-        outcome: str = "",
-        reason: str = "",
-    ) -> TrailEntry:
-        return TrailEntry(
-            utc_ns=self.clock.utc_ns(),
-            act=act,
-            operator=self.operator,
-            fleet=self.fleet,
-            node=node,
-            kind=kind,
-            command=command,
-            serial=serial,
-            arguments=arguments,
-            rollout=rollout,
-            outcome=outcome,
-            reason=reason,
-            note=note,
-            user=self._user,
-        )
+    def _entry(self, act: Act, **fields: str | float) -> TrailEntry:
+        fields |= {"utc_ns": self.clock.utc_ns(), "operator": self.operator, "fleet": self.fleet, "user": self._user}
+        return msgspec.convert({"act": act, **fields}, TrailEntry)
 
     def note_rollout(self, act: Act, rollout: str, *, outcome: str = "", reason: str = "", kind: str = "") -> None:
         """Note in the trail how a roll-out stands."""
-        self.folder.note([self._entry(act, "", kind=kind, rollout=rollout, outcome=outcome, reason=reason)])
+        self.folder.note([self._entry(act, kind=kind, rollout=rollout, outcome=outcome, reason=reason)])
 
 
 async def _quiet(came: asyncio.Event) -> None:

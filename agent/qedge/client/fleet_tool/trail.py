@@ -46,6 +46,8 @@ class TrailEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: Short = ""
     command: Short = ""
     serial: int = 0
+    expires_utc_ns: int = 0
+    time_limit_s: float = 0.0
     arguments: Short = ""
     rollout: Short = ""
     outcome: Short = ""
