@@ -1,4 +1,4 @@
-"""`qedge fleet inventory | send | watch | pending | cancel | approve | audit`: a tool for small fleets, at any broker."""
+"""`qedge fleet inventory | send | watch | pending | cancel | approve | audit`: a tool for small fleets, any broker."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ async def _watch_sent(tool: FleetTool, args: argparse.Namespace) -> int:
     if missing:
         raise QedgeError(
             "fleet.no_command",
-            f"{sorted(missing)[0]} is no command of yours that has not ended.",
+            f"{min(missing)} is no command of yours that has not ended.",
             fix="`qedge fleet audit` shows how commands ended.",
         )
     for request in requests:

@@ -23,8 +23,8 @@ Value = object
 def encode_arguments(kind: str, words: Sequence[str], read: ReadFile, file: Mapping[str, Value] | None = None) -> bytes:
     """Encode arguments given as `KEY=VALUE` words over those of a file; raises `fleet.bad_arguments`.
 
-    `KEY=@FILE` takes the value from a file; `A.B=VALUE` goes into a struct inside; lists are separated by commas. A kind
-    that is not known here takes its arguments as they are, with the struct's name as `type=NAME/1`.
+    `KEY=@FILE` takes the value from a file; `A.B=VALUE` goes into a struct inside; lists are separated by commas. A
+    kind that is not known here takes its arguments as they are, with the struct's name as `type=NAME/1`.
     """
     if kind not in ARGUMENTS:
         return _unknown(kind, words, read, file)

@@ -303,7 +303,7 @@ class Rollout:
             self._stop(f"{wave.failures} of {len(wave.nodes)} nodes of wave {node.wave + 1} failed")
 
     def _stop(self, reason: str, *, undo: bool | None = None, end: Phase = Phase.STOPPED) -> None:
-        self.reason = reason
+        self.reason, self.paused = reason, False
         undo = self.plan.back is not None if undo is None else undo and self.plan.back is not None
         self.phase = Phase.UNDOING if undo else end
         self._end = end

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 from qedge.client.fleet_tool.model import NodeStanding
@@ -37,7 +37,7 @@ class RolloutRun:
         """The engine."""
         return self._file.rollout
 
-    async def run(self) -> AsyncIterator[RolloutView]:
+    async def run(self) -> AsyncGenerator[RolloutView, None]:
         """Go on to the end, or until it is paused; gives a view whenever something changed."""
         plan = self.rollout.plan
         await self._tool.nodes()
