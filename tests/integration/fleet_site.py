@@ -10,13 +10,13 @@ from pathlib import Path
 import msgspec
 
 from qedge.base.metrics import Metrics
-from qedge.crypto.certificates import make_issuing, make_leaf, make_root
+from qedge.crypto.certificates import make_issuing, make_leaf, make_root, read_request
 from qedge.crypto.keys import PublicKey, SigningKey, generate
 from qedge.crypto.model import Role, Subject
 from qedge.crypto.trust import Trust, sign_revocations
 from qedge.store.store import Store
 from qedge.wire.commands import OperatorRole
-from qedge.wire.trust import Anchor, Membership, Revocations, Revoked
+from qedge.wire.trust import Anchor, Membership, Revocations, Revoked, SigningRequest
 
 DAY_NS = 86_400 * 1_000_000_000
 LEVELS = {3: "ml-dsa-65", 5: "ml-dsa-87"}
@@ -56,6 +56,11 @@ class ThrowAwayFleet:
         subject = Subject(fleet or self.name, role, node)
         leaf = make_leaf(subject, public_key, self.issuing, self.issuing_key, self.utc_ns, days, secrets.token_bytes)
         return leaf, self.issuing
+
+    def certify_request(self, request: SigningRequest, *, days: int = 60) -> tuple[bytes, ...]:
+        """Certify what a box asks for, and return its chain."""
+        subject, public_key = read_request(request.request)
+        return self.certify(subject.name, public_key, days=days)
 
     def operator(
         self, name: str = "olga", *roles: OperatorRole, days: int = 30, role: Role = Role.OPERATOR, fleet: str = ""

@@ -12,6 +12,7 @@ EVENTS: Final[dict[str, str]] = {
     "daemon.reload_refused": "A configuration was refused and the old one kept; fields: faults.",
     "daemon.stopping": "The daemon stops; fields: signal.",
     "daemon.stopped": "The daemon has stopped; fields: stop_s.",
+    "daemon.wiped": "Identity, keys and state were removed by a command; the node is a new box.",
     "daemon.restart_needed": "A changed key only takes effect at the next start; fields: keys.",
     "service.ready": "A service is ready; fields: service.",
     "service.failed": "A service raised and is restarted; fields: service, error, code, delay_s.",

@@ -72,8 +72,16 @@ def run(args: argparse.Namespace) -> int:
             # A service did not heed its cancellation; waiting for it would hang the stop that systemd timed.
             sys.stdout.flush()
             sys.stderr.flush()
+            _come_back(daemon.restart_wanted)
             os._exit(0)
+    _come_back(daemon.restart_wanted)
     return 0
+
+
+def _come_back(wanted: bool) -> None:
+    """Start again in this process where no service manager does it (it knows the daemon by its notification socket)."""
+    if wanted and "NOTIFY_SOCKET" not in os.environ:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the same program once more
 
 
 def _print_line(line: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,8 @@ from qedge.daemon.adapters import (
     StoreSink,
     ThisHost,
 )
+from qedge.daemon.fleet_commands import FleetParts, Power, make_fleet
+from qedge.daemon.fleet_doors import AuditedCommands
 from qedge.daemon.identity import LocalIdentity
 from qedge.daemon.key_files import KeyFiles
 from qedge.daemon.keys import KeyParts, make_keys
@@ -83,6 +86,7 @@ class Parts:
     node: Node
     shared: StateParts
     web: WebService
+    fleet: FleetParts | None = None
 
 
 def compose(
@@ -96,6 +100,7 @@ def compose(
     notifier: Notifier,
     broker_password: str,
     renew: Callable[[], None],
+    power: Power,
 ) -> Parts:
     """Make all parts and hand them to the supervisor; nothing runs yet. `renew` starts the services anew."""
     clock, me = SystemClock(), _this_run(identity, epoch, config)
@@ -142,6 +147,7 @@ def compose(
         shared,
         web,
     )
+    parts.fleet = make_fleet(tools, node, bus, drivers, power, partial(_enable, parts))
     return _enlist(parts, notifier)
 
 
@@ -230,6 +236,8 @@ def _enlist(parts: Parts, notifier: Notifier) -> Parts:
         supervisor.add(service, essential=True)
     for sharing in parts.shared.services:
         supervisor.add(sharing)
+    for service in parts.fleet.services if parts.fleet is not None else ():
+        supervisor.add(service)
     supervisor.add(parts.assessment)
     supervisor.add(parts.decoder)
     supervisor.add(parts.web, essential=True)
@@ -257,6 +265,8 @@ async def add_gateway(parts: Parts, spool: Store) -> None:
         spool=spool,
     )
     parts.node.attach_gateway(gateway.desks)
+    if parts.fleet is not None:
+        parts.fleet.commands.audit_with(AuditedCommands(gateway.desks.security.audit, parts.tools.me.node))
     for service in (*gateway.services, follow_policy(parts.shared, gateway.desks.policy)):
         parts.supervisor.add(service)
 
@@ -282,6 +292,13 @@ def add_driver(parts: Parts, name: str, config: DriverConfig) -> None:
         on_change=changed,
     )
     parts.supervisor.add(parts.drivers[name], essential=config.startup == "error")
+
+
+async def _enable(parts: Parts, name: str, enabled: bool) -> None:
+    if enabled:
+        add_driver(parts, name, parts.config.drivers[name])
+    else:
+        await remove_driver(parts, name)
 
 
 def _host_of(config: AgentConfig, driver: str) -> str:

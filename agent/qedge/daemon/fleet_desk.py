@@ -164,7 +164,7 @@ class FleetDesk:
         absent = tuple(
             peer for peer, answer in zip(peers, answers, strict=True) if not isinstance(answer, SigningRequest)
         )
-        requests = (self._own_request(), *(each for each in answers if isinstance(each, SigningRequest)))
+        requests = (self.own_request(), *(each for each in answers if isinstance(each, SigningRequest)))
         return Renewals(requests, absent)
 
     async def renew(self, node: str, membership: Membership) -> None:
@@ -174,12 +174,13 @@ class FleetDesk:
             return
         await self._sessions.call(node, membership, Adopted, deadline_s=_RENEWAL_LIMIT_S)
 
-    def _own_request(self) -> SigningRequest:
+    def own_request(self) -> SigningRequest:
+        """Make a request for the next certificate of the present key."""
         fleet, node = self._identity.fleet, self._identity.node
         return SigningRequest(fleet, node, make_request(Subject(fleet, Role.NODE, node), self._identity.key))
 
     async def _ask_for_renewal(self, _peer: str, _ask: RenewalAsk) -> SigningRequest:
-        return await asyncio.to_thread(self._own_request)
+        return await asyncio.to_thread(self.own_request)
 
     async def _be_renewed(self, _peer: str, membership: Membership) -> Adopted:
         """Take a new certificate that a peer brings: of the same fleet, for the same key and name, and no broker."""

@@ -22,9 +22,11 @@ from qedge.base.system_clock import SystemClock
 from qedge.base.systemd import Notifier
 from qedge.config import Change, LoadedConfig, changed_sections
 from qedge.daemon.compose import Parts, add_driver, add_gateway, compose, remove_driver
+from qedge.daemon.fleet_commands import Power
 from qedge.daemon.identity import broker_password, load_identity
 from qedge.daemon.key_files import KeyFiles, open_key_files
 from qedge.daemon.pauses import shorten_pauses
+from qedge.daemon.wiping import wipe_if_marked
 from qedge.store.schema import SPOOL_SCHEMA
 from qedge.store.store import Store
 
@@ -34,6 +36,7 @@ STOP_LIMIT_S: Final = 4.0
 """Leaves a second of the five that a stop may take for the database and the interpreter."""
 
 WARM_LIMIT_S: Final = 120.0
+_LAST_WORD_S: Final = 2.0
 _ANSWER_S: Final = 0.2
 """Time in which the answer to whoever changed the identity still leaves, before the services stop."""
 
@@ -60,11 +63,15 @@ class Daemon:
         self._hangup = asyncio.Event()
         self._renewed = asyncio.Event()
         self._signal = ""
+        self._wipe = False
+        self.restart_wanted = False
+        """Whether it stopped to be started again."""
 
     async def run(self) -> bool:
         """Run until SIGTERM or SIGINT; returns False where a service had to be abandoned."""
         self._catch_signals()
         config = self._loaded.config
+        self._wipe_now()
         _LOG.info(
             "daemon.starting",
             version=__version__,
@@ -93,6 +100,21 @@ class Daemon:
             if key_files is not None:
                 key_files.close()
             store.close()
+            if self._wipe:
+                self._wipe_now()
+
+    def _wipe_now(self) -> None:
+        if wipe_if_marked(Path(self._loaded.config.node.state_dir)):
+            _LOG.warning("daemon.wiped")
+
+    def _restart(self) -> None:
+        self.restart_wanted = True
+        self._ask_stop("restart")
+
+    def _wipe_soon(self) -> None:
+        """Stop once the last word of this identity had time to leave; after a crash the next start does it."""
+        self._wipe = True
+        asyncio.get_running_loop().call_later(_LAST_WORD_S, self._ask_stop, "wipe")
 
     async def _compose(self, store: Store, key_files: KeyFiles, metrics: Metrics) -> Parts:
         """Make the services of the identity that the database holds now."""
@@ -116,6 +138,7 @@ class Daemon:
             notifier=self._notifier,
             broker_password=password,
             renew=self._renewed.set,
+            power=Power(self._restart, self._wipe_soon),
         )
 
     async def _live(self, parts: Parts) -> bool:

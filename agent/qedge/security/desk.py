@@ -9,6 +9,7 @@ from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.base.ids import is_name
 from qedge.security import ledger
+from qedge.security.audit.log import AuditLog
 from qedge.security.incidents.model import Outcome
 from qedge.security.model import Subject
 from qedge.security.service import SecurityService
@@ -28,6 +29,11 @@ class SecurityDesk:
         self._service = service
         self._store = store
         self._clock = clock
+
+    @property
+    def audit(self) -> AuditLog:
+        """The log itself, for acts of other rooms."""
+        return self._service.audit
 
     async def incidents(self, limit: int, *, only_open: bool) -> IncidentList:
         """Return the newest incidents; those that are open as they are at this moment."""

@@ -135,7 +135,7 @@ class NodeCommands(msgspec.Struct, frozen=True, tag_field="type", tag="node-comm
 
 
 class CommandView(msgspec.Struct, frozen=True, tag_field="type", tag="command/1"):
-    """A command as its node keeps it. `phase` is finer than `state`; times are nanoseconds since 1970 UTC, 0: not yet."""
+    """A command as its node keeps it. `phase` is finer than `state`; times: nanoseconds since 1970 UTC, 0: not yet."""
 
     id: str
     kind: str

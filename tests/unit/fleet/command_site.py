@@ -1,4 +1,4 @@
-"""A node that takes commands, in one event loop on a broker in memory, with executors that a test can make do anything."""
+"""A node that takes commands, on a broker in memory, with executors that a test can make do anything."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from qedge.base.system_clock import SystemClock
 from qedge.crypto.keys import SigningKey
 from qedge.crypto.operators import approve, pack_order, sign_request
 from qedge.crypto.signed import open_signed
+from qedge.fleet.commands.journal import Journal
 from qedge.fleet.commands.ports import AfterCrash, Executor, Progress, Recovered
 from qedge.fleet.commands.running import ThisRun
 from qedge.fleet.commands.service import CommandService
@@ -155,7 +156,7 @@ class CommandSite:
             self.executors,
             Speaker(FLEET, NODE, self.node_key, self.node_chain),
             self.trust,
-            store=self._store,
+            journal=Journal(self._store),
             line=self.bus,
             auditor=self.acts,
             this_run=ThisRun("boot", self.epoch),

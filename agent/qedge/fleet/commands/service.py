@@ -23,7 +23,6 @@ from qedge.fleet.commands.running import Runner, ThisRun
 from qedge.fleet.commands.telling import Speaker, Teller
 from qedge.fleet.config import FleetConfig
 from qedge.mesh.crypto_thread import CryptoThread
-from qedge.store.store import Store
 from qedge.wire.commands import CommandList, CommandView, KindView, every_command
 
 _LOG: Final = get_logger("fleet")
@@ -43,7 +42,7 @@ class CommandService:
         speaker: Speaker,
         trust: Trust,
         *,
-        store: Store,
+        journal: Journal,
         line: Line,
         auditor: Auditor,
         this_run: ThisRun,
@@ -55,7 +54,7 @@ class CommandService:
         self._clock = clock
         self._thread = CryptoThread()
         self._executors = {each.kind: each for each in executors}
-        self.journal = Journal(store)
+        self.journal = journal
         self._lanes = Lanes(config.max_waiting)
         self._teller = Teller(speaker, self.journal, line, self._thread, clock)
         self._runner = Runner(

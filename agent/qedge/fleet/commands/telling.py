@@ -70,10 +70,11 @@ class Teller:
             self._connected.clear()
             try:
                 await self._publish(entry)
-                return
             except QedgeError as error:
                 _LOG.warning("order.not_told", command=entry.id, code=error.code)
                 await self._pause()
+            else:
+                return
 
     async def say(self, report: CommandReport) -> None:
         """Publish what is not in the journal, once; where the broker is away, nobody hears it."""

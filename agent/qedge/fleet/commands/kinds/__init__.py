@@ -1,0 +1,1 @@
+"""The kinds of commands that every node carries out, one executor each."""
