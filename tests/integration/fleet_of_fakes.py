@@ -130,7 +130,7 @@ class FakeFleet:
         key, chain = self.fleet.operator(name, *roles)
         identity = OperatorIdentity(self.fleet.name, name, key.algorithm, key.seed, chain, self.fleet.anchor)
         folder.mkdir(parents=True, exist_ok=True)
-        write_operator(folder / "operator.sealed", identity, PASSPHRASE, os.urandom, Cost(10))
+        write_operator(folder / f"{name}.operator", identity, PASSPHRASE, os.urandom, Cost(10))
         (folder / "passphrase").write_text(PASSPHRASE + "\n")
         (folder / "broker.toml").write_text(f'url = "{self.url}"\n')
         return folder

@@ -55,11 +55,11 @@ async def three(fleet: FakeFleet) -> AsyncIterator[FakeFleet]:
 
 
 def tool_of(fleet: FakeFleet, folder: Path, name: str = "ann") -> FleetTool:
-    if not (folder / "operator.sealed").exists():
+    if not folder.exists():
         fleet.operator(folder, name)
     return FleetTool(
         OperatorFolder(folder),
-        read_operator(folder / "operator.sealed", PASSPHRASE),
+        read_operator(OperatorFolder(folder).key_path(), PASSPHRASE),
         BusConfig(url=fleet.url, session_expiry_s=0),
         clock=SystemClock(),
         random_bytes=os.urandom,
@@ -174,7 +174,7 @@ async def test_the_command_line_shows_sends_watches_and_audits(
     assert code == 0
     assert out.splitlines()[1].split()[:3] == ["alpha", "up", "1.0.0"]
     assert "2 nodes, 2 up" in out
-    code, out = await invoke("send", "drain", "type=drain-command/1", "undo=true", "--to", "version>=1.1", "--json")
+    code, out = await invoke("send", "drain", "undo=true", "--to", "version>=1.1", "--json")
     assert code == 0
     assert {(each["node"], each["ending"]) for each in json.loads(out)["commands"]} == {
         ("beta", "successful"),

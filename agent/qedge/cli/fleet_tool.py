@@ -137,7 +137,7 @@ async def _send(tool: FleetTool, args: argparse.Namespace) -> int:
     )
     if args.no_wait:
         if args.json:
-            print_json({"commands": sent})
+            print_json({"commands": [told(view) for view in sent]})
         else:
             print("\n".join(f"{view.node} {view.id}" for view in sent))
             print("Next: `qedge fleet watch`.", file=sys.stderr)
@@ -239,10 +239,22 @@ async def show(tool: FleetTool, args: argparse.Namespace) -> int:
     if not args.keep:
         await tool.clear(views)
     if args.json:
-        print_json({"commands": views})
+        print_json({"commands": [told(view) for view in views]})
     else:
         print("\n".join(command_lines(views, terminal_of())))
+        for view in views:
+            if view.result:
+                print(f"{clean(view.node)}: {clean(str(told(view)['result']))}")
     return exit_code(views)
+
+
+def told(view: SentCommand) -> dict[str, object]:
+    """Write a command for JSON, with its result as a table."""
+    import msgspec
+
+    from qedge.client.fleet_tool.kinds import read_result
+
+    return {**msgspec.structs.asdict(view), "result": read_result(view.result)}
 
 
 def exit_code(views: list[SentCommand]) -> int:

@@ -57,15 +57,16 @@ def operator_folder(args: argparse.Namespace) -> OperatorFolder:
     """Find the folder that the arguments mean; raises `client.usage` where there is none, or several."""
     from qedge.client.fleet_tool.operator_folder import KEY, OperatorFolder
 
-    if args.operator_folder:
-        return OperatorFolder(Path(args.operator_folder))
+    named = args.operator_folder or os.environ.get("QEDGE_OPERATOR_FOLDER", "")
+    if named:
+        return OperatorFolder(Path(named))
     pattern = f"{_name(args.fleet)}/{_name(args.operator)}/{KEY}"
     found = sorted(path.parent for path in operators_folder().glob(pattern))
     if not found:
         raise QedgeError(
             "client.usage",
             f"There is no operator's key in {operators_folder()}.",
-            fix="Where the authority is: `qedge fleet operator NAME --role operator`.",
+            fix="Give --operator-folder, or set QEDGE_OPERATOR_FOLDER; `qedge operator new` makes a key.",
         )
     if len(found) > 1:
         names = ", ".join(f"{path.name} of {path.parent.name}" for path in found)
@@ -84,11 +85,8 @@ def open_tool(args: argparse.Namespace) -> FleetTool:
     configure(LogConfig(level="error"))
     folder = operator_folder(args)
     config = _broker(args, folder)
-    if not folder.key_path.exists():
-        raise QedgeError(
-            "fleet.folder", f"{folder.key_path} is not there.", fix="Name the operator's folder, which holds its key."
-        )
-    identity = read_operator(folder.key_path, read_passphrase(args))
+    path = folder.key_path()
+    identity = read_operator(path, read_passphrase(args))
     return FleetTool(
         folder,
         identity,

@@ -8,10 +8,36 @@ from typing import Final
 import msgspec
 
 from qedge.base.errors import QedgeError
+from qedge.wire.command_kinds import (
+    BenchmarkAsk,
+    CertificateAsk,
+    DeviceCommand,
+    DrainCommand,
+    DriverCommand,
+    LogAsk,
+    WipeCommand,
+    WorkerCommand,
+)
 from qedge.wire.commands import CancelCommand
+from qedge.wire.policy import PolicyNotice
+from qedge.wire.trust import Membership, RevocationNotice
 
 ARGUMENTS: Final[Mapping[str, type[msgspec.Struct] | None]] = {
+    "benchmark": BenchmarkAsk,
     "cancel": CancelCommand,
+    "certificate-request": CertificateAsk,
+    "certificate-take": Membership,
+    "device": DeviceCommand,
+    "drain": DrainCommand,
+    "driver": DriverCommand,
+    "logs": LogAsk,
+    "policy": PolicyNotice,
+    "restart-agent": None,
+    "restart-host": None,
+    "restart-worker": WorkerCommand,
+    "revocation": RevocationNotice,
+    "self-test": None,
+    "wipe": WipeCommand,
 }
 """Kinds that this version knows with the structs of their arguments, None for kinds that take none."""
 
@@ -44,6 +70,17 @@ def encode_arguments(kind: str, words: Sequence[str], read: ReadFile, file: Mapp
         return msgspec.msgpack.encode(msgspec.convert({"type": tag_of(struct), **values}, struct, strict=False))
     except msgspec.ValidationError as error:
         raise _bad(kind, str(error)) from error
+
+
+def read_result(result: bytes) -> Value:
+    """Return the result of a command in JSON's terms (bytes as they are), None for none or one that cannot be read."""
+    if not result:
+        return None
+    try:
+        value: Value = msgspec.msgpack.decode(result)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return value
 
 
 def known_fields(struct: type[msgspec.Struct]) -> str:

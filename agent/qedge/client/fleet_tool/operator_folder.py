@@ -1,6 +1,6 @@
 """The folder of an operator: key, serial counter, audit trail, roll-outs, and where the broker is.
 
-`operator.sealed` is made by `qedge fleet operator`; `broker.toml` is written by hand or left out; the rest makes
+`NAME.operator` is made by `qedge operator new`; `broker.toml` is written by hand or left out; the rest makes
 itself. Several programs may use one folder at once.
 """
 
@@ -21,7 +21,7 @@ from qedge.client.fleet_tool.locked_file import LockedFile
 from qedge.client.fleet_tool.rollout_plan import Said
 from qedge.client.fleet_tool.trail import TrailEntry, TrailLine, add, check_trail, read_end
 
-KEY: Final = "operator.sealed"
+KEY: Final = "*.operator"
 BROKER: Final = "broker.toml"
 _SERIAL: Final = "serial"
 _TRAIL: Final = "audit.jsonl"
@@ -36,10 +36,16 @@ class OperatorFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    @property
     def key_path(self) -> Path:
-        """File of the operator's key."""
-        return self.path / KEY
+        """Return the file of the operator's key; raises `fleet.folder` where there is none, or more than one."""
+        found = sorted(self.path.glob(KEY))
+        if len(found) != 1:
+            raise QedgeError(
+                "fleet.folder",
+                f"{self.path} has {len(found) or 'no'} files that end in .operator; it has to have one.",
+                fix="`qedge operator new NAME --out FOLDER/NAME.operator` makes one where the authority is.",
+            )
+        return found[0]
 
     def take_serials(self, number: int, utc_ns: int) -> range:
         """Return serials that nobody had before, on the disk as taken; raises `fleet.folder`.

@@ -52,6 +52,9 @@ class Hand:
         self.open: dict[str, str] = {}
         self.withdrawn: list[tuple[str, bool]] = []
 
+    def stands(self) -> Phase:
+        return self.rollout.phase
+
     def take(self, event: Event) -> bool:
         changed = self.rollout.take(event)
         if changed:
@@ -97,14 +100,14 @@ def test_waves_reach_more_and_more_nodes_and_each_soaks_before_the_next() -> Non
     sizes = []
     while not hand.rollout.ended:
         sizes.append(len(hand.wave()))
-        assert hand.rollout.phase is Phase.SOAKING
+        assert hand.stands() is Phase.SOAKING
         assert hand.act() == []
         hand.wait(59.9)
-        assert hand.rollout.phase is Phase.SOAKING
+        assert hand.stands() is Phase.SOAKING
         assert hand.rollout.due_utc_ns() == hand.utc_ns + SECOND // 10
         hand.wait(0.1)
     assert sizes == [1, 4, 15]
-    assert hand.rollout.phase is Phase.DONE
+    assert hand.stands() is Phase.DONE
     assert view_of(hand.rollout).waves[2].steps == {"healthy": 15}
 
 
@@ -112,7 +115,7 @@ def test_a_failure_in_the_first_wave_reaches_nobody_else() -> None:
     hand = Hand(a_plan())
     hand.wave("failed")
     assert hand.act() == []
-    assert hand.rollout.phase is Phase.STOPPED
+    assert hand.stands() is Phase.STOPPED
     assert hand.rollout.asked == 1
     assert "1 of 1 nodes of wave 1" in hand.rollout.reason
 
@@ -132,7 +135,7 @@ def test_a_node_that_is_not_well_at_the_end_of_soaking_has_failed(what: object, 
     assert callable(what)
     what(hand)
     hand.wait(60)
-    assert hand.rollout.phase is Phase.STOPPED
+    assert hand.stands() is Phase.STOPPED
     assert reason in hand.rollout.nodes["n00"].reason
 
 
@@ -153,7 +156,7 @@ def test_as_many_may_fail_as_the_plan_tolerates_and_no_more() -> None:
         hand.wait(60)
         for number, node in enumerate(hand.act()):
             hand.say(node, "failed" if number < failing else "successful")
-        assert hand.rollout.phase is phase
+        assert hand.stands() is phase
 
 
 def test_no_more_nodes_are_at_it_at_once_than_the_plan_allows() -> None:
@@ -177,7 +180,7 @@ def test_the_wave_in_which_it_stopped_is_undone_and_what_nobody_began_is_withdra
     hand.say(asked[1], "executing")
     hand.say(asked[2], "init")
     hand.say(asked[3], "failed", "no room")
-    assert hand.rollout.phase is Phase.UNDOING
+    assert hand.stands() is Phase.UNDOING
     originals = dict(hand.open)
     # what failed has undone itself; what is under way is cancelled, and undone should it end well all the same
     assert hand.act() == [asked[0]]
@@ -189,10 +192,10 @@ def test_the_wave_in_which_it_stopped_is_undone_and_what_nobody_began_is_withdra
     # this one was faster than what took its request back
     hand.take(Heard(hand.utc_ns, asked[4], originals[asked[4]], "executing"))
     assert (hand.act(), hand.withdrawn[-1]) == ([], (asked[4], True))
-    assert hand.rollout.phase is Phase.UNDOING
+    assert hand.stands() is Phase.UNDOING
     for node in (asked[2], asked[4]):
         hand.take(Heard(hand.utc_ns, node, originals[node], "failed", "cancelled"))
-    assert hand.rollout.phase is Phase.STOPPED
+    assert hand.stands() is Phase.STOPPED
     steps = view_of(hand.rollout).waves[1].steps
     assert steps == {"undone": 1, "stuck": 1, "failed": 3, "withdrawn": 3}
     assert hand.rollout.nodes[NAMES[0]].step is Step.HEALTHY
@@ -206,7 +209,7 @@ def test_a_node_that_is_not_well_after_it_is_undone_with_its_wave() -> None:
     assert hand.act() == ["n00", "n01"]
     hand.say("n01", "successful")
     hand.wait(4000)
-    assert hand.rollout.phase is Phase.STOPPED
+    assert hand.stands() is Phase.STOPPED
     assert (hand.rollout.nodes["n00"].step, hand.rollout.nodes["n01"].step) == (Step.STUCK, Step.UNDONE)
 
 
@@ -219,7 +222,7 @@ def test_an_operator_can_undo_all_of_it() -> None:
     assert len(hand.act()) == 10
     for node in NAMES[:10]:
         hand.say(node, "successful")
-    assert hand.rollout.phase is Phase.ABORTED
+    assert hand.stands() is Phase.ABORTED
     assert not hand.take(Said(hand.utc_ns, Word.PAUSE, "ann"))
 
 
@@ -232,9 +235,9 @@ def test_a_paused_roll_out_asks_nobody_and_soaks_anew_when_it_goes_on() -> None:
     assert (hand.rollout.phase, hand.act()) == (Phase.SOAKING, [])
     hand.take(Said(hand.utc_ns, Word.RESUME, "ann"))
     hand.wait(50)
-    assert hand.rollout.phase is Phase.SOAKING
+    assert hand.stands() is Phase.SOAKING
     hand.wait(10)
-    assert hand.rollout.phase is Phase.SENDING
+    assert hand.stands() is Phase.SENDING
 
 
 def test_a_wave_does_not_wait_for_absent_nodes_but_never_passes_without_one_that_did_it() -> None:
@@ -242,13 +245,13 @@ def test_a_wave_does_not_wait_for_absent_nodes_but_never_passes_without_one_that
     hand.see("n00", NodeStanding.LOST)
     hand.act()
     hand.say("n01", "successful")
-    assert hand.rollout.phase is Phase.SOAKING
+    assert hand.stands() is Phase.SOAKING
     other = Hand(a_plan("2,100%", expires_s=600.0))
     for node in ("n00", "n01"):
         other.see(node, NodeStanding.LOST)
     other.act()
     other.wait(300)
-    assert other.rollout.phase is Phase.SENDING
+    assert other.stands() is Phase.SENDING
     assert other.act() == []
     other.wait(400)
     assert (other.rollout.phase, other.rollout.reason) == (Phase.STOPPED, "no node of the wave did it")
@@ -261,7 +264,7 @@ def test_a_node_that_does_not_answer_or_end_in_time_has_failed() -> None:
         if state:
             hand.say("n00", state)
         hand.wait(700)
-        assert hand.rollout.phase is Phase.STOPPED
+        assert hand.stands() is Phase.STOPPED
         assert reason in hand.rollout.nodes["n00"].reason
 
 
@@ -308,7 +311,7 @@ def test_a_roll_out_read_again_at_any_point_stands_where_it_stood(tmp_path: Path
     same()
     hand.say(asked[2], "successful")
     same()
-    assert hand.rollout.phase is Phase.STOPPED
+    assert hand.stands() is Phase.STOPPED
     file.close()
 
 
