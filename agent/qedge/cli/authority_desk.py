@@ -63,13 +63,7 @@ def folder_of(args: argparse.Namespace, *, new: str = "") -> AuthorityFolder:
 def read_passphrase(args: argparse.Namespace, *, new: bool = False) -> str:
     """Read the passphrase from its file or the terminal, twice for a new one; raises `client.usage`, `client.file`."""
     if args.passphrase_file:
-        try:
-            with Path(args.passphrase_file).open(encoding="utf-8") as file:
-                return file.readline(_MAX_PASSPHRASE).rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise QedgeError(
-                "client.file", f"{args.passphrase_file} cannot be read.", fix="Name a readable file."
-            ) from error
+        return _passphrase_in(args.passphrase_file)
     if not sys.stdin.isatty():
         raise QedgeError(
             "client.usage",
@@ -80,6 +74,30 @@ def read_passphrase(args: argparse.Namespace, *, new: bool = False) -> str:
     if new and getpass.getpass("The same again: ") != passphrase:
         raise QedgeError("client.usage", "The two passphrases differ.", fix="Try again.")
     return passphrase
+
+
+def read_new_passphrase(file: str, prompt: str) -> str:
+    """Read a new passphrase from the first line of a file or twice from the terminal; raises as above."""
+    if file:
+        return _passphrase_in(file)
+    if not sys.stdin.isatty():
+        raise QedgeError(
+            "client.usage",
+            "A new passphrase is needed, and there is no terminal to ask at.",
+            fix="Give --operator-passphrase-file FILE.",
+        )
+    passphrase = getpass.getpass(prompt)
+    if getpass.getpass("The same again: ") != passphrase:
+        raise QedgeError("client.usage", "The two passphrases differ.", fix="Try again.")
+    return passphrase
+
+
+def _passphrase_in(name: str) -> str:
+    try:
+        with Path(name).open(encoding="utf-8") as file:
+            return file.readline(_MAX_PASSPHRASE).rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise QedgeError("client.file", f"{name} cannot be read.", fix="Name a readable file.") from error
 
 
 def open_authority(folder: AuthorityFolder, args: argparse.Namespace) -> Authority:

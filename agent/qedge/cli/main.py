@@ -40,6 +40,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "events": "events",
     "join": "join",
     "fleet": "fleet",
+    "operator": "operators",
+    "commands": "orders",
     "policy": "policy",
     "node": "enrol",
     "state": "state",

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import msgspec
 
 from qedge.client.sse import ServerEvent
+from qedge.wire.commands import FleetCommandList, FleetCommandView
 from qedge.wire.node import DrainChange, DrainView
 from qedge.wire.standing import Standing, StandingList
 from qedge.wire.trust import (
@@ -107,3 +108,11 @@ class FleetClient:
     async def drain_view(self) -> DrainView:
         """Tell whether the node takes jobs, and how many it still has."""
         return await self._transport.ask("GET", "/v1/drain", DrainView)
+
+    async def orders(self, limit: int = 50) -> FleetCommandList:
+        """Return the newest commands of fleet operators."""
+        return await self._transport.ask("GET", f"/v1/orders?limit={limit}", FleetCommandList)
+
+    async def order(self, command: str) -> FleetCommandView:
+        """Return one of them; raises `order.not_found`."""
+        return await self._transport.ask("GET", f"/v1/orders/{quote(command, safe='')}", FleetCommandView)

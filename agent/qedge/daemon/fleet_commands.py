@@ -86,6 +86,7 @@ def make_fleet(
         metrics=tools.metrics,
         clock_good=clock_is_kept,
     )
+    node.attach_orders(commands)
     # where the node takes devices, their security keeps the audit log, and commands go into it
     own = () if tools.config.devices.enabled else (OwnAudit(log, me.node),)
     return FleetParts(commands, (keeper, *own, commands))

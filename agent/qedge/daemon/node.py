@@ -31,6 +31,7 @@ from qedge.security.policy.service import PolicyService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor
 from qedge.web.device_ports import DevicesPort
+from qedge.web.order_ports import OrdersPort
 from qedge.web.ports import DecodeLink, Pulse
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceView
@@ -105,6 +106,7 @@ class Node:
         self._gateway: GatewayDesks | None = None
         self._checks: SpotChecks | None = None
         self._state: StateDesk | None = None
+        self._orders: OrdersPort | None = None
         self._jobs: JobDesk | None = None
         self._keys = keys
         self._bus = bus
@@ -127,6 +129,17 @@ class Node:
     def attach_gateway(self, desks: GatewayDesks) -> None:
         """Take what serves attached devices, where the node takes any."""
         self._gateway = desks
+
+    def attach_orders(self, orders: OrdersPort) -> None:
+        """Take what keeps commands of fleet operators, where the node takes any."""
+        self._orders = orders
+
+    @property
+    def orders(self) -> OrdersPort:
+        """Commands of fleet operators; raises `order.off`."""
+        if self._orders is None:
+            raise QedgeError("order.off", "This node takes no commands.", fix="Let it join a fleet.")
+        return self._orders
 
     def attach_state(self, desk: StateDesk) -> None:
         """Take what serves the state that nodes share."""

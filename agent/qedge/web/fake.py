@@ -18,6 +18,7 @@ from qedge.web.fake_fleet import FakeFleet
 from qedge.web.fake_host import HOST, SERVICES
 from qedge.web.fake_keys import fake_keys
 from qedge.web.fake_mesh import QPUS, fake_peers
+from qedge.web.fake_orders import FakeOrders
 from qedge.web.fake_policy import FakePolicy
 from qedge.web.fake_results import FakeResults
 from qedge.web.fake_security import FakeSecurity
@@ -65,6 +66,7 @@ class FakeNode:
         self.kept_saes: list[str] = []
         self.security = FakeSecurity(clock)
         self.state = FakeState(clock)
+        self.orders = FakeOrders()
         self.keys = fake_keys(clock, random_bytes, self.kept_saes)
         self.devices = FakeDevices(clock)
         self.policy = FakePolicy()

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from qedge.web.device_ports import DevicesPort
 from qedge.web.key_ports import KeysPort
+from qedge.web.order_ports import OrdersPort
 from qedge.web.policy_ports import PolicyPort
 from qedge.web.results_ports import ResultsPort
 from qedge.web.security_ports import SecurityPort
@@ -149,6 +150,11 @@ class NodePort(Protocol):
     @property
     def results(self) -> ResultsPort:
         """What results of other nodes have been worth."""
+        ...
+
+    @property
+    def orders(self) -> OrdersPort:
+        """Commands of fleet operators; raises `order.off`."""
         ...
 
     @property

@@ -102,7 +102,7 @@ class CommandReport(msgspec.Struct, frozen=True, tag_field="type", tag="command-
     state: Short
     revision: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
     utc_ns: Utc
-    operator: Name = ""
+    operator: Short = ""
     step: Short = ""
     progress: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     reason: Short = ""
@@ -134,7 +134,7 @@ class NodeCommands(msgspec.Struct, frozen=True, tag_field="type", tag="node-comm
     kinds: Annotated[tuple[KindView, ...], msgspec.Meta(max_length=128)] = ()
 
 
-class CommandView(msgspec.Struct, frozen=True, tag_field="type", tag="command/1"):
+class FleetCommandView(msgspec.Struct, frozen=True, tag_field="type", tag="fleet-command/1"):
     """A command as its node keeps it. `phase` is finer than `state`; times: nanoseconds since 1970 UTC, 0: not yet."""
 
     id: str
@@ -159,10 +159,10 @@ class CommandView(msgspec.Struct, frozen=True, tag_field="type", tag="command/1"
     result: bytes = b""
 
 
-class CommandList(msgspec.Struct, frozen=True, tag_field="type", tag="command-list/1"):
+class FleetCommandList(msgspec.Struct, frozen=True, tag_field="type", tag="fleet-command-list/1"):
     """The newest commands of a node, newest first."""
 
-    commands: tuple[CommandView, ...]
+    commands: tuple[FleetCommandView, ...]
 
 
 def command_topic(fleet: str, node: str, command: str) -> str:

@@ -30,7 +30,7 @@ from qedge.wire.commands import (
     CommandOrder,
     CommandReport,
     CommandRequest,
-    CommandView,
+    FleetCommandView,
     OperatorRole,
     command_topic,
     parse_command_topic,
@@ -247,7 +247,7 @@ class CommandSite:
         assert member.subject.name == NODE
         return report
 
-    async def view(self, command: str) -> CommandView:
+    async def view(self, command: str) -> FleetCommandView:
         """Return what the node keeps."""
         return await self.service.command(command)
 

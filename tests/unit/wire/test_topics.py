@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from qedge.wire.attached import DeviceLeaf, device_topic
+from qedge.wire.commands import command_topic, every_command, every_state, parse_command_topic, state_topic
 from qedge.wire.envelope import SealKind
 from qedge.wire.segments import every_channel, parse_segment_topic, segment_topic
 from qedge.wire.topics import MAX_LEVELS, TOPICS, Channel, every_node, listened, matches, parse_topic, topic
+
+COMMAND = "01a2246a-6fcc-7d9f-829a-ff8a1f1967df"
 
 
 @pytest.mark.parametrize("channel", list(Channel))
@@ -26,25 +29,48 @@ def test_every_row_carries_a_tagged_struct_of_its_own() -> None:
 
 def test_nothing_retained_is_a_question() -> None:
     retained = {row.channel for row in TOPICS if row.retain}
-    assert retained == {Channel.BIRTH, Channel.REVOKED, Channel.POLICY, Channel.INCIDENTS, Channel.DEVICES_REVOKED}
+    told = {Channel.BIRTH, Channel.REVOKED, Channel.POLICY, Channel.INCIDENTS, Channel.DEVICES_REVOKED}
+    # commands stand until they are done: their journal, and not the broker, sees to it that they are done once
+    assert retained == told | {Channel.COMMANDS, None}
+    assert {row.place for row in TOPICS if row.retain and row.channel is None} == {
+        "cmd/{command}",
+        "cmd-state/{command}",
+    }
 
 
 def test_every_message_has_a_seal_or_says_why_it_is_believed() -> None:
     assert all(row.proof for row in TOPICS)
     assert {row.channel for row in TOPICS if row.seal is SealKind.SEALED} == {Channel.SEALED}
     signed = {row.channel for row in TOPICS if row.seal is SealKind.SIGNED}
-    assert signed == {Channel.BIRTH, Channel.ONWARD, Channel.INCIDENTS, Channel.STATE, Channel.SHARED}
+    nodes = {Channel.BIRTH, Channel.ONWARD, Channel.INCIDENTS, Channel.STATE, Channel.SHARED, Channel.COMMANDS}
+    assert signed == nodes | {None}
 
 
-def test_rows_of_devices_and_segments_have_the_topics_that_their_functions_make() -> None:
+def test_rows_of_devices_segments_and_commands_have_the_topics_that_their_functions_make() -> None:
     patterns = {row.place for row in TOPICS if row.channel is None}
     made = {device_topic("f", "n", "d", leaf) for leaf in DeviceLeaf} | {segment_topic("f", "n", "s", "c")}
-    filled = {each.format(device="d", segment="s", channel="c") for each in patterns}
+    made |= {command_topic("f", "n", COMMAND), state_topic("f", "n", COMMAND)}
+    filled = {each.format(device="d", segment="s", channel="c", command=COMMAND) for each in patterns}
     assert {f"qedge/v1/f/n/{each}" for each in filled} == made
     assert all(name.count("/") < MAX_LEVELS for name in made)
     assert parse_segment_topic(segment_topic("f", "n", "s", "c")) == ("f", "n", "s", "c")
     assert [parse_segment_topic(each) for each in ("", "qedge/v1/f/n/seg/s", "qedge/v1/f/n/dev/d/up")] == [None] * 3
     assert matches(every_channel("f", "n", "s"), segment_topic("f", "n", "s", "c"))
+    assert parse_command_topic(command_topic("f", "n", COMMAND)) == ("f", "n", "cmd", COMMAND)
+    assert parse_command_topic(state_topic("f", "n", COMMAND)) == ("f", "n", "cmd-state", COMMAND)
+    for text in (
+        "",
+        "qedge/v1/f/n/cmd",
+        f"qedge/v1/f/n/other/{COMMAND}",
+        "qedge/v1/f/n/cmd/x",
+        f"qedge/v1/f/+/cmd/{COMMAND}",
+    ):
+        assert parse_command_topic(text) is None
+    assert matches(every_command("f", "n"), command_topic("f", "n", COMMAND))
+    assert matches(every_state("f"), state_topic("f", "n", COMMAND))
+    assert not matches(every_state("f"), command_topic("f", "n", COMMAND))
+    with pytest.raises(ValueError, match="UUIDv7"):
+        command_topic("f", "n", "x")
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "+", "#", "ä", "x" * 37, "a b", "a\n", "$SYS"])

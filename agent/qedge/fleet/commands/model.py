@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from qedge.wire.commands import CommandReport, CommandState, CommandView
+from qedge.wire.commands import CommandReport, CommandState, FleetCommandView
 
 
 class Phase(StrEnum):
@@ -107,9 +107,9 @@ def report_of(entry: Entry, utc_ns: int) -> CommandReport:
     )
 
 
-def view_of(entry: Entry) -> CommandView:
+def view_of(entry: Entry) -> FleetCommandView:
     """Describe a command for the operator's programs on the box."""
-    return CommandView(
+    return FleetCommandView(
         entry.id,
         entry.kind,
         entry.lane,

@@ -21,7 +21,7 @@ def insert(connection: sqlite3.Connection, entry: Entry) -> None:
     """Write a new command; raises `order.replayed` where its operator's key used the serial before."""
     _check(None, entry.phase)
     try:
-        connection.execute(f"INSERT INTO commands ({_LIST}) VALUES ({_MARKS})", _values(entry))  # noqa: S608 - columns
+        connection.execute(f"INSERT INTO commands ({_LIST}) VALUES ({_MARKS})", _values(entry))  # noqa: S608 - names of columns
     except sqlite3.IntegrityError as error:
         raise QedgeError(
             "order.replayed", "The serial was used by another command of this key.", fix="Use a higher serial."
@@ -33,7 +33,7 @@ def replace(connection: sqlite3.Connection, entry: Entry) -> None:
     row = connection.execute("SELECT phase, revision FROM commands WHERE id = ?", (entry.id,)).fetchone()
     if row is None or entry.phase not in NEXT[Phase(row[0])] or entry.revision <= row[1]:
         raise QedgeError("order.ended", "The command is not where it could change so.")
-    connection.execute(f"UPDATE commands SET {_SET} WHERE id = ?", (*_values(entry, _CHANGING), entry.id))  # noqa: S608
+    connection.execute(f"UPDATE commands SET {_SET} WHERE id = ?", (*_values(entry, _CHANGING), entry.id))  # noqa: S608 - names of columns
 
 
 def note_told(connection: sqlite3.Connection, command: str, revision: int) -> None:
@@ -43,13 +43,13 @@ def note_told(connection: sqlite3.Connection, command: str, revision: int) -> No
 
 def one(connection: sqlite3.Connection, command: str) -> Entry | None:
     """Read one command."""
-    row = connection.execute(f"SELECT {_LIST} FROM commands WHERE id = ?", (command,)).fetchone()  # noqa: S608 - columns
+    row = connection.execute(f"SELECT {_LIST} FROM commands WHERE id = ?", (command,)).fetchone()  # noqa: S608 - names of columns
     return _entry(row) if row else None
 
 
 def newest(connection: sqlite3.Connection, limit: int) -> list[Entry]:
     """Read the newest commands, newest first."""
-    query = f"SELECT {_LIST} FROM commands ORDER BY received_utc_ns DESC, id DESC LIMIT ?"  # noqa: S608 - columns
+    query = f"SELECT {_LIST} FROM commands ORDER BY received_utc_ns DESC, id DESC LIMIT ?"  # noqa: S608 - names of columns
     return [_entry(row) for row in connection.execute(query, (limit,))]
 
 
@@ -65,7 +65,7 @@ def newest_utc_ns(connection: sqlite3.Connection) -> int:
 
 def unfinished(connection: sqlite3.Connection) -> list[Entry]:
     """Read what has not ended, in the order in which it came."""
-    query = f"SELECT {_LIST} FROM commands WHERE phase NOT IN ({_ENDS}) ORDER BY received_utc_ns, id"  # noqa: S608
+    query = f"SELECT {_LIST} FROM commands WHERE phase NOT IN ({_ENDS}) ORDER BY received_utc_ns, id"  # noqa: S608 - names of columns
     return [_entry(row) for row in connection.execute(query)]
 
 
@@ -77,7 +77,7 @@ def shown(connection: sqlite3.Connection, *, untold: bool) -> list[str]:
 
 def out_of_date(connection: sqlite3.Connection, before_utc_ns: int) -> list[str]:
     """Return the ids of shown commands that ended before."""
-    query = f"SELECT id FROM commands WHERE phase IN ({_ENDS}) AND ended_utc_ns < ? AND request <> x''"  # noqa: S608
+    query = f"SELECT id FROM commands WHERE phase IN ({_ENDS}) AND ended_utc_ns < ? AND request <> x''"  # noqa: S608 - names of columns
     return [str(row[0]) for row in connection.execute(query, (before_utc_ns,))]
 
 

@@ -23,7 +23,7 @@ from qedge.fleet.commands.running import Runner, ThisRun
 from qedge.fleet.commands.telling import Speaker, Teller
 from qedge.fleet.config import FleetConfig
 from qedge.mesh.crypto_thread import CryptoThread
-from qedge.wire.commands import CommandList, CommandView, KindView, every_command
+from qedge.wire.commands import FleetCommandList, FleetCommandView, KindView, every_command
 
 _LOG: Final = get_logger("fleet")
 _SWEEP_S: Final = 5.0
@@ -101,11 +101,11 @@ class CommandService:
             for kind, each in sorted(self._executors.items())
         )
 
-    async def commands(self, limit: int) -> CommandList:
+    async def commands(self, limit: int) -> FleetCommandList:
         """Return the newest commands."""
-        return CommandList(tuple(view_of(entry) for entry in await self.journal.newest(limit)))
+        return FleetCommandList(tuple(view_of(entry) for entry in await self.journal.newest(limit)))
 
-    async def command(self, command: str) -> CommandView:
+    async def command(self, command: str) -> FleetCommandView:
         """Return one command; raises `order.not_found`."""
         entry = await self.journal.get(command)
         if entry is None:
