@@ -86,6 +86,7 @@ def open_tool(args: argparse.Namespace) -> FleetTool:
     folder = operator_folder(args)
     config = _broker(args, folder)
     path = folder.key_path()
+    args.passphrase_file = args.passphrase_file or os.environ.get("QEDGE_OPERATOR_PASSPHRASE_FILE", "")
     identity = read_operator(path, read_passphrase(args))
     return FleetTool(
         folder,
