@@ -16,6 +16,7 @@ from qedge.crypto.keys import SigningKey, generate
 from qedge.crypto.model import Role, Subject
 from qedge.crypto.trust import Trust
 from qedge.store.store import Store
+from qedge.wire.commands import OperatorRole
 from qedge.wire.trust import Anchor, Membership
 
 ISSUING_DAYS = 700
@@ -47,6 +48,15 @@ class Fleet:
         subject = Subject(self.name, Role.NODE, node)
         leaf = make_leaf(
             subject, key.public_key, self._issuing, self._key, self._utc_ns, NODE_DAYS, secrets.token_bytes
+        )
+        return key, (leaf, self._issuing)
+
+    def operator(self, name: str, *roles: OperatorRole) -> tuple[SigningKey, tuple[bytes, ...]]:
+        """Certify a new key for an operator and return it with its chain."""
+        key = generate(LEVEL_3, secrets.token_bytes)
+        subject = Subject(self.name, Role.OPERATOR, name)
+        leaf = make_leaf(
+            subject, key.public_key, self._issuing, self._key, self._utc_ns, NODE_DAYS, secrets.token_bytes, roles=roles
         )
         return key, (leaf, self._issuing)
 

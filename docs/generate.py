@@ -238,6 +238,12 @@ def topics_page() -> str:
     return page("Topics", *parts)
 
 
+def fleet_wire_page() -> str:
+    """Write the reference of commands on the wire, for programs in other languages."""
+    wire_page = importlib.import_module("wire_page")  # beside this file
+    return page("Commands on the wire", *wire_page.parts(table, type_name))
+
+
 def job_kinds_page() -> str:
     """Write the reference of the kinds of tasks and of their results."""
     parts = [
@@ -411,6 +417,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/reference/events.md": events_page,
     "docs/reference/metrics.md": metrics_page,
     "docs/reference/topics.md": topics_page,
+    "docs/reference/fleet-wire.md": fleet_wire_page,
     "docs/reference/job-kinds.md": job_kinds_page,
     "docs/reference/fleet-commands.md": fleet_commands_page,
     "docs/reference/states.md": states_page,

@@ -135,6 +135,16 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "fleet.expired": _remote(410, "The invitation has expired or was used.", Exit.NO_PERMISSION),
     "fleet.not_inviting": _local(503, "A box wants to join, and no program of an operator waits for it."),
     "fleet.not_member": _remote(409, "The node is a fleet of one.", Exit.USAGE),
+    # the fleet tool
+    "fleet.bad_selection": _remote(422, "A selection of nodes cannot be read.", Exit.USAGE),
+    "fleet.nobody": _remote(404, "No node of the fleet is meant by the selection.", Exit.USAGE),
+    "fleet.bad_waves": _remote(422, "The waves of a roll-out make no sense.", Exit.USAGE),
+    "fleet.bad_arguments": _remote(422, "The arguments do not fit the kind of command.", Exit.USAGE),
+    "fleet.no_command": _remote(404, "The node has no such request on its topic, or not any more.", Exit.USAGE),
+    "fleet.no_rollout": _remote(404, "There is no roll-out of this id.", Exit.USAGE),
+    "fleet.busy": _local(409, "Another program works on the file.", Exit.TEMPORARY),
+    "fleet.rollout_damaged": _local(500, "The file of a roll-out was altered.", Exit.DATA),
+    "fleet.trail_damaged": _local(500, "The audit trail of an operator was altered.", Exit.DATA),
     # policies
     "policy.invalid": _local(422, "A policy has faults; `qedge policy check` lists all of them.", Exit.CONFIG),
     "policy.unreadable": _local(500, "The policy file cannot be read.", Exit.NO_INPUT),

@@ -1,4 +1,7 @@
-"""`qedge fleet`: found a fleet, invite boxes into it, list, revoke and renew its members, sign its policy."""
+"""`qedge fleet`: found a fleet, invite boxes into it, list, revoke and renew its members, sign its policy.
+
+The actions of the fleet tool, which command nodes at a broker, stand in `fleet_tool` and `fleet_rollout`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,10 @@ from typing import TYPE_CHECKING, Final
 from qedge.base.errors import QedgeError
 from qedge.cli.asking import ask, print_json
 from qedge.cli.authority_desk import DEFAULT_FLEET, add_authority_arguments, folder_of, found_fleet, open_authority
+from qedge.cli.fleet_rollout import add_action as add_rollout
+from qedge.cli.fleet_tool import ACTIONS as TOOL_ACTIONS
+from qedge.cli.fleet_tool import add_actions
+from qedge.cli.fleet_tool import run as run_tool
 from qedge.cli.terminal import clean, table_lines, terminal_of
 
 if TYPE_CHECKING:
@@ -19,7 +26,7 @@ if TYPE_CHECKING:
     from qedge.crypto.authority import Authority, Ledger
 
 NAME: Final = "fleet"
-SUMMARY: Final = "Found a fleet, invite boxes into it, and look after its members."
+SUMMARY: Final = "Found a fleet, invite boxes into it, look after its members, and command them."
 _DAY_NS: Final = 86_400 * 1_000_000_000
 
 
@@ -46,10 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for action in (init, invite, listing, revoke, renew, policy):
         add_authority_arguments(action)
         action.add_argument("--json", action="store_true", help="print JSON")
+    add_actions(actions)
+    add_rollout(actions)
 
 
 def run(args: argparse.Namespace) -> int:
     """Do what `action` says."""
+    if args.action in TOOL_ACTIONS:
+        return run_tool(args)
     if args.action == "init":
         return _init(args)
     if args.action == "invite":
