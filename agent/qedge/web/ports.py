@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from qedge.web.configuration_ports import ConfigurationPort
 from qedge.web.device_ports import DevicesPort
 from qedge.web.key_ports import KeysPort
 from qedge.web.policy_ports import PolicyPort
@@ -154,6 +155,11 @@ class NodePort(Protocol):
     @property
     def state(self) -> StatePort:
         """What the nodes share."""
+        ...
+
+    @property
+    def configuration(self) -> ConfigurationPort:
+        """Configuration that the fleet gives."""
         ...
 
     def status(self) -> NodeStatus:
