@@ -20,7 +20,7 @@ EVENTS: Final[dict[str, str]] = {
     "configuration.drifted": "Settings are not those that the fleet applied; fields: serial, where.",
     "configuration.agrees": "Settings are those that the fleet applied again; fields: serial.",
     "configuration.set_aside": "The fleet's layer has faults and was set aside for the start; fields: code, error.",
-    "configuration.not_kept": "The start could not be counted in a trial of a configuration; fields: error.",
+    "configuration.not_kept": "A change of the configuration could not be noted or taken back at once; fields: error.",
     "service.ready": "A service is ready; fields: service.",
     "service.failed": "A service raised and is restarted; fields: service, error, code, delay_s.",
     "service.given_up": "A service used up its restart budget and is retried slowly; fields: service.",

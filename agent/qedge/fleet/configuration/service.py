@@ -52,18 +52,23 @@ class ConfigurationService:
         *,
         clock: Clock,
         metrics: Metrics,
+        look_s: float = _LOOK_S,
     ) -> None:
         self._config = config
         self._files = files
         self._node = node
         self._clock = clock
         self._metrics = metrics
+        self._look_s = look_s
         self._book = ConfigurationBook()
+        with contextlib.suppress(OSError):  # which `run` raises
+            self._book = files.read()  # so that nobody ever sees a change that is under way as over
         self._loaded = asyncio.Event()
         self._lock = asyncio.Lock()
         self._begun = asyncio.Event()
         self._over = asyncio.Event()
         self._abandoned = ""
+        self._returning = False
         self._drift: tuple[str, ...] = ()
 
     async def run(self, ready: Ready) -> None:
@@ -76,6 +81,8 @@ class ConfigurationService:
             self._begun.clear()
             if self._book.change is not None:
                 await self._carry_out()
+            elif await self._fell_behind():
+                await self._return_to(self._book.in_force)
             await self._look_for_drift()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._config.drift_interval_s):
@@ -117,7 +124,7 @@ class ConfigurationService:
     async def moved(self) -> None:
         """Wait until the change under way has moved, or for a moment."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_S):
+            async with asyncio.timeout(self._look_s):
                 await self._over.wait()
 
     async def found(self, command: str) -> ConfigurationOutcome | ConfigurationChange | None:
@@ -144,7 +151,7 @@ class ConfigurationService:
             staged=book.staged.serial if book.staged is not None else 0,
             staged_sha256=book.staged.sha256 if book.staged is not None else "",
             highest=book.highest,
-            state=book.change.step.value if book.change is not None else "",
+            state=self._state(),
             changing=book.change.asked if book.change is not None else 0,
             drift=self._drift,
             undo=len(book.undo),
@@ -167,6 +174,11 @@ class ConfigurationService:
         """Return all effective settings."""
         rows = await asyncio.to_thread(self._node.rows)
         return SettingList(self._node.files(), rows, settings_digest(section_digests(self._node.given())))
+
+    def _state(self) -> str:
+        if self._book.change is not None:
+            return self._book.change.step.value
+        return ConfigurationStep.RESTORING.value if self._returning else ""
 
     def _beginning(
         self, serial: int, limit_s: float, command: str, sha256: str | None = None
@@ -217,12 +229,21 @@ class ConfigurationService:
                 await self._try(change)
             else:
                 await asyncio.to_thread(self._files.write_layer, change.before)
+                self._returning = True  # until the daemon runs with it
                 await self._move(lambda book: stages.restored(book, self._clock.utc_ns()))
                 _LOG.warning("configuration.rolled_back", serial=change.asked, code=change.code, reason=change.reason)
-                self._over.set()
-                with contextlib.suppress(QedgeError):  # the file of another is broken; a restart does not help either
-                    await self._take_over(change.before)
+                await self._return_to(change.before)
         self._over.set()
+
+    async def _return_to(self, layer: ConfigurationLayer | None) -> None:
+        """Have the daemon run with the layer that is in force again."""
+        self._returning = True
+        try:
+            await self._take_over(layer)
+        except QedgeError as error:  # a file of the box is broken; a restart would not help
+            _LOG.error("configuration.not_kept", error=str(error))
+        finally:
+            self._returning = False
 
     async def _try(self, change: ConfigurationChange) -> None:
         try:
@@ -261,11 +282,16 @@ class ConfigurationService:
             verdict = gate.look(complaints(self._node.vitals(), change.baseline), self._clock.now_ns())
             if verdict is not None:
                 break
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(self._look_s)
         if verdict:
             return "", ""
         found = "; ".join(gate.complaints)
         return "configuration.unwell", f"The node was not well within {change.limit_s:g} s: {found}."
+
+    async def _fell_behind(self) -> bool:
+        """Say whether the daemon runs with another layer than the one in force, which lies on the disk as it should."""
+        wanted = self._book.in_force.sha256 if self._book.in_force is not None else ""
+        return self._node.layer_sha256 != wanted and await asyncio.to_thread(self._files.layer_sha256) == wanted
 
     async def _look_for_drift(self) -> None:
         book = self._book
