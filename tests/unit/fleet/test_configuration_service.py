@@ -106,7 +106,9 @@ class FakeBox:
             self.running, self.restart_due, self.stopping = self.on_disk, False, False
             self.restarted = asyncio.Event()
             if "deadly" not in self.running:
-                return ConfigurationService(CONFIG, self.files, Settings(self), clock=self.clock, metrics=Metrics(), look_s=0.001)
+                return ConfigurationService(
+                    CONFIG, self.files, Settings(self), clock=self.clock, metrics=Metrics(), look_s=0.001
+                )
 
 
 class Settings:
