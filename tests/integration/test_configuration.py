@@ -88,7 +88,7 @@ class Load:
 
 
 async def view_of(
-    daemon: DaemonProcess, until: Callable[[ConfigurationView], bool], limit_s: float = 90.0
+    daemon: DaemonProcess, until: Callable[[ConfigurationView], bool], limit_s: float = 150.0
 ) -> ConfigurationView:
     """Ask until the view is as wanted, over restarts of the daemon."""
     end = time.monotonic() + limit_s
@@ -111,9 +111,11 @@ def over(serial: int) -> Callable[[ConfigurationView], bool]:
 
 
 async def stage_and_apply(daemon: DaemonProcess, serial: int, text: str) -> None:
+    """Apply a layer; one that is well may take its time on a busy machine, one that breaks is given little."""
     async with daemon.client() as client:
         await client.configuration.stage(serial, text)
-        await client.configuration.apply(ConfigurationApply(serial))
+        limit_s = 0.0 if text in BREAKING else 120.0
+        await client.configuration.apply(ConfigurationApply(serial, health_limit_s=limit_s))
 
 
 FAULTY = (
