@@ -1,13 +1,13 @@
 """Gathers the section structs of all rooms into one configuration, and reads it from TOML files.
 
-`/etc/qedge/agent.toml`, then `/etc/qedge/conf.d/*.toml` in the order of their names; later values win. Every fault is
-found at once, with its file and line; a configuration with faults is never used in part.
+`/etc/qedge/agent.toml`, then `/etc/qedge/conf.d/*.toml` in the order of their names, then the layer that the fleet
+gave, in the state folder; later values win. Every fault is found at once, with its file and line; a configuration with
+faults is never used in part.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -18,6 +18,7 @@ import msgspec
 
 from qedge.base.driver_settings import check_driver_settings
 from qedge.base.errors import QedgeError
+from qedge.base.folders import default_runtime_dir, default_state_dir, legal_name
 from qedge.base.layered_toml import LayeredToml, Origin, read_layers
 from qedge.base.log import LogConfig
 from qedge.base.settings import MAX_FAULTS, Fault, KeyPath, check, show
@@ -30,6 +31,9 @@ from qedge.engine.config import EngineConfig
 from qedge.engine.decoding.config import DecodeConfig
 from qedge.entropy.config import EntropyConfig
 from qedge.fleet.config import FleetConfig
+from qedge.fleet.configuration.config import ConfigurationConfig
+from qedge.fleet.configuration.files import LAYER_FILE
+from qedge.fleet.configuration.layering import with_fleet
 from qedge.mesh.config import HostConfig, MeshConfig
 from qedge.orchestrator.ledger.config import LedgerConfig
 from qedge.orchestrator.placement.config import PlacementConfig
@@ -158,6 +162,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "fleet": FleetConfig,
     **DEVICE_SECTIONS,
     **SECURITY_SECTIONS,
+    "fleet.configuration": ConfigurationConfig,
 }
 """Sections as the reference lists them."""
 
@@ -181,6 +186,8 @@ class LoadedConfig:
 
     config: AgentConfig
     text: LayeredToml
+    fleet_sha256: str = ""
+    """Digest of the fleet's layer as it was read; empty: there is none."""
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -220,9 +227,10 @@ def load(
     state_dir: str = "",
     environ: Mapping[str, str] | None = None,
     describe: Describe | None = None,
+    fleet_layer: str | None = None,
 ) -> LoadedConfig:
     """Read the configuration, or raise `config.invalid` with its first fault, or `config.unreadable`."""
-    verdict = check_config(path, state_dir=state_dir, environ=environ, describe=describe)
+    verdict = check_config(path, state_dir=state_dir, environ=environ, describe=describe, fleet_layer=fleet_layer)
     if verdict.loaded is not None:
         return verdict.loaded
     first, more = verdict.faults[0], len(verdict.faults) - 1
@@ -244,22 +252,38 @@ def check_config(
     state_dir: str = "",
     environ: Mapping[str, str] | None = None,
     describe: Describe | None = None,
+    fleet_layer: str | None = None,
 ) -> Verdict:
     """Read the configuration at `path` (a file, or a folder as `/etc/qedge`; empty: that one) and find all faults.
 
     `state_dir` keeps everything of the node below one folder, whatever the files say. With `describe`, the settings
-    of drivers are checked against what each driver says of itself.
+    of drivers are checked against what each driver says of itself. `fleet_layer` stands for the text of the fleet's
+    layer (empty: without one); None: the file in the state folder counts.
     """
+    environ = os.environ if environ is None else environ
     text = read_layers(config_files(path))
+    text, fleet_sha256 = with_fleet(text, _state_of(text, environ, state_dir) / LAYER_FILE, fleet_layer)
     faults = list(text.faults) + check(AgentConfig, text.values)
     sound = msgspec.convert(_without(text.values, faults), AgentConfig)
-    config = with_defaults(sound, os.environ if environ is None else environ, state_dir)
+    config = with_defaults(sound, environ, state_dir)
     faults += _check_references(config, text.values)
     if describe is not None:
         faults += islice(_check_drivers(config, describe), MAX_FAULTS)
     placed = tuple(sorted((_place(fault, text) for fault in faults), key=lambda each: (each.file, each.line)))
-    loaded = None if placed else LoadedConfig(config, text)
+    loaded = None if placed else LoadedConfig(config, text, fleet_sha256)
     return Verdict(loaded, placed, tuple(layer.file for layer in text.layers), config)
+
+
+def state_folder(path: str = "", *, state_dir: str = "", environ: Mapping[str, str] | None = None) -> Path:
+    """Return the state folder that the operator's files name; raises `config.unreadable`."""
+    environ = os.environ if environ is None else environ
+    return _state_of(read_layers(config_files(path)), environ, state_dir)
+
+
+def _state_of(text: LayeredToml, environ: Mapping[str, str], state_dir: str) -> Path:
+    node = text.values.get("node")
+    named = node.get("state_dir") if isinstance(node, Mapping) else None
+    return Path(state_dir or (named if isinstance(named, str) and named else default_state_dir(environ))).absolute()
 
 
 def config_files(path: str = "") -> list[Path]:
@@ -307,30 +331,6 @@ def with_defaults(config: AgentConfig, environ: Mapping[str, str], state_dir: st
     source = config.entropy.source if config.entropy.source in drivers else ""
     entropy = msgspec.structs.replace(config.entropy, source=source)
     return msgspec.structs.replace(config, node=node, entropy=entropy, drivers=drivers, qkd=qkd)
-
-
-def default_state_dir(environ: Mapping[str, str]) -> str:
-    """Return where the state goes: systemd's StateDirectory, or the user's state folder (XDG)."""
-    service = environ.get("STATE_DIRECTORY", "").split(":")[0]
-    if service:
-        return service
-    state = environ.get("XDG_STATE_HOME", "")
-    home = environ.get("HOME", "") or os.path.expanduser("~")
-    return str((Path(state) if state.startswith("/") else Path(home) / ".local" / "state") / "qedge")
-
-
-def default_runtime_dir(environ: Mapping[str, str], state_dir: str) -> str:
-    """Return where the socket goes: systemd's RuntimeDirectory, the user's, or a folder inside the state."""
-    service = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
-    if service:
-        return service
-    runtime = environ.get("XDG_RUNTIME_DIR", "")
-    return str(Path(runtime) / "qedge" if runtime.startswith("/") else Path(state_dir) / "run")
-
-
-def legal_name(hostname: str) -> str:
-    """Make a node name of a host's name: its first label, other characters as `-`, at most 36."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", hostname.split(".")[0]).strip("-")[:36] or "node"
 
 
 def changed_sections(old: AgentConfig, new: AgentConfig) -> tuple[Change, ...]:

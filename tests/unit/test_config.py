@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from qedge.base.errors import QedgeError
+from qedge.base.folders import legal_name
 from qedge.config import (
     AgentConfig,
     Change,
@@ -16,7 +17,6 @@ from qedge.config import (
     Schemas,
     changed_sections,
     check_config,
-    legal_name,
     load,
     with_defaults,
 )

@@ -63,6 +63,18 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     # configuration
     "config.invalid": _local(500, "The configuration has faults; `qedge check` lists all of them.", Exit.CONFIG),
     "config.unreadable": _local(500, "A configuration file cannot be read.", Exit.NO_INPUT),
+    # configuration that the fleet gives
+    "configuration.bad_arguments": _remote(422, "The arguments of a command about configuration are wrong."),
+    "configuration.rejected": _remote(422, "A layer of the fleet's configuration has faults; nothing was changed."),
+    "configuration.stale": _remote(409, "The serial of a layer is not higher than one that the node knows."),
+    "configuration.not_staged": _remote(409, "The layer to apply is not the one that is staged."),
+    "configuration.busy": _local(409, "The configuration is being changed already.", Exit.TEMPORARY),
+    "configuration.nothing_to_undo": _remote(409, "There is no earlier layer to go back to from the one named."),
+    "configuration.too_large": _local(500, "The settings are too many for one report."),
+    "configuration.rolled_back": _local(500, "A new configuration was undone; the one before is in force."),
+    "configuration.unwell": _local(500, "The node was not well with a new configuration within the time limit."),
+    "configuration.no_start": _local(500, "The daemon did not come up with a new configuration."),
+    "configuration.cancelled": _remote(409, "A change of the configuration was cancelled and undone."),
     # preflight of the first start
     "start.python_too_old": _local(500, "The Python interpreter is older than 3.11.", Exit.UNAVAILABLE),
     "start.already_running": _local(500, "Another daemon uses the same state directory.", Exit.UNAVAILABLE),

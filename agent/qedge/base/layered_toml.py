@@ -54,6 +54,12 @@ class LayeredToml:
                 return Origin(layer.file, layer.lines[path])
         return None
 
+    def under(self, layer: Layer | None, faults: tuple[Fault, ...] = ()) -> LayeredToml:
+        """Return what all files say with one more on top, and further faults."""
+        above = (layer,) if layer is not None else ()
+        values = merge(self.values, layer.values) if layer is not None else self.values
+        return LayeredToml((*self.layers, *above), values, (*self.faults, *faults))
+
     def nearest_origin(self, path: KeyPath) -> Origin | None:
         """Return where `path` or the innermost table around it was given."""
         for length in range(len(path), 0, -1):

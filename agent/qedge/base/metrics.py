@@ -36,6 +36,11 @@ _DECODE_S: Final = (5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 
 METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_build_info": MetricSpec(Kind.GAUGE, "1, labelled with version and Python.", ("version", "python")),
     "qedge_start_time_seconds": MetricSpec(Kind.GAUGE, "Wall time at which the daemon started, seconds since 1970."),
+    "qedge_configuration_serial": MetricSpec(Kind.GAUGE, "Serial of the fleet's configuration in force; 0: none."),
+    "qedge_configuration_drift": MetricSpec(
+        Kind.GAUGE, "Sections that differ from what stood when the fleet last applied a configuration."
+    ),
+    "qedge_configuration_trial": MetricSpec(Kind.GAUGE, "1 while a new configuration is tried or undone."),
     "qedge_loop_lag_seconds": MetricSpec(
         Kind.HISTOGRAM, "How late the event loop ran a timer.", (), (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
     ),

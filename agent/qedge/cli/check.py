@@ -16,6 +16,9 @@ SUMMARY: Final = "List every fault of the configuration."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("path", nargs="?", default="", metavar="PATH", help="file or folder (default: /etc/qedge)")
+    parser.add_argument(
+        "--state-dir", default="", metavar="DIR", help="state folder of the node, as `qedge run` has it"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--no-drivers", action="store_true", help="do not start drivers' workers to ask what settings they take"
@@ -27,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from qedge.base.errors import Exit
     from qedge.config import check_config
 
-    verdict = check_config(args.path, describe=None if args.no_drivers else describe)
+    verdict = check_config(args.path, state_dir=args.state_dir, describe=None if args.no_drivers else describe)
     print(as_json(verdict) if args.json else as_text(verdict, args.path))
     return int(Exit.CONFIG if verdict.faults else Exit.OK)
 

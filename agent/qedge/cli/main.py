@@ -20,6 +20,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "run": "run",
     "demo": "demo",
     "check": "check",
+    "config": "configuration",
     "status": "status",
     "submit": "submit",
     "decode": "decode",

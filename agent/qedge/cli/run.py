@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final, NoReturn
+
+if TYPE_CHECKING:
+    from qedge.config import LoadedConfig
 
 NAME: Final = "run"
 SUMMARY: Final = "Run the daemon of this box in the foreground."
@@ -39,15 +43,31 @@ def run(args: argparse.Namespace) -> int:
     """Check what can be missing, then run until SIGTERM or Ctrl-C."""
     early = EarlyHangup()
     # What follows imports much; a SIGHUP during it is only noted.
+    from qedge.base.errors import QedgeError
+    from qedge.cli import preflight
+    from qedge.daemon.first_look import FirstLook
+
+    preflight.check_python()
+    look = FirstLook(args.config, args.state_dir)
+    while True:
+        try:
+            loaded = look.load()
+            return _run(args, loaded, early)
+        except QedgeError as error:
+            # A configuration that the fleet gave and that cannot even start is undone at once.
+            if not look.undo(error):
+                raise
+
+
+def _run(args: argparse.Namespace, loaded: LoadedConfig, early: EarlyHangup) -> int:
     import uvloop
 
     from qedge.base.log import LogConfig, configure
     from qedge.cli import preflight
-    from qedge.config import load
+    from qedge.cli.check import describe
+    from qedge.config import check_config, load
     from qedge.daemon.lifecycle import Daemon
 
-    preflight.check_python()
-    loaded = load(args.config, state_dir=args.state_dir)
     node, http = loaded.config.node, loaded.config.http
     preflight.prepare_directory(Path(node.state_dir), "node.state_dir")
     preflight.prepare_directory(Path(node.runtime_dir), "node.runtime_dir")
@@ -56,7 +76,6 @@ def run(args: argparse.Namespace) -> int:
     if http.enabled:
         preflight.check_port(http.host, http.port, "http.port")
     silent = args.quiet or "NOTIFY_SOCKET" in os.environ
-    narrate = _stay_silent if silent else _print_line
     log = loaded.config.log
     if not silent and sys.stderr.isatty() and log == LogConfig():
         log = LogConfig(level="warning")  # the banner and its progress say the rest to a person
@@ -64,24 +83,34 @@ def run(args: argparse.Namespace) -> int:
     daemon = Daemon(
         loaded,
         reload=lambda: load(args.config, state_dir=args.state_dir),
-        narrate=narrate,
+        check=lambda layer: check_config(args.config, state_dir=args.state_dir, describe=describe, fleet_layer=layer),
+        narrate=_stay_silent if silent else _print_line,
         hung_up=lambda: early.seen,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        if not runner.run(daemon.run()):
+        clean = runner.run(daemon.run())
+        if not clean:
             # A service did not heed its cancellation; waiting for it would hang the stop that systemd timed.
             sys.stdout.flush()
             sys.stderr.flush()
-            _come_back(daemon.restart_wanted)
-            os._exit(0)
-    _come_back(daemon.restart_wanted)
+            if not daemon.restart_wanted:
+                os._exit(0)
+            begin_again()
+    if daemon.restart_wanted:
+        begin_again()
     return 0
 
 
-def _come_back(wanted: bool) -> None:
-    """Start again in this process where no service manager does it (it knows the daemon by its notification socket)."""
-    if wanted and "NOTIFY_SOCKET" not in os.environ:
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the same program once more
+def begin_again() -> NoReturn:
+    """Become a new daemon in the same process, so that who supervises it sees none of it."""
+    import psutil
+
+    # What an abandoned service left behind would outlive the daemon that it belongs to.
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # survives exec; the new daemon reads its files anyway
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - no shell is the point
 
 
 def _print_line(line: str) -> None:

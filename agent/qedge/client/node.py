@@ -22,6 +22,7 @@ import msgspec
 
 from qedge.base.errors import QedgeError
 from qedge.client.answers import decode, error_in, timed_out
+from qedge.client.configuration import ConfigurationClient
 from qedge.client.decoding import DecodeStream, open_stream
 from qedge.client.devices import DevicesClient
 from qedge.client.endless import read_endless
@@ -315,6 +316,11 @@ class NodeClient:
     def devices(self) -> DevicesClient:
         """Attached devices."""
         return DevicesClient(self)
+
+    @property
+    def configuration(self) -> ConfigurationClient:
+        """The fleet's configuration of the node."""
+        return ConfigurationClient(self)
 
     @property
     def policy(self) -> PolicyClient:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from qedge.daemon.adapters import (
 )
 from qedge.daemon.fleet_commands import FleetParts, Power, make_fleet
 from qedge.daemon.fleet_doors import AuditedCommands
+from qedge.daemon.first_join import FirstJoin, token_file
 from qedge.daemon.identity import LocalIdentity
 from qedge.daemon.key_files import KeyFiles
 from qedge.daemon.keys import KeyParts, make_keys
@@ -54,6 +56,7 @@ from qedge.supervisor import Supervisor, Watchdog
 from qedge.web.config import socket_path
 from qedge.web.service import WebService
 from qedge.wire.node import Fact
+from qedge.wire.trust import JoinCommand
 from qedge.workers.config import DriverConfig
 from qedge.workers.driver_service import DriverService
 
@@ -244,6 +247,14 @@ def _enlist(parts: Parts, notifier: Notifier) -> Parts:
     if config.qkd.delivery.enabled:
         supervisor.add(parts.keys.service)
     pulses = {"message pump": lambda: parts.bus.progress_ns, "host samples": lambda: parts.mesh.host.sampled_ns}
+    supervisor.add(
+        FirstJoin(
+            token_file(config.mesh.join_file, os.environ),
+            lambda line: parts.node.fleet.join(JoinCommand(line)),
+            standalone=parts.tools.identity.standalone,
+            uniform=random.SystemRandom().random,
+        )
+    )
     supervisor.add(
         Watchdog(notifier=notifier, clock=parts.clock, metrics=parts.metrics, pulses=pulses, max_age_s=PULSE_LIMIT_S)
     )

@@ -24,7 +24,7 @@ from qedge.crypto.certificates import make_request
 from qedge.crypto.joining import Invitation, read_invitation
 from qedge.crypto.model import Role, Subject
 from qedge.crypto.trust import pin
-from qedge.daemon.identity import LocalIdentity, adopt_membership, request_identity
+from qedge.daemon.identity import LocalIdentity, adopt_membership, request_identity, request_to_join
 from qedge.mesh.enrolment import JoinDesk
 from qedge.mesh.service import MeshService
 from qedge.mesh.sessions import SessionService
@@ -37,6 +37,7 @@ from qedge.wire.trust import (
     IdentityView,
     JoinAnswer,
     JoinCommand,
+    JoinRequest,
     Membership,
     NewIdentity,
     PendingJoins,
@@ -48,7 +49,7 @@ from qedge.wire.trust import (
 _RENEWAL_LIMIT_S: Final = 5.0
 
 
-AskToJoin = Callable[[Invitation, SigningRequest, Endpoint], Awaitable[Membership]]
+AskToJoin = Callable[[Invitation, JoinRequest, Endpoint], Awaitable[Membership]]
 CheckAnchor = Callable[[Anchor], Awaitable[None]]
 
 
@@ -109,8 +110,7 @@ class FleetDesk:
         if self._clock.utc_ns() > invitation.expires_utc_ns:
             raise QedgeError("fleet.expired", "The invitation has expired.", fix="Have a new one made.")
         node = command.node or self._identity.node
-        wanted = NewIdentity(invitation.fleet, node, invitation.level)
-        request = await request_identity(self._store, wanted, self._random_bytes)
+        request = await request_to_join(self._store, invitation, node, self._random_bytes)
         url = self._config.url or invitation.broker.url
         endpoint = external_endpoint(msgspec.structs.replace(self._config, url=url))
         if endpoint is None:

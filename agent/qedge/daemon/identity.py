@@ -18,16 +18,20 @@ import msgspec
 from qedge.base.errors import QedgeError
 from qedge.base.ids import RandomBytes
 from qedge.crypto.certificates import make_issuing, make_leaf, make_request, make_root
+from qedge.crypto.joining import Invitation
+from qedge.crypto.joining import make_request as make_join_request
 from qedge.crypto.keys import SigningKey, generate
 from qedge.crypto.model import Member, Role, Subject
 from qedge.crypto.trust import Trust, pin
 from qedge.store.store import Store
-from qedge.wire.trust import Anchor, IdentityView, Membership, NewIdentity, SigningRequest
+from qedge.wire.trust import Anchor, IdentityView, JoinRequest, Membership, NewIdentity, SigningRequest
 
 STANDALONE_DAYS: Final = 36_500
 _BROKER_ENTRY: Final = "broker.password"
 _ALGORITHMS: Final = {3: "ml-dsa-65", 5: "ml-dsa-87"}
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
+_JOIN_ENTRY: Final = "join.request"
+_JOIN_REQUEST: Final = msgspec.msgpack.Decoder(JoinRequest)
 _MEMBERSHIP: Final = msgspec.msgpack.Decoder(Membership)
 
 
@@ -106,6 +110,26 @@ async def request_identity(store: Store, wanted: NewIdentity, random_bytes: Rand
     return SigningRequest(wanted.fleet, wanted.node, make_request(subject, key))
 
 
+async def request_to_join(store: Store, invitation: Invitation, node: str, random_bytes: RandomBytes) -> JoinRequest:
+    """Make the request of a box that was invited, or return the one that it made for the same invitation before.
+
+    An invitation is good for one request only: a box that died after it had asked has to ask with the same one again.
+    """
+    kept = await store.get_meta(_JOIN_ENTRY)
+    pending = await store.read(lambda connection: _read(connection, "pending"))
+    if kept and pending is not None:
+        request = _JOIN_REQUEST.decode(bytes.fromhex(kept))
+        if request.token == invitation.token and (request.request.fleet, request.request.node) == (
+            invitation.fleet,
+            node,
+        ):
+            return request
+    wanted = NewIdentity(invitation.fleet, node, invitation.level)
+    request = make_join_request(invitation, await request_identity(store, wanted, random_bytes), random_bytes)
+    await store.set_meta(_JOIN_ENTRY, _ENCODE(request).hex())
+    return request
+
+
 async def adopt_membership(store: Store, membership: Membership, utc_ns: int) -> None:
     """Make the pending key, or the present one with a new certificate, the node's identity from its next start on.
 
@@ -171,6 +195,7 @@ def _write(connection: sqlite3.Connection, state: str, row: _Row) -> None:
 def _adopt(connection: sqlite3.Connection, row: _Row) -> None:
     _write(connection, "current", row)
     connection.execute("DELETE FROM identities WHERE state = 'pending'")
+    connection.execute("DELETE FROM meta WHERE key = ?", (_JOIN_ENTRY,))
     connection.execute("DELETE FROM revocations WHERE fleet <> ?", (row.fleet,))
 
 

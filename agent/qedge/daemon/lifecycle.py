@@ -1,8 +1,9 @@
-"""The life of the daemon's process: start, READY, reload on SIGHUP, ordered stop on SIGTERM."""
+"""The life of the daemon's process: start, READY, reload on SIGHUP, ordered stop on SIGTERM or before a restart."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import platform
 import secrets
@@ -20,9 +21,10 @@ from qedge.base.log import configure, get_logger
 from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
 from qedge.base.systemd import Notifier
-from qedge.config import Change, LoadedConfig, changed_sections
+from qedge.config import Change, LoadedConfig, Verdict, changed_sections
 from qedge.daemon.compose import Parts, add_driver, add_gateway, compose, remove_driver
 from qedge.daemon.fleet_commands import Power
+from qedge.daemon.fleet_configuration import Running, add_configuration
 from qedge.daemon.identity import broker_password, load_identity
 from qedge.daemon.key_files import KeyFiles, open_key_files
 from qedge.daemon.pauses import shorten_pauses
@@ -42,18 +44,24 @@ _ANSWER_S: Final = 0.2
 
 
 class Daemon:
-    """One run of the daemon. `reload` reads the configuration again; `narrate` prints a line for a person."""
+    """One run of the daemon.
+
+    `reload` reads the configuration again, `check` looks for its faults with another layer of the fleet (empty: none);
+    `narrate` prints a line for a person.
+    """
 
     def __init__(
         self,
         loaded: LoadedConfig,
         *,
         reload: Callable[[], LoadedConfig],
+        check: Callable[[str], Verdict],
         narrate: Callable[[str], None],
         hung_up: Callable[[], bool],
     ) -> None:
         self._loaded = loaded
         self._reload_config = reload
+        self._check = check
         self._narrate = narrate
         self._hung_up = hung_up
         self._clock = SystemClock()
@@ -62,10 +70,16 @@ class Daemon:
         self._stop = asyncio.Event()
         self._hangup = asyncio.Event()
         self._renewed = asyncio.Event()
+        self._again = asyncio.Event()
+        self._reloading = asyncio.Lock()
+        self._restart_due = False
         self._signal = ""
         self._wipe = False
-        self.restart_wanted = False
-        """Whether it stopped to be started again."""
+
+    @property
+    def restart_wanted(self) -> bool:
+        """Whether the daemon ended in order to be started again."""
+        return self._again.is_set() and not self._stop.is_set()
 
     async def run(self) -> bool:
         """Run until SIGTERM or SIGINT; returns False where a service had to be abandoned."""
@@ -90,8 +104,9 @@ class Daemon:
                 parts = await self._compose(store, key_files, metrics)
                 if spool is not None:
                     await add_gateway(parts, spool)
+                add_configuration(parts, self._running(parts))
                 clean = await self._live(parts)
-                if self._stop.is_set() or not clean:
+                if self._stop.is_set() or self._again.is_set() or not clean:
                     return clean
                 _LOG.info("daemon.identity_changed")
         finally:
@@ -106,10 +121,6 @@ class Daemon:
     def _wipe_now(self) -> None:
         if wipe_if_marked(Path(self._loaded.config.node.state_dir)):
             _LOG.warning("daemon.wiped")
-
-    def _restart(self) -> None:
-        self.restart_wanted = True
-        self._ask_stop("restart")
 
     def _wipe_soon(self) -> None:
         """Stop once the last word of this identity had time to leave; after a crash the next start does it."""
@@ -138,7 +149,7 @@ class Daemon:
             notifier=self._notifier,
             broker_password=password,
             renew=self._renewed.set,
-            power=Power(self._restart, self._wipe_soon),
+            power=Power(self._again.set, self._wipe_soon),
         )
 
     async def _live(self, parts: Parts) -> bool:
@@ -154,11 +165,12 @@ class Daemon:
         waits: list[asyncio.Task[object]] = [
             asyncio.create_task(self._stop.wait()),
             asyncio.create_task(self._renewed.wait()),
+            asyncio.create_task(self._again.wait()),
         ]
         tasks += waits
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            if self._renewed.is_set():
+            if not self._stop.is_set():
                 await asyncio.sleep(_ANSWER_S)
         finally:
             begun_ns = self._clock.now_ns()
@@ -230,15 +242,32 @@ class Daemon:
             await self._hangup.wait()
             self._hangup.clear()
             await parts.supervisor.wait_ready(READY_LIMIT_S)
+            with contextlib.suppress(QedgeError):  # which was told
+                await self._reload(parts)
+
+    async def _reload(self, parts: Parts) -> None:
+        """Read the configuration again and take over what can change; raises `config.*` and keeps the old one."""
+        async with self._reloading:
             self._notifier.reloading(time.monotonic_ns())
             try:
                 loaded = await asyncio.to_thread(self._reload_config)
             except QedgeError as error:
                 _LOG.error("daemon.reload_refused", code=error.code, faults=str(error))
                 self._notifier.ready(f"reload refused: {error.message}"[:200])
-                continue
+                raise
             await self._apply(parts, loaded)
             self._notifier.ready("configuration reloaded")
+
+    def _running(self, parts: Parts) -> Running:
+        return Running(
+            loaded=lambda: self._loaded,
+            in_force=lambda: parts.config,
+            check=self._check,
+            reload=lambda: self._reload(parts),
+            restart_due=lambda: self._restart_due,
+            restart=self._again.set,
+            stopping=lambda: self._stop.is_set() or self._again.is_set() or self._renewed.is_set(),
+        )
 
     async def _apply(self, parts: Parts, loaded: LoadedConfig) -> None:
         """Take over what can change in a running daemon; jobs and sessions are not touched."""
@@ -250,6 +279,7 @@ class Daemon:
         old = msgspec.structs.replace(parts.config, qkd=msgspec.structs.replace(parts.config.qkd, saes=new.qkd.saes))
         changes = changed_sections(old, new)
         later = [change.section for change in changes if not change.live]
+        self._restart_due = bool(later)
         if later:
             _LOG.warning("daemon.restart_needed", keys=later)
         live = {change.section: change for change in changes if change.live}

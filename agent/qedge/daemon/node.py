@@ -19,6 +19,7 @@ from qedge.engine.assessment.service import AssessmentService
 from qedge.engine.decoding.service import DecodeService
 from qedge.engine.service import EngineService
 from qedge.entropy.service import EntropyService
+from qedge.fleet.configuration.service import ConfigurationService
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.service import MeshService
 from qedge.orchestrator.placement.service import PlacementService
@@ -108,6 +109,7 @@ class Node:
         self._state: StateDesk | None = None
         self._orders: OrdersPort | None = None
         self._jobs: JobDesk | None = None
+        self._configuration: ConfigurationService | None = None
         self._keys = keys
         self._bus = bus
         self._drivers = drivers
@@ -140,6 +142,17 @@ class Node:
         if self._orders is None:
             raise QedgeError("order.off", "This node takes no commands.", fix="Let it join a fleet.")
         return self._orders
+
+    def attach_configuration(self, service: ConfigurationService) -> None:
+        """Take what tries configurations that the fleet gives."""
+        self._configuration = service
+
+    @property
+    def configuration(self) -> ConfigurationService:
+        """Configuration that the fleet gives."""
+        if self._configuration is None:
+            raise QedgeError("internal.stopping", "The node is starting.", fix="Try again soon.")
+        return self._configuration
 
     def attach_state(self, desk: StateDesk) -> None:
         """Take what serves the state that nodes share."""
@@ -230,6 +243,7 @@ class Node:
             http=http,
             not_ready=missing,
             gateway=self._gateway.view() if self._gateway is not None else None,
+            configuration=self._configuration.view() if self._configuration is not None else None,
         )
 
     def missing(self) -> tuple[str, ...]:

@@ -1,10 +1,12 @@
-"""Settings of what fleet tools may do with the node."""
+"""`[fleet]`: how this node is managed from afar; tables below it live beside the code that reads them."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 import msgspec
+
+from qedge.fleet.configuration.config import ConfigurationConfig
 
 _Kind = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,36}\Z", title="the name of a kind of command")]
 
@@ -49,3 +51,4 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             le=10_000,
         ),
     ] = 20.0
+    configuration: ConfigurationConfig = ConfigurationConfig()

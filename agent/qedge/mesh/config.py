@@ -70,6 +70,16 @@ class MeshConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_peers: Annotated[
         int, msgspec.Meta(description="Nodes of the fleet that are remembered at most.", ge=1, le=65536)
     ] = 4096
+    join_file: Annotated[
+        str,
+        msgspec.Meta(
+            description="File with an invitation by which a box without a fleet joins by itself when it starts; empty: "
+            "the credential `join.token` of systemd, or /etc/qedge/join.token.",
+            pattern=r"^(/|\Z)",
+            max_length=1024,
+            title="an absolute path or empty",
+        ),
+    ] = ""
     listen: Annotated[
         str,
         msgspec.Meta(

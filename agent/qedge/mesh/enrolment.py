@@ -19,10 +19,10 @@ from qedge.base.metrics import Metrics
 from qedge.bus.config import BusConfig
 from qedge.bus.model import Endpoint, Incoming
 from qedge.bus.service import Bus
-from qedge.crypto.joining import Invitation, check_answer, make_request
+from qedge.crypto.joining import Invitation, check_answer
 from qedge.wire.envelope import Header, bad_message, decode, encode, purpose_of
 from qedge.wire.topics import Channel, topic
-from qedge.wire.trust import JoinAnswer, JoinRequest, Membership, PendingJoin, PendingJoins, SigningRequest
+from qedge.wire.trust import JoinAnswer, JoinRequest, Membership, PendingJoin, PendingJoins
 
 MAX_PENDING: Final = 16
 _PENDING_LIMIT_NS: Final = 30_000_000_000
@@ -91,7 +91,7 @@ class JoinDesk:
 
 async def join_fleet(
     invitation: Invitation,
-    request: SigningRequest,
+    request: JoinRequest,
     endpoint: Endpoint,
     *,
     config: BusConfig,
@@ -102,10 +102,12 @@ async def join_fleet(
 ) -> Membership:
     """Ask the inviting node, by a connection of its own to its broker.
 
+    The same request asked again gets the same answer, also where the first one was lost.
+
     Raises `fleet.*` where the fleet refuses, `bus.unavailable` where its broker cannot be reached, `bus.timeout` where
     nobody answers there.
     """
-    back = topic(invitation.fleet, request.node, Channel.REPLY)
+    back = topic(invitation.fleet, request.request.node, Channel.REPLY)
     bus = Bus(
         config,
         lambda: endpoint,
@@ -119,7 +121,7 @@ async def join_fleet(
     running = asyncio.create_task(bus.run(lambda: None))
     try:
         await _connected(bus, running)
-        return await _exchange(bus, invitation, request, clock, random_bytes)
+        return await _exchange(bus, invitation, request, clock)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -141,13 +143,10 @@ async def _connected(bus: Bus, running: asyncio.Task[None]) -> None:
         )
 
 
-async def _exchange(
-    bus: Bus, invitation: Invitation, signing: SigningRequest, clock: Clock, random_bytes: RandomBytes
-) -> Membership:
+async def _exchange(bus: Bus, invitation: Invitation, request: JoinRequest, clock: Clock) -> Membership:
     where = topic(invitation.fleet, invitation.inviter, Channel.JOIN)
-    request = make_request(invitation, signing, random_bytes)
     for number in range(_RETRIES):
-        header = Header(where, signing.node, number, purpose_of(JoinRequest), clock.utc_ns())
+        header = Header(where, request.request.node, number, purpose_of(JoinRequest), clock.utc_ns())
         try:
             message = await bus.request(where, encode(header, request), deadline_s=_ANSWER_LIMIT_S)
         except QedgeError as error:

@@ -12,6 +12,7 @@ import msgspec
 from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.base.ids import RandomBytes, uuid7
+from qedge.web.fake_configuration import FakeConfiguration
 from qedge.web.fake_decoder import FakeDecoder
 from qedge.web.fake_devices import FakeDevices
 from qedge.web.fake_fleet import FakeFleet
@@ -71,6 +72,7 @@ class FakeNode:
         self.devices = FakeDevices(clock)
         self.policy = FakePolicy()
         self.results = FakeResults()
+        self.configuration = FakeConfiguration()
         self._booted_ns = clock.now_ns()
         self._jobs: dict[str, JobView] = {}
         self._changed = asyncio.Event()

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from qedge.web.configuration_ports import ConfigurationPort
 from qedge.web.device_ports import DevicesPort
 from qedge.web.key_ports import KeysPort
 from qedge.web.order_ports import OrdersPort
@@ -160,6 +161,11 @@ class NodePort(Protocol):
     @property
     def state(self) -> StatePort:
         """What the nodes share."""
+        ...
+
+    @property
+    def configuration(self) -> ConfigurationPort:
+        """Configuration that the fleet gives."""
         ...
 
     def status(self) -> NodeStatus:

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from qedge.web import (
     openapi,
+    routes_configuration,
     routes_decode,
     routes_devices,
     routes_events,
@@ -226,6 +227,7 @@ ROUTES: Final = (
     *routes_devices.DEVICE_ROUTES,
     *routes_state.STATE_ROUTES,
     *routes_orders.ORDER_ROUTES,
+    *routes_configuration.CONFIGURATION_ROUTES,
     Route("GET", "/v1/openapi.json", Right.VIEW, describe),
     Route("GET", "/v1/events", Right.VIEW, routes_events.events, endless=True),
     Route("GET", "/v1/decode", Right.SUBMIT, routes_decode.decode, endless=True, messages=(Request, Answer)),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from qedge.wire.configuration import ConfigurationView
+
 Fact = str | int | float | bool
 
 
@@ -160,6 +162,7 @@ class NodeStatus(msgspec.Struct, frozen=True, tag_field="type", tag="node-status
     http: str = ""
     not_ready: tuple[str, ...] = ()
     gateway: GatewayView | None = None
+    configuration: ConfigurationView | None = None
 
 
 class RandomRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="random-request/1"):

@@ -32,6 +32,7 @@ from qedge.wire.trust import (
     Anchor,
     BrokerAddress,
     JoinCommand,
+    JoinRequest,
     Membership,
     NewIdentity,
     RenewalAsk,
@@ -51,6 +52,8 @@ class Desk:
         self.renewed = 0
         self.checked: list[Anchor] = []
         self.asked: list[Endpoint] = []
+        self.requests: list[JoinRequest] = []
+        self.silent = False
 
     async def start(self, config: BusConfig | None = None, broker: ChildBroker | None = None) -> None:
         key, chain = self.fleet.member("b", days=30)
@@ -87,11 +90,15 @@ class Desk:
     async def _check_anchor(self, anchor: Anchor) -> None:
         self.checked.append(anchor)
 
-    async def _ask_to_join(self, invitation: Invitation, request: SigningRequest, endpoint: Endpoint) -> Membership:
+    async def _ask_to_join(self, invitation: Invitation, request: JoinRequest, endpoint: Endpoint) -> Membership:
         """Certify at once, as the inviting fleet would."""
         self.asked.append(endpoint)
-        _, public_key = read_request(request.request)
-        return Membership(self.inviting.anchor, self.inviting.certify(request.node, public_key), invitation.broker)
+        self.requests.append(request)
+        if self.silent:
+            raise QedgeError("bus.timeout", "nobody answers")
+        _, public_key = read_request(request.request.request)
+        chain = self.inviting.certify(request.request.node, public_key)
+        return Membership(self.inviting.anchor, chain, invitation.broker)
 
     inviting: ThrowAwayFleet
 
@@ -183,6 +190,30 @@ async def test_the_configured_broker_counts_more_than_that_of_an_invitation(desk
     await desk.desk.join(JoinCommand(desk.invite()))
     (endpoint,) = desk.asked
     assert (endpoint.host, endpoint.tls, endpoint.password) == ("broker.example", True, "")
+
+
+async def test_a_box_whose_answer_was_lost_asks_with_the_same_request_again(desk: Desk) -> None:
+    await desk.start()
+    line = desk.invite()
+    desk.silent = True
+    for _ in range(2):
+        with pytest.raises(QedgeError) as silence:
+            await desk.desk.join(JoinCommand(line))
+        assert silence.value.code == "bus.timeout"
+    desk.silent = False
+    await desk.desk.join(JoinCommand(line))
+    first, *others = desk.requests
+    assert others == [first, first]
+    assert (await desk.present())[0] == "far"
+
+
+async def test_another_invitation_gets_another_key(desk: Desk) -> None:
+    await desk.start()
+    desk.silent = True
+    for line in (desk.invite(), desk.invite()):
+        with pytest.raises(QedgeError):
+            await desk.desk.join(JoinCommand(line))
+    assert desk.requests[0].request != desk.requests[1].request
 
 
 async def test_an_expired_invitation_leaves_no_key_behind(desk: Desk) -> None:

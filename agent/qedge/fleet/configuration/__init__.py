@@ -1,0 +1,1 @@
+"""Configuration that the fleet gives this node: staged, tried, kept or undone."""
