@@ -48,6 +48,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "crypto": "crypto",
     "open": "open_page",
     "install": "install",
+    "update": "update",
 }
 """Command → module of this package, in the order in which the help shows them."""
 

@@ -89,7 +89,7 @@ def software_bill(version: str, utc_ns: int, components: Iterable[Component]) ->
 
 
 def crypto_bill(version: str, utc_ns: int, algorithms: Iterable[Algorithm]) -> Json:
-    """Return the bill of cryptography: each algorithm that qedge `version` may use, with level, standard and provider."""
+    """Return the bill of cryptography: each algorithm that qedge `version` may use, with level and provider."""
     rows = [row for row in algorithms if row.status in (Status.ALLOWED, Status.EXPERIMENTAL)]
     return _bill("cbom", version, utc_ns, [_algorithm(row) for row in rows])
 

@@ -13,7 +13,7 @@ import msgspec
 
 from qedge.base.errors import QedgeError
 from qedge.fleet.update.bundle import open_bundle, unpack, verify_bundle
-from qedge.fleet.update.disk import Disk
+from qedge.fleet.update.disk import BUNDLE, NO_VERSION, Disk
 from qedge.fleet.update.model import (
     CALM_S,
     GATE_S,
@@ -83,13 +83,18 @@ class Course:
         previous = self.disk.version_of(old)
         return self._write(Journal(request.id, request.bundle, request.sha256, old, other(old), previous=previous))
 
-    def begin_local(self, order: str, *, step: Step = Step.REQUESTED) -> Journal:
-        """Write down what root orders on the box: the bundle that was taken, or, from `TRIED` on, the other slot."""
+    def begin_local(self, order: str, *, back: bool = False) -> Journal:
+        """Write down what root orders on the box: the bundle that was taken, or the version in the other slot.
+
+        Raises `update.no_slots`, and `update.not_for_here` where there is no other version.
+        """
         old = self.disk.current_slot()
         new, previous = other(old), self.disk.version_of(old)
-        version = self.disk.version_of(new) if step is Step.TRIED else ""
-        journal = Journal(order, "taken.qup", "", old, new, step, version, previous, local=True)
-        return self._write(journal)
+        version = self.disk.version_of(new) if back else ""
+        if version == NO_VERSION:
+            raise QedgeError("update.not_for_here", "There is no version before this one here.")
+        step = Step.TRIED if back else Step.REQUESTED
+        return self._write(Journal(order, BUNDLE, "", old, new, step, version, previous, local=True, back=back))
 
     def finish(self, journal: Journal) -> UpdateReport:
         """Do everything that is left, and report."""
@@ -226,6 +231,8 @@ class Course:
     def _end(self, journal: Journal) -> UpdateReport:
         if journal.step is Step.KEPT:
             self.disk.point(self.disk.layout.kept, journal.new)
+        elif journal.version and not journal.back:
+            self.disk.empty(journal.new)  # nobody shall go back to what did not work
         report = UpdateReport(
             journal.id,
             _OUTCOMES[journal.step],

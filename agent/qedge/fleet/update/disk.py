@@ -26,6 +26,7 @@ REPORT: Final = "report.json"
 REQUEST: Final = "request.json"
 BUNDLE: Final = "taken.qup"
 WHEELS: Final = "wheels"
+NO_VERSION: Final = "0"
 _MAX_SMALL: Final = 64 * 1024
 _MAX_KEYS: Final = 16
 _PIECE: Final = 2**20
@@ -63,9 +64,13 @@ class Disk:
         return name
 
     def version_of(self, slot: str) -> str:
-        """Return the version of the program in a slot, by the records of its installation; "0": there is none."""
+        """Return the version of the program in a slot, by the records of its installation; `NO_VERSION`: there is none."""
         found = sorted(self.layout.slot(slot).glob("lib/python3*/site-packages/qedge-*.dist-info"))
-        return found[0].name.removeprefix("qedge-").removesuffix(".dist-info") if found else "0"
+        return found[0].name.removeprefix("qedge-").removesuffix(".dist-info") if found else NO_VERSION
+
+    def empty(self, slot: str) -> None:
+        """Remove the environment of a slot."""
+        shutil.rmtree(self.layout.slot(slot), ignore_errors=True)
 
     def point(self, link: Path, slot: str) -> None:
         """Let a link lead to a slot, at once or not at all, and for good."""
@@ -208,7 +213,6 @@ class Disk:
 def read_release_keys(folder: Path, *, owner: int | None = None) -> list[ReleaseKey]:
     """Read all `*.json` of a folder; with `owner`, raises `update.no_key` for what another user may write."""
     paths = sorted(folder.glob("*.json"))[:_MAX_KEYS]
-    keys = []
     for path in (folder, *paths) if paths else ():
         facts = path.stat()
         if owner is not None and (facts.st_uid != owner or facts.st_mode & 0o022):
@@ -217,12 +221,16 @@ def read_release_keys(folder: Path, *, owner: int | None = None) -> list[Release
                 f"{path} can be written by others than root, so its keys prove nothing.",
                 fix=f"chown root {path}; chmod go-w {path}",
             )
-    for path in paths:
-        try:
-            keys.append(msgspec.json.decode(path.read_bytes(), type=ReleaseKey))
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise QedgeError("update.no_key", f"{path} is no public release key.", fix="Remove it.") from error
-    return keys
+    return [read_release_key(path) for path in paths]
+
+
+def read_release_key(path: Path) -> ReleaseKey:
+    """Read the public half of one release key; raises `update.no_key`."""
+    try:
+        with path.open("rb") as file:
+            return msgspec.json.decode(file.read(_MAX_SMALL), type=ReleaseKey)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise QedgeError("update.no_key", f"{path} is no public release key.", fix="See `qedge update key`.") from error
 
 
 def _sync_folder(folder: Path) -> None:

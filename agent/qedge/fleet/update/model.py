@@ -23,7 +23,7 @@ MAX_ENDS: Final = 2
 """Times that the new version may end by itself before it is given up."""
 
 MAX_STARTS: Final = 3
-"""Times that the updater may begin anew after the switch: a version that takes the box down with it is given up."""
+"""Times that the updater may begin anew: a version that takes the box down with it is given up."""
 
 
 class Step(StrEnum):
@@ -81,8 +81,9 @@ SHARE: Final = {
 class Journal(msgspec.Struct, frozen=True):
     """What the updater writes down before and after each step. `old` and `new` are slots.
 
-    `starts` counts how often the updater began after the switch; `gate_s` and `down_s` as in the report. `local` is
-    true for what root ordered on the box itself, whose bundle has been taken already.
+    `starts` counts how often the updater began anew; `gate_s` and `down_s` as in the report. `local` is
+    true for what root ordered on the box itself, whose bundle has been taken already; `back` goes to what is in the
+    other slot.
     """
 
     id: OrderId
@@ -100,6 +101,7 @@ class Journal(msgspec.Struct, frozen=True):
     down_s: float = 0.0
     databases: tuple[str, ...] = ()
     local: bool = False
+    back: bool = False
 
 
 @dataclass(frozen=True, slots=True)

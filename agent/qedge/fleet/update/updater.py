@@ -10,7 +10,7 @@ import argparse
 import fcntl
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,9 +33,9 @@ def alone(layout: Layout) -> Iterator[None]:
         os.close(descriptor)
 
 
-def make_course(layout: Layout) -> Course:
+def make_course(layout: Layout, say: Callable[[str], None]) -> Course:
     """Return the course of updates on this box."""
-    return Course(Disk(layout), Box(layout), verify_second, lambda line: print(line, flush=True))
+    return Course(Disk(layout), Box(layout), verify_second, say)
 
 
 def parse(words: Sequence[str]) -> Layout:
@@ -55,7 +55,7 @@ def main(words: Sequence[str]) -> int:
     layout = parse(words)
     try:
         with alone(layout):
-            make_course(layout).run()
+            make_course(layout, lambda line: print(line, flush=True)).run()
     except (QedgeError, OSError) as error:
         print(error, file=sys.stderr)
         return int(Exit.FAILED)
