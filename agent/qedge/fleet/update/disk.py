@@ -64,7 +64,7 @@ class Disk:
         return name
 
     def version_of(self, slot: str) -> str:
-        """Return the version of the program in a slot, by the records of its installation; `NO_VERSION`: there is none."""
+        """Return the version of the program in a slot by its installation records; `NO_VERSION` where there is none."""
         found = sorted(self.layout.slot(slot).glob("lib/python3*/site-packages/qedge-*.dist-info"))
         return found[0].name.removeprefix("qedge-").removesuffix(".dist-info") if found else NO_VERSION
 

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from qedge.base.machine import StateTable
-from qedge.wire.update import Digest, FileName, OrderId
+from qedge.wire.update import FileName, OrderId
 
 SLOTS: Final = ("a", "b")
 GATE_S: Final = 45.0
@@ -83,12 +83,12 @@ class Journal(msgspec.Struct, frozen=True):
 
     `starts` counts how often the updater began anew; `gate_s` and `down_s` as in the report. `local` is
     true for what root ordered on the box itself, whose bundle has been taken already; `back` goes to what is in the
-    other slot.
+    other slot. `sha256` is empty for what is local.
     """
 
     id: OrderId
     bundle: FileName
-    sha256: Digest | str
+    sha256: str
     old: str
     new: str
     step: Step = Step.REQUESTED
