@@ -128,7 +128,8 @@ class Course:
         except QedgeError as error:
             if journal.step is Step.REVERTING:
                 raise
-            return self._fail(journal, error.code, error.message)
+            # The work may have written down more before it failed.
+            return self._fail(self.disk.read_journal() or journal, error.code, error.message)
         except OSError as error:
             if journal.step not in _HARMLESS:
                 raise

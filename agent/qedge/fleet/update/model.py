@@ -13,8 +13,9 @@ from qedge.base.machine import StateTable
 from qedge.wire.update import FileName, OrderId
 
 SLOTS: Final = ("a", "b")
-GATE_S: Final = 45.0
-"""Time in which the new version must be well, from the switch on."""
+GATE_S: Final = 40.0
+"""Time in which the new version must be well. With an old one that takes its ten seconds to stop, and the way back,
+a bad update is over within a minute."""
 
 CALM_S: Final = 3.0
 """It must stay well for so long, in one process."""

@@ -121,7 +121,7 @@ def test_a_bad_version_leaves_the_old_one_running(tmp_path: Path, behaviour: Beh
     switched = behaviour in SWITCHED
     assert report.outcome is (Outcome.ROLLED_BACK if switched else Outcome.REFUSED)
     assert report.databases == (("qedge.sqlite3",) if behaviour is Behaviour.MIGRATES_AND_HANGS else ())
-    assert (0 < report.down_s <= 60) == switched
+    assert (0 < report.gate_s < report.down_s <= 60) == switched
 
 
 def _cut_off_everywhere(tmp_path: Path, behaviour: Behaviour, *, power_cut: bool, first: int, stride: int) -> None:
