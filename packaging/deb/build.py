@@ -38,7 +38,7 @@ COPIES: Final[Mapping[str, tuple[str, int]]] = {
 
 def debian_version(version: str) -> str:
     """Write a version of Python's so that candidates sort before the release, as dpkg sorts."""
-    return re.sub(r"(a|b|rc|\.dev)(\d+)", r"~\1\2", version)
+    return re.sub(r"(a|b|rc)(\d+)", r"~\1\2", version).replace(".dev", "~~dev")
 
 
 def own_version(wheels: Path) -> str:

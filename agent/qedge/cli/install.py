@@ -122,7 +122,7 @@ def make_targets(program: str, devices: Sequence[str] = ()) -> tuple[Target, ...
         place = program.removesuffix(_CURRENT_PROGRAM)
         for name, path in _UPDATER_PATHS.items():
             text = (folder / name).read_text("utf-8")
-            copied.append(Target(path, text.replace(DEFAULT_PROGRAM.removesuffix(_CURRENT_PROGRAM) + "/", f"{place}/")))
+            copied.append(Target(path, text.replace(DEFAULT_PROGRAM.removesuffix(_CURRENT_PROGRAM), place)))
     config = Target(CONFIG_PATH, _default_config().read_text("utf-8"), mode=0o640, keep=True)
     return (Target(UNIT_PATH, unit), *drop_in, *copied, config)
 
@@ -212,6 +212,7 @@ def write(path: Path, target: Target) -> str:
 
 
 def _uninstall(root: Path) -> int:
+    updater = " qedge-update.path" if any((root / path).exists() for path in _UPDATER_PATHS.values()) else ""
     for path in _installed(root):
         try:
             path.unlink(missing_ok=True)
@@ -226,7 +227,7 @@ def _uninstall(root: Path) -> int:
         print(f"  removed  {path}")
     _tell(
         "To end what still runs:",
-        ["systemctl stop qedge qedge-update.path", "systemctl daemon-reload", "udevadm control --reload"],
+        [f"systemctl stop qedge{updater}", "systemctl daemon-reload", "udevadm control --reload"],
         "" if root == Path("/") else str(root),
     )
     print("The configuration (/etc/qedge), the state (/var/lib/qedge) and the user qedge were left.")
