@@ -66,7 +66,13 @@ class Course:
         request = None
         try:
             request = self.disk.read_request()
-            return None if request is None else self._begin(request)
+            report = self.disk.read_report()
+            if request is None:
+                return None
+            if report is not None and report.id == request.id:
+                self.disk.drop_request()  # done already: it came back, or did not go away
+                return None
+            return self._begin(request)
         except QedgeError as error:
             # A request that leads nowhere is removed: while it is there, the updater is started again and again.
             self.say(str(error))

@@ -6,6 +6,7 @@ service cannot write before anything looks at it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -126,7 +127,9 @@ class Disk:
         try:
             for name in os.listdir(staging):
                 if name == REQUEST or name.endswith((".qup", ".part", ".before")):
-                    os.unlink(name, dir_fd=staging)
+                    # A folder of such a name is nothing of ours, and must not hold up the end.
+                    with contextlib.suppress(OSError):
+                        os.unlink(name, dir_fd=staging)
         finally:
             os.close(staging)
 

@@ -196,6 +196,53 @@ def _in_gate(site: Site) -> Iterator[bool]:
         yield journal is not None and journal.step is Step.SWITCHED
 
 
+def test_a_request_that_comes_back_after_its_end_is_not_carried_out_again(tmp_path: Path) -> None:
+    site = make_site(tmp_path)
+    machine = _machine(site)
+    bundle = make(tmp_path, site.secret)
+    site.ask(bundle)
+    _course(site, machine).run()
+    site.ask(bundle)
+    assert _course(site, machine).run() is None
+    assert site.disk.current_slot() == "b"
+    _require_clean(site)
+
+
+def test_a_folder_in_the_place_of_a_bundle_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    site = make_site(tmp_path)
+    (site.disk.layout.staging / "odd.qup").mkdir()
+    site.ask(make(tmp_path, site.secret))
+    report = _course(site, _machine(site)).run()
+    assert report is not None
+    assert report.outcome is Outcome.KEPT
+    assert not (site.disk.layout.work / JOURNAL).exists()
+
+
+@pytest.mark.parametrize("kind", ["link to a file", "link to the folder", "pipe"])
+def test_nothing_but_a_plain_file_of_the_staging_folder_is_taken(tmp_path: Path, kind: str) -> None:
+    site = make_site(tmp_path)
+    machine = _machine(site)
+    bundle = make(tmp_path, site.secret)
+    site.ask(bundle)
+    staged = site.disk.layout.staging / "staged.qup"
+    if kind == "link to the folder":
+        elsewhere = tmp_path / "elsewhere"
+        site.disk.layout.staging.rename(elsewhere)
+        site.disk.layout.staging.symlink_to(elsewhere)
+        assert _course(site, machine).run() is None
+        assert machine.version == "0.1.0"
+        return
+    staged.unlink()
+    if kind == "pipe":
+        os.mkfifo(staged)
+    else:
+        staged.symlink_to(bundle)
+    report = _course(site, machine).run()
+    assert report is not None
+    assert report.code == "update.bad_bundle"
+    assert bundle.exists()
+
+
 def test_the_same_bundle_may_be_ordered_again(tmp_path: Path) -> None:
     site = make_site(tmp_path)
     machine = _machine(site)
