@@ -63,18 +63,20 @@ def answers() -> bool:
 def update(name: str, order: str, watch: Callable[[], None] | None = None) -> dict[str, object]:
     """Have one update made and return its report, with what became of the service meanwhile.
 
-    `away_s` is the time from the switch until the end of the update, 0 where there was no switch.
+    `away_s` is the time from the switch until the report, 0 where there was no switch; `took_s` is that of all.
     """
     before, slot, pid = call("qedge", "--version").stdout.strip(), os.readlink(CURRENT), main_pid()
     begun = time.monotonic()
     hand_over(name, order)
-    switched = ended = 0.0
+    switched = reported = ended = 0.0
     while not ended:
         if not switched and os.readlink(CURRENT) != slot:
             switched = time.monotonic()
             if watch is not None:
                 watch()
-        if report_of(order) and not JOURNAL.exists():
+        if not reported and report_of(order):
+            reported = time.monotonic()
+        if reported and not JOURNAL.exists():
             ended = time.monotonic()
         if time.monotonic() - begun > 600:
             raise TimeoutError(f"no report on {order}: {journal_of_updater()}")
@@ -86,7 +88,7 @@ def update(name: str, order: str, watch: Callable[[], None] | None = None) -> di
         "after": call("qedge", "--version").stdout.strip(),
         "slots": [slot, os.readlink(CURRENT), os.readlink("/opt/qedge/kept")],
         "pids": [pid, main_pid()],
-        "away_s": round(ended - switched, 2) if switched else 0.0,
+        "away_s": round(reported - switched, 2) if switched else 0.0,
         "took_s": round(ended - begun, 1),
         "left": sorted(path.name for path in STAGING.iterdir()),
         "active": shown("ActiveState"),

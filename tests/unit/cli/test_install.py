@@ -94,6 +94,16 @@ def test_a_slot_is_linked_once_and_never_taken_from_the_service(tmp_path: Path) 
     assert [(tmp_path / name).readlink() for name in ("current", "kept")] == [Path("a"), Path("a")]
 
 
+def test_the_service_runs_a_slot_by_its_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a" / "bin").mkdir(parents=True)
+    (tmp_path / "a" / "bin" / "qedge").touch()
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "a"))
+    monkeypatch.setattr(install, "_HIDDEN_FOLDERS", ())
+    assert install.choose_program("", "") == str(tmp_path / "current" / "bin" / "qedge")
+    (tmp_path / "pyvenv.cfg").touch()
+    assert install.choose_program("", "") == str(tmp_path / "a" / "bin" / "qedge")
+
+
 def test_an_environment_that_is_no_slot_is_not_linked(tmp_path: Path) -> None:
     (tmp_path / "pyvenv.cfg").touch()
     for name in ("a", "venv"):

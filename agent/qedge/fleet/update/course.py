@@ -238,8 +238,6 @@ class Course:
     def _end(self, journal: Journal) -> UpdateReport:
         if journal.step is Step.KEPT:
             self.disk.point(self.disk.layout.kept, journal.new)
-        elif journal.version and not journal.back:
-            self.disk.empty(journal.new)  # nobody shall go back to what did not work
         report = UpdateReport(
             journal.id,
             _OUTCOMES[journal.step],
@@ -255,6 +253,8 @@ class Course:
         self.disk.write_report(report)
         self.disk.drop_request()
         self.disk.clear()
+        if journal.step is not Step.KEPT and journal.version and not journal.back:
+            self.disk.empty(journal.new)  # nobody shall go back to what did not work
         self.disk.drop_journal()
         return report
 
