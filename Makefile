@@ -14,7 +14,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python
 	$$name -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test test-long bench fuzz check docs lock build clean
+.PHONY: help setup demo run test test-long bench fuzz check docs lock build wheels deb clean
 
 help: ## show what can be made
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -75,8 +75,16 @@ lock: $(DEV_STAMP) ## write the installed versions to locks/
 
 build: $(DEV_STAMP) ## build all wheels into dist/
 	@$(BIN)/python -m hatchling build -t wheel -d dist
-	@for part in packaging/*/; do \
-		(cd "$$part" && $(CURDIR)/$(BIN)/python -m hatchling build -t wheel -d $(CURDIR)/dist) || exit 1; done
+	@for part in packaging/*/pyproject.toml; do \
+		(cd "$$(dirname "$$part")" && $(CURDIR)/$(BIN)/python -m hatchling build -t wheel -d $(CURDIR)/dist) || exit 1; done
+
+wheels: $(RUN_STAMP) ## gather the wheels of qedge and of all that it needs into dist/wheels
+	@rm -rf dist/wheels
+	@$(PIP) wheel --wheel-dir dist/wheels --requirement locks/run.txt
+	@$(BIN)/python -m hatchling build -t wheel -d dist/wheels
+
+deb: wheels ## build the Debian package into dist/
+	@$(BIN)/python packaging/deb/build.py
 
 clean: ## remove the virtual environment and everything made
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

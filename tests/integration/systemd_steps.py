@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 PROGRAM = "/opt/qedge/bin/qedge"
@@ -294,10 +294,10 @@ STEPS = (
 )
 
 
-def main(results: Path) -> None:
+def run_steps(steps: Sequence[Callable[[], dict[str, object]]], results: Path, log: Callable[[], str]) -> None:
     """Run all steps; a step that fails leaves its traceback as its result."""
     seen: dict[str, object] = {}
-    for step in STEPS:
+    for step in steps:
         begun = time.monotonic()
         try:
             seen[step.__name__[5:]] = step()
@@ -305,9 +305,9 @@ def main(results: Path) -> None:
             seen[step.__name__[5:]] = {"failed": traceback.format_exc()}
         print(f"{step.__name__}: {time.monotonic() - begun:.1f} s", flush=True)
         (results / "seen.json").write_text(json.dumps(seen, indent=1))
-        (results / "journal.txt").write_text(journal())
+        (results / "journal.txt").write_text(log())
     (results / "done").write_text("")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    run_steps(STEPS, Path(sys.argv[1]), journal)

@@ -29,6 +29,7 @@ from qedge.security.policy.model import (
     Window,
 )
 from tests.integration.daemon_process import DaemonProcess
+from tests.unit.fleet.update.bundles import make_wheel
 
 pytestmark = pytest.mark.integration
 
@@ -135,6 +136,28 @@ def test_the_guide_to_policies_names_every_key() -> None:
     for struct in (PolicyDocument, Segment, Subjects, Resources, Conditions, Window, Rate, Rule):
         keys = {field.encode_name for field in msgspec.structs.fields(struct)} - {"description"}
         assert {key for key in keys if not re.search(rf"\b{key}\b", text)} == set(), struct
+
+
+async def test_every_command_of_the_guide_to_updates_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "passphrase.txt").write_text("correct horse battery staple\n")
+    make_wheel(tmp_path / "dist" / "wheels", "qedge", "0.2.0", "License-Expression: Apache-2.0")
+    outputs = []
+    for _files, command in commands("update-and-roll-back.md"):
+        if command[0] == "qedge":
+            assert await asyncio.to_thread(main, command[1:]) == 0, command
+            outputs.append(capsys.readouterr().out)
+        else:
+            done = subprocess.run([sys.executable, *command[1:]], capture_output=True, text=True, timeout=30)
+            outputs.append(done.stdout)
+    key, made, checked, listed = outputs
+    assert key.split()[-1] in checked
+    assert re.search(r"^minimum previous  0\.1\.0$", checked, re.MULTILINE)
+    assert made.splitlines()[1].split() == checked.splitlines()[-2].split()
+    assert all(name in listed for name in ("manifest.json", "sbom.cdx.json", "cbom.cdx.json"))
+    assert main(["update", "check", "qedge.qup", "--keys", "dist"]) == 78
 
 
 def _words(text: str) -> list[list[str]]:

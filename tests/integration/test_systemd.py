@@ -1,83 +1,36 @@
 """The service under a real systemd: a Debian 12 is booted in a container, and the daemon in it is treated badly.
 
-The bare system and the wheels of the dependencies are kept in `~/.cache/qedge-test`, so only the first run needs a
-network. The steps are in `systemd_steps.py`; what they saw is judged here.
+The steps are in `systemd_steps.py`; what they saw is judged here.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.integration.debian import (
+    ROOT,
+    Seen,
+    add_steps,
+    boot,
+    build_wheel,
+    container,
+    dependencies,
+    plant,
+    require_tools,
+)
+from tests.integration.debian import step_of as _step
+
 STEPS = Path(__file__).with_name("systemd_steps.py")
-CACHE = Path.home() / ".cache" / "qedge-test"
-PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-venv"
 BOOT_LIMIT_S = 420.0
 STOP_LIMIT_S = 5.0
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(600)]
-
-Seen = dict[str, Any]
-
-
-def _require_tools() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can boot a container")
-    for tool in ("debootstrap", "systemd-nspawn"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
-    if sys.version_info[:2] != (3, 11):
-        pytest.skip("Debian 12 has Python 3.11, and the wheels are made with the interpreter of the tests")
-
-
-def _fetch(command: list[str], what: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
-    if done.returncode != 0:
-        pytest.skip(f"{what} cannot be fetched (no network?): {(done.stdout + done.stderr)[-300:]}")
-
-
-def _bare_system() -> Path:
-    """Return the tree of a Debian 12 with systemd and Python, made at the first call."""
-    tree = CACHE / f"debian-12-{hashlib.sha256(PACKAGES.encode()).hexdigest()[:8]}"
-    if not tree.is_dir():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        draft = CACHE / f"draft-{os.getpid()}"
-        try:
-            _fetch(["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(draft)], "Debian 12")
-            draft.rename(tree)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    return tree
-
-
-def _dependencies() -> Path:
-    """Return a folder with the wheels of everything that the lock names."""
-    lock = ROOT / "locks" / "run.txt"
-    folder = CACHE / f"wheels-{hashlib.sha256(lock.read_bytes()).hexdigest()[:8]}"
-    if not folder.is_dir():
-        draft = CACHE / f"draft-wheels-{os.getpid()}"
-        try:
-            _fetch([sys.executable, "-m", "pip", "wheel", "-q", "-w", str(draft), "-r", str(lock)], "the dependencies")
-            draft.rename(folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    return folder
-
-
-def _container(tree: Path, *options: str) -> list[str]:
-    # Without registration no host systemd is needed; without a network the ports of the host stay out of it.
-    plain = ["--quiet", "--register=no", "--keep-unit", "--private-network", "--settings=no"]
-    return ["systemd-nspawn", *plain, f"--directory={tree}", *options]
 
 
 def _install_program(tree: Path, wheels: Path) -> None:
@@ -86,64 +39,31 @@ def _install_program(tree: Path, wheels: Path) -> None:
         "python3 -m venv /opt/qedge && "
         "/opt/qedge/bin/pip install -q --no-index --find-links /wheels/own --find-links /wheels/lock qedge"
     )
-    binds = [f"--bind-ro={wheels}:/wheels/own", f"--bind-ro={_dependencies()}:/wheels/lock"]
+    binds = [f"--bind-ro={wheels}:/wheels/own", f"--bind-ro={dependencies()}:/wheels/lock"]
     done = subprocess.run(
-        [*_container(tree, *binds), "/bin/sh", "-c", script], capture_output=True, text=True, timeout=300
+        [*container(tree, *binds), "/bin/sh", "-c", script], capture_output=True, text=True, timeout=300
     )
     if "ermission" in done.stderr and not (tree / "opt/qedge").exists():
         pytest.skip(f"this machine does not let containers be made: {done.stderr[-300:]}")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _add_steps(tree: Path) -> None:
-    unit = tree / "etc/systemd/system/steps.service"
-    unit.write_text(
-        "[Unit]\nAfter=multi-user.target\n[Service]\nType=oneshot\nTimeoutStartSec=infinity\n"
-        "ExecStart=/usr/bin/python3 /steps.py /results\nExecStopPost=/bin/systemctl --no-block poweroff\n"
-    )
-    # Wanted by the default target but ordered after it: the machine is up before the first step.
-    wants = tree / "etc/systemd/system/default.target.wants"
-    wants.mkdir(exist_ok=True)
-    (wants / "steps.service").symlink_to("/etc/systemd/system/steps.service")
-    shutil.copy(STEPS, tree / "steps.py")
-
-
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     """Boot once, run all steps, and return what they saw."""
-    _require_tools()
+    require_tools()
     work = tmp_path_factory.mktemp("systemd")
     tree, results, wheels = work / "tree", work / "results", work / "wheels"
     results.mkdir()
     try:
-        subprocess.run(["cp", "-a", "--reflink=auto", str(_bare_system()), str(tree)], check=True, timeout=120)
-        build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels)]
-        subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=100)
+        plant(tree)
+        build_wheel(ROOT, wheels)
         _install_program(tree, wheels)
-        _add_steps(tree)
-        command = _container(tree, f"--bind={results}:/results", "--boot", "--console=pipe")
-        with (results / "console.txt").open("wb") as console:
-            machine = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
-            try:
-                machine.wait(BOOT_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                machine.terminate()
-                machine.wait(30)
-            finally:
-                if machine.poll() is None:
-                    machine.kill()
-        told = (results / "console.txt").read_text("utf-8", "replace")[-3000:]
-        assert (results / "done").exists(), f"the steps did not end; the console said: {told}"
-        yield msgspec.json.decode((results / "seen.json").read_bytes(), type=Seen)
+        add_steps(tree, [STEPS])
+        yield boot(tree, results, BOOT_LIMIT_S)
     finally:
         # Half a gigabyte that nobody looks at again; the results stay.
         shutil.rmtree(tree, ignore_errors=True)
-
-
-def _step(seen: Seen, name: str) -> Seen:
-    step: Seen = seen[name]
-    assert "failed" not in step, step["failed"]
-    return step
 
 
 def test_the_told_commands_bring_up_a_service_that_works(seen: Seen) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,30 @@ def test_the_exposure_is_at_most_two(tmp_path: Path, devices: tuple[str, ...]) -
     assert done.returncode == 0, done.stdout + done.stderr
     # Devices that are not seen would mean that the drop-in was not judged.
     assert all(f"{device}:rw" in done.stdout for device in devices)
+
+
+def _write_updater(root: Path) -> Path:
+    program = root / "slots" / "current" / "bin" / "qedge"
+    for name in ("current", "kept"):
+        (root / "slots" / name / "bin").mkdir(parents=True)
+        (root / "slots" / name / "bin" / "python").symlink_to(sys.executable)
+    program.symlink_to(sys.executable)
+    for target in install.make_targets(str(program)):
+        install.write(root / target.path, target)
+    return root / "etc/systemd/system/qedge-update.service"
+
+
+def test_systemd_finds_nothing_to_complain_about_in_the_updater(tmp_path: Path) -> None:
+    unit = _write_updater(tmp_path)
+    done = _analyze("verify", str(unit), str(unit.with_suffix(".path")))
+    assert done.returncode == 0, done.stderr
+    assert "qedge" not in done.stderr, done.stderr
+
+
+def test_the_exposure_of_the_updater_is_at_most_two(tmp_path: Path) -> None:
+    unit = _write_updater(tmp_path)
+    done = _analyze("security", "--offline=true", f"--threshold={MAX_EXPOSURE_TENTHS}", str(unit))
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_unit_that_is_open_is_found_out(tmp_path: Path) -> None:

@@ -157,6 +157,22 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "fleet.busy": _local(409, "Another program works on the file.", Exit.TEMPORARY),
     "fleet.rollout_damaged": _local(500, "The file of a roll-out was altered.", Exit.DATA),
     "fleet.trail_damaged": _local(500, "The audit trail of an operator was altered.", Exit.DATA),
+    # software updates
+    "update.bad_bundle": _remote(400, "A bundle of an update is damaged, too large, or not the one that was ordered."),
+    "update.bad_signature": _remote(
+        401, "A bundle is not signed by both halves of a trusted release key.", Exit.NO_PERMISSION
+    ),
+    "update.bad_request": _local(400, "A file between the daemon and the updater cannot be read.", Exit.DATA),
+    "update.no_key": _local(503, "The box trusts no release key, or others than root could change it.", Exit.CONFIG),
+    "update.no_slots": _local(503, "The program is not installed in two environments side by side.", Exit.CONFIG),
+    "update.no_updater": _local(503, "Nothing on the box takes up the request for an update.", Exit.CONFIG),
+    "update.no_service": _local(500, "The service manager does not do what the updater asks.", Exit.OS),
+    "update.no_copy": _local(500, "The databases cannot be copied before the switch.", Exit.IO),
+    "update.not_for_here": _remote(409, "A bundle does not go onto this box: version, Python or platform differ."),
+    "update.not_fetched": _local(502, "A bundle cannot be fetched from where it is said to be.", Exit.IO),
+    "update.not_built": _local(500, "The new version cannot be installed, or failed its dry start.", Exit.SOFTWARE),
+    "update.interrupted": _local(500, "The box went down several times during an update.", Exit.TEMPORARY),
+    "update.rolled_back": _local(500, "The new version was not well, and the one before runs again.", Exit.SOFTWARE),
     # policies
     "policy.invalid": _local(422, "A policy has faults; `qedge policy check` lists all of them.", Exit.CONFIG),
     "policy.unreadable": _local(500, "The policy file cannot be read.", Exit.NO_INPUT),

@@ -173,4 +173,6 @@ EVENTS: Final[dict[str, str]] = {
     "state.template_fetched": "A program that this node had not was fetched from a peer; fields: peer, template.",
     "state.policy_fetched": "A policy newer than this node's was fetched from a peer; fields: peer, serial.",
     "onward.not_kept": "Readings for the upstream cannot be written down and wait in memory; fields: code, waiting.",
+    "update.handed_over": "The updater is asked to put a bundle onto the box; fields: version, sha256.",
+    "update.ended": "The updater reported; fields: version, outcome, reason.",
 }

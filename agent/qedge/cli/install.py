@@ -22,8 +22,10 @@ SUMMARY: Final = "Make the daemon a service of this box (systemd)."
 UNIT_PATH: Final = "etc/systemd/system/qedge.service"
 DEVICES_PATH: Final = "etc/systemd/system/qedge.service.d/50-devices.conf"
 CONFIG_PATH: Final = "etc/qedge/agent.toml"
-_WANTED_PATH: Final = "etc/systemd/system/multi-user.target.wants/qedge.service"
-_RESTART_WANTED_PATH: Final = "etc/systemd/system/multi-user.target.wants/qedge-restart-host.path"
+_WANTED_PATHS: Final = tuple(
+    f"etc/systemd/system/multi-user.target.wants/{name}"
+    for name in ("qedge.service", "qedge-update.path", "qedge-restart-host.path")
+)
 _UDEV_PATH: Final = "etc/udev/rules.d/70-qedge.rules"
 _SHIPPED: Final = {
     "qedge.sysusers": "etc/sysusers.d/qedge.conf",
@@ -34,7 +36,16 @@ _SHIPPED: Final = {
 }
 """Name in the folder of units → path below the root, for the files that are copied as they are."""
 
-DEFAULT_PROGRAM: Final = "/opt/qedge/bin/qedge"
+DEFAULT_PROGRAM: Final = "/opt/qedge/current/bin/qedge"
+_UPDATER_PATHS: Final = {
+    "qedge-update.service": "etc/systemd/system/qedge-update.service",
+    "qedge-update.path": "etc/systemd/system/qedge-update.path",
+}
+_CURRENT_PROGRAM: Final = "/current/bin/qedge"
+_SLOTS: Final = ("a", "b")
+_LINKS: Final = ("current", "kept")
+"""Environments side by side, and the links to the one that runs and to the one that was last found well."""
+
 _HIDDEN_FOLDERS: Final = ("/home", "/root", "/run/user", "/tmp", "/var/tmp", "/dev")  # noqa: S108 - refused, not used
 """What `ProtectHome=`, `PrivateTmp=` and `PrivateDevices=` hide from the service."""
 
@@ -78,16 +89,18 @@ def run(args: argparse.Namespace) -> int:
     root = Path(args.root or "/")
     if args.uninstall:
         return _uninstall(root)
-    targets = make_targets(choose_program(args.program, args.root), args.devices)
+    program = choose_program(args.program, args.root)
+    targets = make_targets(program, args.devices)
     if args.show:
         print("\n".join(f"# ----- /{target.path}\n{target.text}" for target in targets), end="")
         return 0
     if not args.root:
+        link_slots(Path(sys.prefix))
         _require_program(args.program)
     for target in targets:
         path = root / target.path
         print(f"{write(path, target):>9}  {path}")
-    _tell("To start it:", _start_commands(bool(args.devices)), args.root)
+    _tell("To start it:", _start_commands(bool(args.devices), program.endswith(_CURRENT_PROGRAM)), args.root)
     return 0
 
 
@@ -108,6 +121,11 @@ def make_targets(program: str, devices: Sequence[str] = ()) -> tuple[Target, ...
     unit = (folder / "qedge.service").read_text("utf-8").replace(DEFAULT_PROGRAM, program)
     copied = [Target(path, (folder / name).read_text("utf-8")) for name, path in _SHIPPED.items()]
     drop_in = [Target(DEVICES_PATH, device_drop_in(devices))] if devices else []
+    if program.endswith(_CURRENT_PROGRAM):
+        place = program.removesuffix(_CURRENT_PROGRAM)
+        for name, path in _UPDATER_PATHS.items():
+            text = (folder / name).read_text("utf-8")
+            copied.append(Target(path, text.replace(DEFAULT_PROGRAM.removesuffix(_CURRENT_PROGRAM), place)))
     config = Target(CONFIG_PATH, _default_config().read_text("utf-8"), mode=0o640, keep=True)
     return (Target(UNIT_PATH, unit), *drop_in, *copied, config)
 
@@ -131,17 +149,36 @@ def device_drop_in(devices: Sequence[str]) -> str:
 def choose_program(wanted: str, root: str) -> str:
     """Return the path of the `qedge` that the unit runs. Raises `client.usage` where the service could not see it."""
     here = Path(sys.prefix) / "bin" / "qedge"
-    program = wanted or (DEFAULT_PROGRAM if root or not here.is_file() else str(here))
+    lasting = Path(sys.prefix).parent / "current" / "bin" / "qedge" if is_slot(Path(sys.prefix)) else here
+    program = wanted or (DEFAULT_PROGRAM if root or not here.is_file() else str(lasting))
     hidden = any(Path(program).is_relative_to(folder) for folder in _HIDDEN_FOLDERS)
     if hidden or not _is_plain(program):
         reason = "is hidden from the service" if hidden else "is not an absolute path of plain characters"
         raise QedgeError(
             "client.usage",
             f"The program {program} {reason}.",
-            fix="Install qedge into /opt/qedge (python3 -m venv /opt/qedge) and run the qedge there, or name it with "
-            f"--exec {DEFAULT_PROGRAM}.",
+            fix="Install qedge into /opt/qedge/a (python3 -m venv /opt/qedge/a) and run the qedge there, or name it "
+            f"with --exec {DEFAULT_PROGRAM}.",
         )
     return program
+
+
+def is_slot(prefix: Path) -> bool:
+    """Say whether an environment is one of two side by side: `a` or `b` of a folder that is no environment itself."""
+    return prefix.name in _SLOTS and not (prefix.parent / "pyvenv.cfg").exists()
+
+
+def link_slots(prefix: Path) -> None:
+    """Let the service and the updater run from this environment where they run from none yet."""
+    if not is_slot(prefix):
+        return
+    for name in _LINKS:
+        link = prefix.parent / name
+        try:
+            if not link.is_symlink():
+                link.symlink_to(prefix.name)
+        except OSError as error:
+            raise _denied(link, "made", error) from error
 
 
 def _is_plain(path: str) -> bool:
@@ -154,7 +191,7 @@ def _require_program(wanted: str) -> None:
         raise QedgeError(
             "client.file",
             f"There is no program {program}.",
-            fix="Install qedge there first (python3 -m venv /opt/qedge, then pip install qedge), or name another "
+            fix="Install qedge there first (python3 -m venv /opt/qedge/a, then pip install qedge), or name another "
             "one with --exec.",
         )
 
@@ -178,6 +215,7 @@ def write(path: Path, target: Target) -> str:
 
 
 def _uninstall(root: Path) -> int:
+    updater = " qedge-update.path" if any((root / path).exists() for path in _UPDATER_PATHS.values()) else ""
     for path in _installed(root):
         try:
             path.unlink(missing_ok=True)
@@ -192,7 +230,7 @@ def _uninstall(root: Path) -> int:
         print(f"  removed  {path}")
     _tell(
         "To end what still runs:",
-        ["systemctl stop qedge", "systemctl daemon-reload", "udevadm control --reload"],
+        [f"systemctl stop qedge{updater}", "systemctl daemon-reload", "udevadm control --reload"],
         "" if root == Path("/") else str(root),
     )
     print("The configuration (/etc/qedge), the state (/var/lib/qedge) and the user qedge were left.")
@@ -200,20 +238,22 @@ def _uninstall(root: Path) -> int:
 
 
 def _installed(root: Path) -> Iterator[Path]:
-    for relative in (_WANTED_PATH, _RESTART_WANTED_PATH, UNIT_PATH, DEVICES_PATH, *_SHIPPED.values()):
+    for relative in (*_WANTED_PATHS, UNIT_PATH, DEVICES_PATH, *_UPDATER_PATHS.values(), *_SHIPPED.values()):
         path = root / relative
         if path.exists() or path.is_symlink():
             yield path
 
 
-def _start_commands(devices: bool) -> list[str]:
+def _start_commands(devices: bool, updater: bool) -> list[str]:
     cards = ["udevadm control --reload", "udevadm trigger"] if devices else []
+    updates = ["systemctl enable --now qedge-update.path"] if updater else []
     return [
         "systemd-sysusers qedge.conf",
         "systemd-tmpfiles --create qedge.conf",
         *cards,
         "systemctl daemon-reload",
         "systemctl enable --now qedge",
+        *updates,
         "systemctl status qedge",
     ]
 

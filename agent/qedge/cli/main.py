@@ -53,6 +53,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "diag": "diag",
     "open": "open_page",
     "install": "install",
+    "update": "update",
 }
 """Command → module of this package, in the order in which the help shows them."""
 

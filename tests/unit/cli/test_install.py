@@ -23,6 +23,8 @@ def test_everything_a_service_needs_is_written(tmp_path: Path) -> None:
     assert _install(tmp_path) == 0
     assert set(_files(tmp_path)) == {
         "etc/systemd/system/qedge.service",
+        "etc/systemd/system/qedge-update.service",
+        "etc/systemd/system/qedge-update.path",
         "etc/sysusers.d/qedge.conf",
         "etc/tmpfiles.d/qedge.conf",
         "etc/udev/rules.d/70-qedge.rules",
@@ -70,6 +72,45 @@ def test_the_unit_runs_the_program_that_was_named(tmp_path: Path) -> None:
     _install(tmp_path, "--exec", "/srv/q/bin/qedge")
     unit = (tmp_path / install.UNIT_PATH).read_text()
     assert "ExecStart=/usr/bin/env --ignore-signal=HUP /srv/q/bin/qedge run\n" in unit
+
+
+def test_the_updater_runs_from_the_environment_that_was_last_found_well(tmp_path: Path) -> None:
+    _install(tmp_path, "--exec", "/srv/q/current/bin/qedge")
+    files = _files(tmp_path)
+    service, path = (files[f"etc/systemd/system/qedge-update.{kind}"] for kind in ("service", "path"))
+    assert "ExecStart=/srv/q/kept/bin/python -I -m qedge.fleet.update.updater --root /srv/q\n" in service
+    assert "ReadWritePaths=/srv/q\n" in service
+    assert "PathExists=/srv/q/update/journal.json\n" in path
+    assert "/opt/qedge" not in service + path
+
+
+def test_a_program_that_stands_alone_has_no_updater(tmp_path: Path) -> None:
+    _install(tmp_path, "--exec", "/srv/q/bin/qedge")
+    assert not [name for name in _files(tmp_path) if "update" in name]
+
+
+def test_a_slot_is_linked_once_and_never_taken_from_the_service(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        install.link_slots(tmp_path / name)
+    assert [(tmp_path / name).readlink() for name in ("current", "kept")] == [Path("a"), Path("a")]
+
+
+def test_the_service_runs_a_slot_by_its_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a" / "bin").mkdir(parents=True)
+    (tmp_path / "a" / "bin" / "qedge").touch()
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "a"))
+    monkeypatch.setattr(install, "_HIDDEN_FOLDERS", ())
+    assert install.choose_program("", "") == str(tmp_path / "current" / "bin" / "qedge")
+    (tmp_path / "pyvenv.cfg").touch()
+    assert install.choose_program("", "") == str(tmp_path / "a" / "bin" / "qedge")
+
+
+def test_an_environment_that_is_no_slot_is_not_linked(tmp_path: Path) -> None:
+    (tmp_path / "pyvenv.cfg").touch()
+    for name in ("a", "venv"):
+        install.link_slots(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["pyvenv.cfg"]
 
 
 @pytest.mark.parametrize(
