@@ -156,4 +156,10 @@ EVENTS: Final[dict[str, str]] = {
     "state.template_fetched": "A program that this node had not was fetched from a peer; fields: peer, template.",
     "state.policy_fetched": "A policy newer than this node's was fetched from a peer; fields: peer, serial.",
     "onward.not_kept": "Readings for the upstream cannot be written down and wait in memory; fields: code, waiting.",
+    "telemetry.up": "Telemetry can be sent; fields: waiting.",
+    "telemetry.down": "Telemetry cannot be sent and waits on the disk; fields: code, waiting.",
+    "telemetry.not_kept": "Telemetry cannot be written down and waits in memory; fields: code, waiting.",
+    "adapter.connected": "An adapter is connected to the broker of its tool; fields: adapter, broker.",
+    "adapter.disconnected": "An adapter has lost the broker of its tool; fields: adapter, reason, delay_s.",
+    "adapter.command": "A command of a local tool changed its state; fields: adapter, kind, command, state, reason.",
 }
