@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from qedge.wire.node import DriverView, NodeStatus
@@ -27,7 +26,8 @@ NODE: Final = "node"
 
 _MAX_REASONS: Final = 32
 _MAX_TEXT: Final = 200
-_UP: Final = "up"
+_DOWN: Final = "down"
+_DEGRADED: Final = "degraded"
 _UNLOCKED: Final = "unlocked"
 _FAILING: Final = frozenset({"backoff"})
 
@@ -92,7 +92,9 @@ def _wrongs(status: NodeStatus) -> Iterator[tuple[str, str, Severity, str]]:
     for driver in status.drivers:
         if driver.admin_state == _UNLOCKED and not _works(driver):
             why = f": {driver.reason}" if driver.reason else ""
-            yield "driver-down", driver.name, Severity.MAJOR, f"{driver.name} is {driver.operating_state}{why}"
+            yield "driver-down", driver.name, Severity.MAJOR, f"{driver.name} is down{why}"
+        elif driver.admin_state == _UNLOCKED and driver.operating_state == _DEGRADED:
+            yield "driver-degraded", driver.name, Severity.WARNING, f"{driver.name} is degraded: {driver.reason}"
     for link in status.links:
         if link.state == "quarantined":
             yield "link-quarantined", link.name, Severity.MAJOR, f"{link.name} holds its key back: {link.reason}"
@@ -137,26 +139,32 @@ def events(before: NodeStatus | None, now: NodeStatus) -> tuple[TelemetryEvent, 
     return tuple(found)
 
 
-@dataclass(slots=True)
 class AlarmBook:
-    """Which alarms stand, so that each is told once when it begins, changes or ends."""
+    """Which alarms stand, so that each is told once when it begins, changes or ends.
 
-    standing: dict[tuple[str, str], Alarm]
+    One that is not critical begins only once it has been wrong for `hold_ns`: a driver that opens, or a service that is
+    started again, is no news.
+    """
 
-    def update(self, now: tuple[Alarm, ...], utc_ns: int) -> tuple[Alarm, ...]:
+    def __init__(self, hold_ns: int) -> None:
+        self._hold_ns = hold_ns
+        self._suspected: dict[tuple[str, str], tuple[int, int]] = {}
+        self.standing: dict[tuple[str, str], Alarm] = {}
+
+    def update(self, now: tuple[Alarm, ...], now_ns: int, utc_ns: int) -> tuple[Alarm, ...]:
         """Compare with what is wrong now and return what has to be told; a text that changes is no news."""
         told: list[Alarm] = []
         current = {(alarm.name, alarm.subject): alarm for alarm in now}
+        self._suspected = {
+            key: self._suspected.get(key, (now_ns, alarm.since_utc_ns)) for key, alarm in current.items()
+        }
         for key, alarm in current.items():
-            earlier = self.standing.get(key)
-            if earlier is None:
-                told.append(alarm)
-            elif earlier.severity is not alarm.severity:
-                severe = Alarm(*key, alarm.severity, True, alarm.text, earlier.since_utc_ns)
-                told.append(severe)
-            else:
+            earlier, (since_ns, since_utc_ns) = self.standing.get(key), self._suspected[key]
+            if earlier is None and alarm.severity is not Severity.CRITICAL and now_ns - since_ns < self._hold_ns:
                 continue
-            self.standing[key] = told[-1]
+            if earlier is None or earlier.severity is not alarm.severity:
+                self.standing[key] = Alarm(*key, alarm.severity, True, alarm.text, since_utc_ns)
+                told.append(self.standing[key])
         for key in [key for key in self.standing if key not in current]:
             ended = self.standing.pop(key)
             told.append(Alarm(*key, ended.severity, False, ended.text, utc_ns))
@@ -164,7 +172,7 @@ class AlarmBook:
 
 
 def _works(driver: DriverView) -> bool:
-    return driver.operating_state == _UP
+    return driver.operating_state != _DOWN
 
 
 def _subject(name: str) -> str:

@@ -56,7 +56,7 @@ class Collector:
         self._source = source
         self._clock = clock
         self._sinks: list[Sink] = []
-        self._alarms = AlarmBook({})
+        self._alarms = AlarmBook(round(config.alarm_after_s * 1e9))
         self._before: NodeStatus | None = None
         self._told: NodeHealth | None = None
         self._told_ns = 0
@@ -86,7 +86,7 @@ class Collector:
         for event in events(self._before, status):
             self.tell(event, utc_ns)
         self._before = status
-        for alarm in self._alarms.update(alarms(status, utc_ns), utc_ns):
+        for alarm in self._alarms.update(alarms(status, utc_ns), self._clock.now_ns(), utc_ns):
             self.tell(alarm, utc_ns)
         now = health(status)
         same = self._told is not None and (self._told.state, self._told.reasons) == (now.state, now.reasons)
