@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 MAX_MESSAGE_BYTES: Final = 256 * 1024
@@ -64,3 +65,11 @@ class LastWill:
     topic: str
     payload: bytes
     delay_s: int
+    retain: bool = False
+
+
+class MqttVersion(StrEnum):
+    """Versions of the protocol; by 3.1.1 properties are left out, and a will has no delay."""
+
+    V311 = "3.1.1"
+    V5 = "5"

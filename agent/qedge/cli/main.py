@@ -40,6 +40,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "events": "events",
     "join": "join",
     "fleet": "fleet",
+    "telemetry": "telemetry",
     "policy": "policy",
     "node": "enrol",
     "state": "state",

@@ -51,6 +51,7 @@ from qedge.wire.node import (
     RandomRequest,
     RandomView,
 )
+from qedge.wire.telemetry import TelemetryView
 from qedge.workers.driver_service import DriverService
 
 MAX_RANDOM_BYTES: Final = 65_536
@@ -106,6 +107,7 @@ class Node:
         self._checks: SpotChecks | None = None
         self._state: StateDesk | None = None
         self._jobs: JobDesk | None = None
+        self._telemetry: Callable[[], TelemetryView] = lambda: TelemetryView(enabled=False)
         self._keys = keys
         self._bus = bus
         self._drivers = drivers
@@ -127,6 +129,14 @@ class Node:
     def attach_gateway(self, desks: GatewayDesks) -> None:
         """Take what serves attached devices, where the node takes any."""
         self._gateway = desks
+
+    def attach_telemetry(self, view: Callable[[], TelemetryView]) -> None:
+        """Take what describes telemetry, where it is enabled."""
+        self._telemetry = view
+
+    def telemetry(self) -> TelemetryView:
+        """Describe how telemetry of this node stands."""
+        return self._telemetry()
 
     def attach_state(self, desk: StateDesk) -> None:
         """Take what serves the state that nodes share."""

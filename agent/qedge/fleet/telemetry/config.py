@@ -34,9 +34,7 @@ class TelemetryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 300.0
     alarm_after_s: Annotated[
         float,
-        msgspec.Meta(
-            description="How long something is wrong before it is told, if not critical.", ge=0, le=3600
-        ),
+        msgspec.Meta(description="How long something is wrong before it is told, if not critical.", ge=0, le=3600),
     ] = 20.0
     batch_items: Annotated[int, msgspec.Meta(description="Most items in a message.", ge=1, le=MAX_ITEMS)] = 256
     replay_per_s: Annotated[
