@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import msgspec
 
 from qedge.base.ids import uuid7
 from qedge.base.service import Service
+from qedge.bus.service import Bus
 from qedge.config import AgentConfig
 from qedge.crypto.signed import sign_envelope
+from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools
 from qedge.fleet.commands.ports import Executor
 from qedge.fleet.connections import AdapterService, ToolConnection
@@ -33,10 +35,31 @@ from qedge.store.store import Store
 from qedge.wire.commands import CommandRequest
 from qedge.wire.envelope import Header
 
-if TYPE_CHECKING:
-    from qedge.daemon.compose import Parts  # which imports this module when it is wanted
-
 _HOUR_NS: Final = 3600 * 10**9
+
+
+class Parts(Protocol):
+    """What this needs of all the parts of a daemon."""
+
+    @property
+    def tools(self) -> Tools:
+        """Who the node is, its clock and metrics."""
+        ...
+
+    @property
+    def config(self) -> AgentConfig:
+        """All settings."""
+        ...
+
+    @property
+    def bus(self) -> Bus:
+        """The node's own broker."""
+        ...
+
+    @property
+    def node(self) -> Node:
+        """What describes the node."""
+        ...
 
 
 def make_telemetry(parts: Parts, store: Store, operations: Sequence[LocalOperation] = ()) -> list[Service]:
@@ -72,8 +95,14 @@ def make_telemetry(parts: Parts, store: Store, operations: Sequence[LocalOperati
     if config.home_assistant.enabled:
         home = _connect(tools, HOME_ASSISTANT, config.home_assistant)
         states[HOME_ASSISTANT] = lambda: home.state
-        names = {"fleet": tools.identity.fleet, "node": tools.identity.node}
-        device = HomeAssistant(config.home_assistant, home, collector, **names, uniform=random.SystemRandom().random)
+        device = HomeAssistant(
+            config.home_assistant,
+            home,
+            collector,
+            fleet=tools.identity.fleet,
+            node=tools.identity.node,
+            uniform=random.SystemRandom().random,
+        )
         collector.add(device.take)
         services.append(AdapterService(home, f"adapter-{HOME_ASSISTANT}", device.run))
     return [*services, collector]

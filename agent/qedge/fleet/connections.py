@@ -63,6 +63,7 @@ class ToolConnection:
         # Counted apart: the figures of the bus are those of the node's own broker.
         self._inbox = Inbox(_QUEUE_LIMIT, metrics=Metrics(), clock=clock)
         self._hooks: list[OnConnected] = []
+        self._before: list[Callable[[], None]] = []
         self._will: Callable[[], LastWill | None] = lambda: None
         self._client: MqttClient | None = None
         self.error = ""
@@ -90,6 +91,10 @@ class ToolConnection:
     def on_connected(self, hook: OnConnected) -> None:
         """Call `hook` after every connection."""
         self._hooks.append(hook)
+
+    def before_connection(self, hook: Callable[[], None]) -> None:
+        """Call `hook` before every connection: nothing has come of it yet, also nothing that is retained."""
+        self._before.append(hook)
 
     def set_will(self, make: Callable[[], LastWill | None]) -> None:
         """Leave the will that `make` returns with the broker, asked for at every connection."""
@@ -148,6 +153,8 @@ class ToolConnection:
 
     async def _connect_once(self, endpoint: Endpoint, tls: ssl.SSLContext | None) -> str:
         """Connect, serve until the connection is gone, and return why it is."""
+        for hook in self._before:
+            hook()
         client = MqttClient(
             endpoint,
             self._arrived,

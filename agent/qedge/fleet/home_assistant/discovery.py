@@ -24,7 +24,7 @@ MAX_LINKS: Final = 8
 ONLINE: Final = b"online"
 OFFLINE: Final = b"offline"
 _ENCODE: Final = msgspec.json.Encoder(order="deterministic").encode
-_DECODER: Final = msgspec.json.Decoder(dict[str, Json])
+_DECODER: Final = msgspec.json.Decoder(dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ class HomeAssistant:
         connection.subscribe(self._places.config, self._saw)
         connection.subscribe(self._places.status, self._heard_status)
         connection.set_will(self._will)
+        connection.before_connection(self._begin_anew)
         connection.on_connected(self._connected)
 
     def take(self, item: Item) -> None:
@@ -72,9 +73,11 @@ class HomeAssistant:
                 task.cancel()
             await asyncio.gather(*self._again, return_exceptions=True)
 
+    def _begin_anew(self) -> None:
+        self._stands, self._state = b"", b""
+
     async def _connected(self) -> None:
         """After a connection: learn what is retained, and announce the device where that differs."""
-        self._stands, self._state = b"", b""
         await asyncio.sleep(self._settle_s)
         await self._announce(again=False)
 

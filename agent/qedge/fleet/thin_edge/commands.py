@@ -19,7 +19,7 @@ from qedge.fleet.thin_edge.mapping import Json
 
 MAX_PAYLOAD_BYTES: Final = 64 * 1024
 _MAX_REASON: Final = 400
-_DECODER: Final = msgspec.json.Decoder(dict[str, Json])
+_DECODER: Final = msgspec.json.Decoder(dict)
 _ENCODE: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -89,11 +89,11 @@ def parse(topic: str, payload: bytes) -> LocalCommand | None:
     if len(payload) > MAX_PAYLOAD_BYTES or not (kind and name):
         return None
     try:
-        fields = _DECODER.decode(payload)
+        fields: dict[str, Json] = _DECODER.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     status = fields.pop("status", Status.INIT.value)
-    if status not in _SPOKEN:
+    if not isinstance(status, str) or status not in _SPOKEN:
         return None
     return LocalCommand(topic, kind, name, Status(status), fields)
 

@@ -10,10 +10,9 @@ from typing import Final
 import msgspec
 
 from qedge.fleet.thin_edge.commands import ENDS, LocalCommand, Status
-from qedge.fleet.thin_edge.mapping import Json
 from qedge.store.store import Store
 
-_DECODER: Final = msgspec.json.Decoder(dict[str, Json])
+_DECODER: Final = msgspec.json.Decoder(dict)
 _ENCODE: Final = msgspec.json.Encoder().encode
 _MOST: Final = 10_000
 """Commands that are remembered; the oldest that have ended are forgotten."""

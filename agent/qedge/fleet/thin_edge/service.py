@@ -66,6 +66,7 @@ class ThinEdge:
         connection.subscribe(f"{base}/cmd/+/+", self._commanded)
         connection.subscribe(f"{self._words.device}/cmd/health/check", self._commanded)
         connection.set_will(self._will)
+        connection.before_connection(self._begin_anew)
         connection.on_connected(self._announce)
 
     def take(self, item: Item) -> None:
@@ -87,10 +88,12 @@ class ThinEdge:
         """Carry out commands until cancelled."""
         await self.desk.run()
 
-    async def _announce(self) -> None:
-        """After a connection: health at once, the rest once it is known what stands there."""
+    def _begin_anew(self) -> None:
         self._settled = False
         self._retained.forget_seen()
+
+    async def _announce(self) -> None:
+        """After a connection: health at once, the rest once it is known what stands there."""
         self._say_health(self._collector.health)
         await asyncio.sleep(self._settle_s)
         for message in self._words.twin(self._collector.status):
