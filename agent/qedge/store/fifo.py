@@ -77,10 +77,7 @@ class Fifo:
             after = first
             while num_bytes > 0 or rows > 0:
                 last = 0
-                for row_id, length in connection.execute(
-                    f"SELECT id, length(body) FROM {self._rows} id > ? AND id <= ? ORDER BY id LIMIT ?",  # noqa: S608
-                    (after, end, _CHUNK),
-                ):
+                for row_id, length in self._page(connection, "length(body)", Span(after, end)):
                     last, num_bytes, rows = row_id, num_bytes - length - ROW_BYTES, rows - 1
                     if num_bytes <= 0 and rows <= 0:
                         break
@@ -94,12 +91,7 @@ class Fifo:
         for first, end in _around(busy):
             after = first
             while True:
-                chunk = list(
-                    connection.execute(
-                        f"SELECT id, utc_ns FROM {self._rows} id > ? AND id <= ? ORDER BY id LIMIT ?",  # noqa: S608
-                        (after, end, _CHUNK),
-                    )
-                )
+                chunk = list(self._page(connection, "utc_ns", Span(after, end)))
                 old = list(takewhile(lambda row: row[1] < before_ns, chunk))
                 if old:
                     self.erase(connection, Span(after, old[-1][0]), taken)
@@ -128,11 +120,14 @@ class Fifo:
             taken.rows += len(gone)
             taken.num_bytes += sum(size for (size,) in gone) + len(gone) * ROW_BYTES
 
+    def _page(self, connection: sqlite3.Connection, column: str, span: Span) -> sqlite3.Cursor:
+        query = f"SELECT id, {column} FROM {self._rows} id > ? AND id <= ?"  # noqa: S608 - as above
+        return connection.execute(f"{query} ORDER BY id LIMIT ?", (*span, _CHUNK))
+
     def _sum(self, connection: sqlite3.Connection, span: Span) -> Taken:
-        rows, size = connection.execute(
-            f"SELECT count(*), coalesce(sum(length(body)), 0) FROM {self._rows} id > ? AND id <= ?",  # noqa: S608
-            span,
-        ).fetchone()
+        sums = "count(*), coalesce(sum(length(body)), 0)"
+        query = f"SELECT {sums} FROM {self._rows} id > ? AND id <= ?"  # noqa: S608 - as above
+        rows, size = connection.execute(query, span).fetchone()
         return Taken(int(rows), int(size) + int(rows) * ROW_BYTES)
 
 
