@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from qedge.fleet.home_assistant.config import HomeAssistantConfig
-from qedge.fleet.telemetry.config import TelemetryConfig, TelemetryKeepConfig
+from qedge.fleet.telemetry.config import TelemetryConfig
 from qedge.fleet.thin_edge.config import ThinEdgeConfig
 
 
@@ -22,7 +22,6 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 FLEET_SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "fleet.telemetry": TelemetryConfig,
-    "fleet.telemetry.CLASS": TelemetryKeepConfig,
     "fleet.thin_edge": ThinEdgeConfig,
     "fleet.home_assistant": HomeAssistantConfig,
 }
