@@ -30,8 +30,7 @@ from qedge.devices.segments.config import check_segments
 from qedge.engine.config import EngineConfig
 from qedge.engine.decoding.config import DecodeConfig
 from qedge.entropy.config import EntropyConfig
-from qedge.fleet.config import FleetConfig
-from qedge.fleet.configuration.config import ConfigurationConfig
+from qedge.fleet.config import FLEET_SECTIONS, FleetConfig
 from qedge.fleet.configuration.files import LAYER_FILE
 from qedge.fleet.configuration.layering import with_fleet
 from qedge.mesh.config import HostConfig, MeshConfig
@@ -159,10 +158,9 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "qkd.keys": KeyStoreConfig,
     "qkd.delivery": DeliveryConfig,
     "qkd.saes.NAME": SaeConfig,
-    "fleet": FleetConfig,
     **DEVICE_SECTIONS,
     **SECURITY_SECTIONS,
-    "fleet.configuration": ConfigurationConfig,
+    **FLEET_SECTIONS,
 }
 """Sections as the reference lists them."""
 

@@ -18,13 +18,14 @@ from tests.integration.spool_process import DEVICES
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = "tests.integration.spool_process"
 
 
-def start(folder: Path, *, quiet: bool) -> subprocess.Popen[bytes]:
+def start(folder: Path, *, quiet: bool, program: str = PROGRAM) -> subprocess.Popen[bytes]:
     (folder / "up").unlink(missing_ok=True)
     path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH", "")) if part)
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.integration.spool_process", str(folder), "1" if quiet else "0"],
+        [sys.executable, "-m", program, str(folder), "1" if quiet else "0"],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": path},
     )
@@ -36,16 +37,16 @@ def start(folder: Path, *, quiet: bool) -> subprocess.Popen[bytes]:
     return process
 
 
-def crash(folder: Path, times: int, chance: random.Random) -> None:
+def crash(folder: Path, times: int, chance: random.Random, program: str = PROGRAM) -> None:
     for _ in range(times):
-        process = start(folder, quiet=False)
+        process = start(folder, quiet=False, program=program)
         try:
             time.sleep(chance.uniform(0.05, 0.8))
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
             process.wait()
-    last = start(folder, quiet=True)
+    last = start(folder, quiet=True, program=program)
     try:
         limit = time.monotonic() + 60
         while not (folder / "empty").exists():

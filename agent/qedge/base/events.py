@@ -175,4 +175,10 @@ EVENTS: Final[dict[str, str]] = {
     "onward.not_kept": "Readings for the upstream cannot be written down and wait in memory; fields: code, waiting.",
     "update.handed_over": "The updater is asked to put a bundle onto the box; fields: version, sha256.",
     "update.ended": "The updater reported; fields: version, outcome, reason.",
+    "telemetry.up": "Telemetry can be sent; fields: waiting.",
+    "telemetry.down": "Telemetry cannot be sent and waits on the disk; fields: code, waiting.",
+    "telemetry.not_kept": "Telemetry cannot be written down and waits in memory; fields: code, waiting.",
+    "adapter.connected": "An adapter is connected to the broker of its tool; fields: adapter, broker.",
+    "adapter.disconnected": "An adapter has lost the broker of its tool; fields: adapter, reason, delay_s.",
+    "adapter.command": "A command of a local tool changed its state; fields: adapter, kind, command, state, reason.",
 }

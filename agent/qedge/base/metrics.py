@@ -206,6 +206,17 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_onward_dropped_total": MetricSpec(
         Kind.COUNTER, "Readings for the upstream that gave way.", ("class", "reason")
     ),
+    "qedge_telemetry_rows": MetricSpec(Kind.GAUGE, "Items of telemetry that wait.", ("class",)),
+    "qedge_telemetry_sent_total": MetricSpec(
+        Kind.COUNTER, "Items of telemetry that the broker has acknowledged.", ("class", "kind")
+    ),
+    "qedge_telemetry_dropped_total": MetricSpec(Kind.COUNTER, "Items of telemetry that gave way.", ("class", "reason")),
+    "qedge_adapter_connected": MetricSpec(
+        Kind.GAUGE, "1 while the adapter is connected to the broker of its tool.", ("adapter",)
+    ),
+    "qedge_adapter_messages_total": MetricSpec(
+        Kind.COUNTER, "Messages of adapters to other tools, by what became of them.", ("adapter", "outcome")
+    ),
 }
 
 Labels = tuple[str, ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from qedge.base.errors import QedgeError
@@ -66,6 +67,14 @@ class LastWill:
     topic: str
     payload: bytes
     delay_s: int
+    retain: bool = False
+
+
+class MqttVersion(StrEnum):
+    """Versions of the protocol; by 3.1.1 properties are left out, and a will has no delay."""
+
+    V311 = "3.1.1"
+    V5 = "5"
 
 
 def not_taken(error: Exception) -> QedgeError:

@@ -25,7 +25,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from qedge.bus.dial import arm_quick_ack, dial
-from qedge.bus.model import MAX_PACKET_BYTES, Endpoint, Incoming, LastWill
+from qedge.bus.model import MAX_PACKET_BYTES, Endpoint, Incoming, LastWill, MqttVersion
 from qedge.bus.properties import PackedProperties, SharedProperties, share_tables
 
 _SESSION_TAKEN_OVER: Final = 0x8E
@@ -67,7 +67,9 @@ class MqttClient(aiomqtt.Client):
         clean_start: bool,
         will: LastWill | None,
         tls: ssl.SSLContext | None,
+        version: MqttVersion = MqttVersion.V5,
     ) -> None:
+        modern = version is MqttVersion.V5
         connect = _properties(PacketTypes.CONNECT)
         connect.SessionExpiryInterval = session_expiry_s
         connect.ReceiveMaximum = receive_maximum
@@ -78,10 +80,11 @@ class MqttClient(aiomqtt.Client):
             username=endpoint.username or None,
             password=endpoint.password or None,
             identifier=client_id,
-            protocol=aiomqtt.ProtocolVersion.V5,
+            protocol=aiomqtt.ProtocolVersion.V5 if modern else aiomqtt.ProtocolVersion.V311,
             will=_will(will),
-            clean_start=clean_start,
-            properties=connect,
+            clean_session=None if modern else clean_start,
+            clean_start=clean_start if modern else paho.MQTT_CLEAN_START_FIRST_ONLY,
+            properties=connect if modern else None,
             keepalive=keepalive_s,
             timeout=connect_timeout_s,
             logger=_SILENT,
@@ -91,6 +94,7 @@ class MqttClient(aiomqtt.Client):
         self._endpoint = endpoint
         self._arrived = arrived
         self._tls = tls
+        self._modern = modern
         self._unacknowledged: dict[int, asyncio.Future[int]] = {}
         self._paused = False
         self._may_write = False
@@ -136,11 +140,12 @@ class MqttClient(aiomqtt.Client):
     async def listen(self, patterns: list[str], *, with_retained: frozenset[str] = frozenset()) -> None:
         """Subscribe at QoS 1; raises `MqttError` where the broker refuses one.
 
-        What a topic retains comes when its subscription is new; for patterns in `with_retained` in any case.
+        What a topic retains comes when its subscription is new; for patterns in `with_retained` in any case. By MQTT
+        3.1.1 it always comes.
         """
         always, once = (SubscribeOptions(qos=1, retainHandling=when) for when in (_RETAINED_ALWAYS, _RETAINED_WHEN_NEW))
         wanted = [(pattern, always if pattern in with_retained else once) for pattern in patterns]
-        granted = await self.subscribe(wanted)
+        granted = await self.subscribe(wanted if self._modern else [(pattern, 1) for pattern in patterns])
         codes = [each if isinstance(each, int) else int(each.value) for each in granted]
         refused = [pattern for pattern, code in zip(patterns, codes, strict=True) if code >= _FIRST_FAILURE]
         if refused:
@@ -373,4 +378,4 @@ def _will(will: LastWill | None) -> aiomqtt.Will | None:
         return None
     properties = _properties(PacketTypes.WILLMESSAGE)
     properties.WillDelayInterval = will.delay_s
-    return aiomqtt.Will(will.topic, will.payload, qos=1, retain=False, properties=properties)
+    return aiomqtt.Will(will.topic, will.payload, qos=1, retain=will.retain, properties=properties)

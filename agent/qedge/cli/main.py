@@ -43,6 +43,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "fleet": "fleet",
     "operator": "operators",
     "commands": "orders",
+    "telemetry": "telemetry",
     "policy": "policy",
     "node": "enrol",
     "state": "state",

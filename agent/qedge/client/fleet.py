@@ -12,6 +12,7 @@ from qedge.client.sse import ServerEvent
 from qedge.wire.commands import FleetCommandList, FleetCommandView
 from qedge.wire.node import DrainChange, DrainView
 from qedge.wire.standing import Standing, StandingList
+from qedge.wire.telemetry import TelemetryView
 from qedge.wire.trust import (
     BrokerAddress,
     IdentityView,
@@ -104,6 +105,10 @@ class FleetClient:
     async def drain(self, *, undo: bool = False) -> DrainView:
         """Have the node give its jobs away and take no new ones, or `undo` that."""
         return await self._transport.ask("POST", "/v1/drain", DrainView, body=DrainChange(undo))
+
+    async def telemetry(self) -> TelemetryView:
+        """Return how telemetry of the node stands."""
+        return await self._transport.ask("GET", "/v1/telemetry", TelemetryView)
 
     async def drain_view(self) -> DrainView:
         """Tell whether the node takes jobs, and how many it still has."""

@@ -51,6 +51,7 @@ from qedge.qkd.distillation.order import LINK_HOST
 from qedge.qkd.distillation.service import LinkDesk, RemoteLink
 from qedge.qkd.ports import Link
 from qedge.qkd.service import LinkService
+from qedge.store.schema import TELEMETRY_SCHEMA
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor, Watchdog
 from qedge.web.config import socket_path
@@ -279,6 +280,23 @@ async def add_gateway(parts: Parts, spool: Store) -> None:
     if parts.fleet is not None:
         parts.fleet.commands.audit_with(AuditedCommands(gateway.desks.security.audit, parts.tools.me.node))
     for service in (*gateway.services, follow_policy(parts.shared, gateway.desks.policy)):
+        parts.supervisor.add(service)
+
+
+def open_telemetry(config: AgentConfig, metrics: Metrics) -> Store | None:
+    """Open the file of telemetry and of adapters to other tools, where any of them is enabled."""
+    fleet = config.fleet
+    if not (fleet.telemetry.enabled or fleet.thin_edge.enabled or fleet.home_assistant.enabled):
+        return None
+    return Store(Path(config.node.state_dir) / "telemetry.sqlite3", metrics=metrics, schema=TELEMETRY_SCHEMA)
+
+
+def add_telemetry(parts: Parts, store: Store) -> None:
+    """Take telemetry and adapters into the daemon."""
+    # loaded only where it is wanted, as above
+    from qedge.daemon.fleet_telemetry import make_telemetry
+
+    for service in make_telemetry(parts, store):
         parts.supervisor.add(service)
 
 

@@ -22,7 +22,15 @@ from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
 from qedge.base.systemd import Notifier
 from qedge.config import Change, LoadedConfig, Verdict, changed_sections
-from qedge.daemon.compose import Parts, add_driver, add_gateway, compose, remove_driver
+from qedge.daemon.compose import (
+    Parts,
+    add_driver,
+    add_gateway,
+    add_telemetry,
+    compose,
+    open_telemetry,
+    remove_driver,
+)
 from qedge.daemon.fleet_commands import Power
 from qedge.daemon.fleet_configuration import Running, add_configuration
 from qedge.daemon.identity import broker_password, load_identity
@@ -95,23 +103,27 @@ class Daemon:
         )
         metrics = Metrics()
         store = Store(Path(config.node.state_dir) / "qedge.sqlite3", metrics=metrics)
-        key_files, spool = None, None
+        key_files, spool, telemetry = None, None, None
         try:
             key_files = open_key_files(config, metrics)
             if config.devices.enabled:
                 spool = Store(Path(config.node.state_dir) / "spool.sqlite3", metrics=metrics, schema=SPOOL_SCHEMA)
+            telemetry = open_telemetry(config, metrics)
             while True:
                 parts = await self._compose(store, key_files, metrics)
                 if spool is not None:
                     await add_gateway(parts, spool)
                 add_configuration(parts, self._running(parts))
+                if telemetry is not None:
+                    add_telemetry(parts, telemetry)
                 clean = await self._live(parts)
                 if self._stop.is_set() or self._again.is_set() or not clean:
                     return clean
                 _LOG.info("daemon.identity_changed")
         finally:
-            if spool is not None:
-                spool.close()
+            for each in (telemetry, spool):
+                if each is not None:
+                    each.close()
             if key_files is not None:
                 key_files.close()
             store.close()

@@ -53,6 +53,7 @@ from qedge.wire.node import (
     RandomRequest,
     RandomView,
 )
+from qedge.wire.telemetry import TelemetryView
 from qedge.workers.driver_service import DriverService
 
 MAX_RANDOM_BYTES: Final = 65_536
@@ -110,6 +111,7 @@ class Node:
         self._orders: OrdersPort | None = None
         self._jobs: JobDesk | None = None
         self._configuration: ConfigurationService | None = None
+        self._telemetry: Callable[[], TelemetryView] = lambda: TelemetryView(enabled=False)
         self._keys = keys
         self._bus = bus
         self._drivers = drivers
@@ -153,6 +155,14 @@ class Node:
         if self._configuration is None:
             raise QedgeError("internal.stopping", "The node is starting.", fix="Try again soon.")
         return self._configuration
+
+    def attach_telemetry(self, view: Callable[[], TelemetryView]) -> None:
+        """Take what describes telemetry, where it is enabled."""
+        self._telemetry = view
+
+    def telemetry(self) -> TelemetryView:
+        """Describe how telemetry of this node stands."""
+        return self._telemetry()
 
     def attach_state(self, desk: StateDesk) -> None:
         """Take what serves the state that nodes share."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Final
 
 import msgspec
 
 from qedge.fleet.configuration.config import ConfigurationConfig
+from qedge.fleet.home_assistant.config import HomeAssistantConfig
+from qedge.fleet.telemetry.config import TelemetryConfig
+from qedge.fleet.thin_edge.config import ThinEdgeConfig
 
 _Kind = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,36}\Z", title="the name of a kind of command")]
 
@@ -52,3 +56,16 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = 20.0
     configuration: ConfigurationConfig = ConfigurationConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
+    thin_edge: ThinEdgeConfig = ThinEdgeConfig()
+    home_assistant: HomeAssistantConfig = HomeAssistantConfig()
+
+
+FLEET_SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
+    "fleet": FleetConfig,
+    "fleet.configuration": ConfigurationConfig,
+    "fleet.telemetry": TelemetryConfig,
+    "fleet.thin_edge": ThinEdgeConfig,
+    "fleet.home_assistant": HomeAssistantConfig,
+}
+"""Sections as the reference lists them."""

@@ -358,3 +358,34 @@ SPOOL_MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 
 SPOOL_SCHEMA: Final = Schema(0x71656473, SPOOL_MIGRATIONS, ("cache_size = -8192", "journal_size_limit = 16777216"))
 """`spool.sqlite3`: what attached devices said and is not upstream yet, in a file of its own for the same reason."""
+
+TELEMETRY_MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+        # What waits for those who watch the fleet; `sequence` counts in a class, `name` tells series apart.
+        """CREATE TABLE items (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            kind TEXT NOT NULL,
+            sequence INTEGER NOT NULL,
+            utc_ns INTEGER NOT NULL,
+            name TEXT NOT NULL,
+            body BLOB NOT NULL
+        ) STRICT""",
+        "CREATE INDEX items_by_kind ON items (kind, id)",
+        # The last number that was given in a class.
+        "CREATE TABLE sequences (kind TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+        # Commands of local tools, by the topic they came on; `payload` is JSON, empty where only the name is kept.
+        """CREATE TABLE foreign_commands (
+            topic TEXT PRIMARY KEY,
+            state TEXT NOT NULL,
+            payload BLOB NOT NULL,
+            changed_utc_ns INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX foreign_commands_by_age ON foreign_commands (changed_utc_ns)",
+    ),
+)
+
+TELEMETRY_SCHEMA: Final = Schema(
+    0x71656474, TELEMETRY_MIGRATIONS, ("cache_size = -4096", "journal_size_limit = 16777216")
+)
+"""`telemetry.sqlite3`: what the node says of itself and nobody has acknowledged yet, in a file of its own as well."""

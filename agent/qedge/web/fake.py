@@ -48,6 +48,7 @@ from qedge.wire.node import (
     WorkerView,
 )
 from qedge.wire.problem import problem_of
+from qedge.wire.telemetry import TelemetryView
 
 _RUN_NS = 900_000
 _ENDED = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
@@ -62,6 +63,7 @@ class FakeNode:
         self._instant = instant
         self.fleet = FakeFleet()
         self.drained = False
+        self.telemetry_view = TelemetryView(enabled=False)
         self.decoder = FakeDecoder()
         self.segments = FakeSegments()
         self.kept_saes: list[str] = []
@@ -300,6 +302,10 @@ class FakeNode:
     def itself(self) -> PeerView:
         """Return this node as its own peer."""
         return PeerView("box-1", PeerState.ALIVE, own=True, version="0.1.0", epoch=1, capabilities=QPUS[:1])
+
+    def telemetry(self) -> TelemetryView:
+        """Return what the test has set."""
+        return self.telemetry_view
 
     def drain_view(self) -> DrainView:
         """Describe whether it takes jobs."""

@@ -33,6 +33,7 @@ from qedge.wire.node import (
     RandomRequest,
     RandomView,
 )
+from qedge.wire.telemetry import TelemetryView
 from qedge.wire.trust import (
     BrokerAddress,
     IdentityView,
@@ -206,6 +207,10 @@ class NodePort(Protocol):
 
     async def cancel(self, job_id: str) -> JobView:
         """Cancel a job; raises `job.already_ended`."""
+        ...
+
+    def telemetry(self) -> TelemetryView:
+        """Describe how telemetry stands."""
         ...
 
     def drain_view(self) -> DrainView:

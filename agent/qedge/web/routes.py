@@ -75,6 +75,7 @@ from qedge.wire.node import (
 from qedge.wire.policy import PolicyNotice, PolicyView, RecordCommand, RecordedRequests
 from qedge.wire.segments import CommandView, DeviceCommand, SegmentDetail, SegmentList, SegmentView
 from qedge.wire.standing import Standing, StandingList
+from qedge.wire.telemetry import TelemetryView
 from qedge.wire.trust import (
     BrokerAddress,
     IdentityView,
@@ -165,6 +166,7 @@ ROUTES: Final = (
     ),
     Route("GET", "/v1/apps/{app}/segments/{name}/readings", Right.APP, routes_segments.follow, endless=True),
     Route("POST", "/v1/random", Right.DRAW, routes_node.random, body=RandomRequest, answer=RandomView),
+    Route("GET", "/v1/telemetry", Right.VIEW, routes_node.telemetry, answer=TelemetryView),
     Route("GET", "/v1/drain", Right.VIEW, routes_node.drain_view, answer=DrainView),
     Route("POST", "/v1/drain", Right.ADMIN, routes_node.drain, body=DrainChange, answer=DrainView),
     Route("GET", "/v1/peers", Right.VIEW, routes_node.peers, answer=PeerList),

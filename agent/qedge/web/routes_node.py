@@ -55,6 +55,11 @@ async def random(request: web.Request) -> web.Response:
     return json_answer(await state_of(request).node.random(await body_of(request, RandomRequest)))
 
 
+async def telemetry(request: web.Request) -> web.Response:
+    """Answer with how telemetry stands."""
+    return json_answer(state_of(request).node.telemetry())
+
+
 async def drain_view(request: web.Request) -> web.Response:
     """Tell whether the node takes jobs."""
     return json_answer(state_of(request).node.drain_view())

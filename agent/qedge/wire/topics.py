@@ -22,6 +22,7 @@ from qedge.wire.policy import PolicyNotice
 from qedge.wire.segments import OnwardSealed, SegmentReadings
 from qedge.wire.session import Call, Hello
 from qedge.wire.state import SharedEntry, StateEntry
+from qedge.wire.telemetry import TelemetryBatch, TelemetryClass
 from qedge.wire.trust import AUTHORITY, JoinAnswer, JoinRequest, RevocationNotice
 
 ROOT: Final = "qedge/v1"
@@ -63,9 +64,9 @@ class Row:
     """One kind of topic. `message` is the body of the envelope, or of the one inside where it is sealed.
 
     `read_by_owner`: its node listens to it; the others are read by all nodes, or by `reader` where that is set.
-    `proof` says what makes a reader believe a message whose envelope has no seal. Topics of devices and segments have
-    more levels, `pattern`, and no channel of the node; what they carry is a frame without an envelope (`seal` None),
-    and for a program alone where `message` is None.
+    `proof` says what makes a reader believe a message whose envelope has no seal. Topics of devices, segments and
+    telemetry have more levels, `pattern`, and no channel of the node; those of devices and segments carry a frame
+    without an envelope (`seal` None), and for a program alone where `message` is None.
     """
 
     channel: Channel | None
@@ -311,6 +312,17 @@ TOPICS: Final[tuple[Row, ...]] = (
         "How a command stands, until the node clears it some days after its end.",
         "cmd-state/{command}",
         "operators of the fleet",
+        None,
+        TelemetryBatch,
+        1,
+        False,
+        Publisher.OWNER,
+        False,
+        SealKind.SIGNED,
+        "the node's signature; of two items of one spool, class and number the first counts",
+        "Readings, health, events and alarms of the node; `class` is one of these in the singular.",
+        "telemetry/{class}",
+        "those who watch the fleet",
     ),
 )
 
@@ -320,6 +332,13 @@ def topic(fleet: str, node: str, channel: Channel) -> str:
     if not (is_name(fleet) and is_name(node)):
         raise ValueError(f"{fleet!r} and {node!r} have to be names")
     return f"{ROOT}/{fleet}/{node}/{channel}"
+
+
+def telemetry_topic(fleet: str, node: str, kind: TelemetryClass) -> str:
+    """Return the topic of a class of telemetry; raises `ValueError` for names that are no topic segments."""
+    if not (is_name(fleet) and is_name(node)):
+        raise ValueError(f"{fleet!r} and {node!r} have to be names")
+    return f"{ROOT}/{fleet}/{node}/telemetry/{kind}"
 
 
 def every_node(fleet: str, channel: Channel) -> str:

@@ -11,9 +11,9 @@ import pytest
 from qedge.base.clock import ManualClock
 from qedge.base.errors import QedgeError
 from qedge.devices.onward.config import KeepConfig, OnwardConfig
-from qedge.devices.onward.spool import ROW_BYTES
 from qedge.devices.segments.lanes import Lanes
 from qedge.devices.segments.model import RetentionClass
+from qedge.store.fifo import ROW_BYTES
 from qedge.wire.segments import OnwardReadings
 from tests.unit.devices.onward_site import FakeUplink, Site, spooling
 

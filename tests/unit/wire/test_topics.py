@@ -8,7 +8,18 @@ from qedge.wire.attached import DeviceLeaf, device_topic
 from qedge.wire.commands import command_topic, every_command, every_state, parse_command_topic, state_topic
 from qedge.wire.envelope import SealKind
 from qedge.wire.segments import every_channel, parse_segment_topic, segment_topic
-from qedge.wire.topics import MAX_LEVELS, TOPICS, Channel, every_node, listened, matches, parse_topic, topic
+from qedge.wire.telemetry import TelemetryClass
+from qedge.wire.topics import (
+    MAX_LEVELS,
+    TOPICS,
+    Channel,
+    every_node,
+    listened,
+    matches,
+    parse_topic,
+    telemetry_topic,
+    topic,
+)
 
 COMMAND = "01a2246a-6fcc-7d9f-829a-ff8a1f1967df"
 
@@ -41,16 +52,18 @@ def test_nothing_retained_is_a_question() -> None:
 def test_every_message_has_a_seal_or_says_why_it_is_believed() -> None:
     assert all(row.proof for row in TOPICS)
     assert {row.channel for row in TOPICS if row.seal is SealKind.SEALED} == {Channel.SEALED}
-    signed = {row.channel for row in TOPICS if row.seal is SealKind.SIGNED}
-    nodes = {Channel.BIRTH, Channel.ONWARD, Channel.INCIDENTS, Channel.STATE, Channel.SHARED, Channel.COMMANDS}
-    assert signed == nodes | {None}
+    signed = {str(row.channel or row.pattern) for row in TOPICS if row.seal is SealKind.SIGNED}
+    nodes = {"birth", "onward", "incidents", "state", "shared", "commands", "telemetry/{class}", "cmd-state/{command}"}
+    assert signed == nodes | {"cmd/{command}"}
 
 
-def test_rows_of_devices_segments_and_commands_have_the_topics_that_their_functions_make() -> None:
+def test_rows_with_more_levels_have_the_topics_that_their_functions_make() -> None:
     patterns = {row.place for row in TOPICS if row.channel is None}
     made = {device_topic("f", "n", "d", leaf) for leaf in DeviceLeaf} | {segment_topic("f", "n", "s", "c")}
     made |= {command_topic("f", "n", COMMAND), state_topic("f", "n", COMMAND)}
-    filled = {each.format(device="d", segment="s", channel="c", command=COMMAND) for each in patterns}
+    made.add(telemetry_topic("f", "n", TelemetryClass.ALARM))
+    levels = {"device": "d", "segment": "s", "channel": "c", "command": COMMAND, "class": "alarm"}
+    filled = {each.format(**levels) for each in patterns}
     assert {f"qedge/v1/f/n/{each}" for each in filled} == made
     assert all(name.count("/") < MAX_LEVELS for name in made)
     assert parse_segment_topic(segment_topic("f", "n", "s", "c")) == ("f", "n", "s", "c")

@@ -7,8 +7,7 @@ on. It is erased after the upstream's broker has acknowledged it; what is sent t
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -22,11 +21,11 @@ from qedge.devices.onward.ports import Uplink
 from qedge.devices.onward.spool import LANES, Change, LaneLimits, Row, Spool, Waiting
 from qedge.devices.segments.lanes import Lanes
 from qedge.devices.segments.model import RetentionClass
+from qedge.store.intake import Intake
 from qedge.store.store import Store
 from qedge.wire.segments import OnwardReading, OnwardReadings, OnwardView
 
 _LOG: Final = get_logger("devices")
-MAX_BATCH: Final = 8192
 MAX_MESSAGE_BYTES: Final = 128 * 1024
 MAX_BODY_BYTES: Final = 96 * 1024
 """Of one reading; a larger one would not fit into a message with its seal."""
@@ -63,13 +62,15 @@ class OnwardService:
         self._spool = Spool(
             {each: LaneLimits(keep.max_mib * 2**20, keep.drop == "oldest") for each, keep in limits.items()}
         )
-        self._queue: Lanes[Waiting] = Lanes(config.queue_readings)
-        self._queue_dropped = dict(self._queue.dropped)
-        self._filled = asyncio.Event()
+        self._intake: Intake[RetentionClass, Waiting, list[Change]] = Intake(
+            store,
+            Lanes(config.queue_readings),
+            self._spool.append,
+            written=self._written_down,
+            gave_way=lambda retention, number: self._drop(retention, "memory", number),
+            failed=self._not_written,
+        )
         self._written = asyncio.Event()
-        self._taken = 0
-        self._safe = 0
-        self._waiters: deque[tuple[int, Callable[[], None]]] = deque()
         self._sent = 0
         self._dropped: dict[str, int] = {}
         self._up_since_utc_ns = 0
@@ -81,27 +82,18 @@ class OnwardService:
         if len(body) > MAX_BODY_BYTES:
             self._drop(retention, "size", 1)
             return False
-        kept = self._queue.put(retention, Waiting(device, segment, channel, utc_ns, body))
-        self._taken += kept
-        self._filled.set()
-        return kept
+        return self._intake.put(retention, Waiting(device, segment, channel, utc_ns, body))
 
     async def settled(self) -> None:
         """Return when everything that was put before is on the disk, or had to give way."""
-        if self._safe < self._taken:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append((self._taken, lambda: None if future.done() else future.set_result(None)))
-            await future
+        await self._intake.settled()
 
     def when_safe(self, then: Callable[[], None]) -> bool:
         """Return True where all that was put is on the disk; otherwise False, and call `then` once it is.
 
         Ways in hold back their acknowledgements (QoS 1) until then.
         """
-        if self._safe >= self._taken:
-            return True
-        self._waiters.append((self._taken, then))
-        return False
+        return self._intake.when_safe(then)
 
     def view(self) -> OnwardView:
         """Describe what waits and what was dropped."""
@@ -109,7 +101,7 @@ class OnwardService:
         oldest = min((each.oldest_utc_ns for each in lanes if each.rows), default=0)
         return OnwardView(
             up=self._up_since_utc_ns > 0,
-            waiting=sum(each.rows for each in lanes) + len(self._queue),
+            waiting=sum(each.rows for each in lanes) + len(self._intake),
             waiting_bytes=sum(each.num_bytes for each in lanes),
             oldest_s=round(max(0, self._clock.utc_ns() - oldest) / 1e9, 3) if oldest else 0.0,
             sent=self._sent,
@@ -123,71 +115,23 @@ class OnwardService:
         ready()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._write())
+                group.create_task(self._intake.run())
                 group.create_task(self._forward())
                 group.create_task(self._expire())
         finally:
-            if len(self._queue):
-                await self._write_batch(MAX_BATCH * 16)
+            await self._intake.drain()
 
-    # To the disk
-
-    async def _write(self) -> None:
-        while True:
-            await self._filled.wait()
-            self._filled.clear()
-            while len(self._queue):
-                if not await self._write_batch(MAX_BATCH):
-                    await asyncio.sleep(_RETRY_S)
-                    self._store.look_again()
-            self._settle()
-
-    async def _write_batch(self, limit: int) -> bool:
-        """Write what waits in memory in one transaction; where the disk is full it goes on waiting, in its order."""
-        batch = self._queue.take_many(limit)
-        # Who is cancelled here must know whether its readings were written, or they would be lost, or there twice.
-        writing = asyncio.ensure_future(self._store.write(partial(self._spool.append, batch=batch)))
-        cancelled = False
-        while not writing.done():
-            try:
-                await asyncio.wait({writing})
-            except asyncio.CancelledError:
-                cancelled = True
-        written = self._written_down(writing, batch)
-        if cancelled:
-            raise asyncio.CancelledError
-        return written
-
-    def _written_down(
-        self, writing: asyncio.Future[list[Change]], batch: Mapping[RetentionClass, Sequence[Waiting]]
-    ) -> bool:
-        """Take over the outcome of a transaction; says whether the readings are on the disk."""
-        error = writing.exception()
-        if error is not None:
-            self._queue.put_back(batch)
-            if not isinstance(error, QedgeError):
-                raise error
-            if not self._problem:
-                _LOG.warning("onward.not_kept", code=error.code, waiting=len(self._queue))
-            self._problem = error.code
-            return False
-        changes = writing.result()
+    def _written_down(self, changes: list[Change]) -> None:
         self._problem = ""
         self._spool.apply(changes)
         for change in changes:
             self._drop(change.lane, "space", change.erased + change.refused)
-        self._settle()
         self._written.set()
-        return True
 
-    def _settle(self) -> None:
-        """Tell those who wait that what they put is safe: everything taken but what is still in memory."""
-        for retention, total in self._queue.dropped.items():
-            self._drop(retention, "memory", total - self._queue_dropped[retention])
-            self._queue_dropped[retention] = total
-        self._safe = self._taken - len(self._queue)
-        while self._waiters and (self._waiters[0][0] <= self._safe or not len(self._queue)):
-            self._waiters.popleft()[1]()
+    def _not_written(self, error: QedgeError) -> None:
+        if not self._problem:
+            _LOG.warning("onward.not_kept", code=error.code, waiting=len(self._intake))
+        self._problem = error.code
 
     def _drop(self, retention: RetentionClass, reason: str, number: int) -> None:
         if number:

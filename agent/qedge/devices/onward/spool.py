@@ -9,16 +9,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
+from functools import partial
 from typing import Final, NamedTuple
 
 from qedge.devices.segments.model import RetentionClass
 from qedge.devices.segments.ports import KnownCommand
+from qedge.store.fifo import ROW_BYTES, Fifo, Span, Taken
 
-ROW_BYTES: Final = 96
-"""What a row takes beside its body, about."""
-
-_CHUNK: Final = 2048
 KEPT_COMMANDS: Final = 10_000
 LANES: Final = (RetentionClass.CRITICAL, RetentionClass.TELEMETRY, RetentionClass.BULK)
 
@@ -78,6 +75,12 @@ class Change:
     oldest_utc_ns: int = 0
     last: dict[str, int] = field(default_factory=dict)
 
+    def take(self, taken: Taken) -> None:
+        """Count what is gone."""
+        self.rows -= taken.rows
+        self.erased += taken.rows
+        self.num_bytes -= taken.num_bytes
+
 
 class Spool:
     """What is on the disk. Its methods with a connection run in the store's thread, the others in the event loop."""
@@ -86,20 +89,19 @@ class Spool:
         self._limits = limits
         self._last: dict[str, int] = {}
         self.lanes: dict[RetentionClass, LaneState] = {each: LaneState() for each in LANES}
+        self._queues = {each: Fifo(each.value, before_erase=partial(_keep_sequences, each)) for each in LANES}
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Count what an earlier run has left."""
         self._last = dict(connection.execute("SELECT device, last FROM sequences"))
         for lane, state in self.lanes.items():
-            rows, size = connection.execute(
-                f"SELECT count(*), coalesce(sum(length(body)), 0) FROM {lane.value}"  # noqa: S608 - a name of ours
-            ).fetchone()
-            state.rows, state.num_bytes = int(rows), int(size) + int(rows) * ROW_BYTES
+            found = self._queues[lane].size(connection)
+            state.rows, state.num_bytes = found.rows, found.num_bytes
             for device, last in connection.execute(
                 f"SELECT device, max(sequence) FROM {lane.value} GROUP BY device"  # noqa: S608 - a name of ours
             ):
                 self._last[device] = max(last, self._last.get(device, 0))
-            state.oldest_utc_ns = _oldest(connection, lane)
+            state.oldest_utc_ns = self._queues[lane].oldest_utc_ns(connection)
 
     def apply(self, changes: Iterable[Change]) -> None:
         """Take over what was committed."""
@@ -122,7 +124,9 @@ class Spool:
         wanted = sum(len(each.body) + ROW_BYTES for each in readings) + state.num_bytes - limits.max_bytes
         change = Change(lane, last=last)
         if wanted > 0 and limits.drop_oldest:
-            self._free(connection, change, wanted)
+            taken = Taken()
+            self._queues[lane].free(connection, taken, num_bytes=wanted, busy=Span(0, state.sending))
+            change.take(taken)
         room = limits.max_bytes - state.num_bytes - change.num_bytes
         kept: list[tuple[str, int, str, str, int, bytes]] = []
         for each in readings:
@@ -141,7 +145,7 @@ class Spool:
             kept,
         )
         change.rows += len(kept)
-        change.oldest_utc_ns = _oldest(connection, lane)
+        change.oldest_utc_ns = self._queues[lane].oldest_utc_ns(connection)
         return change
 
     def read(self, connection: sqlite3.Connection, lane: RetentionClass, limit: int, max_bytes: int) -> list[Row]:
@@ -163,74 +167,30 @@ class Spool:
 
     def remove(self, connection: sqlite3.Connection, lane: RetentionClass, upto: int) -> list[Change]:
         """Erase readings that the upstream has, those with ids up to `upto`."""
-        change = Change(lane)
-        self._erase(connection, change, 0, upto)
+        change, taken = Change(lane), Taken()
+        self._queues[lane].erase(connection, Span(0, upto), taken)
+        change.take(taken)
         self.lanes[lane].sending = 0
-        change.oldest_utc_ns = _oldest(connection, lane)
+        change.oldest_utc_ns = self._queues[lane].oldest_utc_ns(connection)
         return [change]
 
     def expire(self, connection: sqlite3.Connection, lane: RetentionClass, utc_ns: int) -> list[Change]:
         """Erase readings older than `utc_ns` from the front of a class, unless they are on their way."""
-        change = Change(lane)
-        after = self.lanes[lane].sending
-        while True:
-            chunk = list(
-                connection.execute(
-                    f"SELECT id, utc_ns FROM {lane.value} WHERE id > ? ORDER BY id LIMIT ?",  # noqa: S608 - a name of ours
-                    (after, _CHUNK),
-                )
-            )
-            old = list(takewhile(lambda row: row[1] < utc_ns, chunk))
-            if old:
-                self._erase(connection, change, after, old[-1][0])
-                after = old[-1][0]
-            if len(old) < _CHUNK:
-                break
-        change.oldest_utc_ns = _oldest(connection, lane)
+        change, taken = Change(lane), Taken()
+        self._queues[lane].expire(connection, taken, before_ns=utc_ns, busy=Span(0, self.lanes[lane].sending))
+        change.take(taken)
+        change.oldest_utc_ns = self._queues[lane].oldest_utc_ns(connection)
         return [change]
 
-    def _free(self, connection: sqlite3.Connection, change: Change, wanted: int) -> None:
-        """Erase the oldest readings that are not on their way until `wanted` bytes are free."""
-        lane = change.lane
-        after = self.lanes[lane].sending
-        while wanted > 0:
-            last = 0
-            for row_id, length in connection.execute(
-                f"SELECT id, length(body) FROM {lane.value} WHERE id > ? ORDER BY id LIMIT ?",  # noqa: S608 - a name of ours
-                (after, _CHUNK),
-            ):
-                last, wanted = row_id, wanted - length - ROW_BYTES
-                if wanted <= 0:
-                    break
-            if not last:
-                return
-            self._erase(connection, change, after, last)
-            after = last
 
-    @staticmethod
-    def _erase(connection: sqlite3.Connection, change: Change, after: int, upto: int) -> None:
-        """Erase ids in (after, upto], and keep the sequence numbers that go with them."""
-        where = f"FROM {change.lane.value} WHERE id > ? AND id <= ?"
-        rows, size = connection.execute(
-            f"SELECT count(*), coalesce(sum(length(body)), 0) {where}",
-            (after, upto),
-        ).fetchone()
-        connection.execute(
-            f"INSERT INTO sequences (device, last) SELECT device, max(sequence) {where} GROUP BY device"
-            " ON CONFLICT (device) DO UPDATE SET last = max(last, excluded.last)",
-            (after, upto),
-        )
-        connection.execute(f"DELETE {where}", (after, upto))
-        change.rows -= int(rows)
-        change.erased += int(rows)
-        change.num_bytes -= int(size) + int(rows) * ROW_BYTES
-
-
-def _oldest(connection: sqlite3.Connection, lane: RetentionClass) -> int:
-    found = connection.execute(
-        f"SELECT utc_ns FROM {lane.value} ORDER BY id LIMIT 1"  # noqa: S608 - a name of ours
-    ).fetchone()
-    return int(found[0]) if found is not None else 0
+def _keep_sequences(lane: RetentionClass, connection: sqlite3.Connection, span: Span) -> None:
+    """Keep the sequence numbers that go with readings."""
+    connection.execute(
+        f"INSERT INTO sequences (device, last) SELECT device, max(sequence) FROM {lane.value}"  # noqa: S608 - as above
+        " WHERE id > ? AND id <= ? GROUP BY device"
+        " ON CONFLICT (device) DO UPDATE SET last = max(last, excluded.last)",
+        span,
+    )
 
 
 def reserved(connection: sqlite3.Connection) -> dict[str, int]:

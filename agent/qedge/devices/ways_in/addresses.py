@@ -6,7 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
-from qedge.devices.ways_in.rates import Bucket
+from qedge.base.bucket import Bucket
 from qedge.security.tally import Tally
 
 MAX_ADDRESSES: Final = 16_384

@@ -10,11 +10,11 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+from qedge.base.bucket import Bucket
 from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger
 from qedge.devices.ways_in.pace import Pace
-from qedge.devices.ways_in.rates import Bucket
 
 _LOG: Final = get_logger("devices")
 _BACKLOG: Final = 4096

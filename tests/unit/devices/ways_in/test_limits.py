@@ -3,8 +3,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qedge.base.bucket import Bucket
 from qedge.devices.ways_in.addresses import MAX_ADDRESSES, Addresses, AddressLimits, address_of
-from qedge.devices.ways_in.rates import Bucket, Throttles
+from qedge.devices.ways_in.rates import Throttles
 from qedge.devices.ways_in.wheel import Wheel
 
 SECOND = 10**9
