@@ -29,6 +29,7 @@ from qedge.devices.segments.config import check_segments
 from qedge.engine.config import EngineConfig
 from qedge.engine.decoding.config import DecodeConfig
 from qedge.entropy.config import EntropyConfig
+from qedge.fleet.config import FLEET_SECTIONS, FleetConfig
 from qedge.mesh.config import HostConfig, MeshConfig
 from qedge.orchestrator.ledger.config import LedgerConfig
 from qedge.orchestrator.placement.config import PlacementConfig
@@ -131,6 +132,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     qkd: QkdConfig = QkdConfig()
     devices: DevicesConfig = DevicesConfig()
     security: SecurityConfig = SecurityConfig()
+    fleet: FleetConfig = FleetConfig()
 
 
 SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
@@ -155,6 +157,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "qkd.saes.NAME": SaeConfig,
     **DEVICE_SECTIONS,
     **SECURITY_SECTIONS,
+    **FLEET_SECTIONS,
 }
 """Sections as the reference lists them."""
 

@@ -155,5 +155,12 @@ EVENTS: Final[dict[str, str]] = {
     "state.not_said": "The node could not renew an entry of its own; fields: namespace, key, code.",
     "state.template_fetched": "A program that this node had not was fetched from a peer; fields: peer, template.",
     "state.policy_fetched": "A policy newer than this node's was fetched from a peer; fields: peer, serial.",
+    "sparkplug.online": "All births are published; fields: server, bd_seq, devices.",
+    "sparkplug.waiting": "The edge node waits for its primary host; fields: server, host.",
+    "sparkplug.left": "The edge node took leave of a server; fields: reason, server.",
+    "sparkplug.lost": "The edge node has no connection, or lost it; fields: reason, delay_s.",
+    "sparkplug.refused": "A command had no effect, or a part of it; fields: topic, outcome, metrics.",
+    "sparkplug.command": "A host wrote a metric; fields: device, metric, outcome.",
+    "sparkplug.not_kept": "Readings for hosts cannot be written down now; fields: code, waiting.",
     "onward.not_kept": "Readings for the upstream cannot be written down and wait in memory; fields: code, waiting.",
 }

@@ -1,7 +1,8 @@
 """Counts CONNECT packets across restarts, on a full disk too: two records that are written over in turn.
 
-A record is `total` (8 bytes), the descriptor's digest (16) and the CRC-32 of both (4), in big-endian order. The file has
-its size from the beginning, so that writing needs no room; one of the two records is whole whatever happens to the other.
+A record is `total` (8 bytes), the descriptor's digest (16) and the CRC-32 of both (4), in big-endian order. The file
+has its size from the beginning, so that writing needs no room; one of the two records is whole whatever happens to the
+other.
 """
 
 from __future__ import annotations

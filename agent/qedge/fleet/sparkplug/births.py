@@ -81,10 +81,14 @@ class Births:
         reading = self._said.get(owner, {}).get(name)
         return reading.datatype if reading is not None else None
 
-    def is_new(self, owner: str, readings: Mapping[str, Reading]) -> bool:
-        """Say whether something is there that the birth does not have, so that a new birth is due."""
+    def new(self, owner: str, readings: Mapping[str, Reading]) -> dict[str, Reading]:
+        """Return what the birth does not have, or has with another type: with any of it a new birth is due."""
         said = self._said.get(owner, {})
-        return any(name not in said or said[name].datatype is not each.datatype for name, each in readings.items())
+        return {
+            name: each
+            for name, each in readings.items()
+            if name not in said or said[name].datatype is not each.datatype
+        }
 
     def changed(self, owner: str, readings: Mapping[str, Reading], utc_ms: int) -> dict[str, Reading]:
         """Return what differs from what was said last (tck-id-operational-behavior-data-publish-nbirth-change).

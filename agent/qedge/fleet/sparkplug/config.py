@@ -112,7 +112,3 @@ class SparkplugConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             le=1_000_000,
         ),
     ] = 1000.0
-
-
-SPARKPLUG_SECTIONS = {"fleet.sparkplug": SparkplugConfig}
-"""Sections as the reference lists them."""

@@ -1,7 +1,7 @@
 """One connection of MQTT 3.1.1 with one writer: the CONNECT with the will of this very attempt, and packets in order.
 
-paho is not used here: it re-sends an old will when it reconnects by itself, tells neither when a CONNECT was written nor
-which PINGRESP came, and writes from more than one place (decision 0096).
+paho is not used here: it sends an old will again when it reconnects by itself, tells neither when a CONNECT was
+written nor which PINGRESP came, and writes from more than one place (decision 0096).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from qedge.base.errors import QedgeError
-from qedge.bus.dial import arm_quick_ack, dial
+from qedge.bus.dial import dial
 from qedge.bus.model import Endpoint
 from qedge.fleet.sparkplug.model import Will
 from qedge.fleet.sparkplug.packets import (
@@ -42,10 +42,12 @@ Heard = Callable[[Packet], None]
 class Connection:
     """Opened once, used by one writer; `heard` is called with every PUBLISH and PINGRESP and must not raise."""
 
-    def __init__(self, endpoint: Endpoint, tls: ssl.SSLContext | None, heard: Heard) -> None:
+    def __init__(self, endpoint: Endpoint, tls: ssl.SSLContext | None, heard: Heard, ended: Callable[[], None]) -> None:
+        """`ended` is called once, when the connection is gone."""
         self._endpoint = endpoint
         self._tls = tls
         self._heard = heard
+        self._ended = ended
         self._packets = PacketReader()
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -138,7 +140,6 @@ class Connection:
     async def _read(self) -> None:
         try:
             while self._reader is not None and (data := await self._reader.read(_READ_BYTES)):
-                self._quick()
                 for packet in self._packets.feed(data):
                     self._take(packet)
             self._lose("the server closed the connection")
@@ -155,15 +156,11 @@ class Connection:
         if answer is not None and not answer.done():
             answer.set_result(packet)
 
-    def _quick(self) -> None:
-        raw = self._writer.get_extra_info("socket") if self._writer is not None else None
-        if raw is not None:
-            arm_quick_ack(raw)
-
     def _lose(self, why: str) -> None:
         if not self.lost.is_set():
             self.loss = why
             self.lost.set()
+            self._ended()
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(self._gone())

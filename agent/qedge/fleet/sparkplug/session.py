@@ -129,7 +129,7 @@ class Session:
         self._snapshot = Snapshot(admissible(snapshot.node), devices)
         if not self._born or self._parting is not None:
             return
-        if (Verb.NBIRTH, NODE) not in self._due and self.births.is_new(NODE, self._snapshot.node):
+        if (Verb.NBIRTH, NODE) not in self._due and self.births.new(NODE, self._snapshot.node):
             self._rebirth()
         self._due = deque(each for each in self._due if each[0] is not Verb.DBIRTH or each[1] in devices)
         for device in self.births.owners:
@@ -139,7 +139,7 @@ class Session:
                 self.births.died(device)
                 self._pending.pop(device, None)
         for device, readings in devices.items():
-            if self.births.is_new(device, readings) or device not in self.births.owners:
+            if self.births.new(device, readings) or device not in self.births.owners:
                 self._birth_due(device)
         for owner in self.births.owners:
             self._pending[owner] = self.births.changed(owner, self._snapshot.of(owner), utc_ms)
