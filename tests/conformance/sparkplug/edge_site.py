@@ -30,7 +30,9 @@ class FakeReadings:
         self.node: dict[str, Reading] = {}
         self.devices: dict[str, dict[str, Reading]] = {}
 
-    def set(self, name: str, value: Value | None, utc_ms: int, kind: DataType = DataType.INT64, device: str = "") -> None:
+    def set(
+        self, name: str, value: Value | None, utc_ms: int, kind: DataType = DataType.INT64, device: str = ""
+    ) -> None:
         """Set a metric of the node or of a device."""
         (self.devices.setdefault(device, {}) if device else self.node)[name] = Reading(kind, value, utc_ms)
 

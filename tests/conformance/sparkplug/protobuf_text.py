@@ -1,4 +1,4 @@
-"""A second reader of Sparkplug payloads, which shares nothing with the product: every field as it stands on the wire."""
+"""A second reader of Sparkplug payloads, which shares nothing with the product: every field as it is on the wire."""
 
 from __future__ import annotations
 
