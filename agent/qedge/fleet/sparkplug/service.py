@@ -28,6 +28,7 @@ from qedge.fleet.sparkplug.session import Rules, Session
 _LOG: Final = get_logger("sparkplug")
 _BASE_S: Final = 1.0
 _GOODBYE_S: Final = 2.0
+_PUBACK_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +229,7 @@ class SparkplugService:
         self._metrics.add("qedge_sparkplug_messages_total", (send.verb.value,))
         if send.verb is Verb.NDEATH:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_GOODBYE_S):
+                async with asyncio.timeout(_PUBACK_S):
                     await connection.publish_sure(send.topic, send.payload)
                     session.all_read()
             return
