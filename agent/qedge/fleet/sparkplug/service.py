@@ -29,6 +29,7 @@ _LOG: Final = get_logger("sparkplug")
 _BASE_S: Final = 1.0
 _GOODBYE_S: Final = 2.0
 _PUBACK_S: Final = 1.0
+_QUIET_NS: Final = 10_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ class SparkplugService:
         self._recorder = Recorder(rules.deadband_ratio)
         self._session: Session | None = None
         self._wake = asyncio.Event()
+        self._quiet_until_ns = 0
         self._view = SparkplugView("connecting")
         self._history = History(spool, session=lambda: self._session, wake=self._wake.set, clock=clock, metrics=metrics)
         self._control = NodeControl(
@@ -276,7 +278,8 @@ class SparkplugService:
 
     def _take(self, topic: str, heard: Heard) -> None:
         self._metrics.add("qedge_sparkplug_commands_total", (heard.outcome,))
-        if heard.outcome != "taken" or heard.refused:
+        if (heard.outcome != "taken" or heard.refused) and self._clock.now_ns() >= self._quiet_until_ns:
+            self._quiet_until_ns = self._clock.now_ns() + _QUIET_NS  # whoever may publish here must not fill the log
             _LOG.warning("sparkplug.refused", topic=topic[:200], outcome=heard.outcome, metrics=heard.refused)
         for write in heard.writes:
             self._control.submit(write)
