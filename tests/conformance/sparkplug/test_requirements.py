@@ -76,7 +76,7 @@ def _spoilt(story: Story, kind: str, verb: str, **changes: object) -> Story:
         ("tck-id-payloads-dbirth-order", "publish", "DBIRTH", {"topic": "spBv1.0/plant/NDATA/box-1"}),
         ("tck-id-message-flow-edge-node-ncmd-subscribe", "subscribe", "", {"filters": (("a", 0),)}),
         ("tck-id-payloads-metric-datatype-not-req", "publish", "NDATA", {"payload": b"\x12\x05\x0a\x01a\x20\x04"}),
-        ("tck-id-operational-behavior-edge-node-intentional-disconnect-ndeath", "publish", "NDEATH", {"topic": "a/b/NDATA/c"}),
+        ("tck-id-payloads-ndeath-will-message-publisher", "publish", "NDEATH", {"topic": "a/b/NDATA/c"}),
     ],
 )
 def test_a_check_sees_what_it_is_for(name: str, kind: str, verb: str, changes: dict[str, object], story: Story) -> None:
