@@ -1,7 +1,7 @@
 """What the edge node writes is read alike by two independent libraries, in environments of their own.
 
 pysparkplug 0.6.1 (PyPI) and sparkplug-payload 1.0.3 (npm) are installed below `build/`; where that cannot be done the
-tests are skipped. They are readers, never oracles. The second reads no metric without its type, so it is given births alone.
+tests are skipped. They are readers, never oracles. The second reads no metric without its type: it is given births.
 """
 
 from __future__ import annotations
