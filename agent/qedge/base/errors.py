@@ -354,6 +354,9 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "state.refused": _remote(422, "The shared state does not take this value there, or not from operators.", Exit.DATA),
     "state.full": _local(507, "The node holds as many entries of the namespace as one writer may."),
     "state.clock": _local(503, "The clock of the node is too far off for it to write shared state."),
+    # the Sparkplug edge node
+    "sparkplug.bad_value": _remote(422, "A host wrote a value that the metric cannot have.", Exit.DATA),
+    "sparkplug.not_offered": _remote(501, "A host wrote a metric that this node has no use for.", Exit.UNAVAILABLE),
     # client
     "client.no_daemon": _local(503, "No daemon answers at the socket; start one with `qedge run`."),
     "client.timeout": _local(504, "The daemon did not answer in time.", Exit.TEMPORARY),

@@ -199,6 +199,17 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_segment_strays_total": MetricSpec(Kind.COUNTER, "Readings on channels that their segment does not have."),
     "qedge_segment_handovers_total": MetricSpec(Kind.COUNTER, "Group keys handed to devices.", ("outcome",)),
     "qedge_commands_total": MetricSpec(Kind.COUNTER, "Commands to devices.", ("outcome",)),
+    "qedge_sparkplug_online": MetricSpec(Kind.GAUGE, "1 while all births are published to a Sparkplug server."),
+    "qedge_sparkplug_connects_total": MetricSpec(Kind.COUNTER, "CONNECT packets to Sparkplug servers."),
+    "qedge_sparkplug_births_total": MetricSpec(
+        Kind.COUNTER, "NBIRTHs, the first of a session and those again in it.", ("which",)
+    ),
+    "qedge_sparkplug_messages_total": MetricSpec(Kind.COUNTER, "Sparkplug messages published.", ("verb",)),
+    "qedge_sparkplug_commands_total": MetricSpec(Kind.COUNTER, "Commands of hosts, as they were taken.", ("outcome",)),
+    "qedge_sparkplug_writes_total": MetricSpec(Kind.COUNTER, "Writes of hosts, as they ended.", ("outcome",)),
+    "qedge_sparkplug_history_total": MetricSpec(
+        Kind.COUNTER, "Readings that were not sent in their time: kept, sent or dropped.", ("outcome",)
+    ),
     "qedge_onward_rows": MetricSpec(Kind.GAUGE, "Readings that wait for the upstream.", ("class",)),
     "qedge_onward_bytes": MetricSpec(Kind.GAUGE, "Bytes of readings that wait for the upstream.", ("class",)),
     "qedge_onward_sent_total": MetricSpec(Kind.COUNTER, "Readings that the upstream has acknowledged.", ("kind",)),

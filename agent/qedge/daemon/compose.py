@@ -245,6 +245,13 @@ def _enlist(parts: Parts, notifier: Notifier) -> Parts:
     supervisor.add(parts.assessment)
     supervisor.add(parts.decoder)
     supervisor.add(parts.web, essential=True)
+    if config.fleet.sparkplug.enabled:
+        # loaded only where it is wanted
+        from qedge.daemon.fleet_sparkplug import make_sparkplug
+
+        edge_node = make_sparkplug(parts.tools, parts.node)
+        if edge_node is not None:
+            supervisor.add(edge_node)
     if config.qkd.delivery.enabled:
         supervisor.add(parts.keys.service)
     pulses = {"message pump": lambda: parts.bus.progress_ns, "host samples": lambda: parts.mesh.host.sampled_ns}

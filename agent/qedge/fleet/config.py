@@ -9,6 +9,7 @@ import msgspec
 
 from qedge.fleet.configuration.config import ConfigurationConfig
 from qedge.fleet.home_assistant.config import HomeAssistantConfig
+from qedge.fleet.sparkplug.config import SparkplugConfig
 from qedge.fleet.telemetry.config import TelemetryConfig
 from qedge.fleet.thin_edge.config import ThinEdgeConfig
 
@@ -59,6 +60,7 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     telemetry: TelemetryConfig = TelemetryConfig()
     thin_edge: ThinEdgeConfig = ThinEdgeConfig()
     home_assistant: HomeAssistantConfig = HomeAssistantConfig()
+    sparkplug: SparkplugConfig = SparkplugConfig()
 
 
 FLEET_SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
@@ -67,5 +69,6 @@ FLEET_SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "fleet.telemetry": TelemetryConfig,
     "fleet.thin_edge": ThinEdgeConfig,
     "fleet.home_assistant": HomeAssistantConfig,
+    "fleet.sparkplug": SparkplugConfig,
 }
 """Sections as the reference lists them."""

@@ -1,0 +1,89 @@
+"""What the guide to Sparkplug tells to type works as it stands, and a daemon keeps to its births through kill -9."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qedge.base.settings import document, toml_value
+from qedge.fleet.sparkplug.config import SparkplugConfig
+from qedge.fleet.sparkplug.model import NEXT_SERVER, DataType, Metric
+from qedge.fleet.sparkplug.node_metrics import DEVICE_METRICS, DRAIN, LOCKED, NODE_METRICS
+from tests.conformance.sparkplug.table import REQUIREMENTS
+from tests.integration.bus_site import MOSQUITTO
+from tests.integration.daemon_process import DaemonProcess
+from tests.integration.sparkplug_host import SparkplugHost, mosquitto
+from tests.integration.test_guides import BLOCK, GUIDES
+
+TEXT = (GUIDES / "connect-sparkplug.md").read_text()
+QRNG = '[drivers.qrng]\ndriver = "sim_qrng"\n'
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+async def test_every_command_of_the_guide_to_sparkplug_works(tmp_path: Path) -> None:
+    blocks = {name: text for _, name, text in BLOCK.findall(TEXT) if name}
+    (command,) = [text for language, _, text in BLOCK.findall(TEXT) if language == "sh"]
+    host = SparkplugHost("plant")
+    async with mosquitto(tmp_path / "broker") as port, host.listening(port):
+        config = blocks["agent.toml"].replace(":1883", f":{port}") + f'writable = ["{LOCKED}", "{DRAIN}"]\n' + QRNG
+        daemon = DaemonProcess(tmp_path / "home", config)
+        daemon.start()
+        try:
+            await host.until(lambda: host.count("DBIRTH"), 60)
+            (tmp_path / "look.py").write_text(blocks["look.py"])
+            words = command.replace("1883", str(port)).split()[1:]
+            looked = await _run(words, tmp_path)
+            await host.command("DCMD", "box-1", "qrng", Metric(LOCKED, DataType.BOOLEAN, True, 1))
+            await host.until(lambda: _last(host, "DDATA", LOCKED) is True)
+            daemon.kill()
+            await host.until(lambda: host.count("NDEATH") == 1)
+            births = host.count("NBIRTH")
+            daemon.start()
+            await host.until(lambda: host.count("NBIRTH") > births, 60)
+        finally:
+            daemon.stop()
+        await host.until(lambda: host.count("NDEATH") == 2)
+    assert re.search(r"^NBIRTH box-1$", looked, re.MULTILINE)
+    assert re.search(r"^DBIRTH box-1 qrng$", looked, re.MULTILINE)
+    assert "  Node/Ready = True" in looked
+    numbers = [said.bd_seq for said in host.said if said.verb in ("NBIRTH", "NDEATH")]
+    assert sorted(set(map(str, numbers))) == ["0", "1"]
+    assert [said.bd_seq for said in host.said if said.verb == "NDEATH"] == [0, 1]
+    first = next(said for said in host.said if said.verb == "NBIRTH").payload.names()
+    plain = {each.name for each in NODE_METRICS if "NAME" not in each.name and not each.name.startswith("Gateway/")}
+    assert plain <= set(first)
+
+
+async def _run(words: list[str], folder: Path) -> str:
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, *words], cwd=folder, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _last(host: SparkplugHost, verb: str, name: str) -> object:
+    found = [
+        metric.value
+        for said in host.said
+        if said.verb == verb
+        for metric in said.payload.metrics
+        if metric.name == name
+    ]
+    return found[-1] if found else None
+
+
+def test_the_tables_of_the_guide_to_sparkplug_are_those_of_the_program() -> None:
+    for row in document(SparkplugConfig):
+        assert f"| `{row.path[-1]}` | `{toml_value(row.default)}` | {row.description} |" in TEXT
+    for metric in (*NODE_METRICS, *DEVICE_METRICS):
+        assert f"| `{metric.name}` | {metric.datatype.name.title()} | {metric.words} |" in TEXT
+    for name in (NEXT_SERVER, DRAIN, LOCKED):
+        assert f"| `{name}` | " in TEXT
+    assert f"of {len(REQUIREMENTS)} that speak to an edge" in TEXT
