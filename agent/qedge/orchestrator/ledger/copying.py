@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -26,6 +27,8 @@ _RETRY_S: Final = 0.3
 _ASKED_MORE: Final = 1
 _LINGER_S: Final = 0.03
 """Short jobs end within this time, and then one record says all."""
+_TOGETHER_S: Final = 0.05
+"""Ends of jobs that nobody waits for are gathered for this long: many travel, and are written, as one."""
 _MOST_BATCH_BYTES: Final = 1 << 18
 """Records of batch jobs travel in smaller messages, so that a line to a slow node is not held for long."""
 
@@ -45,6 +48,9 @@ class _Line:
     records: dict[str, JobRecord] = field(default_factory=dict)
     waiting: dict[str, list[_Answer]] = field(default_factory=dict)
     lingering: dict[str, JobRecord] = field(default_factory=dict)
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while somebody waits; other records are sent together, a moment later."""
+
     task: asyncio.Task[None] | None = None
 
 
@@ -167,6 +173,8 @@ class CopyService:
                 line.waiting.setdefault(record.id, []).append(answer)
         elif answer is not None:
             answer.set_result(False)
+        if answer is not None and not linger:
+            line.hurry.set()
         if linger:
             asyncio.get_running_loop().call_later(_LINGER_S, self._linger_no_more, holder, line, record)
         else:
@@ -175,6 +183,7 @@ class CopyService:
     def _linger_no_more(self, holder: str, line: _Line, record: JobRecord) -> None:
         if line.lingering.pop(record.id, None) is not None:
             line.records.setdefault(record.id, record)
+            line.hurry.set()
             self._begin(holder, line)
 
     def _kick(self) -> None:
@@ -188,6 +197,10 @@ class CopyService:
     async def _send_all(self, holder: str, line: _Line) -> None:
         try:
             while line.records and holder in self._peers.alive():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_TOGETHER_S):
+                        await line.hurry.wait()
+                line.hurry.clear()
                 batch = _batch(line.records)
                 for record in batch:
                     del line.records[record.id]
