@@ -348,7 +348,7 @@ class EngineService:
         """Tell and write down how a job ended."""
         if event is JobEvent.SUCCEEDED and result is None:
             try:
-                result = ledger.unpack_result(job, answer, stages or {})
+                result = await ledger.unpacked(job, answer, stages or {})
                 self.reception.answers.learn(job.submission, job.estimate, result)
             except QedgeError as failure:
                 event, error = JobEvent.FAILED, failure
