@@ -51,6 +51,9 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_jobs_submitted_total": MetricSpec(Kind.COUNTER, "Job submissions.", ("outcome",)),
     "qedge_jobs_ended_total": MetricSpec(Kind.COUNTER, "Jobs that ended.", ("state",)),
     "qedge_jobs_forwarded_total": MetricSpec(Kind.COUNTER, "Jobs given to other nodes.", ("outcome",)),
+    "qedge_receipts_total": MetricSpec(
+        Kind.COUNTER, "Receipts of results; outcome `signed` here, or `kept` or `refused` of a runner.", ("outcome",)
+    ),
     "qedge_results_checked_total": MetricSpec(
         Kind.COUNTER, "Results of other nodes that were looked at.", ("outcome",)
     ),

@@ -194,6 +194,25 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX job_copies_by_sender ON job_copies (sender, kept_utc_ns)",
         "CREATE INDEX job_copies_by_age ON job_copies (kept_utc_ns)",
     ),
+    (
+        # What runners signed for results that came here: one signature for all of a second, one chain for many.
+        """CREATE TABLE receipts (
+            job TEXT PRIMARY KEY,
+            epoch INTEGER NOT NULL,
+            position INTEGER NOT NULL,
+            path BLOB NOT NULL,
+            root INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE receipt_roots (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            runner TEXT NOT NULL,
+            chain BLOB NOT NULL,
+            covered BLOB NOT NULL,
+            signature BLOB NOT NULL
+        ) STRICT""",
+        "CREATE TABLE receipt_chains (digest BLOB PRIMARY KEY, chain BLOB NOT NULL) STRICT, WITHOUT ROWID",
+        "CREATE INDEX receipts_by_root ON receipts (root)",
+    ),
 )
 
 VERSION: Final = len(MIGRATIONS)
