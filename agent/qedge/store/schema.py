@@ -212,6 +212,14 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         ) STRICT""",
         "CREATE TABLE receipt_chains (digest BLOB PRIMARY KEY, chain BLOB NOT NULL) STRICT, WITHOUT ROWID",
         "CREATE INDEX receipts_by_root ON receipts (root)",
+        # What waits for the uplink; results are read from `jobs` when they go.
+        """CREATE TABLE uplink_spool (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            kind TEXT NOT NULL,
+            key TEXT NOT NULL,
+            payload BLOB NOT NULL,
+            UNIQUE (kind, key)
+        ) STRICT""",
     ),
 )
 

@@ -22,6 +22,7 @@ from qedge.wire.segments import OnwardSealed, SegmentReadings
 from qedge.wire.session import Call, Hello
 from qedge.wire.state import SharedEntry, StateEntry
 from qedge.wire.trust import AUTHORITY, JoinAnswer, JoinRequest, RevocationNotice
+from qedge.wire.uplink import ResultReports
 
 ROOT: Final = "qedge/v1"
 MAX_LEVELS: Final = 7
@@ -44,6 +45,7 @@ class Channel(StrEnum):
     ONWARD = "onward"
     STATE = "state"
     SHARED = "shared"
+    RESULTS = "results"
 
 
 class Publisher(StrEnum):
@@ -250,6 +252,18 @@ TOPICS: Final[tuple[Row, ...]] = (
         SealKind.SIGNED,
         "the node's signature; of two entries of one key the later stamp counts",
         "A new entry of the state that all nodes of the fleet share; bridges between sites carry it.",
+    ),
+    Row(
+        Channel.RESULTS,
+        ResultReports,
+        1,
+        False,
+        Publisher.OWNER,
+        False,
+        SealKind.SIGNED,
+        "the node's signature",
+        "Jobs of the node that ended, on the broker of the cloud.",
+        reader="nodes of the class cloud",
     ),
     _of_device(
         DeviceLeaf.HELLO,
