@@ -20,7 +20,7 @@ max_segment_size = 104857600
 max_segment_count = 10
 [v5.1]
 name = "bench"
-listen = "127.0.0.1:{port}"
+listen = "{host}:{port}"
 next_connection_delay_ms = 0
 [v5.1.connections]
 connection_timeout_ms = 60000
@@ -31,23 +31,24 @@ dynamic_filters = true
 
 
 class Broker:
-    """`kind` is `mosquitto` or `iotcore`."""
+    """`kind` is `mosquitto` or `iotcore`; `host` is an address of this box."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
+    def __init__(self, kind: str, folder: Path, host: str = "127.0.0.1") -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.host = host
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.bind((host, 0))
             self.port: int = probe.getsockname()[1]
         config = folder / ("broker.conf" if kind == "mosquitto" else "broker.toml")  # rumqttd goes by the ending
         if kind == "mosquitto":
-            lines = [f"listener {self.port} 127.0.0.1", "allow_anonymous true", "set_tcp_nodelay true"]
+            lines = [f"listener {self.port} {host}", "allow_anonymous true", "set_tcp_nodelay true"]
             lines += ["max_queued_messages 100000"]  # the default of 1000 silently drops what is beyond it
             lines += ["user root"] if os.geteuid() == 0 else []
             config.write_text("\n".join(lines) + "\n")
             program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
             self._command = [program, "-c", str(config)]
         else:
-            config.write_text(IOTCORE.format(port=self.port))
+            config.write_text(IOTCORE.format(host=host, port=self.port))
             code = "import sys; from iotcore import IotCoreBroker; IotCoreBroker(config_path=sys.argv[1]).run_forever()"
             self._command = [sys.executable, "-c", code, str(config)]
         self._process: subprocess.Popen[bytes] | None = None
@@ -62,7 +63,7 @@ class Broker:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
         while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1):
                 return self
             if time.monotonic() > deadline:
                 raise RuntimeError("the broker did not listen")

@@ -38,6 +38,7 @@ from qedge.orchestrator.ledger.config import LedgerConfig
 from qedge.orchestrator.placement.config import PlacementConfig
 from qedge.orchestrator.results.config import ResultsConfig
 from qedge.orchestrator.state.config import StateConfig
+from qedge.orchestrator.uplink.config import UplinkConfig
 from qedge.qkd.config import LinkConfig
 from qedge.qkd.delivery.config import DeliveryConfig, SaeConfig
 from qedge.qkd.delivery.registry import check_saes
@@ -130,6 +131,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: HostConfig = HostConfig()
     mesh: MeshConfig = MeshConfig()
     state: StateConfig = StateConfig()
+    uplink: UplinkConfig = UplinkConfig()
     workers: WorkersConfig = WorkersConfig()
     drivers: Annotated[dict[InstanceName, DriverConfig], msgspec.Meta(max_length=MAX_DRIVERS)] = {}
     qkd: QkdConfig = QkdConfig()
@@ -152,6 +154,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "host": HostConfig,
     "mesh": MeshConfig,
     "state": StateConfig,
+    "uplink": UplinkConfig,
     "workers": WorkersConfig,
     "drivers.NAME": DriverConfig,
     "qkd.links.NAME": LinkConfig,

@@ -21,9 +21,15 @@ BELL = 'OPENQASM 2.0; include "qelib1.inc"; qreg q[2]; creg c[2]; h q[0]; cx q[0
 
 
 class DaemonProcess:
-    """`qedge run` below `home`; `config` is TOML text added to what a test node needs."""
+    """`qedge run` below `home`; `config` is TOML text added to what a test node needs.
 
-    def __init__(self, home: Path, config: str = "", environ: dict[str, str] | None = None) -> None:
+    `within` is a command that starts another one in its own place, in a network namespace for example.
+    """
+
+    def __init__(
+        self, home: Path, config: str = "", environ: dict[str, str] | None = None, within: tuple[str, ...] = ()
+    ) -> None:
+        self.within = within
         self.home = home
         self.socket = home / "run" / "qedge.sock"
         self.config_path = home / "agent.toml"
@@ -39,7 +45,7 @@ class DaemonProcess:
 
     def start(self) -> None:
         """Start the process and return at once."""
-        command = [sys.executable, "-m", "qedge", "run", "--quiet"]
+        command = [*self.within, sys.executable, "-m", "qedge", "run", "--quiet"]
         command += ["--config", str(self.config_path), "--state-dir", str(self.home)]
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("NOTIFY_", "WATCHDOG_"))}
         if "transceiver =" not in self.config_path.read_text():

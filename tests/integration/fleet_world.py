@@ -22,7 +22,7 @@ CONFIG = """
 [log]
 level = "debug"
 [broker]
-url = "mqtt://127.0.0.1:{port}"
+url = "mqtt://{host}:{port}"
 reconnect_cap_s = 1.0
 [drivers.qrng]
 driver = "sim_qrng"
@@ -52,10 +52,10 @@ class MortalBroker(Broker):
 class FleetWorld:
     """Daemons below `folder`, members of one fleet unless said otherwise."""
 
-    def __init__(self, folder: Path, kind: str) -> None:
+    def __init__(self, folder: Path, kind: str, host: str = "127.0.0.1") -> None:
         self.folder = folder
         self.fleet = ThrowAwayFleet()
-        self.broker = MortalBroker(kind, folder / "broker")
+        self.broker = MortalBroker(kind, folder / "broker", host)
         self.daemons: dict[str, DaemonProcess] = {}
 
     async def __aenter__(self) -> FleetWorld:
@@ -68,15 +68,29 @@ class FleetWorld:
         await asyncio.gather(*(asyncio.to_thread(d.stop) for d in self.daemons.values() if d.process is not None))
         self.broker.kill()
 
-    def start(self, node: str, extra: str = "", *, fleet: ThrowAwayFleet | None = None, port: int = 0) -> DaemonProcess:
-        """Enrol a node, in `fleet` where that is given, and start its daemon; `port` where the broker is for it."""
+    def start(
+        self,
+        node: str,
+        extra: str = "",
+        *,
+        fleet: ThrowAwayFleet | None = None,
+        port: int = 0,
+        within: tuple[str, ...] = (),
+    ) -> DaemonProcess:
+        """Enrol a node, in `fleet` where that is given, and start its daemon; `port` where the broker is for it.
+
+        `within` is a command that starts another one, in a network namespace for example.
+        """
         home = self.folder / node
         (fleet or self.fleet).enrol(home, node)
-        return self.start_stranger(node, extra, port=port)
+        return self.start_stranger(node, extra, port=port, within=within)
 
-    def start_stranger(self, node: str, extra: str = "", *, port: int = 0) -> DaemonProcess:
+    def start_stranger(
+        self, node: str, extra: str = "", *, port: int = 0, within: tuple[str, ...] = ()
+    ) -> DaemonProcess:
         """Start a daemon with whatever place its folder gives it."""
-        daemon = DaemonProcess(self.folder / node, CONFIG.format(port=port or self.broker.port) + extra)
+        config = CONFIG.format(host=self.broker.host, port=port or self.broker.port)
+        daemon = DaemonProcess(self.folder / node, config + extra, within=within)
         daemon.start()
         self.daemons[node] = daemon
         return daemon

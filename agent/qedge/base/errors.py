@@ -246,6 +246,8 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "job.runner_lost": _local(504, "The node that had the job is gone and did not come back in time."),
     "job.stale_lease": _remote(409, "The job was given to somebody else, or to the same runner anew.", Exit.TEMPORARY),
     "job.interrupted": _local(500, "The run of a job that may run only once was cut off."),
+    "job.no_receipt": _local(404, "There is no receipt with a result."),
+    "job.bad_receipt": _remote(422, "A receipt is not for this result, job or lease."),
     "job.draining": _local(503, "The node takes no jobs: it is being drained.", Exit.TEMPORARY),
     "job.no_qpu": _local(503, "No QPU driver is ready on this node.", Exit.TEMPORARY),
     # decode streams

@@ -58,6 +58,8 @@ EVENTS: Final[dict[str, str]] = {
     "node.draining": "The node takes no new jobs and gives away those that wait; fields: waiting, running.",
     "node.drained": "No job is left that could go elsewhere; fields: left.",
     "node.undrained": "The node takes jobs again; no fields.",
+    "uplink.given_up": "Old results were given up, because too many wait for the uplink; fields: results.",
+    "job.receipt_refused": "A runner signed for something else than the result that came; fields: job, peer, jobs.",
     "job.news_lost": "The outcome of a peer's job could not be sent; the peer asks for it; fields: job, peer, code.",
     "node.barred": "A result of a node was false; it gets no more jobs from here; fields: peer, job, why.",
     "node.pardoned": "An operator gives a barred node jobs again; fields: peer.",

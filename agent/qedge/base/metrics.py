@@ -56,6 +56,16 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_jobs_submitted_total": MetricSpec(Kind.COUNTER, "Job submissions.", ("outcome",)),
     "qedge_jobs_ended_total": MetricSpec(Kind.COUNTER, "Jobs that ended.", ("state",)),
     "qedge_jobs_forwarded_total": MetricSpec(Kind.COUNTER, "Jobs given to other nodes.", ("outcome",)),
+    "qedge_uplink_connected": MetricSpec(Kind.GAUGE, "1 while the broker of the cloud is connected."),
+    "qedge_uplink_waiting": MetricSpec(Kind.GAUGE, "Results and entries of the shared state that wait for the uplink."),
+    "qedge_uplink_messages_total": MetricSpec(
+        Kind.COUNTER,
+        "Uplink; outcome `sent`, `heard` or `given_up`, in the cloud `kept` or `refused` (records).",
+        ("outcome",),
+    ),
+    "qedge_receipts_total": MetricSpec(
+        Kind.COUNTER, "Receipts of results; outcome `signed` here, or `kept` or `refused` of a runner.", ("outcome",)
+    ),
     "qedge_results_checked_total": MetricSpec(
         Kind.COUNTER, "Results of other nodes that were looked at.", ("outcome",)
     ),

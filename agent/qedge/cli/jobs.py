@@ -39,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cancel.add_argument("id", metavar="ID", help="id of the job, or its last characters")
     watch = actions.add_parser("watch", help="show each change of state as it comes")
     watch.add_argument("id", metavar="ID", nargs="?", default="", help="only this job, until it ends")
+    verify = actions.add_parser("verify", help="check what a runner signed, in the output of `jobs show --json`")
+    verify.add_argument("file", metavar="FILE", help="that output; no daemon and no network is needed")
+    verify.add_argument("--pin", default="", metavar="HEX", help="pin of the fleet that is to be believed")
     for action in (listing, watch):
         action.add_argument(
             "--state", action="append", default=[], choices=_STATES, help="only jobs in this state (several: again)"
@@ -46,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--client", default="", metavar="NAME", help="only those of this client, as in FROM")
         action.add_argument("--tag", default="", metavar="TAG", help="only those with this tag")
         action.add_argument("--node", default="", metavar="NODE", help="only those that run or ran on this node")
-    for action in (listing, show, watch, cancel):
+    for action in (listing, show, watch, cancel, verify):
         action.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -54,6 +57,10 @@ def run(args: argparse.Namespace) -> int:
     """Do what `action` says."""
     if args.action == "list":
         return _list(args)
+    if args.action == "verify":
+        from qedge.cli.receipt import verify
+
+        return verify(args)
     if args.action == "watch":
         ask(args, lambda node: _watch(node, args))
         return 0

@@ -39,6 +39,7 @@ from qedge.daemon.keys import KeyParts, make_keys
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools, make_bus, make_fleet_desk, make_mesh
 from qedge.daemon.shared_state import StateParts, follow_policy, make_state
+from qedge.daemon.uplink import CLOUD_LABEL, make_uplink
 from qedge.engine.assessment.service import AssessmentService
 from qedge.engine.decoding.service import DecodeService
 from qedge.engine.service import EngineService
@@ -157,6 +158,8 @@ def compose(
 
 def _this_run(identity: LocalIdentity, epoch: int, config: AgentConfig) -> NodeIdentity:
     boot_id, labels = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip(), config.node.labels
+    if config.uplink.node_class == "cloud":
+        labels = (*labels[:15], CLOUD_LABEL)
     return NodeIdentity(identity.fleet, identity.node, __version__, boot_id, epoch, identity.standalone, labels)
 
 
@@ -242,6 +245,8 @@ def _enlist(parts: Parts, notifier: Notifier) -> Parts:
         supervisor.add(sharing)
     for service in parts.fleet.services if parts.fleet is not None else ():
         supervisor.add(service)
+    for carrying in make_uplink(parts.tools, parts.bus, parts.shared.state, parts.engine.changes):
+        supervisor.add(carrying)
     supervisor.add(parts.assessment)
     supervisor.add(parts.decoder)
     supervisor.add(parts.web, essential=True)

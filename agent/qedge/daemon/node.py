@@ -23,7 +23,6 @@ from qedge.fleet.configuration.service import ConfigurationService
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.service import MeshService
 from qedge.orchestrator.placement.service import PlacementService
-from qedge.orchestrator.results.service import SpotChecks
 from qedge.orchestrator.service import JobDesk
 from qedge.qkd.delivery.office import KeyOffice
 from qedge.qkd.ports import Link
@@ -34,6 +33,7 @@ from qedge.supervisor import Supervisor
 from qedge.web.device_ports import DevicesPort
 from qedge.web.order_ports import OrdersPort
 from qedge.web.ports import DecodeLink, Pulse
+from qedge.web.results_ports import ResultsPort
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceView
 from qedge.wire.jobs import JobEstimate, JobList, JobState, JobSubmission, JobView, TemplateView
@@ -106,7 +106,7 @@ class Node:
         self._mesh: MeshService | None = None
         self._fleet: FleetDesk | None = None
         self._gateway: GatewayDesks | None = None
-        self._checks: SpotChecks | None = None
+        self._results: ResultsPort | None = None
         self._state: StateDesk | None = None
         self._orders: OrdersPort | None = None
         self._jobs: JobDesk | None = None
@@ -126,9 +126,9 @@ class Node:
         """Take the mesh, which itself asks the node for its capabilities, and what needs the mesh."""
         self._mesh, self._fleet, self._jobs = mesh, fleet, jobs
 
-    def attach_checks(self, checks: SpotChecks) -> None:
-        """Take what keeps the standing of other nodes."""
-        self._checks = checks
+    def attach_results(self, results: ResultsPort) -> None:
+        """Take what keeps the standing of other nodes, and receipts."""
+        self._results = results
 
     def attach_gateway(self, desks: GatewayDesks) -> None:
         """Take what serves attached devices, where the node takes any."""
@@ -181,11 +181,11 @@ class Node:
         return self._keys
 
     @property
-    def results(self) -> SpotChecks:
+    def results(self) -> ResultsPort:
         """What results of other nodes have been worth."""
-        if self._checks is None:
+        if self._results is None:
             raise QedgeError("bus.unavailable", "The node is starting.", fix="Try again soon.")
-        return self._checks
+        return self._results
 
     @property
     def devices(self) -> DevicesPort:

@@ -20,7 +20,6 @@ from qedge.wire.jobs import JobState, JobSubmission, JobView
 
 WORTH_NOTING_S: Final = 0.02
 """That a run began, or that a peer lent a job, is written down where it lasts longer: the end says it otherwise."""
-_WRITE_RETRY_S: Final = 0.5
 _MOST_KEYS: Final = 100_000
 _PRUNE_S: Final = 300.0
 
@@ -35,7 +34,9 @@ class Keeper:
 
     def __init__(self, store: Store, me: str = "") -> None:
         self._store = store
-        self._own = f"node:{me}"
+        self.own = f"node:{me}"
+        """The client of jobs that this node lends itself."""
+
         self.untold: dict[str, JobView] = {}
         self._lent: dict[tuple[str, str], str] = {}
         self._keys: set[int] | None = None
@@ -87,7 +88,7 @@ class Keeper:
 
     def is_own(self, job: Job) -> bool:
         """Say whether this node lent the job to itself."""
-        return job.client == self._own and not job.submission.once
+        return job.client == self.own and not job.submission.once
 
     def told(self, job_id: str) -> None:
         """Forget the end of a job that this node lent itself: its owner has it."""
@@ -139,14 +140,7 @@ class Keeper:
                 ledger.insert(connection, job)
             ledger.end(connection, job, view.state, view.ended_utc_ns, view.result, error)
 
-        while True:
-            try:
-                await self._store.write(work, accepted=accepted)
-                break
-            except QedgeError:
-                if not accepted:
-                    raise
-                await asyncio.sleep(_WRITE_RETRY_S)
+        await (self._store.insist(work) if accepted else self._store.write(work))
         self._mark(job)
 
     async def prune(self, config: EngineConfig, clock: Clock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import hashlib
 import sqlite3
@@ -26,6 +27,8 @@ _RESULT: Final = msgspec.msgpack.Decoder(JobResult)
 _PROBLEM: Final = msgspec.msgpack.Decoder(Problem)
 _WIDTHS: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _LISTED_BITS: Final = 12
+_THREE_BYTES: Final = 3
+_LARGE_BYTES: Final = 128 * 1024
 _PEERS: Final = ("node:", "node;")
 """Between these are the clients that are peers."""
 _COUNTED: Final = frozenset({"sample", "qaoa"})
@@ -219,6 +222,13 @@ def newest(connection: sqlite3.Connection, limit: int) -> list[JobView]:
     return [_view(_stored(row[:-1]), None, _PROBLEM.decode(row[-1]) if row[-1] is not None else None) for row in rows]
 
 
+async def unpacked(job: Job, answer: Msg, extra_s: Mapping[str, float]) -> JobResult:
+    """Do the same as `unpack_result`; a large answer is unpacked beside the event loop, which others wait for."""
+    if job.estimate.result_bytes <= _LARGE_BYTES:
+        return unpack_result(job, answer, extra_s)
+    return await asyncio.to_thread(unpack_result, job, answer, extra_s)
+
+
 def unpack_result(job: Job, answer: Msg, extra_s: Mapping[str, float]) -> JobResult:
     """Turn a worker's answer into the result; raises `driver.lied` where it cannot be true.
 
@@ -255,6 +265,10 @@ def _unpacked(packed: _Counts, clbits: int, shots: int) -> dict[str, int]:
     letter = _WIDTHS.get(width)
     if letter is not None:
         numbers: Sequence[int] = struct.unpack(f"<{len(values)}{letter}", keys)
+    elif width == _THREE_BYTES:
+        numbers = [
+            low | mid << 8 | high << 16 for low, mid, high in zip(keys[::3], keys[1::3], keys[2::3], strict=True)
+        ]
     else:
         numbers = [int.from_bytes(keys[at : at + width], "little") for at in range(0, len(keys), width)]
     if max(numbers, default=0) >> clbits:
@@ -262,6 +276,9 @@ def _unpacked(packed: _Counts, clbits: int, shots: int) -> dict[str, int]:
     if clbits <= _LISTED_BITS:
         strings = _bit_strings(clbits)
         counts = dict(zip([strings[number] for number in numbers], values, strict=True))
+    elif clbits <= 2 * _LISTED_BITS:
+        high, low, mask = _bit_strings(clbits - _LISTED_BITS), _bit_strings(_LISTED_BITS), (1 << _LISTED_BITS) - 1
+        counts = dict(zip([high[n >> _LISTED_BITS] + low[n & mask] for n in numbers], values, strict=True))
     else:
         counts = dict(zip([format(number, f"0{clbits}b") for number in numbers], values, strict=True))
     if len(counts) != len(values):
@@ -269,7 +286,7 @@ def _unpacked(packed: _Counts, clbits: int, shots: int) -> dict[str, int]:
     return counts
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=16)
 def _bit_strings(clbits: int) -> list[str]:
     """Return all values of so many bits, as they are written."""
     return [format(number, f"0{clbits}b") for number in range(1 << clbits)]

@@ -12,6 +12,8 @@ from qedge.engine.admission import check_deadline, check_room
 from qedge.engine.answers import Answers
 from qedge.engine.config import EngineConfig
 from qedge.engine.lanes import Lanes
+from qedge.engine.ledger import unpack_result
+from qedge.engine.model import Job
 from qedge.engine.quotas import Quotas
 from qedge.engine.roster import QpuRoster
 from qedge.engine.templates import Templates
@@ -49,6 +51,9 @@ class Reception:
         self._roster = roster
         self._lanes = lanes
         self._clock = clock
+        self.asked_ns = -(10**12)
+        """When a request came last."""
+
         self.gate: Callable[[LatencyClass], None] = lambda _latency: None
         """Raises `job.shed` for a class that the node does not take now."""
 
@@ -72,7 +77,7 @@ class Reception:
         A short one is run with `seed` right away where nothing goes before it and a QPU has room.
         """
         latency, lanes = submission.latency_class, self._lanes
-        started_ns = self._clock.now_ns()
+        started_ns = self.asked_ns = self._clock.now_ns()
         self.gate(latency)
         limit = math.ceil(self._queue_limit * _ROOM[latency])
         check_room(len(lanes.queue), limit, lambda: lanes.occupancy(started_ns).backlog_s[-1])
@@ -94,3 +99,23 @@ class Reception:
         self.quotas.check(client, found.estimate.time_s, now_ns, latency)
         admit_s = (now_ns - started_ns) / 1e9 - found.perform_s
         return Admitted(found.estimate, found.parse_s, admit_s, qpu=found.qpu, answer=found.answer)
+
+    async def perform(self, job: Job, client: str) -> JobResult | None:
+        """Run a job right away for `client` and write nothing down; None: it would have to wait, or is not short.
+
+        Raises the error with which it would be refused.
+        """
+        submission = job.submission
+        if not self._lanes.may_run_at_once(submission.latency_class, submission.qpu):
+            return None
+        admitted = await self.admit(submission, client, job.seed)
+        if admitted.ready is None and admitted.answer is None:
+            return None
+        job.estimate, job.qpu, job.attempts = admitted.estimate, admitted.qpu, 1
+        self.quotas.took(client, job.estimate.time_s, self._clock.now_ns(), submission.latency_class)
+        self.quotas.ended(client, submission.latency_class)
+        if admitted.ready is not None:
+            return admitted.ready
+        result = unpack_result(job, admitted.answer, {"admit": admitted.admit_s, "queue": 0.0})
+        self.answers.learn(submission, job.estimate, result)
+        return result

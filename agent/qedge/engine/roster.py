@@ -22,6 +22,7 @@ from qedge.workers.model import Msg
 _AT_ONCE: Final[Mapping[str, Msg]] = {"time_s": 0.005, "memory_bytes": 32 * 2**20, "result_bytes": 48 * 1024}
 """What is done while it is looked at: less than the way there and back again is worth."""
 _AT_ONCE_LIMIT_S: Final = 2.0
+_UNTRUE_S: Final = 60.0
 _UNTRUE: Final = frozenset({"worker.deadline", "worker.bad_answer"})
 """How a run ends whose QPU did not do what it foretold."""
 
@@ -47,7 +48,9 @@ class QpuRoster:
         self._loads: Counter[str] = Counter()
         self._batch: Counter[str] = Counter()
         self._express: Counter[str] = Counter()
-        self._untrue: set[str] = set()
+        self._untrue: dict[str, float] = {}
+        """QPUs that hung, or answered badly, and until when nothing is run on them at once."""
+
         self._change = asyncio.Event()
 
     def changed(self) -> None:
@@ -100,7 +103,7 @@ class QpuRoster:
 
     async def _try(self, qpu: QpuPort, args: Mapping[str, Msg], seed: int, rank: int) -> dict[str, Msg]:
         """Look at a job and run it if it is short; nothing where the QPU hangs or dies, which a run then shows."""
-        if qpu.name in self._untrue:
+        if asyncio.get_running_loop().time() < self._untrue.get(qpu.name, 0.0):
             return {}
         try:
             answer = await qpu.call(
@@ -112,7 +115,7 @@ class QpuRoster:
             )
         except QedgeError as error:
             if error.code in _UNTRUE:
-                self._untrue.add(qpu.name)
+                self._untrue[qpu.name] = asyncio.get_running_loop().time() + _UNTRUE_S
             elif error.code not in RUNNER_DIED:
                 raise
             return {}

@@ -34,6 +34,8 @@ from qedge.workers.model import Msg
 
 _LOG: Final = get_logger("engine")
 _TICK_S: Final = 0.25
+_QUIET_NS: Final = 300_000_000
+"""A node that was asked for something this long ago is not idle: the next request may come at any time."""
 
 
 class EngineService:
@@ -95,8 +97,10 @@ class EngineService:
 
     @property
     def is_busy(self) -> bool:
-        """Whether jobs wait or run."""
-        return bool(self._runs) or len(self._lanes.queue) > 0
+        """Whether jobs wait, run or are looked at now, or were a moment ago."""
+        if self._runs or len(self._lanes.queue) or self._lanes.admitting:
+            return True
+        return self._clock.now_ns() - self.reception.asked_ns < _QUIET_NS
 
     def occupancy(self) -> Occupancy:
         """Say what the QPUs have to do now."""
@@ -344,7 +348,7 @@ class EngineService:
         """Tell and write down how a job ended."""
         if event is JobEvent.SUCCEEDED and result is None:
             try:
-                result = ledger.unpack_result(job, answer, stages or {})
+                result = await ledger.unpacked(job, answer, stages or {})
                 self.reception.answers.learn(job.submission, job.estimate, result)
             except QedgeError as failure:
                 event, error = JobEvent.FAILED, failure

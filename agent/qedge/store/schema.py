@@ -226,6 +226,33 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX commands_by_phase ON commands (phase, ended_utc_ns)",
         "CREATE INDEX commands_by_time ON commands (received_utc_ns)",
     ),
+    (
+        # What runners signed for results that came here: one signature for all of a second, one chain for many.
+        """CREATE TABLE receipts (
+            job TEXT PRIMARY KEY,
+            epoch INTEGER NOT NULL,
+            position INTEGER NOT NULL,
+            path BLOB NOT NULL,
+            root INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE receipt_roots (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            runner TEXT NOT NULL,
+            chain BLOB NOT NULL,
+            covered BLOB NOT NULL,
+            signature BLOB NOT NULL
+        ) STRICT""",
+        "CREATE TABLE receipt_chains (digest BLOB PRIMARY KEY, chain BLOB NOT NULL) STRICT, WITHOUT ROWID",
+        "CREATE INDEX receipts_by_root ON receipts (root)",
+        # What waits for the uplink; results are read from `jobs` when they go.
+        """CREATE TABLE uplink_spool (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            kind TEXT NOT NULL,
+            key TEXT NOT NULL,
+            payload BLOB NOT NULL,
+            UNIQUE (kind, key)
+        ) STRICT""",
+    ),
 )
 
 VERSION: Final = len(MIGRATIONS)

@@ -7,6 +7,7 @@ file is given up then, so that results of accepted work still find room.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import fcntl
@@ -27,6 +28,7 @@ from qedge.store.thread import StoreThread, transact
 T = TypeVar("T")
 _LOG: Final = get_logger("store")
 RESERVE_BYTES: Final = 2 * 2**20
+_INSIST_S: Final = 0.5
 _FULL_CODES: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 
 
@@ -68,6 +70,13 @@ class Store:
         if self._disk_full:
             self._regain()
         return result
+
+    async def insist(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Write what must not be lost: where the disk is full or broken, again and again until it is written."""
+        while True:
+            with contextlib.suppress(QedgeError):  # it was counted and logged where it was raised
+                return await self.write(work, accepted=True)
+            await asyncio.sleep(_INSIST_S)
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run a query; raises `store.unavailable`."""

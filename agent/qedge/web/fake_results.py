@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from qedge.base.errors import QedgeError
+from qedge.wire.receipts import Receipt
 from qedge.wire.standing import Standing
 
 
@@ -18,6 +19,10 @@ class FakeResults:
     def standings(self) -> tuple[Standing, ...]:
         """Return all."""
         return tuple(self.known.values())
+
+    async def receipt(self, _job_id: str) -> Receipt | None:
+        """Return none: no job of the fake ran elsewhere."""
+        return None
 
     def pardon(self, node: str) -> Standing:
         """Forgive a node that is known."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from qedge.wire.receipts import Receipt
 from qedge.wire.standing import Standing
 
 
@@ -12,6 +13,10 @@ class ResultsPort(Protocol):
 
     def standings(self) -> tuple[Standing, ...]:
         """Return what is known of every node, by name."""
+        ...
+
+    async def receipt(self, job_id: str) -> Receipt | None:
+        """Return what its runner signed for the result of a job, if that is here."""
         ...
 
     def pardon(self, node: str) -> Standing:

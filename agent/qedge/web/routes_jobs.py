@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
 from aiohttp import web
 
 from qedge.base.errors import QedgeError
@@ -73,7 +74,10 @@ async def one(request: web.Request) -> web.Response:
     """Give one job; with `wait_s` once it has ended, or as it is after that time."""
     wait_s = number_of(request, "wait_s", 0, 0, MAX_WAIT_S)
     node, job_id = state_of(request).node, _id(request)
-    return json_answer(await (node.wait_job(job_id, wait_s) if wait_s else node.job(job_id)))
+    job = await (node.wait_job(job_id, wait_s) if wait_s else node.job(job_id))
+    if job.result is not None:
+        job = msgspec.structs.replace(job, receipt=await node.results.receipt(job_id))
+    return json_answer(job)
 
 
 async def cancel(request: web.Request) -> web.Response:

@@ -9,6 +9,7 @@ import msgspec
 
 from qedge.wire.load import PlacementView
 from qedge.wire.problem import Problem
+from qedge.wire.receipts import Receipt
 from qedge.wire.tasks import QaoaTask, QecTask, Task, TaskResult
 
 MAX_PARTS: Final = 64
@@ -197,6 +198,8 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type",
     """Number of the lease under which it is run, or ended; grows whenever it is given away anew."""
     replicated: bool | None = None
     """Whether another node holds a copy that outlives this one; absent for jobs that are bound to a node."""
+    receipt: Receipt | None = None
+    """What its runner signed for the result, where that was another node; a second later than the result."""
 
 
 class JobOffer(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="job-offer/1"):

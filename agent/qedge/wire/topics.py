@@ -24,6 +24,7 @@ from qedge.wire.session import Call, Hello
 from qedge.wire.state import SharedEntry, StateEntry
 from qedge.wire.telemetry import TelemetryBatch, TelemetryClass
 from qedge.wire.trust import AUTHORITY, JoinAnswer, JoinRequest, RevocationNotice
+from qedge.wire.uplink import ResultReports
 
 ROOT: Final = "qedge/v1"
 MAX_LEVELS: Final = 7
@@ -47,6 +48,7 @@ class Channel(StrEnum):
     STATE = "state"
     SHARED = "shared"
     COMMANDS = "commands"
+    RESULTS = "results"
 
 
 class Publisher(StrEnum):
@@ -254,6 +256,18 @@ TOPICS: Final[tuple[Row, ...]] = (
         SealKind.SIGNED,
         "the node's signature; of two entries of one key the later stamp counts",
         "A new entry of the state that all nodes of the fleet share; bridges between sites carry it.",
+    ),
+    Row(
+        Channel.RESULTS,
+        ResultReports,
+        1,
+        False,
+        Publisher.OWNER,
+        False,
+        SealKind.SIGNED,
+        "the node's signature",
+        "Jobs of the node that ended, on the broker of the cloud.",
+        reader="nodes of the class cloud",
     ),
     _of_device(
         DeviceLeaf.HELLO,

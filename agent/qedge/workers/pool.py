@@ -26,6 +26,8 @@ _LAST: Final = 2
 """The rank of calls that have time, and run with a small share of the processor."""
 _STEADY_S: Final = 30.0
 """A worker that lived this long starts anew without counting its earlier failures."""
+_LEAST_S: Final = 0.5
+"""Time that a worker gets for a call in any case, however long the call waited for it."""
 
 Prepare = Callable[[WorkerProcess], Awaitable[None]]
 """Makes a fresh worker fit for calls (opens its driver); raises where it cannot."""
@@ -135,7 +137,8 @@ class WorkerPool:
             process = slot.process
             if process is None:
                 raise self._unavailable()
-            left_s = max(0.01, (deadline_ns - self._clock.now_ns()) / 1e9)
+            # a worker that was given no time would be killed for the time that others took
+            left_s = max(min(_LEAST_S, deadline_s), (deadline_ns - self._clock.now_ns()) / 1e9)
             return await process.call(method, args, deadline_s=left_s)
         except QedgeError as error:
             outcome = error.code

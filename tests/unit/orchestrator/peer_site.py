@@ -39,6 +39,18 @@ class Memory:
         return 10**9
 
 
+class SteppedClock(SystemClock):
+    """The clocks of the box, with a wall clock that a test sets forward or back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step_ns = 0
+
+    def utc_ns(self) -> int:
+        """Return the wall clock."""
+        return super().utc_ns() + self.step_ns
+
+
 class Network:
     """Who reaches whom. `lose_answer` and `deliver_twice` are asked about every call, by caller, callee and purpose."""
 
@@ -127,6 +139,7 @@ class EngineNode:
         self._settings = {"qpu_wait_s": 0.2, "runner_lost_s": 2.0, **rest}
         self._tasks: list[asyncio.Task[None]] = []
         self.peers = NetworkPeers(network, name)
+        self.clock = SteppedClock()
         network.nodes[name] = self
 
     async def start(self) -> None:
@@ -134,7 +147,7 @@ class EngineNode:
         self.epoch += 1
         self.store = Store(self.path, metrics=Metrics())
         config = EngineConfig(**self._settings)  # type: ignore[arg-type]
-        clock, metrics = SystemClock(), Metrics()
+        clock, metrics = self.clock, Metrics()
         self.engine = EngineService(
             config,
             self.store,

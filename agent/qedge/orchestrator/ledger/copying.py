@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,6 +16,7 @@ from qedge.base.service import Ready
 from qedge.orchestrator.ledger.config import LedgerConfig
 from qedge.orchestrator.ledger.custody import place_of, ranked
 from qedge.orchestrator.ledger.loopback import PeersAndMe
+from qedge.wire.jobs import LatencyClass
 from qedge.wire.ledger import MAX_RECORDS, JobRecord, RecordsAsk, RecordsFound, RecordsKeep, RecordsKept
 
 _LOG: Final = get_logger("ledger")
@@ -23,14 +25,32 @@ _MOST_BYTES: Final = 1 << 20
 _MOST_WAITING: Final = 20_000
 _RETRY_S: Final = 0.3
 _ASKED_MORE: Final = 1
+_LINGER_S: Final = 0.03
+"""Short jobs end within this time, and then one record says all."""
+_TOGETHER_S: Final = 0.05
+"""Ends of jobs that nobody waits for are gathered for this long: many travel, and are written, as one."""
+_MOST_BATCH_BYTES: Final = 1 << 18
+"""Records of batch jobs travel in smaller messages, so that a line to a slow node is not held for long."""
+
+
+_Said = bool | JobRecord | None
+"""What a holder said; None: the job ended before it was asked, and the record of that goes instead."""
+_Answer = asyncio.Future[_Said]
 
 
 @dataclass(slots=True)
 class _Line:
-    """What waits for one node: the newest record of each job, and who waits for its answer."""
+    """What waits for one node: the newest record of each job, and who waits for its answer.
+
+    `lingering` records are sent a moment later, unless a newer one of the same job comes before.
+    """
 
     records: dict[str, JobRecord] = field(default_factory=dict)
-    waiting: dict[str, list[asyncio.Future[bool | JobRecord]]] = field(default_factory=dict)
+    waiting: dict[str, list[_Answer]] = field(default_factory=dict)
+    lingering: dict[str, JobRecord] = field(default_factory=dict)
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while somebody waits; other records are sent together, a moment later."""
+
     task: asyncio.Task[None] | None = None
 
 
@@ -58,7 +78,9 @@ class CopyService:
         self._on_kept = on_kept
         self._clock = clock
         self._metrics = metrics
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[tuple[str, bool], _Line] = {}
+        """By node, and whether for batch jobs: others have a line of their own, which overtakes that one."""
+
         self._group: asyncio.TaskGroup | None = None
         peers.on_change(self._kick)
 
@@ -82,30 +104,35 @@ class CopyService:
         alive = [node.name for node in self._peers.nodes() if node.alive]
         return ranked(key, alive)[: self._config.copies]
 
-    async def put(self, record: JobRecord) -> bool | JobRecord:
-        """Send a record to its other holders; returns whether one has it in time, or the record that goes before it."""
+    async def put(self, record: JobRecord, *, linger: bool = False) -> bool | JobRecord:
+        """Send a record to its other holders; returns whether one has it in time, or the record that goes before it.
+
+        With `linger` it is sent in a moment, if the job has not ended by then: else its end is the first that is sent.
+        """
         loop = asyncio.get_running_loop()
-        answers: list[asyncio.Future[bool | JobRecord]] = []
+        answers: list[_Answer] = []
         for holder in record.holders:
             if holder != self._peers.me:
-                answer: asyncio.Future[bool | JobRecord] = loop.create_future()
-                self._add(holder, record, answer)
+                answer: _Answer = loop.create_future()
+                self._add(holder, record, answer, linger=linger)
                 answers.append(answer)
         asked = self._ask_others(record)
-        said: bool | JobRecord = False
+        said: _Said = False
         try:
             async with asyncio.timeout(self._config.copy_wait_s):
                 for done in asyncio.as_completed([*answers, *asked]):
                     answer_of_one = await done
+                    if answer_of_one is None:
+                        return False
                     said = answer_of_one or said
                     if isinstance(said, JobRecord) or (said and not asked):
                         break
         except TimeoutError:
             pass
         self._metrics.add("qedge_job_copies_total", ("late" if said is False else "kept",))
-        return said
+        return said or False
 
-    def _ask_others(self, record: JobRecord) -> list[asyncio.Future[bool | JobRecord]]:
+    def _ask_others(self, record: JobRecord) -> list[_Answer]:
         """Ask the nodes that come next for the key: one that is gone may stand before the one that knows it."""
         key = record.submission.client_key
         if not key or self._group is None or record.epoch > 1:
@@ -115,7 +142,7 @@ class CopyService:
         others = [name for name in first if name not in record.holders]
         return [self._group.create_task(self._ask(name, record)) for name in others]
 
-    async def _ask(self, node: str, record: JobRecord) -> bool | JobRecord:
+    async def _ask(self, node: str, record: JobRecord) -> _Said:
         ask = RecordsAsk(client=record.client, client_key=record.submission.client_key, wanted=True)
         try:
             found = await self._peers.call(node, ask, RecordsFound, deadline_s=max(0.1, self._config.copy_wait_s))
@@ -133,20 +160,34 @@ class CopyService:
     def waiting(self) -> int:
         """Count the records that are not with their holders yet, those for nodes that are gone apart."""
         alive = self._peers.alive()
-        return sum(len(line.records) for name, line in self._lines.items() if name in alive)
+        return sum(len(line.records) + len(line.lingering) for (name, _), line in self._lines.items() if name in alive)
 
-    def _add(self, holder: str, record: JobRecord, answer: asyncio.Future[bool | JobRecord] | None) -> None:
-        line = self._lines.setdefault(holder, _Line())
+    def _add(self, holder: str, record: JobRecord, answer: _Answer | None, *, linger: bool = False) -> None:
+        is_batch = record.submission.latency_class is LatencyClass.BATCH
+        line = self._lines.setdefault((holder, is_batch), _Line())
+        if line.lingering.pop(record.id, None) is not None and record.view.ended_utc_ns:
+            _settle(line.waiting.pop(record.id, []), said=None)
         if record.id in line.records or len(line.records) < _MOST_WAITING:
-            line.records[record.id] = record
+            (line.lingering if linger else line.records)[record.id] = record
             if answer is not None:
                 line.waiting.setdefault(record.id, []).append(answer)
         elif answer is not None:
             answer.set_result(False)
-        self._begin(holder, line)
+        if answer is not None and not linger:
+            line.hurry.set()
+        if linger:
+            asyncio.get_running_loop().call_later(_LINGER_S, self._linger_no_more, holder, line, record)
+        else:
+            self._begin(holder, line)
+
+    def _linger_no_more(self, holder: str, line: _Line, record: JobRecord) -> None:
+        if line.lingering.pop(record.id, None) is not None:
+            line.records.setdefault(record.id, record)
+            line.hurry.set()
+            self._begin(holder, line)
 
     def _kick(self) -> None:
-        for holder, line in self._lines.items():
+        for (holder, _), line in self._lines.items():
             self._begin(holder, line)
 
     def _begin(self, holder: str, line: _Line) -> None:
@@ -156,6 +197,10 @@ class CopyService:
     async def _send_all(self, holder: str, line: _Line) -> None:
         try:
             while line.records and holder in self._peers.alive():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_TOGETHER_S):
+                        await line.hurry.wait()
+                line.hurry.clear()
                 batch = _batch(line.records)
                 for record in batch:
                     del line.records[record.id]
@@ -175,9 +220,7 @@ class CopyService:
         finally:
             line.task = None
 
-    async def _take(
-        self, batch: list[JobRecord], waiting: list[list[asyncio.Future[bool | JobRecord]]], kept: RecordsKept
-    ) -> None:
+    async def _take(self, batch: list[JobRecord], waiting: list[list[_Answer]], kept: RecordsKept) -> None:
         refused = set(kept.refused)
         by_id = {record.id: record for record in kept.known}
         by_key = {(each.client, each.submission.client_key): each for each in kept.known if each.submission.client_key}
@@ -194,17 +237,19 @@ class CopyService:
 
 def _batch(records: dict[str, JobRecord]) -> list[JobRecord]:
     batch: list[JobRecord] = []
-    size = 0
+    size, most = 0, _MOST_BYTES
     for record in records.values():
         result = record.view.result
         size += 1024 + len(record.submission.program) + (64 * len(result.counts) if result is not None else 0)
-        if batch and (size > _MOST_BYTES or len(batch) >= MAX_RECORDS):
+        if record.submission.latency_class is LatencyClass.BATCH:
+            most = _MOST_BATCH_BYTES
+        if batch and (size > most or len(batch) >= MAX_RECORDS):
             break
         batch.append(record)
     return batch
 
 
-def _settle(answers: list[asyncio.Future[bool | JobRecord]], *, said: bool | JobRecord) -> None:
+def _settle(answers: list[_Answer], *, said: _Said) -> None:
     for answer in answers:
         if not answer.done():
             answer.set_result(said)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -24,8 +25,9 @@ from qedge.orchestrator.ledger.held import Held, Take
 from qedge.orchestrator.ledger.loopback import PeersAndMe
 from qedge.orchestrator.ledger.model import Hold
 from qedge.orchestrator.ledger.ports import Jobs
+from qedge.orchestrator.receipts.proof import job_hash
 from qedge.store.store import Store
-from qedge.wire.jobs import JobAsk, JobHeard, JobNews, JobOffer, JobState, JobStop, JobTidings, JobView
+from qedge.wire.jobs import JobAsk, JobHeard, JobNews, JobOffer, JobResult, JobState, JobStop, JobTidings, JobView
 from qedge.wire.ledger import HeldLease, LeaseAnswer, LeaseRenewal
 
 _LOG: Final = get_logger("ledger")
@@ -38,6 +40,10 @@ _MAX_RESULTS: Final = 16
 _WORTH_TELLING_S: Final = 0.05
 """That a job began is told only of jobs that take longer: of others the end follows at once."""
 _ANSWER_WITHIN_S: Final = 0.03
+
+
+Given = Callable[[str, str, int, bytes, JobResult], None]
+"""Takes owner, id and epoch of a job, the hash of what was asked, and the result that was told."""
 
 
 class ErrandService:
@@ -56,6 +62,12 @@ class ErrandService:
         self._untold: dict[str, tuple[str, str]] = {}
         self._renewing: set[str] = set()
         self._taken_up: set[str] = set()
+        self._hashes: dict[str, bytes] = {}
+        """Of jobs whose end has not been told, by the owner's id."""
+
+        self.given: Given = lambda *_: None
+        """Told of every result that another node took."""
+
         self.closed = False
         peers.serve(JobOffer, self._take)
         peers.serve(JobAsk, self._tell)
@@ -112,6 +124,7 @@ class ErrandService:
 
     async def _drop(self, hold: Hold) -> None:
         """Stop a job whose lease counts no more; nothing of it is told."""
+        self._hashes.pop(hold.job_id, None)
         _LOG.info("job.stale", job=hold.job_id, peer=hold.owner, epoch=hold.epoch)
         await self._end_local(await self._local(hold.client, hold.job_id))
 
@@ -159,9 +172,20 @@ class ErrandService:
             self._held.heard(offer.id, offer.epoch)  # where the answer is lost, the same offer comes again
             if peer == self._peers.me:
                 self._jobs.keeper.told(view.id)
+            else:
+                self._hashes[offer.id] = job_hash(offer.submission)
+                self._note(peer, offer.id, offer.epoch, view)
             return JobNews(offer.id, view, offer.epoch)
+        if peer != self._peers.me:
+            self._hashes[offer.id] = job_hash(offer.submission)
         self._given[view.id] = (peer, offer.id)
         return JobNews(offer.id, view, offer.epoch)
+
+    def _note(self, owner: str, origin_id: str, epoch: int, view: JobView) -> None:
+        """Let a result be signed that its owner has now."""
+        asked = self._hashes.pop(origin_id, b"")
+        if asked and view.result is not None:
+            self.given(owner, origin_id, epoch, asked, view.result)
 
     async def _tell(self, peer: str, ask: JobAsk) -> JobTidings:
         news: list[JobNews] = []
@@ -184,6 +208,7 @@ class ErrandService:
             hold = self._held.find(stop.id)
             client = hold.client if hold is not None else _PREFIX + peer
             self._held.drop(stop.id)
+            self._hashes.pop(stop.id, None)
             await self._end_local(await self._local(client, stop.id))
         return JobHeard()
 
@@ -215,6 +240,7 @@ class ErrandService:
             _LOG.debug("job.news_lost", job=job_id, peer=owner, code=error.code)
             if error.code in ("job.stale_lease", "job.not_found"):
                 self._held.drop(origin_id)
+                self._hashes.pop(origin_id, None)
                 await self._end_local(job_id)
             elif final and hold is not None:
                 self._untold[job_id] = (owner, origin_id)
@@ -222,6 +248,7 @@ class ErrandService:
         if final:
             self._held.heard(origin_id, epoch)
             self._jobs.keeper.told(job_id)
+            self._note(owner, origin_id, epoch, view)
 
     # Draining
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Final, Protocol
 
 from qedge.base.clock import Clock
@@ -18,7 +19,7 @@ from qedge.orchestrator.ledger.model import Grant, LeaseState
 from qedge.orchestrator.ledger.ownership import Ownership
 from qedge.orchestrator.ledger.ports import Standings
 from qedge.orchestrator.results.witness import implausible
-from qedge.wire.jobs import JobAsk, JobHeard, JobNews, JobState, JobTidings, JobView
+from qedge.wire.jobs import JobAsk, JobHeard, JobNews, JobState, JobStop, JobTidings, JobView
 from qedge.wire.ledger import LeaseAnswer, LeaseRenewal
 from qedge.wire.problem import error_of
 
@@ -26,6 +27,8 @@ _LOG: Final = get_logger("ledger")
 _ASK_S: Final = 3.0
 _ASK_LIMIT_S: Final = 10.0
 _MAX_ASKED: Final = 256
+_STOP_LIMIT_S: Final = 5.0
+_ORPHANS_S: Final = 0.1
 
 
 class Owner(Protocol):
@@ -165,6 +168,19 @@ class Hearing:
                     if len(asked) < _MAX_ASKED:
                         asked.append(errand.job.id)
             await asyncio.gather(*(self._ask(runner, ids) for runner, ids in runners.items()))
+
+    async def stop_orphans(self) -> None:
+        """Tell runners that came back, or are still there, that nobody waits for their jobs any more."""
+        orphans = self._book.orphans
+        while True:
+            alive = self._peers.alive()
+            for (runner, job_id), epoch in list(orphans.items()):
+                if runner not in alive:
+                    continue
+                with contextlib.suppress(QedgeError):
+                    await self._peers.call(runner, JobStop(job_id, epoch), JobHeard, deadline_s=_STOP_LIMIT_S)
+                    orphans.pop((runner, job_id), None)
+            await asyncio.sleep(_ORPHANS_S)
 
     async def _ask(self, runner: str, ids: list[str]) -> None:
         try:

@@ -29,7 +29,9 @@ from qedge.engine.ledger_row import new_job
 from qedge.engine.ports import ANY, PARTS
 from qedge.orchestrator.ledger import rows
 from qedge.orchestrator.ledger.book import Book
+from qedge.orchestrator.ledger.brief import Brief, Perform, may_be_brief
 from qedge.orchestrator.ledger.custody import place_of
+from qedge.orchestrator.ledger.entry import check_node, check_room
 from qedge.orchestrator.ledger.epochs import owner_of
 from qedge.orchestrator.ledger.errand import NO_ESTIMATE, Errand, errand_of
 from qedge.orchestrator.ledger.hearing import Hearing
@@ -39,15 +41,14 @@ from qedge.orchestrator.ledger.offering import Offering
 from qedge.orchestrator.ledger.ownership import Ownership
 from qedge.orchestrator.ledger.ports import Copies, Placer, Standings
 from qedge.store.store import Store
-from qedge.wire.jobs import JobEstimate, JobHeard, JobState, JobStop, JobSubmission, JobView
+from qedge.wire.jobs import JobEstimate, JobHeard, JobResult, JobState, JobSubmission, JobView
 from qedge.wire.ledger import JobCancel, JobRecord
-from qedge.wire.problem import problem_of
+from qedge.wire.problem import Problem, problem_of
 
 _LOG: Final = get_logger("ledger")
 _TICK_S: Final = 0.1
 _IDLE_TICK_S: Final = 1.0
 _STOP_LIMIT_S: Final = 5.0
-_WRITE_RETRY_S: Final = 0.5
 _SETTLE_S: Final = 0.3
 """Time in which peers may be heard of again after a start, before a job that another one may own goes on here."""
 _TOLD_AGAIN_S: Final = 600.0
@@ -72,6 +73,7 @@ class OwnerService:
         standings: Standings,
         copies: Copies,
         estimate: Estimate,
+        perform: Perform,
         clock: Clock,
         metrics: Metrics,
         random_bytes: RandomBytes,
@@ -83,6 +85,7 @@ class OwnerService:
         self._changes = changes
         self._copies = copies
         self._estimate = estimate
+        self._brief = Brief(store, perform, clock)
         self._clock = clock
         self._metrics = metrics
         self._random_bytes = random_bytes
@@ -127,16 +130,6 @@ class OwnerService:
         errand = self._book.errands.get(job_id)
         return errand.view if errand is not None else None
 
-    def check_node(self, wanted: str) -> None:
-        """Raise `job.no_node` for a name that nobody in the fleet has."""
-        names = sorted(node.name for node in self._peers.nodes())
-        if wanted != ANY and wanted not in names:
-            raise QedgeError(
-                "job.no_node",
-                f"No node of the fleet is named {wanted!r}.",
-                fix=f"Known: {', '.join(names[:20]) or 'nobody but this node'}. `qedge peers` shows them.",
-            )
-
     async def submit(self, submission: JobSubmission, client: str) -> str:
         """Accept a job for another node or for any, and return its id.
 
@@ -148,19 +141,41 @@ class OwnerService:
             known = await self._store.read(lambda connection: rows.find_by_key(connection, client, submission))
             if known:
                 return known
-        self.check_node(submission.node)
-        self._check_room(submission)
+        check_node(submission.node, (node.name for node in self._peers.nodes()))
+        check_room(submission, len(self._book.errands), self._config)
         errand = await self._new(submission, client)
-        self.offering.check(errand)
         runner = self.offering.place(errand)
+        if not runner:
+            self.offering.check(errand)  # where one was found there is nothing to refuse
         job = errand.job
         self._book.add(errand)
         if runner:
             # the first runner is written down with the job itself: one transaction less before the job can start
             errand.grant, job.attempts = self._book.lend(errand, runner, self._clock.now_ns()), 1
+            if may_be_brief(errand, self._book.me) and await self._at_once(errand, errand.grant):
+                return job.id
+        return await self._accept(errand, runner)
+
+    async def _at_once(self, errand: Errand, grant: Grant) -> bool:
+        try:
+            found = await self._brief.run(errand, grant)
+        except BaseException:
+            self._book.close(errand)
+            raise
+        if found is not None:
+            errand.ended = True
+            self._close(errand, JobState.DONE, grant)
+            self._tell_end(errand, *found)
+        return found is not None
+
+    async def _accept(self, errand: Errand, runner: str) -> str:
+        """Write a job down here and elsewhere, and begin."""
+        job, submission = errand.job, errand.job.submission
         copied = None
         if len(errand.holders) > 1:
-            copied = asyncio.ensure_future(self._copies.put(errand.record()))
+            # where a short job ends first, its end goes out instead; only a client's key has to be asked about at once
+            linger = not submission.client_key and job.estimate is NO_ESTIMATE
+            copied = asyncio.ensure_future(self._copies.put(errand.record(), linger=linger))
         try:
             accepted = await self._store.write(
                 lambda connection: ledger.insert(connection, job, runner, errand.epoch, errand.holders)
@@ -182,6 +197,12 @@ class OwnerService:
             self._start(errand)  # nobody can know this job, so it need not wait for who is asked
         return await self._copied(errand, copied)
 
+    def _tell_end(self, errand: Errand, utc_ns: int, result: JobResult | None, problem: Problem | None = None) -> None:
+        ended = msgspec.structs.replace(errand.view, ended_utc_ns=utc_ns, result=result, error=problem)
+        if not errand.yielded and len(errand.holders) > 1:
+            self._copies.tell(errand.record(ended))
+        self._changes.ended(ended)
+
     async def _copied(self, errand: Errand, copied: asyncio.Future[bool | JobRecord]) -> str:
         """Wait for the first copy, unless the client's job is known elsewhere: then that one is it."""
         said = await copied
@@ -197,10 +218,15 @@ class OwnerService:
                     raise ledger.conflict(errand.job.submission.client_key, said.id)
                 return said.id
             said = True
+        if errand.ended:
+            return job_id
         errand.replicated = said
         if not said:
             _LOG.warning("job.not_replicated", job=job_id)
-        self._start(errand)
+        if errand.job.submission.client_key:
+            self._start(errand)
+        else:
+            self.tell(errand)  # it was begun before
         return job_id
 
     def _start(self, errand: Errand) -> None:
@@ -245,7 +271,7 @@ class OwnerService:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 group.create_task(self._hearing.ask_now_and_then())
-                group.create_task(self._stop_orphans())
+                group.create_task(self._hearing.stop_orphans())
                 await asyncio.sleep(_SETTLE_S if self._book.errands else 0)
                 while True:
                     self._work.clear()
@@ -347,25 +373,18 @@ class OwnerService:
                 rows.note_winner(connection, job.id, winner.runner, winner.epoch)
             ledger.end(connection, job, state, utc_ns, result, error)
 
-        while True:
-            try:
-                await self._store.write(work, accepted=True)
-                break
-            except QedgeError:
-                await asyncio.sleep(_WRITE_RETRY_S)
-            except asyncio.CancelledError:
-                # who brought the news is gone: the next question brings it again, and writing an end twice is once
-                errand.ended = False
-                raise
+        try:
+            await self._store.insist(work)
+        except asyncio.CancelledError:
+            # who brought the news is gone: the next question brings it again, and writing an end twice is once
+            errand.ended = False
+            raise
         if winner is not None:
             errand.epoch = winner.epoch
         self._close(errand, state, winner)
         problem = problem_of(error) if error is not None else None
         _LOG.debug("job.ended", job=job.id, state=state.value, code=error.code if error else "")
-        ended = msgspec.structs.replace(errand.view, ended_utc_ns=utc_ns, result=result, error=problem)
-        if not errand.yielded and len(errand.holders) > 1:
-            self._copies.tell(errand.record(ended))
-        self._changes.ended(ended)
+        self._tell_end(errand, utc_ns, result, problem)
 
     def _close(self, errand: Errand, state: JobState, winner: Grant | None) -> None:
         job = errand.job
@@ -377,24 +396,3 @@ class OwnerService:
         self._metrics.add("qedge_jobs_ended_total", (state.value,))
         if self._book.orphans:
             self._work.set()
-
-    async def _stop_orphans(self) -> None:
-        """Tell runners that came back, or are still there, that nobody waits for their jobs any more."""
-        orphans = self._book.orphans
-        while True:
-            alive = self._peers.alive()
-            for (runner, job_id), epoch in list(orphans.items()):
-                if runner not in alive:
-                    continue
-                with contextlib.suppress(QedgeError):
-                    await self._peers.call(runner, JobStop(job_id, epoch), JobHeard, deadline_s=_STOP_LIMIT_S)
-                    orphans.pop((runner, job_id), None)
-            await asyncio.sleep(_TICK_S)
-
-    def _check_room(self, submission: JobSubmission) -> None:
-        away = len(self._book.errands)
-        if away >= self._config.queue_limit:
-            raise QedgeError("job.queue_full", f"{away} jobs are away already.", fix="Try again later.")
-        if submission.shots < 1 or submission.shots > self._config.max_shots:
-            code = "job.bad_shots" if submission.shots < 1 else "job.too_many_shots"
-            raise QedgeError(code, f"{submission.shots} shots are out of range.", limit=self._config.max_shots)

@@ -70,8 +70,8 @@ class Jobs(Protocol):
 class Copies(Protocol):
     """Takes records of this node's jobs to the nodes that hold them."""
 
-    async def put(self, record: JobRecord) -> bool | JobRecord:
-        """Send a record to its other holders.
+    async def put(self, record: JobRecord, *, linger: bool = False) -> bool | JobRecord:
+        """Send a record to its other holders; with `linger` in a moment, if no newer one has come by then.
 
         Returns whether one has it within the time that a submission waits for that, or the record that goes before it.
         """

@@ -9,6 +9,7 @@ from qedge.base.ids import RandomBytes
 from qedge.base.metrics import Metrics
 from qedge.base.service import Service
 from qedge.engine.config import EngineConfig
+from qedge.engine.model import Job
 from qedge.engine.ports import ANY, Peers
 from qedge.engine.service import EngineService
 from qedge.orchestrator.ledger.book import Book
@@ -23,7 +24,7 @@ from qedge.orchestrator.ledger.placing import RoundRobin
 from qedge.orchestrator.ledger.ports import Placer, Standings
 from qedge.orchestrator.placement.demand import is_small
 from qedge.store.store import Store
-from qedge.wire.jobs import JobEstimate, JobState, JobSubmission
+from qedge.wire.jobs import JobEstimate, JobResult, JobState, JobSubmission
 from qedge.wire.ledger import JobRecord
 
 
@@ -98,6 +99,11 @@ def make_ledger(
             return None
         return await engine.reception.estimate(submission, binding=False)
 
+    async def perform(job: Job) -> JobResult | None:
+        if errands.closed or not is_small(job.submission):
+            return None
+        return await engine.reception.perform(job, engine.keeper.own)
+
     def room() -> bool:
         return engine.has_room
 
@@ -113,6 +119,7 @@ def make_ledger(
         standings=standings or Unjudged(),
         copies=copies,
         estimate=estimate,
+        perform=perform,
         clock=clock,
         metrics=metrics,
         random_bytes=random_bytes,

@@ -90,9 +90,10 @@ def decide(
 
 
 def _pick(policy: PlacementPolicy, able: Sequence[tuple[float, Rated]], uniform: Uniform) -> tuple[float, Rated]:
-    """Take the best. Where several are as good, two are drawn and the one with less to do is taken.
+    """Take the best; this node where it is as good, since a job that stays costs nobody a message.
 
-    So nodes that see the same facts do not all run to the same place. `pack` wants just that, and goes by name.
+    Where several others are as good, two are drawn and the one with less to do is taken: so nodes that see the same
+    facts do not all run to the same place. `pack` wants just that, and goes by name.
     """
     least = min(score for score, _ in able)
     best = min((each for each in able if each[0] == least), key=lambda each: each[1].candidate.node)
@@ -100,7 +101,8 @@ def _pick(policy: PlacementPolicy, able: Sequence[tuple[float, Rated]], uniform:
         return best
     limit = best[0] * ALIKE + ALIKE_S
     alike = [each for each in able if each[0] <= limit]
-    if best[1].candidate.own and best[0] <= 0.0:
-        return best
+    own = next((each for each in alike if each[1].candidate.own), None)
+    if own is not None:
+        return own
     drawn = [alike[int(uniform() * len(alike))] for _ in range(2)]
     return min(drawn, key=lambda each: (each[1].busy, each[1].candidate.placed, each[0]))

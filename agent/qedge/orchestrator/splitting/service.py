@@ -39,7 +39,6 @@ _AHEAD: Final = 16
 _LOOK_S: Final = 5.0
 _FIRST_RETRY_S: Final = 0.1
 _LAST_RETRY_S: Final = 2.0
-_WRITE_RETRY_S: Final = 0.5
 _BUSY: Final = frozenset({"job.queue_full", "job.quota_exceeded", "job.no_qpu", "internal.stopping", "store.disk_full"})
 
 
@@ -209,16 +208,9 @@ class SplitService:
 
     async def _write_end(self, job: Job, view: JobView, error: QedgeError | None) -> None:
         """Write the end down; where the disk is full, try until it is written."""
-        while True:
-            try:
-                await self._store.write(
-                    lambda connection: ledger.end(connection, job, view.state, view.ended_utc_ns, view.result, error),
-                    accepted=True,
-                )
-            except QedgeError:
-                await asyncio.sleep(_WRITE_RETRY_S)
-            else:
-                return
+        await self._store.insist(
+            lambda connection: ledger.end(connection, job, view.state, view.ended_utc_ns, view.result, error)
+        )
 
     async def _all_parts(self, split: Split) -> list[JobView]:
         """Run all parts and return them with their results; raises the error of the first that fails."""

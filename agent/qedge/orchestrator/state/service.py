@@ -146,6 +146,10 @@ class StateService:
             pass
         return self.listing(namespace, since)
 
+    async def learn(self, peer: str, message: bytes) -> bool:
+        """Check an entry that came another way than over this bus and take it in; says whether it was new."""
+        return await self._learn(peer, [message]) > 0
+
     async def run(self, ready: Ready) -> None:
         """Read what was kept, then save, compare and renew until cancelled."""
         await self._open()

@@ -1,0 +1,1 @@
+"""Receipts of results: runners sign what they gave, owners keep it, and anybody can check it."""

@@ -1,0 +1,251 @@
+"""Carries the fleet's shared state and the results of this node over a second broker, now or when it can be reached."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Protocol
+
+import msgspec
+
+from qedge.base.clock import Clock
+from qedge.base.errors import QedgeError
+from qedge.base.log import get_logger
+from qedge.base.metrics import Metrics
+from qedge.base.service import Ready
+from qedge.bus.model import MAX_MESSAGE_BYTES, Incoming
+from qedge.bus.service import Bus
+from qedge.crypto.keys import SigningKey
+from qedge.crypto.signed import sign_envelope
+from qedge.engine.changes import Changes
+from qedge.engine.model import FINAL_STATES
+from qedge.mesh.crypto_thread import CryptoThread
+from qedge.orchestrator.results.service import CLIENT as CHECKS
+from qedge.orchestrator.state.model import Entry
+from qedge.orchestrator.state.namespaces import NAMESPACES, Scope
+from qedge.orchestrator.state.proof import message_of, peek
+from qedge.orchestrator.uplink import spool
+from qedge.orchestrator.uplink.config import UplinkConfig
+from qedge.store.store import Store
+from qedge.wire.envelope import Header, purpose_of
+from qedge.wire.ledger import JobRecord
+from qedge.wire.topics import Channel, every_node, topic
+from qedge.wire.uplink import ResultReports
+
+_LOG: Final = get_logger("uplink")
+_FLUSH_S: Final = 0.25
+_RETRY_S: Final = 1.0
+_AT_ONCE: Final = 32
+_NEWS_LIFE_S: Final = 604_800
+_MOST_BYTES: Final = MAX_MESSAGE_BYTES - 64 * 1024
+"""Of the records in one message, so that signature and certificates find room beside them."""
+_MOST_REMEMBERED: Final = 8192
+_MOST_UNWRITTEN: Final = 10_000
+_ENCODE: Final = msgspec.msgpack.Encoder().encode
+
+
+class SharedState(Protocol):
+    """The state that the nodes of the fleet share."""
+
+    def watch(self, namespace: str, heard: Callable[[Entry], None]) -> Callable[[], None]:
+        """Call `heard` with every entry that comes; returns what ends that."""
+        ...
+
+    def under(self, namespace: str, key: str = "") -> tuple[Entry, ...]:
+        """Return all entries of a namespace."""
+        ...
+
+    async def learn(self, peer: str, message: bytes) -> bool:
+        """Check an entry that came another way and take it in; says whether it was new."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkIdentity:
+    """Who signs what goes up."""
+
+    fleet: str
+    node: str
+    key: SigningKey
+    chain: tuple[bytes, ...]
+
+
+class UplinkService:
+    """Everything goes through the spool, so a message that was lost, or a restart, costs nothing but time.
+
+    An entry that came from above does not go up again, and what came from the site's own broker goes up once: which
+    entries those are is remembered by their place and version.
+    """
+
+    name = "uplink"
+
+    def __init__(
+        self,
+        config: UplinkConfig,
+        identity: UplinkIdentity,
+        uplink: Bus,
+        site: Bus,
+        state: SharedState,
+        changes: Changes,
+        store: Store,
+        thread: CryptoThread,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._config = config
+        self._identity = identity
+        self._uplink = uplink
+        self._site = site
+        self._state = state
+        self._changes = changes
+        self._store = store
+        self._thread = thread
+        self._clock = clock
+        self._metrics = metrics
+        self._unwritten: dict[tuple[str, str], bytes] = {}
+        self._from_above: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
+        self._work = asyncio.Event()
+        self._sequence = 0
+        uplink.subscribe(every_node(identity.fleet, Channel.SHARED), self._hear)
+        uplink.on_session(self._connected)
+
+    async def run(self, ready: Ready) -> None:
+        """Carry until cancelled."""
+        fleet = [name for name, rules in NAMESPACES.items() if rules.scope is Scope.FLEET]
+        stops = [self._state.watch(name, self._changed) for name in fleet]
+        for name in fleet:
+            for entry in self._state.under(name):
+                self._changed(entry)
+        ready()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._write())
+                if self._config.results:
+                    group.create_task(self._follow())
+                await self._send_all()
+        finally:
+            for stop in stops:
+                stop()
+
+    # What is to go up
+
+    def _changed(self, entry: Entry) -> None:
+        if entry.proof is not None and (entry.ident, entry.version) not in self._from_above:
+            self._put(spool.STATE, entry.ident.hex(), message_of(entry))
+
+    async def _follow(self) -> None:
+        async for view in self._changes.follow():
+            # jobs of peers are told by the nodes that own them
+            if view.state in FINAL_STATES and not view.client.startswith("node:") and view.client != CHECKS:
+                self._put(spool.RESULT, view.id, b"")
+
+    def _put(self, kind: str, key: str, payload: bytes) -> None:
+        if len(self._unwritten) < _MOST_UNWRITTEN or (kind, key) in self._unwritten:
+            self._unwritten[kind, key] = payload
+
+    async def _write(self) -> None:
+        while True:
+            await asyncio.sleep(_FLUSH_S)
+            if not self._unwritten:
+                continue
+            waiting, self._unwritten = self._unwritten, {}
+            entries = [(kind, key, payload) for (kind, key), payload in waiting.items()]
+            try:
+                gone = await self._store.write(partial(spool.put, entries=entries, most=self._config.spool_entries))
+            except QedgeError:  # the store said so already
+                self._unwritten = {**waiting, **self._unwritten}
+                await asyncio.sleep(_RETRY_S)
+                continue
+            if gone:
+                self._metrics.add("qedge_uplink_messages_total", ("given_up",), gone)
+                _LOG.warning("uplink.given_up", results=gone)
+            self._work.set()
+
+    # Sending
+
+    async def _connected(self, _session_present: bool) -> None:
+        self._work.set()
+
+    async def _send_all(self) -> None:
+        while True:
+            self._work.clear()
+            with contextlib.suppress(QedgeError):  # the broker is gone, or the disk; nothing was forgotten
+                while self._uplink.connected and (await self._send_state() or await self._send_results()):
+                    pass
+                self._metrics.set("qedge_uplink_waiting", await self._store.read(spool.waiting))
+            self._metrics.set("qedge_uplink_connected", int(self._uplink.connected))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RETRY_S):
+                    await self._work.wait()
+
+    async def _send_state(self) -> bool:
+        rows = await self._store.read(partial(spool.first, kind=spool.STATE, most=_AT_ONCE))
+        for number, _, _, payload in rows:
+            try:
+                _, _, writer, _, _ = peek(payload, self._identity.fleet)
+                await self._publish(topic(self._identity.fleet, writer, Channel.SHARED), payload)
+            except QedgeError as error:
+                if error.code != "bus.bad_message":
+                    raise
+            await self._store.write(partial(spool.sent, numbers=[number]), accepted=True)
+        return bool(rows)
+
+    async def _send_results(self) -> bool:
+        rows = await self._store.read(partial(spool.first, kind=spool.RESULT, most=_AT_ONCE))
+        numbers: list[int] = []
+        records: list[JobRecord] = []
+        size = 0
+        for number, _, job_id, _ in rows:
+            found = await self._store.read(partial(spool.record, me=self._identity.node, job_id=job_id))
+            if found is not None:
+                found, bytes_of_it = _that_fits(found)
+                if records and size + bytes_of_it > _MOST_BYTES:
+                    break
+                records.append(found)
+                size += bytes_of_it
+            numbers.append(number)
+        if records:
+            where = topic(self._identity.fleet, self._identity.node, Channel.RESULTS)
+            signed = await self._thread.run(self._signed, where, ResultReports(tuple(records)))
+            await self._publish(where, signed)
+        if numbers:
+            await self._store.write(partial(spool.sent, numbers=numbers), accepted=True)
+        return bool(numbers)
+
+    def _signed(self, where: str, body: ResultReports) -> bytes:
+        self._sequence += 1
+        me = self._identity
+        header = Header(where, me.node, self._sequence, purpose_of(ResultReports), self._clock.utc_ns())
+        return sign_envelope(header, body, me.key, me.chain)
+
+    async def _publish(self, where: str, payload: bytes) -> None:
+        await self._uplink.publish(where, payload, qos=1, expiry_s=_NEWS_LIFE_S)
+        self._metrics.add("qedge_uplink_messages_total", ("sent",))
+
+    # From above
+
+    async def _hear(self, message: Incoming) -> None:
+        """Take an entry in that came from above, and let the other nodes of this site have it."""
+        _, _, writer, ident, version = peek(message.payload, self._identity.fleet, message.topic)
+        self._from_above[ident, version] = None
+        if len(self._from_above) > _MOST_REMEMBERED:
+            self._from_above.popitem(last=False)
+        if writer == self._identity.node or not await self._state.learn("uplink", message.payload):
+            return
+        self._metrics.add("qedge_uplink_messages_total", ("heard",))
+        with contextlib.suppress(QedgeError):  # without the site's broker they hear of it when they compare
+            self._site.post(message.topic, message.payload, expiry_s=60)
+
+
+def _that_fits(record: JobRecord) -> tuple[JobRecord, int]:
+    """Leave a result out that is too large for a message; returns the record and its size in bytes."""
+    size = len(_ENCODE(record))
+    if size <= _MOST_BYTES:
+        return record, size
+    bare = msgspec.structs.replace(record, view=msgspec.structs.replace(record.view, result=None))
+    return bare, len(_ENCODE(bare))

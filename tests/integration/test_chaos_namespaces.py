@@ -1,0 +1,81 @@
+"""Real daemons on boxes of their own: one is cut off while it has jobs, and comes back with what counts no more."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from qedge.cli.demo_scenes import heavy_program
+from qedge.wire.jobs import JobState, JobSubmission
+from qedge.wire.mesh import PeerState
+from tests.integration.fleet_world import QPU, FleetWorld
+from tests.integration.namespaces import Switch
+from tests.integration.test_ledger import KIND, end
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+
+JOBS = 6
+PROGRAM = heavy_program(16, 60)
+SMALL = QPU + "spares = 0\n"
+
+
+async def test_jobs_of_a_box_that_is_cut_off_end_elsewhere_once_and_its_own_go_on_without_it(tmp_path: Path) -> None:
+    with Switch(*"abc") as switch:
+        async with FleetWorld(tmp_path, KIND, switch.host) as world:
+            for name in "abc":
+                world.start(name, SMALL if name != "a" else "", within=switch.within(name))
+            await world.wait_together(*"abc")
+            for name in "bc":
+                await world.wait_peer("a", name, lambda peer: any(each.kind == "qpu" for each in peer.capabilities))
+            # a has no QPU: its jobs are at b and c when c is unplugged
+            ids = [await _submit(world, "a", seed) for seed in range(JOBS)]
+            switch.unplug("c")
+            try:
+                views = [await end(world, "a", job_id) for job_id in ids]
+                assert {view.state for view in views} == {JobState.DONE}
+                assert {view.node for view in views} <= {"b", "c"}
+                assert any(view.node == "b" for view in views)
+            finally:
+                switch.plug("c")
+            await world.wait_together(*"abc")
+            # what a owns is known to b or c, which go on while a is away, and a learns of the end
+            orphans = [await _submit(world, "a", JOBS + seed) for seed in range(2)]
+            switch.unplug("a")
+            try:
+                for name in "bc":
+                    await world.wait_state(name, "a", PeerState.DEAD)
+                for job_id in orphans:
+                    assert (await end(world, "b", job_id)).state is JobState.DONE
+            finally:
+                switch.plug("a")
+            await world.wait_together(*"abc")
+            for job_id in orphans:
+                assert (await end(world, "a", job_id)).state is JobState.DONE
+        _check_ends(tmp_path, {*ids, *orphans})
+
+
+async def _submit(world: FleetWorld, at: str, seed: int) -> str:
+    async with world.daemons[at].client() as client:
+        return (await client.submit(JobSubmission(program=PROGRAM, shots=50, seed=seed, node="any"))).id
+
+
+def _check_ends(folder: Path, job_ids: set[str]) -> None:
+    """Each job has one outcome in all databases in which it stands."""
+    states: dict[str, set[str]] = {}
+    for name in "abc":
+        with contextlib.closing(sqlite3.connect(folder / name / "qedge.sqlite3", timeout=30)) as connection:
+            for job_id, state in connection.execute("SELECT id, state FROM jobs WHERE ended_utc_ns > 0"):
+                states.setdefault(job_id, set()).add(state)
+    assert {job_id: states.get(job_id) for job_id in job_ids} == {job_id: {"done"} for job_id in job_ids}
+
+
+async def test_a_switch_leaves_nothing_behind() -> None:
+    with Switch("x") as switch:
+        switch.unplug("x")
+        switch.plug("x")
+    found = await asyncio.create_subprocess_exec(*switch.within("x"), "true", stderr=asyncio.subprocess.DEVNULL)
+    assert await found.wait() != 0

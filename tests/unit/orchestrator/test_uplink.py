@@ -1,0 +1,227 @@
+"""The uplink: shared state goes both ways, results go up, and days without the cloud's broker cost nothing but time."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import cast
+
+import msgspec
+import pytest
+
+from qedge.base.metrics import Metrics
+from qedge.bus.model import Incoming
+from qedge.bus.service import Bus
+from qedge.engine import ledger
+from qedge.engine.changes import Changes
+from qedge.engine.ledger_row import new_job
+from qedge.engine.model import view_of
+from qedge.mesh.crypto_thread import CryptoThread
+from qedge.orchestrator.ledger import rows
+from qedge.orchestrator.uplink import spool
+from qedge.orchestrator.uplink.cloud import CloudService
+from qedge.orchestrator.uplink.config import UplinkConfig
+from qedge.orchestrator.uplink.service import UplinkIdentity, UplinkService
+from qedge.wire.jobs import JobEstimate, JobResult, JobState, JobSubmission
+from qedge.wire.ledger import JobRecord
+from qedge.wire.topics import Channel, topic
+from qedge.wire.uplink import ResultReports
+from tests.unit.mesh.mesh_site import FLEET, MemoryBus
+from tests.unit.orchestrator.state_site import StateNode, StateSite
+
+ESTIMATE = JobEstimate(2, 2, 3, 10, 1000, 0.01, 100, "state_vector")
+CONFIG = UplinkConfig(url="mqtt://cloud:1883", spool_entries=20)
+
+
+class UpSite:
+    """Node a with an uplink and node b at a site; node k in the cloud."""
+
+    def __init__(self, folder: Path) -> None:
+        self.site, self.sky = StateSite(folder), StateSite(folder)
+        self.sky.fleet = self.site.fleet
+        self.changes = Changes()
+        self.threads = [CryptoThread(), CryptoThread()]
+        self.tasks: list[asyncio.Task[None]] = []
+        self.metrics = Metrics()
+
+    async def start(self) -> None:
+        self.a, self.b = await self.site.node("a"), await self.site.node("b")
+        self.k = await self.sky.node("k")
+        self.cloud = CloudService(
+            UplinkConfig(node_class="cloud", keep_of_one=10),
+            self.k.trust,
+            cast(Bus, self.k.bus),
+            self.k.store,
+            self.threads[0],
+            clock=self.k.clock,
+            metrics=self.metrics,
+        )
+        self.up = MemoryBus(self.sky.broker)
+        self.uplink = UplinkService(
+            CONFIG,
+            UplinkIdentity(FLEET, "a", self.a.key, self.a.chain),
+            cast(Bus, self.up),
+            cast(Bus, self.a.bus),
+            self.a.state,
+            self.changes,
+            self.a.store,
+            self.threads[1],
+            clock=self.a.clock,
+            metrics=self.metrics,
+        )
+        ready = asyncio.Event()
+        self.tasks = [asyncio.create_task(self.up.pump()), asyncio.create_task(self.uplink.run(ready.set))]
+        await ready.wait()
+
+    async def close(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await self.site.close()
+        await self.sky.close()
+        for thread in self.threads:
+            thread.close()
+
+    async def job(self, seed: int, *, client: str = "me", values: int = 2) -> str:
+        """End a job at node a."""
+        utc_ns = self.a.clock.utc_ns()
+        counts = {format(number, "017b"): 5 for number in range(values)}
+        job = new_job(f"job-{seed}", JobSubmission("p", shots=5 * values, seed=seed), client, ESTIMATE, seed, 0, utc_ns)
+        result = JobResult(counts, 5 * values, seed, (), {"run": 0.1}, {"simulated": True})
+
+        def work(connection: sqlite3.Connection) -> None:
+            ledger.insert(connection, job)
+            ledger.end(connection, job, JobState.DONE, utc_ns, result, None)
+
+        await self.a.store.write(work)
+        self.changes.ended(msgspec.structs.replace(view_of(job), state=JobState.DONE, ended_utc_ns=utc_ns))
+        return job.id
+
+    async def above(self, job_id: str) -> JobRecord | None:
+        return await self.k.store.read(lambda connection: rows.copy(connection, job_id))
+
+    async def waiting(self) -> int:
+        return await self.a.store.read(spool.waiting)
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[UpSite]:
+    made = UpSite(tmp_path)
+    await made.start()
+    yield made
+    await made.close()
+
+
+async def until(holds: Callable[[], bool], limit_s: float = 10.0) -> None:
+    async with asyncio.timeout(limit_s):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+async def reached(site: UpSite, job_id: str, limit_s: float = 10.0) -> JobRecord:
+    async with asyncio.timeout(limit_s):
+        while (found := await site.above(job_id)) is None:
+            await asyncio.sleep(0.02)
+    return found
+
+
+def holds(node: StateNode, key: str, value: bytes) -> Callable[[], bool]:
+    return lambda: node.value("settings", key) == value
+
+
+async def test_shared_state_goes_up_and_down_and_each_entry_once(site: UpSite) -> None:
+    await site.up.connect()
+    await site.b.state.put("settings", "from-below", b"1")
+    await site.k.state.put("settings", "from-above", b"2")
+    await until(holds(site.k, "from-below", b"1"))
+    await until(holds(site.b, "from-above", b"2"))
+    assert site.a.value("settings", "from-above") == b"2"
+    await asyncio.sleep(1.0)
+    assert len(site.sky.broker.of(Channel.SHARED)) == 2
+    assert len(site.site.broker.of(Channel.SHARED)) == 2
+    assert await site.waiting() == 0
+
+
+async def test_entries_of_the_site_alone_stay_there(site: UpSite) -> None:
+    await site.up.connect()
+    await site.b.state.put("capability", "qpu", b"1")
+    await asyncio.sleep(1.0)
+    assert site.sky.broker.of(Channel.STATE) == site.sky.broker.of(Channel.SHARED) == []
+
+
+async def test_without_the_uplink_everything_waits_in_the_database_and_goes_up_later_the_newest_word_only(
+    site: UpSite,
+) -> None:
+    for value in (b"1", b"2", b"3"):
+        await site.b.state.put("settings", "x", value)
+        await asyncio.sleep(0.4)
+    job_id = await site.job(1)
+    async with asyncio.timeout(5):
+        while await site.waiting() != 2:
+            await asyncio.sleep(0.02)
+    await site.up.connect()
+    await until(holds(site.k, "x", b"3"))
+    record = await reached(site, job_id)
+    assert record.view.result is not None
+    assert record.view.result.counts == {"0" * 17: 5, "0" * 16 + "1": 5}
+    assert len(site.sky.broker.of(Channel.SHARED)) == 1
+
+
+async def test_results_for_peers_and_second_runs_do_not_go_up(site: UpSite) -> None:
+    await site.up.connect()
+    for seed, client in enumerate(("node:b", "check")):
+        await site.job(seed, client=client)
+    job_id = await site.job(7)
+    await reached(site, job_id)
+    assert await site.above("job-0") is None
+    assert await site.above("job-1") is None
+
+
+async def test_a_full_spool_gives_up_the_oldest_results_and_no_shared_state(site: UpSite) -> None:
+    await site.b.state.put("settings", "x", b"1")
+    for seed in range(30):
+        await site.job(seed)
+    await until(lambda: site.metrics.value("qedge_uplink_messages_total", ("given_up",)) == 11)
+    await site.up.connect()
+    await reached(site, "job-29")
+    await until(holds(site.k, "x", b"1"))
+    assert await site.above("job-10") is None
+
+
+async def test_a_result_that_is_too_large_for_a_message_is_left_out_and_its_job_told(site: UpSite) -> None:
+    await site.up.connect()
+    job_id = await site.job(1, values=20_000)
+    record = await reached(site, job_id)
+    assert (record.view.state, record.view.result) == (JobState.DONE, None)
+
+
+async def test_the_cloud_keeps_no_result_that_its_owner_did_not_sign_and_not_too_many_of_one(site: UpSite) -> None:
+    await site.up.connect()
+    for seed in range(12):
+        await site.job(seed)
+    record = await reached(site, "job-11")
+    held = await site.k.store.read(rows.copies_by_sender)
+    assert held["a"] <= 10
+    stolen = msgspec.structs.replace(record, id="job-x", view=msgspec.structs.replace(record.view, id="job-x"))
+    where = topic(FLEET, "b", Channel.RESULTS)
+    other = UplinkService(
+        CONFIG,
+        UplinkIdentity(FLEET, "b", site.b.key, site.b.chain),
+        cast(Bus, MemoryBus(site.sky.broker)),
+        cast(Bus, site.b.bus),
+        site.b.state,
+        Changes(),
+        site.b.store,
+        site.threads[1],
+        clock=site.b.clock,
+        metrics=Metrics(),
+    )
+    signed = other._signed(where, ResultReports((stolen,)))
+    await site.cloud._hear(Incoming(where, signed, 1, False))
+    assert await site.above("job-x") is None
+    forged = signed[:-8] + secrets.token_bytes(8)
+    with pytest.raises(Exception, match="ignature"):
+        await site.cloud._hear(Incoming(where, forged, 1, False))
