@@ -30,9 +30,9 @@ from qedge.daemon.adapters import (
     StoreSink,
     ThisHost,
 )
+from qedge.daemon.first_join import FirstJoin, token_file
 from qedge.daemon.fleet_commands import FleetParts, Power, make_fleet
 from qedge.daemon.fleet_doors import AuditedCommands
-from qedge.daemon.first_join import FirstJoin, token_file
 from qedge.daemon.identity import LocalIdentity
 from qedge.daemon.key_files import KeyFiles
 from qedge.daemon.keys import KeyParts, make_keys

@@ -326,6 +326,8 @@ TOPICS: Final[tuple[Row, ...]] = (
         "How a command stands, until the node clears it some days after its end.",
         "cmd-state/{command}",
         "operators of the fleet",
+    ),
+    Row(
         None,
         TelemetryBatch,
         1,
