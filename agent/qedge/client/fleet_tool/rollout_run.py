@@ -50,6 +50,7 @@ class RolloutRun:
             self._came.clear()
             changed = self._file.take(events)
             passed = self._file.pass_time(self._tool.clock.utc_ns())
+            self._tool.take_news()
             did = await self._act()
             if changed or passed or did:
                 yield view_of(self.rollout)

@@ -165,11 +165,7 @@ class FleetTool:
     async def watch(self, *, tick_s: float = _TICK_S) -> AsyncIterator[SentCommand]:
         """Give each command again when something new is known of it, until all have ended."""
         while True:
-            for view in self.commands.overdue(self.clock.utc_ns()):
-                self._news[view.node, view.id] = view
-            news, self._news = list(self._news.values()), {}
-            self._note_ends(news)
-            for view in news:
+            for view in self.take_news():
                 yield view
             if not self.commands.open and not self._news:
                 return
@@ -179,6 +175,14 @@ class FleetTool:
                     await self._told.wait()
             except TimeoutError:
                 continue
+
+    def take_news(self) -> list[SentCommand]:
+        """Return the commands of which something new is known, once, and note in the trail which of them have ended."""
+        for view in self.commands.overdue(self.clock.utc_ns()):
+            self._news[view.node, view.id] = view
+        news, self._news = list(self._news.values()), {}
+        self._note_ends(news)
+        return news
 
     async def cancel(self, node: str, command_id: str, *, expires_s: float = 600.0) -> SentCommand:
         """Order a node to end a command that it has begun, or not to begin it."""
