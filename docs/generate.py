@@ -28,6 +28,9 @@ from qedge.base.metrics import METRICS
 from qedge.base.settings import Row, document, dotted, toml_value
 from qedge.cli.main import make_parser
 from qedge.config import DEFAULT_DRIVERS, DEFAULT_LINKS, SECTIONS
+from qedge.daemon.fleet_commands import KINDS
+from qedge.fleet.commands.cancelling import Cancel
+from qedge.fleet.commands.rules import ALWAYS_TWO
 from qedge.wire import tasks
 from qedge.wire.topics import ROOT as TOPIC_ROOT
 from qedge.wire.topics import TOPICS
@@ -299,6 +302,40 @@ def type_name(annotation: object) -> str:
     return re.sub(r"\b(?:\w+\.)+(?=\w)", "", text)
 
 
+def fleet_commands_page() -> str:
+    """Write the reference of the kinds of commands that fleet operators send."""
+    rows, parts = [], []
+    for kind in sorted((*KINDS, Cancel), key=lambda each: each.kind):
+        takes, answers = getattr(kind, "arguments", None), getattr(kind, "answers", None)
+        rows.append(
+            [
+                code(kind.kind),
+                (inspect.getdoc(kind) or "").partition(": ")[2].partition("\n")[0],
+                code(kind.role),
+                code(kind.lane),
+                "always" if kind.kind in ALWAYS_TWO else "may be asked" if kind.two_persons else "",
+                kind.after_crash.value,
+                f"{kind.time_limit_s:g}",
+                code(takes.__struct_config__.tag) if takes else "",
+                code(answers.__struct_config__.tag) if answers else "",
+            ]
+        )
+        parts += [each for each in (takes, answers) if each is not None]
+    headings = ("kind", "what it does", "role", "lane", "second person", "after a crash", "s", "arguments", "result")
+    text = [
+        "Commands stand signed on `cmd/{command}` ([topics](topics.md)); arguments and results are these structs in "
+        "MessagePack. One command of a lane runs at a time. After a crash a command is begun anew (`rerun`), its "
+        "executor looks how it ended (`check`), or it has failed (`fail`). The time limit in seconds counts where the "
+        "request names none.\n",
+        table(headings, rows),
+    ]
+    for struct in dict.fromkeys(parts):
+        fields = ([code(name), code(type_name(kind))] for name, kind in get_type_hints(struct).items())
+        tag = struct.__struct_config__.tag
+        text += [f"## `{tag}`\n", (inspect.getdoc(struct) or "") + "\n", table(("field", "type"), fields)]
+    return page("Kinds of commands of fleet operators", *text)
+
+
 def states_page() -> str:
     """Draw every state table of the code."""
     parts = ["State machines are tables in the code; these diagrams are drawn from them.\n"]
@@ -382,6 +419,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/reference/topics.md": topics_page,
     "docs/reference/fleet-wire.md": fleet_wire_page,
     "docs/reference/job-kinds.md": job_kinds_page,
+    "docs/reference/fleet-commands.md": fleet_commands_page,
     "docs/reference/states.md": states_page,
     "docs/reference/drivers.md": drivers_page,
     "docs/reference/commands.md": commands_page,

@@ -159,3 +159,63 @@ async def test_only_the_restart_of_the_box_counts_as_one(tmp_path: Path) -> None
         report = await desk.end(command)
         assert (report.state, report.code) == ("failed", "order.failed")
         assert not asked.exists()
+
+
+KINDS: tuple[tuple[str, msgspec.Struct | None], ...] = (
+    ("drain", DrainCommand()),
+    ("driver", DriverCommand("qrng", "locked")),
+    ("restart-worker", WorkerCommand("qrng")),
+    ("self-test", None),
+    ("restart-agent", None),
+    ("logs", LogAsk()),
+    ("driver", DriverCommand("qrng", "unlocked")),
+    ("drain", DrainCommand(undo=True)),
+)
+
+
+@pytest.mark.parametrize(
+    "delays_s",
+    [
+        pytest.param((0.15,), id="once"),
+        pytest.param(
+            tuple(0.02 + 0.06 * number for number in range(24)),
+            id="often",
+            marks=[pytest.mark.long, pytest.mark.timeout(900)],
+        ),
+    ],
+)
+async def test_commands_end_once_though_daemon_and_broker_are_killed(
+    tmp_path: Path, delays_s: tuple[float, ...]
+) -> None:
+    async with FleetWorld(tmp_path, KIND) as world:
+        daemon = world.start("a", OPEN)
+        await daemon.wait_status(lambda status: status.bus.connected)
+        for number, delay_s in enumerate(delays_s):
+            async with operator_desk(world) as desk:
+                commands = [await desk.send("a", kind, arguments) for kind, arguments in KINDS]
+                await asyncio.sleep(delay_s)
+                daemon.kill()
+                if number % 2 == 0:
+                    daemon.start()
+                    for command in commands:
+                        report = await desk.end(command)
+                        assert report.state == "successful" or report.code, failure(report)
+                        ends = [each for each in desk.reports[command] if each.state in ("successful", "failed")]
+                        assert len({each.revision for each in ends}) == 1
+                    known = list(commands)
+                else:
+                    daemon.start()
+            world.broker.kill()
+            await asyncio.sleep(0.5)
+            world.broker.start()
+            # the broker knows nothing any more: the node tells again how its commands stand
+            async with operator_desk(world) as desk:
+                await world.wait_up("a")
+                for command in known:
+                    assert (await desk.end(command)).state in ("successful", "failed")
+                assert (await desk.ordered("a", "logs")).state == "successful"
+        async with daemon.client() as client:
+            listed = await client.fleet.orders(500)
+            assert all(each.state in ("successful", "failed") for each in listed.commands), listed
+            one = await client.fleet.order(known[0])
+            assert one.kind == "drain"

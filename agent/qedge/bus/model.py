@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from qedge.base.errors import QedgeError
+
 MAX_MESSAGE_BYTES: Final = 256 * 1024
 """Largest message on the wire; larger ones have no effect and are counted."""
 
@@ -64,3 +66,13 @@ class LastWill:
     topic: str
     payload: bytes
     delay_s: int
+
+
+def not_taken(error: Exception) -> QedgeError:
+    """Make the error for a message that the broker refused."""
+    return QedgeError("bus.unavailable", f"The broker did not take a message: {error}.", fix="Look at the broker.")
+
+
+def timed_out(message: str) -> QedgeError:
+    """Make the error for what did not come in time."""
+    return QedgeError("bus.timeout", message, fix="Try again; `qedge status` shows the connection.")

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from paho.mqtt.properties import Properties
+
 from qedge.base.backoff import Backoff
 from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
@@ -18,7 +20,17 @@ from qedge.base.service import Ready
 from qedge.bus.config import BusConfig
 from qedge.bus.credentials import read_password, tls_context
 from qedge.bus.inbox import Inbox
-from qedge.bus.model import MAX_MESSAGE_BYTES, Endpoint, Handler, Incoming, LastWill, Locate, OnSession
+from qedge.bus.model import (
+    MAX_MESSAGE_BYTES,
+    Endpoint,
+    Handler,
+    Incoming,
+    LastWill,
+    Locate,
+    OnSession,
+    not_taken,
+    timed_out,
+)
 from qedge.bus.mqtt_client import MqttClient, MqttError, posted_properties, publish_properties
 from qedge.wire.node import BusView
 from qedge.wire.topics import Channel, parse_topic
@@ -80,6 +92,7 @@ class Bus:
         self._clean_start = False
         self._asked: dict[bytes, asyncio.Future[Incoming]] = {}
         self._new_patterns = asyncio.Event()
+        self._again: set[str] = set()
         self._client: MqttClient | None = None
         self._endpoint: Endpoint | None = None
         self._connected = False
@@ -126,6 +139,11 @@ class Bus:
         self._inbox.add_handler(pattern, handler)
         self._new_patterns.set()
 
+    def read_again(self, pattern: str) -> None:
+        """Have the broker send once more what it keeps on a pattern that has a handler."""
+        self._again.add(pattern)
+        self._new_patterns.set()
+
     def on_session(self, hook: OnSession) -> None:
         """Call `hook(session_present)` after every connection; without a session everything retained is due again."""
         self._hooks.append(hook)
@@ -142,16 +160,12 @@ class Bus:
         self, topic: str, payload: bytes, *, qos: int, retain: bool = False, expiry_s: int = 0, deadline_s: float = 10.0
     ) -> None:
         """Publish; QoS 1 returns once the broker has it. Raises `bus.unavailable`, `bus.timeout`, `bus.too_large`."""
-        await self._send(topic, payload, qos=qos, retain=retain, expiry_s=expiry_s, deadline_s=deadline_s)
+        properties = publish_properties(expiry_s=expiry_s)
+        await self._send(topic, payload, properties, qos=qos, retain=retain, deadline_s=deadline_s)
 
     def post(self, topic: str, payload: bytes, *, expiry_s: int) -> None:
         """Publish at QoS 1 without waiting for the broker; raises `bus.unavailable`, `bus.too_large`."""
-        client = self._client_for(payload)
-        try:
-            client.post(topic, payload, qos=1, retain=False, properties=posted_properties(expiry_s))
-        except MqttError as error:
-            raise _not_taken(error) from error
-        self._metrics.add("qedge_bus_messages_total", ("out",))
+        self._post(topic, payload, posted_properties(expiry_s))
 
     def respond(self, request: Incoming, payload: bytes) -> None:
         """Answer a request where its sender said how, at QoS 1 but without waiting: who asked notices a lost answer.
@@ -162,33 +176,20 @@ class Bus:
         back, own = parse_topic(request.response_topic), parse_topic(self._reply_topic)
         if back is None or own is None or back[0] != own[0] or back[2] is not Channel.REPLY:
             raise QedgeError("bus.bad_message", "A request wants its answer on a topic that is not for answers.")
-        client = self._client_for(payload)
-        properties = publish_properties(correlation=request.correlation)
-        try:
-            client.post(request.response_topic, payload, qos=1, retain=False, properties=properties)
-        except MqttError as error:
-            raise _not_taken(error) from error
-        self._metrics.add("qedge_bus_messages_total", ("out",))
+        self._post(request.response_topic, payload, publish_properties(correlation=request.correlation))
 
     async def request(self, topic: str, payload: bytes, *, deadline_s: float) -> Incoming:
         """Publish a question at QoS 1 and return its answer; raises `bus.timeout` where none comes."""
-        correlation = self._random_bytes(16)
+        correlation, lasts_s = self._random_bytes(16), max(1, round(deadline_s))
+        properties = publish_properties(expiry_s=lasts_s, response_topic=self._reply_topic, correlation=correlation)
         answer: asyncio.Future[Incoming] = asyncio.get_running_loop().create_future()
         self._asked[correlation] = answer
         try:
             async with asyncio.timeout(deadline_s):
-                await self._send(
-                    topic,
-                    payload,
-                    qos=1,
-                    expiry_s=max(1, round(deadline_s)),
-                    deadline_s=deadline_s,
-                    correlation=correlation,
-                    response_topic=self._reply_topic,
-                )
+                await self._send(topic, payload, properties, qos=1, deadline_s=deadline_s)
                 return await answer
         except TimeoutError:
-            raise _timeout(f"Nobody answered on {topic} within {deadline_s:g} s.") from None
+            raise timed_out(f"Nobody answered on {topic} within {deadline_s:g} s.") from None
         finally:
             self._asked.pop(correlation, None)
 
@@ -313,11 +314,12 @@ class Bus:
         while True:
             await self._new_patterns.wait()
             self._new_patterns.clear()
-            fresh = self._inbox.patterns - asked
+            again, self._again = frozenset(self._again), set()
+            fresh = (self._inbox.patterns - asked) | again
             asked |= fresh
             if fresh:
                 try:
-                    await client.listen(sorted(fresh))
+                    await client.listen(sorted(fresh), with_retained=again)
                 except MqttError as error:
                     _LOG.warning("bus.rejected", topic=", ".join(sorted(fresh)), reason=str(error))
 
@@ -341,25 +343,23 @@ class Bus:
             self._inbox.put(client, mid, message)
 
     async def _send(
-        self,
-        topic: str,
-        payload: bytes,
-        *,
-        qos: int,
-        retain: bool = False,
-        expiry_s: int = 0,
-        deadline_s: float,
-        correlation: bytes = b"",
-        response_topic: str = "",
+        self, topic: str, payload: bytes, properties: Properties, *, qos: int, retain: bool = False, deadline_s: float
     ) -> None:
         client = self._client_for(payload)
-        properties = publish_properties(expiry_s=expiry_s, response_topic=response_topic, correlation=correlation)
         try:
             await client.send(topic, payload, qos=qos, retain=retain, properties=properties, deadline_s=deadline_s)
         except TimeoutError:
-            raise _timeout(f"The broker did not acknowledge a message on {topic}.") from None
+            raise timed_out(f"The broker did not acknowledge a message on {topic}.") from None
         except MqttError as error:
-            raise _not_taken(error) from error
+            raise not_taken(error) from error
+        self._metrics.add("qedge_bus_messages_total", ("out",))
+
+    def _post(self, topic: str, payload: bytes, properties: Properties) -> None:
+        client = self._client_for(payload)
+        try:
+            client.post(topic, payload, qos=1, retain=False, properties=properties)
+        except MqttError as error:
+            raise not_taken(error) from error
         self._metrics.add("qedge_bus_messages_total", ("out",))
 
     def _client_for(self, payload: bytes) -> MqttClient:
@@ -389,11 +389,3 @@ class Bus:
             will=self._will(),
             tls=tls if endpoint.tls else None,
         )
-
-
-def _not_taken(error: MqttError) -> QedgeError:
-    return QedgeError("bus.unavailable", f"The broker did not take a message: {error}.", fix="Look at the broker.")
-
-
-def _timeout(message: str) -> QedgeError:
-    return QedgeError("bus.timeout", message, fix="Try again; `qedge status` shows the connection.")

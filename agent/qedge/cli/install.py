@@ -23,11 +23,14 @@ UNIT_PATH: Final = "etc/systemd/system/qedge.service"
 DEVICES_PATH: Final = "etc/systemd/system/qedge.service.d/50-devices.conf"
 CONFIG_PATH: Final = "etc/qedge/agent.toml"
 _WANTED_PATH: Final = "etc/systemd/system/multi-user.target.wants/qedge.service"
+_RESTART_WANTED_PATH: Final = "etc/systemd/system/multi-user.target.wants/qedge-restart-host.path"
 _UDEV_PATH: Final = "etc/udev/rules.d/70-qedge.rules"
 _SHIPPED: Final = {
     "qedge.sysusers": "etc/sysusers.d/qedge.conf",
     "qedge.tmpfiles": "etc/tmpfiles.d/qedge.conf",
     "70-qedge.rules": _UDEV_PATH,
+    "qedge-restart-host.path": "etc/systemd/system/qedge-restart-host.path",
+    "qedge-restart-host.service": "etc/systemd/system/qedge-restart-host.service",
 }
 """Name in the folder of units → path below the root, for the files that are copied as they are."""
 
@@ -197,7 +200,7 @@ def _uninstall(root: Path) -> int:
 
 
 def _installed(root: Path) -> Iterator[Path]:
-    for relative in (_WANTED_PATH, UNIT_PATH, DEVICES_PATH, *_SHIPPED.values()):
+    for relative in (_WANTED_PATH, _RESTART_WANTED_PATH, UNIT_PATH, DEVICES_PATH, *_SHIPPED.values()):
         path = root / relative
         if path.exists() or path.is_symlink():
             yield path

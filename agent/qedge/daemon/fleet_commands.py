@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from qedge.base.errors import QedgeError
 from qedge.base.service import Service
@@ -19,7 +20,8 @@ from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools
 from qedge.daemon.wiping import mark_for_wiping
 from qedge.fleet.commands.journal import Journal
-from qedge.fleet.commands.kinds.looking import Benchmark, Check, Logs, Measured, SelfTest
+from qedge.fleet.commands.kinds.kind import Kind
+from qedge.fleet.commands.kinds.looking import Benchmark, Check, Collector, Diagnostics, Logs, Measured, SelfTest
 from qedge.fleet.commands.kinds.restarts import RestartAgent, RestartHost, RestartWorker
 from qedge.fleet.commands.kinds.trust import CertificateRequest, CertificateTake, Device, Policy, Revocation, Wipe
 from qedge.fleet.commands.kinds.work import Drain, Driver
@@ -31,9 +33,28 @@ from qedge.security.audit.log import AuditLog
 from qedge.wire.jobs import JobState, JobSubmission
 from qedge.workers.driver_service import DriverService
 
-_ECHO_S = 5.0
-_JOB_S = 10.0
-_BELL = 'OPENQASM 2.0; include "qelib1.inc"; qreg q[2]; creg c[2]; h q[0]; cx q[0],q[1]; measure q -> c;'
+KINDS: Final[tuple[type[Kind], ...]] = (
+    RestartAgent,
+    RestartHost,
+    RestartWorker,
+    Drain,
+    Driver,
+    Policy,
+    Revocation,
+    Device,
+    CertificateRequest,
+    CertificateTake,
+    Logs,
+    Diagnostics,
+    SelfTest,
+    Benchmark,
+    Wipe,
+)
+"""All kinds beside `cancel`, for the reference; `make_executors` makes them."""
+
+_ECHO_S: Final = 5.0
+_JOB_S: Final = 10.0
+_BELL: Final = 'OPENQASM 2.0; include "qelib1.inc"; qreg q[2]; creg c[2]; h q[0]; cx q[0],q[1]; measure q -> c;'
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +122,12 @@ def make_executors(
     this_run: ThisRun,
     power: Power,
     keeper: LogKeeper,
+    collector: Collector | None = None,
 ) -> list[Executor]:
-    """List everything that the node can be ordered to do; `cancel` comes with the service."""
+    """List everything that the node can be ordered to do; `cancel` comes with the service.
+
+    `diagnostics` is there where something collects them.
+    """
     state_dir = Path(tools.config.node.state_dir)
 
     async def mark() -> int:
@@ -122,6 +147,7 @@ def make_executors(
         CertificateRequest(doors),
         CertificateTake(doors),
         Logs(keeper.buffer),
+        *([Diagnostics(collector)] if collector is not None else []),
         SelfTest(partial(_checks, tools, node, bus), tools.clock),
         Benchmark(partial(_measured, tools, node), tools.clock),
         Wipe(tools.me.node, mark),

@@ -122,6 +122,21 @@ class LogLines(msgspec.Struct, frozen=True, tag_field="type", tag="log-lines/1")
     left_out: int = 0
 
 
+class DiagnosticsAsk(msgspec.Struct, frozen=True, tag_field="type", tag="diagnostics-ask/1"):
+    """Arguments of `diagnostics`: which part; 0 makes a new bundle."""
+
+    part: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+
+
+class DiagnosticsPart(msgspec.Struct, frozen=True, tag_field="type", tag="diagnostics-part/1"):
+    """One part of a bundle (tar.gz); `sha256` is of the whole of it."""
+
+    part: int
+    parts: int
+    sha256: Short
+    data: Annotated[bytes, msgspec.Meta(max_length=128 * 1024)]
+
+
 class CheckResult(msgspec.Struct, frozen=True):
     """One check of a self-test."""
 

@@ -26,6 +26,8 @@ def test_everything_a_service_needs_is_written(tmp_path: Path) -> None:
         "etc/sysusers.d/qedge.conf",
         "etc/tmpfiles.d/qedge.conf",
         "etc/udev/rules.d/70-qedge.rules",
+        "etc/systemd/system/qedge-restart-host.path",
+        "etc/systemd/system/qedge-restart-host.service",
         "etc/qedge/agent.toml",
     }
     assert stat.S_IMODE((tmp_path / install.CONFIG_PATH).stat().st_mode) == 0o640

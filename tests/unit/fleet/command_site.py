@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -74,6 +74,7 @@ class ScriptedExecutor:
         self.error: Exception | None = None
         self.found: Recovered = Recovered(go_on=True)
         self.stubborn = False
+        self.after_effect: Callable[[], Awaitable[None]] | None = None
 
     def check(self, request: CommandRequest) -> None:
         """Refuse one word."""
@@ -93,6 +94,8 @@ class ScriptedExecutor:
         if self.error is not None:
             raise self.error
         self.done.append(request.id)
+        if self.after_effect is not None:
+            await self.after_effect()
         return Answer()
 
     async def recover(self, _request: CommandRequest) -> Recovered:

@@ -23,7 +23,8 @@ def work() -> ScriptedExecutor:
 
 
 @pytest.fixture
-async def site(tmp_path: Path, work: ScriptedExecutor) -> AsyncIterator[CommandSite]:
+async def site(tmp_path: Path, work: ScriptedExecutor, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[CommandSite]:
+    monkeypatch.setattr("qedge.fleet.commands.service._SWEEP_S", 0.2)
     others = (ScriptedExecutor("other", "other"), ScriptedExecutor("trust", "trust", role=OperatorRole.SECURITY))
     config = FleetConfig(synchronised_clock=False, two_persons=("trust",))
     made = CommandSite(tmp_path, work, *others, config=config)

@@ -118,6 +118,12 @@ class MemoryBus:
         self._handlers.append((pattern, handler))
         self.retained = retained
 
+    def read_again(self, pattern: str) -> None:
+        """Deliver what is retained once more."""
+        for where, payload in list(self._broker.retained.items()):
+            if matches(pattern, where):
+                self.deliver(Incoming(where, payload, 1, True))
+
     def on_session(self, hook: OnSession) -> None:
         """Call after connections."""
         self._hooks.append(hook)

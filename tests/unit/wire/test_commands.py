@@ -40,6 +40,8 @@ CASES: dict[str, msgspec.Struct] = {
     "certificate-outcome-1": kinds.CertificateOutcome("00ff", UTC_NS),
     "log-ask-1": kinds.LogAsk(5, "warning", "order."),
     "log-lines-1": kinds.LogLines(("{}",), 3),
+    "diagnostics-ask-1": kinds.DiagnosticsAsk(2),
+    "diagnostics-part-1": kinds.DiagnosticsPart(2, 3, "00ff", b"data"),
     "self-test-outcome-1": kinds.SelfTestOutcome(False, (kinds.CheckResult("broker", False, 0.5, "no"),)),
     "benchmark-ask-1": kinds.BenchmarkAsk(1.5),
     "benchmark-outcome-1": kinds.BenchmarkOutcome((kinds.BenchmarkFigure("signature", 900.0, 1.1, 90),)),

@@ -10,13 +10,16 @@ from qedge.fleet.commands.intake import CANCEL, read_cancel
 from qedge.fleet.commands.journal import Journal
 from qedge.fleet.commands.ports import AfterCrash, Progress, Recovered
 from qedge.fleet.commands.running import Runner
-from qedge.wire.commands import CommandRequest, OperatorRole
+from qedge.wire.commands import CancelCommand, CommandRequest, OperatorRole
 
 _LIMIT_S: Final = 30.0
 
 
 class Cancel:
-    """Carries out `cancel`. Who may order a command may cancel it, so its own role counts only for unknown targets."""
+    """`cancel`: end another command, whatever it waits for or does.
+
+    Who may order a command may cancel it, so its own role counts only for unknown targets.
+    """
 
     kind = CANCEL
     lane = CANCEL
@@ -24,6 +27,8 @@ class Cancel:
     after_crash = AfterCrash.RERUN
     two_persons = False
     time_limit_s = _LIMIT_S
+    arguments = CancelCommand
+    answers = None
 
     def __init__(self, runner: Runner, journal: Journal) -> None:
         self._runner = runner

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
@@ -33,6 +34,10 @@ _LOG: Final = get_logger("fleet")
 CANCEL: Final = "cancel"
 _BURST: Final = 5.0
 """Seconds of bad signatures that may come at once."""
+
+_MOST_BAD: Final = 4096
+_BAD_FOR_NS: Final = 600 * 1_000_000_000
+"""How long it is remembered that a request was bad; a certificate may begin to count meanwhile."""
 
 
 class Intake:
@@ -70,8 +75,14 @@ class Intake:
         self.opened = asyncio.Event()
         """Set once the journal is read; messages wait for it."""
 
-        self.dropped = False
-        """Whether a request was passed over in a flood and should be read again once it is calm."""
+        self._dropped = False
+        self._bad: OrderedDict[bytes, int] = OrderedDict()
+
+    def look_again(self) -> bool:
+        """Say, once, whether requests were passed over in a flood that is over, and should be read again."""
+        again = self._dropped and self._allowance.is_calm(self._clock.now_ns())
+        self._dropped &= not again
+        return again
 
     async def receive(self, message: Incoming) -> None:
         """Take one message. It is in the journal, or has no effect, when this returns."""
@@ -95,6 +106,7 @@ class Intake:
         rules.check_age(request, now, self._config)
         if self._journal.size >= self._config.max_kept:
             raise QedgeError("order.queue_full", "So many commands are remembered that no more fit.")
+        self._check_known_bad(digest)
         member, approvers = await self._believe(order, message.topic, utc_ns)
         await self._enter(request, digest, member, approvers, now)
 
@@ -109,12 +121,21 @@ class Intake:
             _, member = await self._thread.run(verify_request, order.signed, topic, self._trust, utc_ns)
         except QedgeError:
             self._allowance.spend()
+            self._bad[digest_of(order.signed)] = self._clock.now_ns()
+            if len(self._bad) > _MOST_BAD:
+                self._bad.popitem(last=False)
             raise
         return member, await self._approvers(order, utc_ns)
 
+    def _check_known_bad(self, digest: bytes) -> None:
+        """Raise `order.flood` for what was found bad a while ago: what stands on a topic may come again and again."""
+        found_ns = self._bad.get(digest)
+        if found_ns is not None and self._clock.now_ns() - found_ns < _BAD_FOR_NS:
+            raise QedgeError("order.flood", "The same was refused before.")
+
     def _check_allowance(self) -> None:
         if not self._allowance.has(self._clock.now_ns()):
-            self.dropped = True
+            self._dropped = True
             raise QedgeError("order.flood", "Too many commands with bad signatures came.")
 
     async def _approvers(self, order: CommandOrder, utc_ns: int) -> list[Member]:

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from qedge.base.machine import StateTable
 from qedge.wire.commands import CommandReport, CommandState, FleetCommandView
 
 
 class Phase(StrEnum):
     """Where a command stands in the journal; finer than what is told of it.
 
-    `STARTING` is being told to the operator and has done nothing yet; from `RUNNING` on it may have.
+    `STARTING` is being told to the operator and has done nothing yet; from `RUNNING` on it may have. `NEW` is never
+    written down.
     """
 
+    NEW = "new"
     HELD = "held"
     WAITING = "waiting"
     STARTING = "starting"
@@ -24,21 +27,52 @@ class Phase(StrEnum):
     FAILED = "failed"
 
 
+class Turn(StrEnum):
+    """What happens to a command."""
+
+    ACCEPT = "accepted"
+    HOLD = "wants a second person"
+    APPROVE = "a second person approves"
+    BEGIN = "its turn comes"
+    TELL = "the broker knows that it begins"
+    STEP = "a step"
+    AGAIN = "begun anew after a crash"
+    SUCCEED = "carried out"
+    FAIL = "refused, cancelled, too late or failed"
+
+
 ENDS: Final = frozenset({Phase.SUCCESSFUL, Phase.FAILED})
 
-NEXT: Final[Mapping[Phase | None, frozenset[Phase]]] = {
-    None: frozenset({Phase.HELD, Phase.WAITING, Phase.FAILED}),
-    Phase.HELD: frozenset({Phase.WAITING, Phase.FAILED}),
-    Phase.WAITING: frozenset({Phase.STARTING, Phase.FAILED}),
-    # a crash, or a policy to begin anew, leads back to the start
-    Phase.STARTING: frozenset({Phase.STARTING, Phase.RUNNING, Phase.FAILED}),
-    Phase.RUNNING: frozenset({Phase.STARTING, Phase.RUNNING, Phase.SUCCESSFUL, Phase.FAILED}),
-    Phase.SUCCESSFUL: frozenset(),
-    Phase.FAILED: frozenset(),
+COMMAND_STATES: Final = StateTable(
+    "command of a fleet operator",
+    Phase.NEW,
+    ENDS,
+    {
+        (Phase.NEW, Turn.ACCEPT): Phase.WAITING,
+        (Phase.NEW, Turn.HOLD): Phase.HELD,
+        (Phase.NEW, Turn.FAIL): Phase.FAILED,
+        (Phase.HELD, Turn.APPROVE): Phase.WAITING,
+        (Phase.HELD, Turn.FAIL): Phase.FAILED,
+        (Phase.WAITING, Turn.BEGIN): Phase.STARTING,
+        (Phase.WAITING, Turn.FAIL): Phase.FAILED,
+        (Phase.STARTING, Turn.AGAIN): Phase.STARTING,
+        (Phase.STARTING, Turn.TELL): Phase.RUNNING,
+        (Phase.STARTING, Turn.FAIL): Phase.FAILED,
+        (Phase.RUNNING, Turn.STEP): Phase.RUNNING,
+        (Phase.RUNNING, Turn.AGAIN): Phase.STARTING,
+        (Phase.RUNNING, Turn.SUCCEED): Phase.SUCCESSFUL,
+        (Phase.RUNNING, Turn.FAIL): Phase.FAILED,
+    },
+)
+"""The life of a command; the journal takes nothing else."""
+
+NEXT: Final[Mapping[Phase, frozenset[Phase]]] = {
+    phase: frozenset(after for (before, _), after in COMMAND_STATES.rows.items() if before is phase) for phase in Phase
 }
-"""What may follow what; None: the command is not known yet. Ends have no successors."""
+"""What may follow what; ends have no successors."""
 
 _TOLD: Final[Mapping[Phase, CommandState]] = {
+    Phase.NEW: CommandState.INIT,
     Phase.HELD: CommandState.INIT,
     Phase.WAITING: CommandState.INIT,
     Phase.STARTING: CommandState.EXECUTING,

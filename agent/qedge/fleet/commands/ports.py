@@ -105,6 +105,10 @@ class Line(Protocol):
         """Hand every message on `pattern` to `handler`."""
         ...
 
+    def read_again(self, pattern: str, /) -> None:
+        """Have the broker send once more what it keeps."""
+        ...
+
     def on_session(self, hook: OnSession, /) -> None:
         """Call `hook` after every connection."""
         ...

@@ -19,7 +19,7 @@ _ENDS: Final = ", ".join(f"'{each}'" for each in sorted(ENDS))
 
 def insert(connection: sqlite3.Connection, entry: Entry) -> None:
     """Write a new command; raises `order.replayed` where its operator's key used the serial before."""
-    _check(None, entry.phase)
+    _check(Phase.NEW, entry.phase)
     try:
         connection.execute(f"INSERT INTO commands ({_LIST}) VALUES ({_MARKS})", _values(entry))  # noqa: S608 - names of columns
     except sqlite3.IntegrityError as error:
@@ -94,7 +94,7 @@ def drop(connection: sqlite3.Connection, before_utc_ns: int) -> list[str]:
     return [str(row[0]) for row in connection.execute(query, (before_utc_ns,)).fetchall()]
 
 
-def _check(before: Phase | None, after: Phase) -> None:
+def _check(before: Phase, after: Phase) -> None:
     if after not in NEXT[before]:
         raise QedgeError("order.ended", "A command cannot begin so.")
 

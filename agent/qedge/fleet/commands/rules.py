@@ -122,6 +122,10 @@ class Allowance:
         self._seen_ns = now_ns
         return self._tokens >= 1
 
+    def is_calm(self, now_ns: int) -> bool:
+        """Say whether half of them are there."""
+        return self.has(now_ns) and self._tokens >= self._burst / 2
+
     def spend(self) -> None:
         """Take one."""
         self._tokens -= 1

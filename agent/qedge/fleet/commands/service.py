@@ -83,7 +83,8 @@ class CommandService:
             clock_good=clock_good,
         )
         self._began = False
-        line.subscribe(every_command(speaker.fleet, speaker.node), self._intake.receive, retained=True)
+        self._line, self._pattern = line, every_command(speaker.fleet, speaker.node)
+        line.subscribe(self._pattern, self._intake.receive, retained=True)
 
     def add(self, executor: Executor) -> None:
         """Take one more executor; before the service runs."""
@@ -140,6 +141,8 @@ class CommandService:
             await asyncio.sleep(_SWEEP_S)
 
     async def _sweep_once(self, utc_ns: int) -> None:
+        if self._intake.look_again():
+            self._line.read_again(self._pattern)
         for entry in await self.journal.unfinished():
             if entry.phase is Phase.HELD and entry.expires_utc_ns <= utc_ns:
                 await self._runner.end(

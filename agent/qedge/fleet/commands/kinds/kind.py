@@ -22,6 +22,9 @@ class Kind:
     after_crash = AfterCrash.RERUN
     two_persons = False
     time_limit_s = 60.0
+    arguments: type[msgspec.Struct] | None = None
+    answers: type[msgspec.Struct] | None = None
+    """The struct of the result."""
 
     def check(self, request: CommandRequest) -> None:
         """Raise `order.bad_arguments` where there are any."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from statistics import median
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -19,6 +20,8 @@ from qedge.wire.command_kinds import (
     BenchmarkFigure,
     BenchmarkOutcome,
     CheckResult,
+    DiagnosticsAsk,
+    DiagnosticsPart,
     LogAsk,
     LogLines,
     SelfTestOutcome,
@@ -26,6 +29,7 @@ from qedge.wire.command_kinds import (
 from qedge.wire.commands import CommandRequest, OperatorRole
 
 MAX_LOG_BYTES: Final = 100 * 1024
+PART_BYTES: Final = 120 * 1024
 KEPT_LINES: Final = 2000
 _MAX_LINE: Final = 2000
 _LEVELS: Final = {"debug": 0, "info": 1, "warning": 2, "error": 3, "critical": 4}
@@ -69,6 +73,7 @@ class Logs(KindOf[LogAsk]):
     lane = "looking"
     role = OperatorRole.VIEWER
     arguments = LogAsk
+    answers = LogLines
 
     def __init__(self, buffer: LogBuffer) -> None:
         self._buffer = buffer
@@ -85,6 +90,7 @@ class SelfTest(Kind):
     lane = "looking"
     role = OperatorRole.VIEWER
     time_limit_s = 120.0
+    answers = SelfTestOutcome
 
     def __init__(self, checks: Callable[[], Sequence[Check]], clock: Clock) -> None:
         self._checks = checks
@@ -105,6 +111,42 @@ class SelfTest(Kind):
         return SelfTestOutcome(all(each.ok for each in results), tuple(results))
 
 
+class Collector(Protocol):
+    """Makes a bundle of what people need who look for a fault; no secret is in it."""
+
+    async def collect(self) -> bytes:
+        """Return an archive (tar.gz)."""
+        ...
+
+
+class Diagnostics(KindOf[DiagnosticsAsk]):
+    """`diagnostics`: a bundle for who looks for a fault, part by part; part 0 makes a new one."""
+
+    kind = "diagnostics"
+    lane = "looking"
+    role = OperatorRole.VIEWER
+    arguments = DiagnosticsAsk
+    answers = DiagnosticsPart
+    time_limit_s = 120.0
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+        self._bundle = b""
+
+    async def run(self, request: CommandRequest, _progress: Progress) -> msgspec.Struct | None:
+        """Return one part; raises `order.bad_arguments` where there is none."""
+        number = self.read(request).part
+        if number == 0:
+            self._bundle = await self._collector.collect()
+        data = self._bundle[number * PART_BYTES : (number + 1) * PART_BYTES]
+        if not data:
+            raise QedgeError(
+                "order.bad_arguments", f"The newest bundle has no part {number}.", fix="Begin with part 0."
+            )
+        parts = -(-len(self._bundle) // PART_BYTES)
+        return DiagnosticsPart(number, parts, hashlib.sha256(self._bundle).hexdigest(), data)
+
+
 class Benchmark(KindOf[BenchmarkAsk]):
     """`benchmark`: how fast the node is beside its usual work."""
 
@@ -112,6 +154,7 @@ class Benchmark(KindOf[BenchmarkAsk]):
     lane = "looking"
     role = OperatorRole.VIEWER
     arguments = BenchmarkAsk
+    answers = BenchmarkOutcome
     time_limit_s = 180.0
 
     def __init__(self, measured: Callable[[], Sequence[Measured]], clock: Clock) -> None:

@@ -61,6 +61,7 @@ class RestartAgent(Kind):
     lane = POWER_LANE
     after_crash = AfterCrash.CHECK
     time_limit_s = 120.0
+    answers = RestartOutcome
 
     def __init__(self, restart: Callable[[], None], journal: Journal, this_run: ThisRun) -> None:
         self._restart = restart
@@ -87,6 +88,7 @@ class RestartHost(Kind):
     lane = POWER_LANE
     after_crash = AfterCrash.CHECK
     time_limit_s = 900.0
+    answers = RestartOutcome
 
     def __init__(self, host: HostRestarter, journal: Journal, this_run: ThisRun) -> None:
         self._host = host
@@ -128,6 +130,7 @@ class RestartWorker(KindOf[WorkerCommand]):
     kind = "restart-worker"
     lane = "drivers"
     arguments = WorkerCommand
+    answers = DriverOutcome
     time_limit_s = 90.0
 
     def __init__(self, workers: Workers, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:

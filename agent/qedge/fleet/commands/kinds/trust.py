@@ -71,6 +71,7 @@ class Policy(KindOf[PolicyNotice]):
     role = OperatorRole.SECURITY
     two_persons = True
     arguments = PolicyNotice
+    answers = SerialOutcome
 
     def __init__(self, policies: Policies) -> None:
         self._policies = policies
@@ -93,6 +94,7 @@ class Revocation(KindOf[RevocationNotice]):
     lane = LANE
     role = OperatorRole.SECURITY
     arguments = RevocationNotice
+    answers = SerialOutcome
 
     def __init__(self, policies: Policies) -> None:
         self._policies = policies
@@ -109,6 +111,7 @@ class Device(KindOf[DeviceCommand]):
     lane = "devices"
     role = OperatorRole.SECURITY
     arguments = DeviceCommand
+    answers = DeviceOutcome
 
     def __init__(self, door: DeviceDoor) -> None:
         self._door = door
@@ -126,6 +129,7 @@ class CertificateRequest(KindOf[CertificateAsk]):
     lane = LANE
     role = OperatorRole.SECURITY
     arguments = CertificateAsk
+    answers = SigningRequest
 
     def __init__(self, certificates: Certificates) -> None:
         self._certificates = certificates
@@ -144,6 +148,7 @@ class CertificateTake(KindOf[Membership]):
     two_persons = True
     after_crash = AfterCrash.CHECK
     arguments = Membership
+    answers = CertificateOutcome
 
     def __init__(self, certificates: Certificates) -> None:
         self._certificates = certificates
@@ -167,6 +172,7 @@ class Wipe(KindOf[WipeCommand]):
     role = OperatorRole.SECURITY
     two_persons = True
     arguments = WipeCommand
+    answers = WipeOutcome
 
     def __init__(self, node: str, mark: Callable[[], Awaitable[int]]) -> None:
         """`mark` writes down that the node is to be wiped and returns the time; the daemon does it soon after."""

@@ -47,6 +47,7 @@ class Drain(KindOf[DrainCommand]):
     kind = "drain"
     lane = "drain"
     arguments = DrainCommand
+    answers = DrainView
     time_limit_s = 3600.0
 
     def __init__(self, drains: Drains) -> None:
@@ -72,6 +73,7 @@ class Driver(KindOf[DriverCommand]):
     kind = "driver"
     lane = "drivers"
     arguments = DriverCommand
+    answers = DriverOutcome
     time_limit_s = 90.0
 
     def __init__(self, drivers: Drivers) -> None:
