@@ -122,6 +122,26 @@ def test_whatever_happens_a_roll_out_stays_sound(plan: RolloutPlan, course: list
     assert all(again.take(event) for event in written)
     assert view_of(again) == view_of(rollout)
     assert again.wanted() == rollout.wanted()
+    finish(again, utc_ns)
+
+
+def finish(rollout: Rollout, utc_ns: int) -> None:
+    """Let nodes answer, and time pass: every roll-out comes to an end."""
+    rollout.take(Said(utc_ns, Word.RESUME, "ann"))
+    for number in range(1000, 1200):
+        if rollout.ended:
+            return
+        for effect in rollout.wanted():
+            if isinstance(effect, Ask):
+                command_id = f"00000000-0000-7000-8001-{number:06x}{NAMES.index(effect.node):06x}"
+                rollout.take(Asked(utc_ns, effect.node, command_id, number, utc_ns + 100 * SECOND, effect.back))
+                if number % 2:
+                    rollout.take(Heard(utc_ns, effect.node, command_id, "successful"))
+            else:
+                rollout.take(Withdrawn(utc_ns, effect.node, effect.id))
+        utc_ns += 3700 * SECOND
+        rollout.take(Passed(utc_ns))
+    raise AssertionError(f"it never ended: {view_of(rollout)}")
 
 
 def check(rollout: Rollout) -> None:
