@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from qedge.client.fleet_tool.tool import FleetTool
 
 ACTIONS: Final = ("inventory", "send", "watch", "pending", "cancel", "approve", "audit")
+_STANDING: Final = "\nWhat has not ended goes on without this program: `qedge fleet watch` shows it, `cancel` ends it."
 _LINE: Final = "\r\x1b[K"
 
 
@@ -215,7 +216,10 @@ async def show(tool: FleetTool, args: argparse.Namespace) -> int:
                 elif view.ended and not args.json:
                     print(command_line(view), file=sys.stderr, flush=True)
     except TimeoutError:
-        pass
+        print(_STANDING, file=sys.stderr)
+    except asyncio.CancelledError:  # Ctrl-C
+        print(_STANDING, file=sys.stderr)
+        raise
     if live:
         print(file=sys.stderr)
     views = list(tool.commands.views())
