@@ -264,6 +264,18 @@ async def test_a_clock_that_went_back_makes_nothing_good_again(site: CommandSite
     assert work.done == done
 
 
+async def test_a_request_from_the_future_keeps_nobody_else_out(site: CommandSite, work: ScriptedExecutor) -> None:
+    future = time.time_ns() + round(DAY_S * 1e9)
+    assert (await site.end(site.send(issued_utc_ns=future, expires_utc_ns=future + 10**12))).code == "order.clock"
+    # nor does a time in which the clock of the node was wrong
+    site.clock.shift_ns = round(2 * DAY_S * 1e9)
+    assert (await site.end(site.send())).code == "order.expired"
+    site.clock.shift_ns = 0
+    await site.kill()
+    await site.start()
+    assert (await site.end(site.send())).state == "successful"
+
+
 @pytest.mark.parametrize("approver", ["the sender", "a twin", "a clerk", "a stranger", "for another", "garbage"])
 async def test_no_approval_but_a_second_persons_counts(site: CommandSite, approver: str) -> None:
     request = site.request("trust")

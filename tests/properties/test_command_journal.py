@@ -22,7 +22,7 @@ IDS = st.integers(0, 5).map(lambda number: f"id-{number}")
 
 
 def entry(command: str, phase: Phase, serial: int, expires: int) -> Entry:
-    return Entry(command, "work", "lane", phase, 1, "olga", "key", serial, command.encode(), b"request", 1, expires)
+    return Entry(command, "work", "lane", phase, 1, "olga", "key", serial, command.encode(), b"request", 1, 1, expires)
 
 
 class JournalMachine(RuleBasedStateMachine):

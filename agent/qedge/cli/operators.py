@@ -109,7 +109,7 @@ def _revoke(args: argparse.Namespace) -> int:
     folder.save(authority.ledger)
     serial = authority.ledger.revocation_serial
     try:
-        ask(args, lambda node: node.fleet.revoke(signed))
+        _hand_over(args, signed)
     except QedgeError as error:
         say(f"The list is in the authority's folder, but no node took it: {error}")
         say("Run the command again where a node of the fleet runs; it is safe to repeat.")
@@ -119,3 +119,7 @@ def _revoke(args: argparse.Namespace) -> int:
     else:
         print(f"{clean(args.name)} is revoked; the fleet has list {serial}.")
     return 0
+
+
+def _hand_over(args: argparse.Namespace, signed: bytes) -> None:
+    ask(args, lambda node: node.fleet.revoke(signed))

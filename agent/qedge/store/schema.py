@@ -208,6 +208,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             digest BLOB NOT NULL,
             request BLOB NOT NULL,
             received_utc_ns INTEGER NOT NULL,
+            issued_utc_ns INTEGER NOT NULL,
             expires_utc_ns INTEGER NOT NULL,
             began_utc_ns INTEGER NOT NULL,
             ended_utc_ns INTEGER NOT NULL,
@@ -225,6 +226,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE UNIQUE INDEX commands_by_serial ON commands (key_id, serial)",
         "CREATE INDEX commands_by_phase ON commands (phase, ended_utc_ns)",
         "CREATE INDEX commands_by_time ON commands (received_utc_ns)",
+        "CREATE INDEX commands_by_issue ON commands (issued_utc_ns) WHERE code <> 'order.clock'",
     ),
 )
 

@@ -164,6 +164,7 @@ class Intake:
             digest,
             msgspec.msgpack.encode(request),
             now.utc_ns,
+            request.issued_utc_ns,
             request.expires_utc_ns,
             step=WAITING_STEP,
             note=request.note,

@@ -30,7 +30,7 @@ class Journal:
         self._store = store
         self._digests: dict[str, bytes] = {}
         self.newest_utc_ns = 0
-        """When the last command was received."""
+        """When the newest command was signed, by its operator's clock."""
 
     async def open(self) -> None:
         """Read which commands are known."""
@@ -50,7 +50,8 @@ class Journal:
         """Write a new command; raises `order.replayed`, `store.*`."""
         await self._store.write(lambda connection: rows.insert(connection, entry))
         self._digests[entry.id] = entry.digest
-        self.newest_utc_ns = max(self.newest_utc_ns, entry.received_utc_ns)
+        if entry.code != "order.clock":
+            self.newest_utc_ns = max(self.newest_utc_ns, entry.issued_utc_ns)
 
     async def change(self, entry: Entry) -> None:
         """Write what a command is now; raises `order.ended` where that cannot follow, `store.*`."""

@@ -104,6 +104,7 @@ class Entry:
     digest: bytes
     request: bytes
     received_utc_ns: int
+    issued_utc_ns: int
     expires_utc_ns: int
     began_utc_ns: int = 0
     ended_utc_ns: int = 0

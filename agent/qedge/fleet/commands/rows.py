@@ -59,8 +59,12 @@ def all_digests(connection: sqlite3.Connection) -> dict[str, bytes]:
 
 
 def newest_utc_ns(connection: sqlite3.Connection) -> int:
-    """Return when the last command was received; 0: none was."""
-    return int(connection.execute("SELECT coalesce(max(received_utc_ns), 0) FROM commands").fetchone()[0])
+    """Return when the newest command was signed, by its operator's clock; 0: there is none.
+
+    Those that were refused for their time do not count: one from the future would keep all others out.
+    """
+    query = "SELECT coalesce(max(issued_utc_ns), 0) FROM commands WHERE code <> 'order.clock'"
+    return int(connection.execute(query).fetchone()[0])
 
 
 def unfinished(connection: sqlite3.Connection) -> list[Entry]:

@@ -20,7 +20,8 @@ _DAY_NS: Final = 86_400 * 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What a request is judged by, beside itself. `newest_utc_ns`: when the last command was received.
+    """What a request is judged by, beside itself. `newest_utc_ns`: when the newest command
+    was signed, as far as its time was right.
 
     `clock_good` is None where the node cannot tell whether something synchronises its clock.
     """

@@ -82,7 +82,6 @@ class CommandService:
             metrics=metrics,
             clock_good=clock_good,
         )
-        self._began = False
         self._line, self._pattern = line, every_command(speaker.fleet, speaker.node)
         line.subscribe(self._pattern, self._intake.receive, retained=True)
 
@@ -119,10 +118,9 @@ class CommandService:
         """Serve until cancelled."""
         await self.journal.open()
         for entry in await self.journal.unfinished():
-            if entry.phase is not Phase.HELD and not (self._began and entry.phase is Phase.WAITING):
-                self._lanes.remove(entry.id)
+            if entry.phase is not Phase.HELD:
+                self._lanes.remove(entry.id)  # what an earlier run of this service left in line
                 self._runner.enqueue(entry)
-        self._began = True
         self._teller.offer(self.kinds)
         self._intake.opened.set()
         ready()
