@@ -239,6 +239,9 @@ async def test_a_roll_out_of_a_version_that_does_not_start_stops_in_its_first_wa
         asked = {name for name, node in fleet.nodes.items() if node.requests}
         assert asked == {"n0", "n1"}
         assert [each.kind for each in fleet.nodes["n0"].requests] == ["update", "update-rollback"]
+        told = [(line.entry.act, line.entry.outcome) for line in OperatorFolder(ann).trail()[0]]
+        assert told.count((Act.SENT, "")) == told.count((Act.ENDED, "successful")) == 4
+        assert told[-1] == (Act.ROLLOUT_ENDED, "stopped")
         assert await asyncio.to_thread(call, ann, "rollout", "list") == 0
         assert "stopped" in capsys.readouterr().out
 

@@ -23,6 +23,7 @@ from qedge.crypto.authority_files import AuthorityFolder
 from qedge.crypto.certificates import make_request
 from qedge.crypto.keys import generate
 from qedge.crypto.model import Role, Subject
+from qedge.crypto.operator_files import write_operator
 from qedge.crypto.sealed_file import Cost
 from qedge.store.store import Store
 from qedge.wire.trust import SigningRequest
@@ -79,6 +80,7 @@ async def test_every_command_of_the_guide_to_fleets_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(write_operator, "__defaults__", (Cost(10),))
     secret = tmp_path / "passphrase"
     secret.write_text(PASSPHRASE + "\n")
     folder = AuthorityFolder(tmp_path / "authority")

@@ -10,7 +10,7 @@ import pytest
 from qedge.client.fleet_tool.model import NodeStanding
 from qedge.client.fleet_tool.rollout import Rollout
 from qedge.client.fleet_tool.rollout_view import view_of
-from tests.world.rollout_world import NEW, RolloutWorld, Version, standing
+from tests.world.rollout_world import NEW, SECOND, RolloutWorld, Version, standing
 
 WAVES = "10,5%,25%,100%"
 SIZE = 2000
@@ -22,6 +22,7 @@ def test_a_good_version_reaches_every_node_that_is_there_and_those_that_come_bac
     course = world.play(WAVES, soak_s=60, back=True)
     assert course.phase == "done"
     assert sum(course.waves) == course.reached == SIZE
+    world.run_until(world.now_ns + 2400 * SECOND)  # the last of those that were away are back
     assert all(node.version == NEW for node in world.nodes.values() if standing(world, node.name) is NodeStanding.UP)
     assert all(node.began <= 1 for node in world.nodes.values())
 

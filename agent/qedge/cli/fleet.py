@@ -15,6 +15,7 @@ from qedge.base.errors import QedgeError
 from qedge.cli.asking import ask, print_json
 from qedge.cli.authority_desk import DEFAULT_FLEET, add_authority_arguments, folder_of, found_fleet, open_authority
 from qedge.cli.fleet_rollout import add_action as add_rollout
+from qedge.cli.fleet_rollout import run as run_rollout
 from qedge.cli.fleet_tool import ACTIONS as TOOL_ACTIONS
 from qedge.cli.fleet_tool import add_actions
 from qedge.cli.fleet_tool import run as run_tool
@@ -61,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     """Do what `action` says."""
     if args.action in TOOL_ACTIONS:
         return run_tool(args)
+    if args.action == "rollout":
+        return run_rollout(args)
     if args.action == "init":
         return _init(args)
     if args.action == "invite":

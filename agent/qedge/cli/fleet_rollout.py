@@ -17,6 +17,7 @@ from qedge.cli.operator_desk import (
     operator_folder,
     select,
 )
+from qedge.cli.order_of import add_order_arguments, arguments_of, read_file
 from qedge.cli.terminal import clean, table_lines, terminal_of
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ _WORDS: Final = {
 
 def add_action(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare the arguments."""
-    from qedge.cli.fleet_tool import add_order_arguments
-
     rollout = actions.add_parser("rollout", help="send a command in waves that stop by themselves")
     steps = rollout.add_subparsers(dest="step", metavar="STEP", required=True)
     start = steps.add_parser("start", help="begin a roll-out, and carry it to its end")
@@ -105,7 +104,6 @@ async def _plan(tool: FleetTool, args: argparse.Namespace) -> RolloutPlan:
     import msgspec
 
     from qedge.base.ids import uuid7
-    from qedge.cli.fleet_tool import arguments_of, read_file
     from qedge.client.fleet_tool.kinds import encode_arguments
     from qedge.client.fleet_tool.rollout_plan import Order, RolloutPlan, cut_waves
 

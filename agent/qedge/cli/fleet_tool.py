@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
-import tomllib
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from qedge.base.errors import Exit, QedgeError
@@ -20,6 +16,7 @@ from qedge.cli.operator_desk import (
     operator_folder,
     select,
 )
+from qedge.cli.order_of import add_order_arguments, arguments_of
 from qedge.cli.terminal import clean, table_lines, terminal_of
 
 if TYPE_CHECKING:
@@ -29,8 +26,8 @@ if TYPE_CHECKING:
     from qedge.client.fleet_tool.model import SentCommand
     from qedge.client.fleet_tool.tool import FleetTool
 
-ACTIONS: Final = ("inventory", "send", "watch", "pending", "cancel", "approve", "rollout", "audit")
-_MAX_FILE_BYTES: Final = 192 * 1024
+ACTIONS: Final = ("inventory", "send", "watch", "pending", "cancel", "approve", "audit")
+_STANDING: Final = "\nWhat has not ended goes on without this program: `qedge fleet watch` shows it, `cancel` ends it."
 _LINE: Final = "\r\x1b[K"
 
 
@@ -65,15 +62,6 @@ def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_operator_arguments(audit, broker=False)
 
 
-def add_order_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of a command, and how long it is good."""
-    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="arguments of the kind; KEY=@FILE reads a file")
-    parser.add_argument("--arguments", default="", metavar="FILE", help="arguments as a file, .json or .toml")
-    parser.add_argument("--expires", type=float, default=3600.0, metavar="S", help="good for S seconds (default: 3600)")
-    parser.add_argument("--limit", type=float, default=0.0, metavar="S", help="time limit once begun (default: kind's)")
-    parser.add_argument("--note", default="", metavar="TEXT", help="why; it stands in the request and in the trail")
-
-
 def add_waiting_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare how long to watch."""
     parser.add_argument(
@@ -86,10 +74,6 @@ def run(args: argparse.Namespace) -> int:
     """Do what `action` says."""
     if args.action == "audit":
         return _audit(args)
-    if args.action == "rollout":
-        from qedge.cli.fleet_rollout import run as run_rollout
-
-        return run_rollout(args)
     work: dict[str, Callable[[FleetTool, argparse.Namespace], object]] = {
         "inventory": _inventory,
         "send": _send,
@@ -232,7 +216,10 @@ async def show(tool: FleetTool, args: argparse.Namespace) -> int:
                 elif view.ended and not args.json:
                     print(command_line(view), file=sys.stderr, flush=True)
     except TimeoutError:
-        pass
+        print(_STANDING, file=sys.stderr)
+    except asyncio.CancelledError:  # Ctrl-C
+        print(_STANDING, file=sys.stderr)
+        raise
     if live:
         print(file=sys.stderr)
     views = list(tool.commands.views())
@@ -279,36 +266,3 @@ def _audit(args: argparse.Namespace) -> int:
     if fault:
         raise QedgeError("fleet.trail_damaged", f"The trail was altered: {fault}.", fix="Compare it with a copy.")
     return 0
-
-
-def arguments_of(args: argparse.Namespace, kind: str = "") -> bytes:
-    """Return the encoded arguments that the command line gives; raises `fleet.bad_arguments`, `client.file`."""
-    from qedge.client.fleet_tool.kinds import encode_arguments
-
-    table: Mapping[str, object] | None = None
-    if args.arguments:
-        data = read_file(args.arguments)
-        try:
-            loads = tomllib.loads if args.arguments.endswith(".toml") else json.loads
-            table = loads(data.decode())
-        except (ValueError, UnicodeDecodeError) as error:
-            raise QedgeError(
-                "client.data", f"{args.arguments} cannot be read: {error}.", fix="JSON or TOML."
-            ) from error
-        if not isinstance(table, dict):
-            raise QedgeError("client.data", f"{args.arguments} holds no table.", fix="KEY: VALUE each.")
-    return encode_arguments(kind or args.kind, args.words, read_file, table)
-
-
-def read_file(name: str) -> bytes:
-    """Read a file that a command line names; raises `client.file`."""
-    try:
-        with Path(name).open("rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise QedgeError(
-            "client.file", f"{name} cannot be read: {error.strerror or error}.", fix="Name a readable file."
-        ) from error
-    if len(data) > _MAX_FILE_BYTES:
-        raise QedgeError("client.data", f"{name} is larger than {_MAX_FILE_BYTES} bytes.", fix="Send a link to it.")
-    return data

@@ -61,7 +61,7 @@ class Rollout:
         self._to_undo: dict[str, NodeCourse] = {}
         self._undoing = 0
         self._end = Phase.STOPPED
-        self._undo_all = False
+        self._undo = self._undo_all = False
         for number, names in enumerate(plan.waves):
             nodes = [NodeCourse(name, number) for name in names]
             self.waves.append(Wave(nodes, steps=Counter({Step.WAITING: len(nodes)})))
@@ -98,7 +98,7 @@ class Rollout:
     def wanted(self) -> list[Effect]:
         """Return what is to be done now; each is wanted until its event (`Asked`, `Withdrawn`) was taken."""
         effects: list[Effect] = [Withdraw(node.name, node.id, node.taken) for node in self._to_withdraw.values()]
-        if self.phase is Phase.UNDOING and self.plan.back is not None:
+        if self.phase is Phase.STOPPING and self.plan.back is not None:
             effects += [Ask(node.name, self.plan.back, True) for node in self._to_undo.values()]
         if self.phase is Phase.SENDING and not self.paused:
             wave = self.waves[self.wave]
@@ -150,6 +150,8 @@ class Rollout:
         if ending is Ending.UNDER_WAY and node.step is Step.RUNNING:
             return False
         node.taken = True
+        if ending is not Ending.UNDER_WAY:
+            self._to_withdraw.pop(node.name, None)
         if ending is Ending.UNDER_WAY:
             self._move(node, Step.RUNNING)
             limit_s = self.plan.time_limit_s or LONGEST_S
@@ -159,12 +161,12 @@ class Rollout:
         elif ending is Ending.SUCCESSFUL:
             node.done_utc_ns, node.soak_epoch = event.utc_ns, node.epoch
             self._move(node, Step.DONE if node.wave == self.wave else Step.HEALTHY)  # late: its wave has gone by
-            if self.phase is Phase.UNDOING and self._undoes(node):
+            if self.phase is Phase.STOPPING and self._undoes(node):
                 self._to_undo[node.name] = node
         else:
             self._fail(node, event.reason or "it failed", event.utc_ns)
         self._wave_over(event.utc_ns)
-        self._end_undoing()
+        self._end_stopping()
         return True
 
     def _was_taken(self, node: NodeCourse) -> bool:
@@ -180,7 +182,7 @@ class Rollout:
     def _undoes(self, node: NodeCourse) -> bool:
         """Say whether what a node did is to be undone: a command that failed has left nothing behind."""
         in_scope = self._undo_all or node.wave == self.wave
-        return in_scope and bool(node.done_utc_ns) and node.step in HAS_IT
+        return self._undo and in_scope and bool(node.done_utc_ns) and node.step in HAS_IT
 
     def _undo_heard(self, node: NodeCourse, ending: Ending, event: Heard) -> bool:
         if node.step is not Step.UNDOING or ending is Ending.UNDER_WAY:
@@ -193,7 +195,7 @@ class Rollout:
         if fault:
             node.reason = f"undoing it: {fault}"
         self._move(node, Step.STUCK if fault else Step.UNDONE)
-        self._end_undoing()
+        self._end_stopping()
 
     def _seen(self, event: Seen) -> bool:
         node = self.nodes.get(event.node)
@@ -213,7 +215,7 @@ class Rollout:
         return True
 
     def _said(self, event: Said) -> bool:
-        if self.phase in ENDED or self.phase is Phase.UNDOING:
+        if self.phase in ENDED or self.phase is Phase.STOPPING:
             return False
         if event.word in (Word.PAUSE, Word.RESUME):
             wanted = event.word is Word.PAUSE
@@ -252,7 +254,7 @@ class Rollout:
         else:
             return False
         self._wave_over(utc_ns)
-        self._end_undoing()
+        self._end_stopping()
         return True
 
     def _wave_over(self, utc_ns: int) -> None:
@@ -302,23 +304,20 @@ class Rollout:
         if self.phase in (Phase.SENDING, Phase.SOAKING) and wave.failures > self.plan.tolerance(len(wave.nodes)):
             self._stop(f"{wave.failures} of {len(wave.nodes)} nodes of wave {node.wave + 1} failed")
 
-    def _stop(self, reason: str, *, undo: bool | None = None, end: Phase = Phase.STOPPED) -> None:
+    def _stop(self, reason: str, *, undo: bool = True, end: Phase = Phase.STOPPED) -> None:
         self.reason, self.paused = reason, False
-        undo = self.plan.back is not None if undo is None else undo and self.plan.back is not None
-        self.phase = Phase.UNDOING if undo else end
-        self._end = end
+        self.phase, self._end = Phase.STOPPING, end
+        self._undo = self.plan.back is not None and undo
         open_steps = (Step.ASKED, Step.ABSENT, Step.RUNNING)
         self._to_withdraw |= {node.name: node for node in self.nodes.values() if node.step in open_steps}
-        if undo:
-            self._to_undo |= {node.name: node for node in self.nodes.values() if self._undoes(node)}
-            self._end_undoing()
+        self._to_undo |= {node.name: node for node in self.nodes.values() if self._undoes(node)}
+        self._end_stopping()
 
-    def _end_undoing(self) -> None:
+    def _end_stopping(self) -> None:
         """End where nothing is left to undo, and nobody is left who may still do it."""
-        if self.phase is not Phase.UNDOING or self._to_undo or self._undoing or self._to_withdraw:
+        if self.phase is not Phase.STOPPING or self._to_undo or self._undoing or self._to_withdraw:
             return
-        waves = self.waves if self._undo_all else self.waves[self.wave : self.wave + 1]
-        if not any(wave.steps[step] for wave in waves for step in UNDER_WAY):
+        if not any(wave.steps[step] for wave in self.waves for step in UNDER_WAY):
             self.phase = self._end
 
     def _was_withdrawn(self, event: Withdrawn) -> bool:
@@ -327,7 +326,7 @@ class Rollout:
             return False
         if not node.taken and node.step in (Step.ASKED, Step.ABSENT):
             self._move(node, Step.WITHDRAWN)
-        self._end_undoing()
+        self._end_stopping()
         return True
 
     def _wait_until(self, node: NodeCourse, command_id: str, utc_ns: int) -> None:

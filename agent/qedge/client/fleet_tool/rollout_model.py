@@ -16,7 +16,8 @@ class Phase(StrEnum):
 
     SENDING = "sending"
     SOAKING = "soaking"
-    UNDOING = "undoing"
+    STOPPING = "stopping"
+    """Requests are taken back, commands cancelled and undone; what nodes are at is waited for."""
     DONE = "done"
     STOPPED = "stopped"
     ABORTED = "aborted"

@@ -12,7 +12,7 @@ from qedge.client.fleet_tool.rollout_file import RolloutFile
 from qedge.client.fleet_tool.rollout_model import Ask, Phase, Step, Withdraw
 from qedge.client.fleet_tool.rollout_plan import Asked, Event, Heard, RolloutPlan, Seen, Withdrawn
 from qedge.client.fleet_tool.rollout_view import RolloutView, view_of
-from qedge.client.fleet_tool.tool import FleetTool
+from qedge.client.fleet_tool.tool import GATHER_S, FleetTool
 from qedge.client.fleet_tool.trail import Act
 from qedge.wire.commands import CommandReport, CommandRequest
 
@@ -50,6 +50,7 @@ class RolloutRun:
             self._came.clear()
             changed = self._file.take(events)
             passed = self._file.pass_time(self._tool.clock.utc_ns())
+            self._tool.take_news()
             did = await self._act()
             if changed or passed or did:
                 yield view_of(self.rollout)
@@ -61,6 +62,7 @@ class RolloutRun:
                         await self._came.wait()
                 except TimeoutError:
                     continue
+                await asyncio.sleep(GATHER_S)
         outcome = _OUTCOMES.get(self.rollout.phase, "")
         self._tool.note_rollout(Act.ROLLOUT_ENDED, plan.id, outcome=outcome, reason=self.rollout.reason)
 

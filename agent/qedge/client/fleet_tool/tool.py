@@ -45,6 +45,9 @@ from qedge.wire.envelope import decode
 AT_ONCE: Final = 100
 """Requests on their way to the broker at once."""
 
+GATHER_S: Final = 0.03
+"""How long news is gathered before it is looked at: nodes of one command end together, and each look is an fsync."""
+
 PUBLISH_LIMIT_S: Final = 60.0
 CANCEL_KIND: Final = "cancel"
 _QUIET_S: Final = 0.4
@@ -91,6 +94,7 @@ class FleetTool:
         self._told = asyncio.Event()
         self._news: dict[tuple[str, str], SentCommand] = {}
         self._noted: set[str] = set()
+        self._looked_ns = 0
         self.connection.on_report.append(self._reported)
 
     async def __aenter__(self) -> FleetTool:
@@ -165,11 +169,7 @@ class FleetTool:
     async def watch(self, *, tick_s: float = _TICK_S) -> AsyncIterator[SentCommand]:
         """Give each command again when something new is known of it, until all have ended."""
         while True:
-            for view in self.commands.overdue(self.clock.utc_ns()):
-                self._news[view.node, view.id] = view
-            news, self._news = list(self._news.values()), {}
-            self._note_ends(news)
-            for view in news:
+            for view in self.take_news():
                 yield view
             if not self.commands.open and not self._news:
                 return
@@ -179,6 +179,17 @@ class FleetTool:
                     await self._told.wait()
             except TimeoutError:
                 continue
+            await asyncio.sleep(GATHER_S)
+
+    def take_news(self) -> list[SentCommand]:
+        """Return the commands of which something new is known, once, and note in the trail which of them have ended."""
+        now_ns = self.clock.now_ns()
+        if now_ns - self._looked_ns >= _TICK_S * 1e9:
+            self._looked_ns = now_ns
+            self._news |= {(view.node, view.id): view for view in self.commands.overdue(self.clock.utc_ns())}
+        news, self._news = list(self._news.values()), {}
+        self._note_ends(news)
+        return news
 
     async def cancel(self, node: str, command_id: str, *, expires_s: float = 600.0) -> SentCommand:
         """Order a node to end a command that it has begun, or not to begin it."""

@@ -180,7 +180,7 @@ def test_the_wave_in_which_it_stopped_is_undone_and_what_nobody_began_is_withdra
     hand.say(asked[1], "executing")
     hand.say(asked[2], "init")
     hand.say(asked[3], "failed", "no room")
-    assert hand.stands() is Phase.UNDOING
+    assert hand.stands() is Phase.STOPPING
     originals = dict(hand.open)
     # what failed has undone itself; what is under way is cancelled, and undone should it end well all the same
     assert hand.act() == [asked[0]]
@@ -192,7 +192,7 @@ def test_the_wave_in_which_it_stopped_is_undone_and_what_nobody_began_is_withdra
     # this one was faster than what took its request back
     hand.take(Heard(hand.utc_ns, asked[4], originals[asked[4]], "executing"))
     assert (hand.act(), hand.withdrawn[-1]) == ([], (asked[4], True))
-    assert hand.stands() is Phase.UNDOING
+    assert hand.stands() is Phase.STOPPING
     for node in (asked[2], asked[4]):
         hand.take(Heard(hand.utc_ns, node, originals[node], "failed", "cancelled"))
     assert hand.stands() is Phase.STOPPED

@@ -1,0 +1,77 @@
+"""What became of commands, from reports that come late, twice and out of order."""
+
+from __future__ import annotations
+
+import pytest
+
+from qedge.client.fleet_tool.model import Ending
+from qedge.client.fleet_tool.watching import SLACK_NS, Watch
+from qedge.wire.commands import CommandReport, CommandRequest
+
+SECOND = 1_000_000_000
+NOW = 1_800_000_000 * SECOND
+ID = "00000000-0000-7000-8000-000000000001"
+
+
+def request(limit_s: float = 0.0) -> CommandRequest:
+    return CommandRequest(ID, "home", "a", "drain", 1, NOW, NOW + 60 * SECOND, time_limit_s=limit_s)
+
+
+def report(state: str, revision: int, **more: object) -> CommandReport:
+    fields: dict[str, object] = {"id": ID, "kind": "drain", "state": state, "revision": revision, "utc_ns": NOW}
+    return CommandReport(**(fields | {"operator": "ann"} | more))  # type: ignore[arg-type] # fields of the struct
+
+
+@pytest.fixture
+def watch() -> Watch:
+    watch = Watch()
+    watch.sent(request(), "ann")
+    return watch
+
+
+def standing(watch: Watch) -> Ending:
+    view = watch.view("a", ID)
+    assert view is not None
+    return view.ending
+
+
+def test_only_a_later_revision_says_something_new_and_nothing_follows_an_end(watch: Watch) -> None:
+    assert watch.reported("a", report("executing", 2, progress=0.5)) is not None
+    assert watch.reported("a", report("executing", 2)) is None
+    assert watch.reported("a", report("init", 1)) is None
+    assert watch.reported("a", report("dancing", 3)) is not None
+    assert standing(watch) is Ending.UNDER_WAY
+    assert watch.reported("a", report("failed", 4, reason="no room")) is not None
+    assert watch.reported("a", report("successful", 5)) is None
+    assert (standing(watch), watch.open) == (Ending.FAILED, 0)
+
+
+def test_a_report_of_another_node_or_command_is_none_of_ours(watch: Watch) -> None:
+    assert watch.reported("b", report("failed", 1)) is None
+    assert watch.sent(request(), "bob").operator == "ann"
+    assert watch.open == 1
+
+
+def test_what_nobody_began_in_time_has_expired_unless_a_late_word_says_otherwise(watch: Watch) -> None:
+    assert watch.overdue(NOW + 60 * SECOND + SLACK_NS) == []
+    assert [view.ending for view in watch.overdue(NOW + 61 * SECOND + SLACK_NS)] == [Ending.EXPIRED]
+    assert watch.open == 0
+    assert watch.reported("a", report("successful", 1)) is not None
+    assert (standing(watch), watch.open) == (Ending.SUCCESSFUL, 0)
+
+
+def test_what_was_begun_is_silent_after_its_time_limit_and_never_without_one() -> None:
+    for limit_s, found in ((10.0, [Ending.SILENT]), (0.0, [])):
+        watch = Watch()
+        watch.sent(request(limit_s), "ann")
+        watch.reported("a", report("executing", 1))
+        assert watch.overdue(NOW + 65 * SECOND + SLACK_NS) == []
+        assert [view.ending for view in watch.overdue(NOW + 9999 * SECOND)] == found
+
+
+def test_only_what_waits_can_be_withdrawn(watch: Watch) -> None:
+    assert watch.withdrawn("a", ID, NOW) is not None
+    assert (standing(watch), watch.open) == (Ending.WITHDRAWN, 0)
+    assert watch.reported("a", report("executing", 1)) is not None
+    assert (standing(watch), watch.open) == (Ending.UNDER_WAY, 1)
+    assert watch.withdrawn("a", ID, NOW) is None
