@@ -29,6 +29,7 @@ from qedge.daemon.adapters import (
     StoreSink,
     ThisHost,
 )
+from qedge.daemon.certificates import make_certificates
 from qedge.daemon.first_join import FirstJoin, token_file
 from qedge.daemon.identity import LocalIdentity
 from qedge.daemon.key_files import KeyFiles
@@ -239,6 +240,9 @@ def _enlist(parts: Parts, notifier: Notifier) -> Parts:
     if config.qkd.delivery.enabled:
         supervisor.add(parts.keys.service)
     pulses = {"message pump": lambda: parts.bus.progress_ns, "host samples": lambda: parts.mesh.host.sampled_ns}
+    certificates = make_certificates(parts.tools)
+    parts.node.unfit = certificates.watch.missing
+    supervisor.add(certificates)
     supervisor.add(
         FirstJoin(
             token_file(config.mesh.join_file, os.environ),
