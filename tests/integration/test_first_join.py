@@ -41,7 +41,8 @@ async def _invite(host: DaemonProcess, home: Path) -> tuple[asyncio.subprocess.P
     passphrase = home / "passphrase"
     passphrase.write_text("correct horse battery staple\n")
     inviting = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "qedge", "--socket", str(host.socket), "fleet", "invite", "--this-box", "--count", "2", "--json",
+        sys.executable, "-m", "qedge", "--socket", str(host.socket), "fleet", "invite",
+        "--this-box", "--count", "2", "--json",
         "--folder", str(home / "authority"), "--passphrase-file", str(passphrase),
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
