@@ -62,9 +62,9 @@ class CertificateWatch:
         age_s = max(0.0, (utc_ns - trust.list_utc_ns) / 1e9) if trust.list_utc_ns else 0.0
         old, due = self.old_list, self.due
         self._metrics.set("qedge_certificate_left_seconds", left_s)
-        self._metrics.set("qedge_certificate_renewal_due", due)
+        self._metrics.set("qedge_certificate_renewal_due", int(due))
         self._metrics.set("qedge_revocations_age_seconds", age_s)
-        self._metrics.set("qedge_revocations_old", old)
+        self._metrics.set("qedge_revocations_old", int(old))
         if old and not self._old:
             _LOG.warning("trust.list_old", serial=trust.serial, age_s=round(age_s))
         elif self._old and not old:

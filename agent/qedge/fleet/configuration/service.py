@@ -313,7 +313,7 @@ class ConfigurationService:
         in_force = self._book.in_force
         self._metrics.set("qedge_configuration_serial", in_force.serial if in_force is not None else 0)
         self._metrics.set("qedge_configuration_drift", len(self._drift))
-        self._metrics.set("qedge_configuration_trial", self._book.change is not None)
+        self._metrics.set("qedge_configuration_trial", int(self._book.change is not None))
 
 
 def _target(book: ConfigurationBook) -> ConfigurationLayer | None:
