@@ -74,6 +74,7 @@ class ConfigurationService:
     async def run(self, ready: Ready) -> None:
         """End the change that a restart left under way, then carry out changes and look for drift until cancelled."""
         self._book = await asyncio.to_thread(self._files.read)
+        self._returning = False
         self._loaded.set()
         self._tell()
         ready()
@@ -243,7 +244,7 @@ class ConfigurationService:
         except QedgeError as error:  # a file of the box is broken; a restart would not help
             _LOG.error("configuration.not_kept", error=str(error))
         finally:
-            self._returning = False
+            self._returning = self._node.stopping  # a restart is a part of it
 
     async def _try(self, change: ConfigurationChange) -> None:
         try:
