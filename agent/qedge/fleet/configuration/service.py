@@ -224,8 +224,7 @@ class ConfigurationService:
         """Bring the change that is under way to its end; every pass takes one step."""
         while (change := self._book.change) is not None:
             if change.step is ConfigurationStep.WRITING:
-                await asyncio.to_thread(self._files.write_layer, change.target)
-                await self._move(stages.written)
+                await self._write(change)
             elif change.step is ConfigurationStep.TRIAL:
                 await self._try(change)
             else:
@@ -235,6 +234,18 @@ class ConfigurationService:
                 _LOG.warning("configuration.rolled_back", serial=change.asked, code=change.code, reason=change.reason)
                 await self._return_to(change.before)
         self._over.set()
+
+    async def _write(self, change: ConfigurationChange) -> None:
+        why = self._abandoned
+        try:
+            if not why:
+                await asyncio.to_thread(self._files.write_layer, change.target)
+        except OSError as error:
+            why = f"The layer cannot be written: {error.strerror or error}."
+        if why:
+            await self._move(lambda book: stages.unwell(book, "configuration.cancelled", why))
+        else:
+            await self._move(stages.written)
 
     async def _return_to(self, layer: ConfigurationLayer | None) -> None:
         """Have the daemon run with the layer that is in force again."""
