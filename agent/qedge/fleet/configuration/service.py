@@ -236,14 +236,14 @@ class ConfigurationService:
         self._over.set()
 
     async def _write(self, change: ConfigurationChange) -> None:
-        why = self._abandoned
+        code, why = "configuration.cancelled", self._abandoned
         try:
             if not why:
                 await asyncio.to_thread(self._files.write_layer, change.target)
         except OSError as error:
-            why = f"The layer cannot be written: {error.strerror or error}."
+            code, why = "configuration.unwell", f"The layer cannot be written: {error.strerror or error}."
         if why:
-            await self._move(lambda book: stages.unwell(book, "configuration.cancelled", why))
+            await self._move(lambda book: stages.unwell(book, code, why))
         else:
             await self._move(stages.written)
 
