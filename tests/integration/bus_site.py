@@ -110,11 +110,12 @@ class SiteNode:
         )
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self) -> None:
-        """Run and wait until connected."""
+    async def start(self, *, connected: bool = True) -> None:
+        """Run and wait until connected, unless `connected` is False."""
         services = (self.bus, self.sessions, self.mesh)
         self._tasks = [asyncio.create_task(service.run(lambda: None)) for service in services]
-        await until(lambda: self.bus.connected)
+        if connected:
+            await until(lambda: self.bus.connected)
 
     async def stop(self) -> None:
         """Stop, the mesh first, as the daemon does."""

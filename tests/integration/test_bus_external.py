@@ -205,3 +205,16 @@ async def test_nodes_find_each_other_again_after_their_broker_restarts_on_the_sa
             await node.stop()
         process.kill()
         process.wait()
+
+
+async def test_certificates_that_are_put_right_are_used_without_a_restart(secured: Secured) -> None:
+    right = (secured.folder / "ca.pem").read_bytes()
+    (secured.folder / "node-ca.pem").write_bytes((secured.folder / "node.pem").read_bytes())
+    node = secured.node("a", ca_file=str(secured.folder / "node-ca.pem"))
+    try:
+        await node.start(connected=False)
+        await until(lambda: "certificate verify failed" in node.bus.view().error)
+        (secured.folder / "node-ca.pem").write_bytes(right)
+        await until(lambda: node.bus.connected)
+    finally:
+        await node.stop()

@@ -255,6 +255,7 @@ async def test_a_daemon_that_never_gets_well_is_undone_after_its_starts(make: Ca
     await daemon.wait_up()
 
 
+@pytest.mark.long
 async def test_a_layer_that_a_start_cannot_read_does_not_keep_the_box_down(make: Callable[..., DaemonProcess]) -> None:
     daemon = make()
     await daemon.wait_up()
@@ -269,6 +270,7 @@ async def test_a_layer_that_a_start_cannot_read_does_not_keep_the_box_down(make:
     assert "configuration.set_aside" in daemon.log()
 
 
+@pytest.mark.long
 async def test_drift_rollback_and_origin_as_an_operator_sees_them(make: Callable[..., DaemonProcess]) -> None:
     daemon = make()
     await daemon.wait_up()

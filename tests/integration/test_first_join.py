@@ -41,8 +41,9 @@ async def _invite(host: DaemonProcess, home: Path) -> tuple[asyncio.subprocess.P
     passphrase = home / "passphrase"
     passphrase.write_text("correct horse battery staple\n")
     inviting = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "qedge", "--socket", str(host.socket), "fleet", "invite", "--this-box", "--count", "2",
-        "--json", "--folder", str(home / "authority"), "--passphrase-file", str(passphrase),
+        sys.executable, "-m", "qedge", "--socket", str(host.socket), "fleet", "invite",
+        "--this-box", "--count", "2", "--json",
+        "--folder", str(home / "authority"), "--passphrase-file", str(passphrase),
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     assert inviting.stdout is not None

@@ -237,6 +237,19 @@ async def test_members_are_renewed_the_own_node_last_and_the_absent_named(
         assert [each[0] for each in desk.told if isinstance(each, tuple)] == ["box-2", "box-1"]
 
 
+async def test_the_list_of_revoked_keys_is_signed_anew_before_it_grows_old(
+    tmp_path: Path, operator: Operator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with serving(tmp_path) as site:
+        for serial in (1, 2):
+            assert await invoke(operator.socket, fleet, "relist", "--json", *operator.at) == 0
+            assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"serial": serial}
+        trust = Trust(operator.folder.ledger().anchor, "home")
+        for told in site.node.fleet.told:
+            assert isinstance(told, bytes)
+            assert trust.take_revocations(told, time.time_ns())
+
+
 async def test_joining_reads_the_line_from_standard_input_and_tells_whom_the_box_sees(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -83,3 +83,33 @@ async def test_a_certificate_that_cannot_be_used_is_told(tmp_path: Path) -> None
 async def test_a_listener_without_tls_says_so() -> None:
     async with gateway() as host:
         assert host.listener.view().tls == "none"
+
+
+def shown_certificate(port: int) -> bytes:
+    """Shake hands and return the certificate that the listener shows."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection(("127.0.0.1", port), 10) as raw, context.wrap_socket(raw) as secured:
+        return secured.getpeercert(binary_form=True) or b""
+
+
+async def test_a_changed_certificate_serves_new_connections_and_open_ones_stay(
+    files: dict[str, object], tmp_path: Path
+) -> None:
+    async with gateway(**files) as host:
+        device = host.add("d")
+        context = ssl.create_default_context(cafile=str(files["cert_file"]))
+        reader, writer = await asyncio.open_connection("127.0.0.1", host.port, ssl=context)
+        writer.write(connect_packet(device))
+        assert await reader.readexactly(4) == b"\x20\x02\x00\x00"
+        first = await asyncio.to_thread(shown_certificate, host.port)
+        write_certificate(tmp_path)
+        async with asyncio.timeout(30):
+            while (second := await asyncio.to_thread(shown_certificate, host.port)) == first:
+                await asyncio.sleep(0.05)
+        (tmp_path / "key.pem").write_text("no key")
+        await asyncio.sleep(1.5)  # long enough for the listener to look
+        assert await asyncio.to_thread(shown_certificate, host.port) == second
+        writer.write(publish_311(device.up_topic, device.seal("t", b"x"), qos=1, packet_id=5))
+        assert await reader.readexactly(4) == b"\x40\x02\x00\x05"
+        writer.close()

@@ -170,3 +170,28 @@ def _run(command: list[str], daemon: DaemonProcess) -> str:
     done = subprocess.run([program, *command[1:]], env=environ, capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.mark.timeout(300)
+async def test_every_command_of_the_guide_to_configuration_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outputs = []
+    settings = "[fleet.configuration]\nhealth_limit_s = 120\nhealth_hold_s = 0.2\n"
+    daemon = DaemonProcess(tmp_path / "home", f'[drivers.qrng]\ndriver = "sim_qrng"\n{settings}')
+    daemon.start()
+    try:
+        await daemon.wait_status(lambda status: status.ready and status.bus.connected)
+        for files, command in commands("configure-from-afar.md"):
+            for name, text in files.items():
+                (tmp_path / name).write_text(text)
+            outputs.append(await asyncio.to_thread(_run, command, daemon))
+    finally:
+        daemon.stop()
+    shown, staged, applied, told, gone = outputs
+    assert re.search(r'drivers.qrng.driver +\S*agent.toml:2 +"sim', shown)
+    assert "changes log, engine; the daemon restarts for engine" in staged
+    assert "serial 1 good" in applied
+    assert "in force  serial 1" in told
+    assert "no layer of the fleet" in gone

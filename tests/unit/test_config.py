@@ -170,3 +170,34 @@ def test_a_reload_knows_which_sections_changed_and_which_take_effect_at_once(tmp
     new = _load(str(tmp_path)).config
     assert changed_sections(old, new) == (Change("http", live=False), Change("drivers", live=True, names=("b", "c")))
     assert changed_sections(new, new) == ()
+
+
+def test_the_layer_of_the_fleet_is_read_last_and_named_as_origin(tmp_path: Path) -> None:
+    path = _folder(tmp_path, agent='[http]\nport = 1\n[log]\nlevel = "info"\n', z99="[http]\nport = 2\n")
+    layer = tmp_path / "state" / "conf.d" / "90-fleet.toml"
+    layer.parent.mkdir(parents=True)
+    layer.write_text("[http]\nport = 3\n")
+    loaded = load(path, state_dir=str(tmp_path / "state"), environ=USER)
+    assert (loaded.config.http.port, loaded.config.log.level) == (3, "info")
+    assert str(loaded.origin("http", "port")) == f"{layer}:2"
+    assert loaded.files[-1] == str(layer)
+    assert len(loaded.fleet_sha256) == 64
+    without = load(path, state_dir=str(tmp_path / "state"), environ=USER, fleet_layer="")
+    assert (without.config.http.port, without.fleet_sha256) == (2, "")
+
+
+def test_the_layer_is_found_by_the_state_folder_that_files_of_the_box_name(tmp_path: Path) -> None:
+    path = _folder(tmp_path, agent=f'[node]\nstate_dir = "{tmp_path}/state"\n')
+    layer = tmp_path / "state" / "conf.d" / "90-fleet.toml"
+    layer.parent.mkdir(parents=True)
+    layer.write_text("[http]\nport = 3\n")
+    assert _load(path).config.http.port == 3
+
+
+@pytest.mark.parametrize("layer", ['[node]\nstate_dir = "/x"\n', 'node.runtime_dir = "/x"\n', "[nope]\nx = 1\n", "x ="])
+def test_a_layer_with_faults_or_with_what_is_not_the_fleets_to_set_is_refused_in_its_place(
+    tmp_path: Path, layer: str
+) -> None:
+    verdict = check_config(_folder(tmp_path), environ=USER, fleet_layer=layer)
+    assert verdict.loaded is None
+    assert all(fault.file.endswith("conf.d/90-fleet.toml") and fault.line for fault in verdict.faults)

@@ -63,7 +63,9 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     # configuration
     "config.invalid": _local(500, "The configuration has faults; `qedge check` lists all of them.", Exit.CONFIG),
     "config.unreadable": _local(500, "A configuration file cannot be read.", Exit.NO_INPUT),
+    "auth.list_too_old": _local(503, "The list of revoked keys is too old to tell whose key still counts."),
     # configuration that the fleet gives
+    "fleet.not_due": _remote(409, "The certificate of a node is not due to be renewed yet."),
     "configuration.bad_arguments": _remote(422, "The arguments of a command about configuration are wrong."),
     "configuration.rejected": _remote(422, "A layer of the fleet's configuration has faults; nothing was changed."),
     "configuration.stale": _remote(409, "The serial of a layer is not higher than one that the node knows."),

@@ -41,6 +41,10 @@ METRICS: Final[dict[str, MetricSpec]] = {
         Kind.GAUGE, "Sections that differ from what stood when the fleet last applied a configuration."
     ),
     "qedge_configuration_trial": MetricSpec(Kind.GAUGE, "1 while a new configuration is tried or undone."),
+    "qedge_certificate_left_seconds": MetricSpec(Kind.GAUGE, "Time until the node's certificate ends; 0: it has."),
+    "qedge_certificate_renewal_due": MetricSpec(Kind.GAUGE, "1 where the node's certificate should be renewed."),
+    "qedge_revocations_age_seconds": MetricSpec(Kind.GAUGE, "Age of the list of revoked keys; 0: there is none."),
+    "qedge_revocations_old": MetricSpec(Kind.GAUGE, "1 while the list of revoked keys is older than it may be."),
     "qedge_loop_lag_seconds": MetricSpec(
         Kind.HISTOGRAM, "How late the event loop ran a timer.", (), (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
     ),

@@ -18,7 +18,7 @@ from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
 from qedge.bus.config import BusConfig
-from qedge.bus.credentials import read_password, tls_context
+from qedge.bus.credentials import BrokerCredentials
 from qedge.bus.inbox import Inbox
 from qedge.bus.model import (
     MAX_MESSAGE_BYTES,
@@ -199,17 +199,16 @@ class Bus:
 
     async def run(self, ready: Ready) -> None:
         """Stay connected until cancelled; raises `bus.refused` where a file of the configuration cannot be used."""
-        tls = await asyncio.to_thread(tls_context, self._config)
-        password = await asyncio.to_thread(read_password, self._config.password_file)
+        credentials = await asyncio.to_thread(BrokerCredentials, self._config)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._inbox.run())
-                group.create_task(self._stay_connected(ready, tls, password))
+                group.create_task(self._stay_connected(ready, credentials))
         finally:
             self._connected = False
             self._client = None
 
-    async def _stay_connected(self, ready: Ready, tls: ssl.SSLContext | None, password: str) -> None:
+    async def _stay_connected(self, ready: Ready, credentials: BrokerCredentials) -> None:
         began_ns = self._clock.now_ns()
         while True:
             endpoint = self._locate()
@@ -221,8 +220,8 @@ class Bus:
             if endpoint != self._endpoint:
                 self._endpoint, self._attempt, self._short_connections = endpoint, 0, 0
             if not endpoint.username:
-                endpoint = replace(endpoint, username=self._config.username, password=password)
-            client = self._make_client(endpoint, tls)
+                endpoint = replace(endpoint, username=self._config.username, password=credentials.password)
+            client = self._make_client(endpoint, credentials.tls)
             reason = await self._connect_once(client, ready)
             ready()
             reason, delay_s = self._pause_after(client, reason)

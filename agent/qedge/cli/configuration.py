@@ -74,8 +74,8 @@ def _show(args: argparse.Namespace) -> int:
         print_json(SettingList(found.files, tuple(rows), found.settings_sha256))
         return 0
     if args.origin:
-        cells = [(row.key, clean(row.value), f"{row.file}:{row.line}" if row.file else "default") for row in rows]
-        print("\n".join(table_lines(("KEY", "VALUE", "SET BY"), cells, terminal=terminal_of())))
+        cells = [(row.key, f"{row.file}:{row.line}" if row.file else "default", row.value) for row in rows]
+        print("\n".join(table_lines(("KEY", "SET BY", "VALUE"), cells, terminal=terminal_of())))
     else:
         print("\n".join(f"{row.key} = {clean(row.value)}" for row in rows))
     return 0

@@ -6,10 +6,9 @@ The actions of the fleet tool, which command nodes at a broker, stand in `fleet_
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from qedge.base.errors import QedgeError
 from qedge.cli.asking import ask, print_json
@@ -20,11 +19,6 @@ from qedge.cli.fleet_tool import ACTIONS as TOOL_ACTIONS
 from qedge.cli.fleet_tool import add_actions
 from qedge.cli.fleet_tool import run as run_tool
 from qedge.cli.terminal import clean, table_lines, terminal_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from qedge.crypto.authority import Authority, Ledger
 
 NAME: Final = "fleet"
 SUMMARY: Final = "Found a fleet, invite boxes into it, look after its members, and command them."
@@ -47,11 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     revoke.add_argument("node", metavar="NODE", help="name of the member")
     revoke.add_argument("--reason", default="", metavar="TEXT", help="why, for the list")
     renew = actions.add_parser("renew", help="give all members that are there a new certificate")
+    renew.add_argument("--due", action="store_true", help="only those with two thirds of their certificate's life over")
+    renew.add_argument("--every", type=float, default=0.0, metavar="S", help="do it every S seconds until Ctrl-C")
+    relist = actions.add_parser("relist", help="sign the list of revoked keys anew, so that it does not grow old")
     policy = actions.add_parser("policy", help="sign a policy for all nodes, and hand it to the node of this box")
     policy.add_argument("file", metavar="FILE", help="the policy")
     policy.add_argument("--days", type=int, default=365, metavar="N", help="how long it counts (default: 365)")
     policy.add_argument("--out", default="", metavar="PATH", help="write it to a file, for `qedge policy take`")
-    for action in (init, invite, listing, revoke, renew, policy):
+    for action in (init, invite, listing, revoke, renew, relist, policy):
         add_authority_arguments(action)
         action.add_argument("--json", action="store_true", help="print JSON")
     add_actions(actions)
@@ -76,7 +73,11 @@ def run(args: argparse.Namespace) -> int:
         from qedge.cli.fleet_policy import sign
 
         return sign(args, say)
-    return _revoke(args) if args.action == "revoke" else _renew(args)
+    if args.action == "revoke":
+        return _revoke(args)
+    from qedge.cli.fleet_certificates import relist, renew
+
+    return relist(args, say) if args.action == "relist" else renew(args, say)
 
 
 def say(line: str) -> None:
@@ -144,47 +145,3 @@ def _revoke(args: argparse.Namespace) -> int:
     else:
         print(f"{clean(args.node)} is revoked; the fleet has list {serial}.")
     return 0
-
-
-def _renew(args: argparse.Namespace) -> int:
-    folder = folder_of(args)
-    authority = open_authority(folder, args)
-    done, failed = asyncio.run(_renew_all(args, authority, folder.save))
-    if args.json:
-        print_json({"renewed": done, "failed": failed})
-    else:
-        print(f"renewed: {', '.join(done) or 'nobody'}")
-        for name, why in failed.items():
-            print(f"not renewed: {clean(name)} ({clean(why)})")
-    return 1 if failed else 0
-
-
-async def _renew_all(
-    args: argparse.Namespace, authority: Authority, save: Callable[[Ledger], None]
-) -> tuple[list[str], dict[str, str]]:
-    import secrets
-
-    from qedge.client.node import NodeClient
-
-    done: list[str] = []
-    failed: dict[str, str] = {}
-    async with NodeClient(args.socket) as node:
-        identity = await node.fleet.identity()
-        if identity.fleet != authority.fleet or identity.standalone:
-            raise QedgeError(
-                "fleet.not_member",
-                f"The node of this box is not in fleet {authority.fleet}.",
-                fix="Run the command on a member.",
-            )
-        collected = await node.fleet.renewals()
-        failed |= dict.fromkeys(collected.absent, "it did not answer")
-        # This node comes last: its services start anew, and then it can hand out nothing for a while.
-        for request in sorted(collected.requests, key=lambda each: each.node == identity.node):
-            try:
-                membership = authority.certify(request, utc_ns=time.time_ns(), random_bytes=secrets.token_bytes)
-                save(authority.ledger)
-                await node.fleet.renew(request.node, membership)
-                done.append(request.node)
-            except QedgeError as error:
-                failed[request.node] = str(error)
-    return done, failed

@@ -11,6 +11,7 @@ from qedge.cli.terminal import Terminal, clean, paint_state, table_lines, termin
 
 if TYPE_CHECKING:
     from qedge.client.node import NodeClient
+    from qedge.wire.configuration import ConfigurationView
     from qedge.wire.node import GatewayView, NodeStatus
 
 NAME: Final = "status"
@@ -104,10 +105,21 @@ def _head(status: NodeStatus, terminal: Terminal) -> Iterator[str]:
         f"jobs     {status.jobs_running} running, {status.jobs_queued} queued, "
         f"{status.jobs_done} done, {status.jobs_failed} failed"
     )
+    if status.configuration is not None:
+        yield from _configuration(status.configuration, terminal)
     if status.gateway is not None:
         yield from _gateway(status.gateway, terminal)
     if status.http:
         yield f"http     {clean(status.http)}"
+
+
+def _configuration(view: ConfigurationView, terminal: Terminal) -> Iterator[str]:
+    """Draw what the fleet set; nothing where it never set anything."""
+    if not (view.serial or view.state or view.drift):
+        return
+    drift = terminal.bad(f"; differs in {clean(', '.join(view.drift))}") if view.drift else ""
+    under_way = f"; serial {view.changing} is {clean(view.state)}" if view.state else ""
+    yield f"config   {f'fleet serial {view.serial}' if view.serial else 'nothing of the fleet'}{under_way}{drift}"
 
 
 def _gateway(view: GatewayView, terminal: Terminal) -> Iterator[str]:

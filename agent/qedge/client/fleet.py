@@ -86,9 +86,9 @@ class FleetClient:
         """Give the node the newest list of revoked keys, which it tells its peers."""
         await self._transport.tell("POST", "/v1/revocations", RevocationNotice(signed))
 
-    async def renewals(self) -> Renewals:
-        """Collect signing requests of all members that are there."""
-        return await self._transport.ask("GET", "/v1/renewals", Renewals)
+    async def renewals(self, *, due_only: bool = False) -> Renewals:
+        """Collect signing requests of all members that are there, or of those only whose renewal is due."""
+        return await self._transport.ask("GET", f"/v1/renewals?due_only={int(due_only)}", Renewals)
 
     async def renew(self, node: str, membership: Membership) -> None:
         """Hand a member its next certificate."""

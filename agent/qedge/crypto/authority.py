@@ -223,6 +223,14 @@ class Authority:
             self._note_revoked(key_id, reason, utc_ns)
         return self.revocations(utc_ns)
 
+    def relist(self, utc_ns: int) -> bytes:
+        """Sign the list of revoked keys anew under the next serial, so that it does not grow old.
+
+        Save the ledger before the list leaves.
+        """
+        self.ledger = msgspec.structs.replace(self.ledger, revocation_serial=self.ledger.revocation_serial + 1)
+        return self.revocations(utc_ns)
+
     def revocations(self, utc_ns: int) -> bytes:
         """Return the newest list, signed; empty while nothing was ever revoked."""
         if not self.ledger.revocation_serial:

@@ -13,6 +13,7 @@ PeerPolicy = Annotated[
     str,
     msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,36}=(off|prefer|require)\Z", title="NODE=off, NODE=prefer or NODE=require"),
 ]
+WhenOld = Literal["tell", "refuse-commands", "refuse-peers"]
 _MAX_NAMES = 32
 
 
@@ -54,6 +55,23 @@ class CryptoConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float,
         msgspec.Meta(description="Age at which a session gets a fresh extra key; 0: it keeps the first.", ge=0, le=1e6),
     ] = 60.0
+
+    revocations_max_age_s: Annotated[
+        float,
+        msgspec.Meta(
+            description="Age beyond which the fleet's list of revoked keys is too old, in a fleet whose authority "
+            "signs it anew in time (`qedge fleet relist`); 0: it never is.",
+            ge=0,
+            le=4e8,
+        ),
+    ] = 0.0
+    revocations_when_old: Annotated[
+        WhenOld,
+        msgspec.Meta(
+            description="What a list that is too old leads to: `tell`, `refuse-commands` of the fleet's operators, or "
+            "`refuse-peers`, which closes the node to everybody but its own programs."
+        ),
+    ] = "tell"
 
     def extra_key_policy(self, peer: str) -> str:
         """Return what policy says of extra keys in sessions with a peer."""

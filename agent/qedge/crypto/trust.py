@@ -15,6 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from qedge.base.errors import QedgeError
 from qedge.crypto.certificates import MAX_DER_BYTES, roles_of, subject_of
+from qedge.crypto.config import WhenOld
 from qedge.crypto.keys import PublicKey, SigningKey
 from qedge.crypto.model import Member, Role, Subject
 from qedge.wire.policy import PolicyBundle, SignedPolicy
@@ -71,6 +72,11 @@ class Trust:
         self.serial = 0
         """Serial of the newest list of revoked keys; 0: none is known."""
         self.revoked_keys: frozenset[str] = frozenset()
+        self.list_utc_ns = 0
+        """When the authority signed that list; 0: none is known."""
+        self.max_age_ns = 0
+        """Age beyond which the list is too old; 0: no list ever is."""
+        self.when_old: WhenOld = "tell"
         self._cache: OrderedDict[bytes, Member] = OrderedDict()
         if anchor.fleet != fleet:
             raise _untrusted("the anchor is of another fleet")
@@ -104,6 +110,8 @@ class Trust:
         if member.subject.role is not role or (name and member.subject.name != name):
             raise _untrusted(f"the certificate is of {member.subject.uri}")
         self._check_time(member, utc_ns)
+        if self.when_old == "refuse-peers" or (self.when_old == "refuse-commands" and role is not Role.NODE):
+            self.check_list(utc_ns)
         if member.key_id in self.revoked_keys:
             raise QedgeError(
                 "auth.revoked", f"The key of {member.subject.name} was revoked.", fix="Enrol the node again."
@@ -113,6 +121,19 @@ class Trust:
     def is_revoked(self, key_id: str) -> bool:
         """Say whether a key counts no more."""
         return key_id in self.revoked_keys
+
+    def list_is_old(self, utc_ns: int) -> bool:
+        """Say whether the list of revoked keys is older than it may be; one that never came is."""
+        return bool(self.max_age_ns) and utc_ns - self.list_utc_ns > self.max_age_ns
+
+    def check_list(self, utc_ns: int) -> None:
+        """Raise `auth.list_too_old` where nobody can know whom to refuse."""
+        if self.list_is_old(utc_ns):
+            raise QedgeError(
+                "auth.list_too_old",
+                "The list of revoked keys is too old to tell whose key still counts.",
+                fix="Sign it anew where the fleet's authority is: `qedge fleet relist`.",
+            )
 
     def take_revocations(self, signed: bytes, utc_ns: int) -> bool:
         """Take a signed list; says whether it is newer than the one known. A list never becomes older or shorter.
@@ -129,7 +150,7 @@ class Trust:
         if revocations.serial <= self.serial:
             return False
         self.check_authority(outer.issuer, outer.signature, outer.body, REVOCATIONS_PURPOSE)
-        self.serial = revocations.serial
+        self.serial, self.list_utc_ns = revocations.serial, revocations.utc_ns
         self.revoked_keys |= {entry.key_id for entry in revocations.entries}
         return True
 

@@ -30,6 +30,7 @@ from qedge.daemon.adapters import (
     StoreSink,
     ThisHost,
 )
+from qedge.daemon.certificates import make_certificates
 from qedge.daemon.first_join import FirstJoin, token_file
 from qedge.daemon.fleet_commands import FleetParts, Power, make_fleet
 from qedge.daemon.fleet_doors import AuditedCommands
@@ -260,6 +261,9 @@ def _enlist(parts: Parts, notifier: Notifier) -> Parts:
     if config.qkd.delivery.enabled:
         supervisor.add(parts.keys.service)
     pulses = {"message pump": lambda: parts.bus.progress_ns, "host samples": lambda: parts.mesh.host.sampled_ns}
+    certificates = make_certificates(parts.tools)
+    parts.node.unfit = certificates.watch.missing
+    supervisor.add(certificates)
     supervisor.add(
         FirstJoin(
             token_file(config.mesh.join_file, os.environ),

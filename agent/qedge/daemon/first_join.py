@@ -71,8 +71,11 @@ class FirstJoin:
             await asyncio.to_thread(_remove, self._file)
             return
         attempt = 0
-        while (line := await asyncio.to_thread(_read, self._file)) is not None:
+        while True:
             try:
+                line = await asyncio.to_thread(_read, self._file)
+                if line is None:
+                    return
                 await self._join(line)
             except QedgeError as error:
                 slow = error.code in _FINAL
@@ -90,8 +93,14 @@ def _read(file: Path) -> str | None:
     try:
         with file.open("rb") as stream:
             return stream.read(MAX_LINE + 1).decode("ascii", "replace").strip()
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        raise QedgeError(
+            "fleet.bad_invitation",
+            f"The invitation in {file} cannot be read: {error.strerror or error}.",
+            fix="Make it readable for the user of the service.",
+        ) from error
 
 
 def _remove(file: Path) -> None:

@@ -25,6 +25,8 @@ from qedge.wire.configuration import SettingRow
 
 _SHOWN_FAULTS: Final = 5
 _UP: Final = ("ready", "finished")
+_OPENING: Final = "starting"
+"""What a driver says that has neither opened nor failed since it was configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +88,11 @@ class RunningSettings:
     def vitals(self) -> Vitals:
         """Look at services, drivers and the broker."""
         parts = self._parts
+        drivers = [view for view in parts.node.drivers() if view.admin_state == "unlocked"]
         return Vitals(
             services={view.name: view.state in _UP for view in parts.supervisor.views()},
-            drivers={
-                view.name: view.operating_state != "down"
-                for view in parts.node.drivers()
-                if view.admin_state == "unlocked"
-            },
+            drivers={view.name: view.operating_state != "down" for view in drivers},
+            opening=frozenset(view.name for view in drivers if view.reason == _OPENING),
             connected=parts.bus.connected,
             pending=self.restart_due,
         )

@@ -25,6 +25,7 @@ from qedge.crypto.joining import Invitation, read_invitation
 from qedge.crypto.model import Role, Subject
 from qedge.crypto.trust import pin
 from qedge.daemon.identity import LocalIdentity, adopt_membership, request_identity, request_to_join
+from qedge.mesh.certificate_watch import renewal_due_utc_ns
 from qedge.mesh.enrolment import JoinDesk
 from qedge.mesh.service import MeshService
 from qedge.mesh.sessions import SessionService
@@ -154,18 +155,27 @@ class FleetDesk:
         """Take the authority's newest list and tell all peers."""
         await self._mesh.take_revocations(signed)
 
-    async def renewals(self) -> Renewals:
-        """Ask all members that are there for a request for their next certificate; this node's comes first."""
+    async def renewals(self, *, due_only: bool = False) -> Renewals:
+        """Ask all members that are there for a request for their next certificate; this node's comes first.
+
+        With `due_only` only those answer whose certificate has come to the time of its renewal.
+        """
+        ask = RenewalAsk(due_only)
         peers = [view.node for view in self._mesh.peers().peers if not view.own and view.state is PeerState.ALIVE]
         answers = await asyncio.gather(
-            *(self._sessions.call(peer, RenewalAsk(), SigningRequest, deadline_s=_RENEWAL_LIMIT_S) for peer in peers),
+            *(self._sessions.call(peer, ask, SigningRequest, deadline_s=_RENEWAL_LIMIT_S) for peer in peers),
             return_exceptions=True,
         )
-        absent = tuple(
-            peer for peer, answer in zip(peers, answers, strict=True) if not isinstance(answer, SigningRequest)
-        )
-        requests = (self.own_request(), *(each for each in answers if isinstance(each, SigningRequest)))
-        return Renewals(requests, absent)
+        without = {peer: each for peer, each in zip(peers, answers, strict=True) if isinstance(each, BaseException)}
+        later = [
+            peer for peer, each in without.items() if isinstance(each, QedgeError) and each.code == "fleet.not_due"
+        ]
+        requests = [each for each in answers if isinstance(each, SigningRequest)]
+        try:
+            requests.insert(0, await self._ask_for_renewal(self._identity.node, ask))
+        except QedgeError:
+            later.append(self._identity.node)
+        return Renewals(tuple(requests), tuple(peer for peer in without if peer not in later), tuple(later))
 
     async def renew(self, node: str, membership: Membership) -> None:
         """Hand a member its next certificate."""
@@ -179,7 +189,9 @@ class FleetDesk:
         fleet, node = self._identity.fleet, self._identity.node
         return SigningRequest(fleet, node, make_request(Subject(fleet, Role.NODE, node), self._identity.key))
 
-    async def _ask_for_renewal(self, _peer: str, _ask: RenewalAsk) -> SigningRequest:
+    async def _ask_for_renewal(self, _peer: str, ask: RenewalAsk) -> SigningRequest:
+        if ask.due_only and self._clock.utc_ns() < renewal_due_utc_ns(self._identity.member):
+            raise QedgeError("fleet.not_due", f"The certificate of {self._identity.node} is not due yet.")
         return await asyncio.to_thread(self.own_request)
 
     async def _be_renewed(self, _peer: str, membership: Membership) -> Adopted:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import ssl
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -15,7 +14,7 @@ import msgspec
 from qedge.base.metrics import Metrics
 from qedge.base.service import Service
 from qedge.bus.child_broker import ChildBroker
-from qedge.bus.credentials import read_password, tls_context
+from qedge.bus.credentials import BrokerCredentials
 from qedge.bus.model import Endpoint, Locate
 from qedge.bus.service import Bus
 from qedge.crypto.signed import sign_envelope
@@ -100,10 +99,10 @@ class _Floor:
 
 @dataclass(frozen=True, slots=True)
 class _BrokerAccess:
-    """Where the broker is, with user and password, and how its certificate is checked; None without TLS."""
+    """Where the broker is, with user and password, and how its certificate is checked."""
 
     locate: Locate
-    tls: ssl.SSLContext | None
+    credentials: BrokerCredentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,14 +190,15 @@ def _office(tools: Tools, floor: _Floor, saying: _Saying, watches: WatchDesk) ->
 
 async def _broker_access(tools: Tools, broker: ChildBroker | None) -> _BrokerAccess:
     config, outside = tools.config.broker, outside_broker(tools)
-    tls = await asyncio.to_thread(tls_context, config)
-    password = await asyncio.to_thread(read_password, config.password_file)
+    kept = await asyncio.to_thread(BrokerCredentials, config)
 
     def locate() -> Endpoint | None:
         found = broker.endpoint() if broker is not None else outside
-        return found if found is None or found.username else replace(found, username=config.username, password=password)
+        if found is None or found.username:
+            return found
+        return replace(found, username=config.username, password=kept.password)
 
-    return _BrokerAccess(locate, tls)
+    return _BrokerAccess(locate, kept)
 
 
 async def _open_floor(tools: Tools, bus: Bus, access: _BrokerAccess, keys: KeyStore) -> _Floor:
@@ -329,7 +329,7 @@ def _make_ways(
             clock=tools.clock,
             metrics=tools.metrics,
             uniform=random.SystemRandom().random,
-            tls=lambda: access.tls,
+            tls=lambda: access.credentials.tls,
             keeper=saying.onward,
             between=listener.lanes.serve_urgent,
         )

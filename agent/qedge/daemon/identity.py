@@ -23,6 +23,7 @@ from qedge.crypto.joining import make_request as make_join_request
 from qedge.crypto.keys import SigningKey, generate
 from qedge.crypto.model import Member, Role, Subject
 from qedge.crypto.trust import Trust, pin
+from qedge.mesh.certificate_watch import renewal_due_utc_ns
 from qedge.store.store import Store
 from qedge.wire.trust import Anchor, IdentityView, JoinRequest, Membership, NewIdentity, SigningRequest
 
@@ -61,6 +62,7 @@ class LocalIdentity:
             revocation_serial=self.trust.serial,
             broker=broker,
             chain=self.membership.chain,
+            renewal_due_utc_ns=0 if self.standalone else renewal_due_utc_ns(self.member),
         )
 
 

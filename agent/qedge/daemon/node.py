@@ -119,6 +119,9 @@ class Node:
         self.placement: PlacementService | None = None
         """Says where jobs run; the daemon sets it."""
 
+        self.unfit: Callable[[], tuple[str, ...]] = tuple
+        """What else keeps the node from being ready; the daemon sets it."""
+
         self.addresses: Callable[[], tuple[str, str]] = lambda: ("", "")
         """Unix socket path and HTTP address, set once the web service knows them."""
 
@@ -261,7 +264,7 @@ class Node:
         disk = ("room on the disk",) if self._store.disk_full else ()
         host = ("a healthy host",) if self._host().verdict == "critical" else ()
         name = ("a name of its own (another box has this identity)",) if self._mesh and self._mesh.duplicate else ()
-        return self._supervisor.not_ready() + disk + host + name
+        return self._supervisor.not_ready() + disk + host + name + self.unfit()
 
     def _host(self) -> HostView:
         return self._mesh.host.view() if self._mesh is not None else HostView()

@@ -72,7 +72,7 @@ class FakeFleet:
         """Note the list."""
         self.told.append(signed)
 
-    async def renewals(self) -> Renewals:
+    async def renewals(self, *, due_only: bool = False) -> Renewals:
         """Return all of `requests`; box-9 is absent."""
         fleet = self.view.fleet
         return Renewals(tuple(SigningRequest(fleet, *each) for each in self.requests.items()), ("box-9",))

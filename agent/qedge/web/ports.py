@@ -91,8 +91,8 @@ class FleetPort(Protocol):
         """Take the authority's newest list and tell all peers."""
         ...
 
-    async def renewals(self) -> Renewals:
-        """Collect signing requests of all members that are there."""
+    async def renewals(self, *, due_only: bool = False) -> Renewals:
+        """Collect signing requests of all members that are there, or of those only whose renewal is due."""
         ...
 
     async def renew(self, node: str, membership: Membership) -> None:

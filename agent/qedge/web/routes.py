@@ -189,7 +189,7 @@ ROUTES: Final = (
     Route("GET", "/v1/joins", Right.ADMIN, routes_fleet.pending_joins, answer=PendingJoins, query=("wait_s",)),
     Route("POST", "/v1/joins/{id}", Right.ADMIN, routes_fleet.answer_join, body=JoinAnswer, status=204),
     Route("POST", "/v1/revocations", Right.ADMIN, routes_fleet.revocations, body=RevocationNotice, status=204),
-    Route("GET", "/v1/renewals", Right.ADMIN, routes_fleet.renewals, answer=Renewals),
+    Route("GET", "/v1/renewals", Right.ADMIN, routes_fleet.renewals, answer=Renewals, query=("due_only",)),
     Route("POST", "/v1/renewals/{name}", Right.ADMIN, routes_fleet.renew, body=Membership, status=204),
     Route("GET", "/v1/policy", Right.VIEW, routes_policy.show, answer=PolicyView),
     Route("PUT", "/v1/policy", Right.ADMIN, routes_policy.take, body=PolicyNotice, answer=PolicyView),

@@ -60,8 +60,9 @@ async def revocations(request: web.Request) -> web.Response:
 
 
 async def renewals(request: web.Request) -> web.Response:
-    """Collect signing requests for new certificates."""
-    return json_answer(await _fleet(request).renewals())
+    """Collect signing requests for new certificates; `due_only` 1: of those only whose renewal is due."""
+    due_only = number_of(request, "due_only", 0, 0, 1) > 0
+    return json_answer(await _fleet(request).renewals(due_only=due_only))
 
 
 async def renew(request: web.Request) -> web.Response:

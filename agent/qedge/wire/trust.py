@@ -141,7 +141,12 @@ class JoinCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
 
 
 class RenewalAsk(msgspec.Struct, frozen=True, tag_field="type", tag="renewal-ask/1"):
-    """Ask a member for a signing request with its present key, for its next certificate."""
+    """Ask a member for a signing request with its present key, for its next certificate.
+
+    `due_only`: a member whose certificate is not due to be renewed yet answers with `fleet.not_due`.
+    """
+
+    due_only: bool = False
 
 
 class Adopted(msgspec.Struct, frozen=True, tag_field="type", tag="adopted/1"):
@@ -151,10 +156,11 @@ class Adopted(msgspec.Struct, frozen=True, tag_field="type", tag="adopted/1"):
 
 
 class Renewals(msgspec.Struct, frozen=True, tag_field="type", tag="renewals/1"):
-    """Requests for new certificates, and the members that could not be asked."""
+    """Requests for new certificates, and the members that could not be asked, or were not due."""
 
     requests: tuple[SigningRequest, ...]
     absent: tuple[str, ...] = ()
+    not_due: tuple[str, ...] = ()
 
 
 class IdentityView(msgspec.Struct, frozen=True, tag_field="type", tag="identity/1"):
@@ -174,3 +180,4 @@ class IdentityView(msgspec.Struct, frozen=True, tag_field="type", tag="identity/
     revocation_serial: int = 0
     broker: str = ""
     chain: tuple[bytes, ...] = ()
+    renewal_due_utc_ns: int = 0

@@ -9,9 +9,10 @@ import pytest
 
 from qedge.base.errors import QedgeError
 from qedge.bus.config import BusConfig
-from qedge.bus.credentials import read_password, tls_context
+from qedge.bus.credentials import BrokerCredentials, read_password, tls_context
 from qedge.bus.endpoint import external_endpoint
 from qedge.bus.model import Endpoint
+from tests.unit.devices.ways_in.tls_files import write_certificate
 
 
 @pytest.mark.parametrize(
@@ -82,3 +83,20 @@ def test_certificates_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
             tls_context(BusConfig(url="mqtts://host", **settings))
         assert error.value.code == "bus.refused"
     assert tls_context(BusConfig(url="mqtt://host", ca_file="/nowhere")) is None
+
+
+def test_changed_credentials_count_and_bad_ones_leave_the_old(tmp_path: Path) -> None:
+    cert, key = write_certificate(tmp_path)
+    password = tmp_path / "password"
+    password.write_text("old\n")
+    config = BusConfig(url="mqtts://host", ca_file=cert, cert_file=cert, key_file=key, password_file=str(password))
+    kept = BrokerCredentials(config)
+    first = kept.tls
+    assert (kept.tls, kept.password) == (first, "old")
+    password.write_text("the new one\n")
+    write_certificate(tmp_path)
+    second = kept.tls
+    assert second is not first
+    assert kept.password == "the new one"
+    Path(key).write_text("no key")
+    assert (kept.tls, kept.password) == (second, "the new one")

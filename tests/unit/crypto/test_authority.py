@@ -105,6 +105,14 @@ def test_revoking_takes_every_key_of_a_name_and_serials_grow() -> None:
     assert certify(authority, request("a")) != key.key_id
 
 
+def test_a_list_signed_anew_is_newer_even_where_nobody_was_revoked() -> None:
+    authority = make()
+    trust = Trust(authority.ledger.anchor, "fleet")
+    for serial, utc_ns in enumerate((10, 20), 1):
+        assert trust.take_revocations(authority.relist(utc_ns), utc_ns)
+        assert (trust.serial, trust.list_utc_ns, trust.revoked_keys) == (serial, utc_ns, frozenset())
+
+
 def test_a_new_issuing_key_leaves_old_certificates_good(tmp_path: Path) -> None:
     ledger, root, seed = found("fleet", level=5, utc_ns=time.time_ns(), random_bytes=os.urandom, second=Second())
     assert ledger.anchor.second_signature.startswith(b"secretqedge/v1/anchor")

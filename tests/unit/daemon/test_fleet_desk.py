@@ -271,6 +271,16 @@ async def test_a_member_that_is_not_there_is_named_when_certificates_are_renewed
     assert renewals.absent == ("a",)  # node a has no desk in this test, so it refuses
 
 
+async def test_only_members_whose_renewal_is_due_answer_where_only_they_are_asked(desk: Desk) -> None:
+    await desk.start()
+    renewals = await desk.desk.renewals(due_only=True)
+    assert renewals.requests == ()
+    assert renewals.not_due == ("b",)
+    with pytest.raises(QedgeError) as early:
+        await desk.a.sessions.call("b", RenewalAsk(due_only=True), SigningRequest, deadline_s=5)
+    assert early.value.code == "fleet.not_due"
+
+
 async def test_a_new_identity_waits_until_it_is_certified(desk: Desk) -> None:
     await desk.start()
     request = await desk.desk.new_identity(NewIdentity("far", "c", 5))

@@ -377,3 +377,19 @@ def test_wrong_arguments_are_refused_before_anything_begins(box: FakeBox) -> Non
         with pytest.raises(QedgeError) as refused:
             executor.check(request(executor.kind, SettingRow("a", "b")))
         assert refused.value.code == "configuration.bad_arguments"
+
+
+class Full(ConfigurationFiles):
+    """Files on a disk that has room for the book, and none for the layer."""
+
+    def write_layer(self, layer: ConfigurationLayer | None) -> None:
+        if layer is not None:
+            raise OSError(28, "No space left on device")
+        super().write_layer(layer)
+
+
+async def test_a_layer_that_cannot_be_written_is_not_tried(box: FakeBox) -> None:
+    box.files = Full(box.folder)
+    service = await live(box, put(1, "good"))
+    assert (outcome(service).state, box.on_disk) == ("rolled-back", "")
+    assert "No space left" in outcome(service).reason

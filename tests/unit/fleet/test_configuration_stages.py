@@ -133,6 +133,11 @@ def test_only_what_was_well_or_was_touched_can_complain() -> None:
     assert complaints(alone, alone.baseline(())) == ()
 
 
+def test_a_driver_that_has_not_opened_yet_is_waited_for() -> None:
+    now = Vitals({}, {"qpu": False, "broken": False}, connected=True, opening=frozenset({"qpu"}))
+    assert complaints(now, now.baseline(())) == ("driver qpu is down",)
+
+
 def test_the_gate_passes_only_what_stays_well() -> None:
     gate = HealthGate(10.0, 3.0, 0)
     assert gate.look((), 0) is None

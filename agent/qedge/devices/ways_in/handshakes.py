@@ -32,6 +32,10 @@ class Handshakes:
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="device-tls")
 
+    def use(self, context: SSL.Context) -> None:
+        """Begin handshakes with another certificate from now on; those under way go on with theirs."""
+        self._context = context
+
     def begin(self, sock: socket.socket, address: str) -> Shaking:
         """Begin the handshake of an accepted connection."""
         connection = SSL.Connection(self._context, sock)

@@ -8,6 +8,7 @@ from typing import Final
 
 from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
+from qedge.base.file_stamps import FileStamps, file_stamps
 from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
@@ -93,6 +94,7 @@ class Listener:
         self._num_open = 0
         self._arrivals: asyncio.Queue[tuple[Line, Dialogue, Connect]] = asyncio.Queue()
         self._handshakes: Handshakes | None = None
+        self._stamps: FileStamps = ()
         self._wheel: Wheel[Line | Shaking] = Wheel(250_000_000, clock.now_ns())
         self._door: Door | None = None
         self._max_connections = config.max_connections
@@ -258,6 +260,7 @@ class Listener:
     def _open(self) -> None:
         config = self._config
         if config.listen_tls:
+            self._stamps = file_stamps((config.cert_file, config.key_file))
             context = server_context(config.cert_file, config.key_file, require_hybrid=config.require_hybrid)
             self._tls = HYBRID.lower() if hybrid_available() else "classical"
             self._handshakes = Handshakes(context, self.lanes, self._shaken, self._not_shaken)
@@ -341,8 +344,24 @@ class Listener:
             if ticks % _FLUSH_TICKS == 0:
                 self._enforcement.flush()
                 self._metrics.set("qedge_device_connections", self._num_open)
+                self._renew_certificate()
             if ticks % _SWEEP_TICKS == 0:
                 self._addresses.sweep(now_ns)
+
+    def _renew_certificate(self) -> None:
+        """Take a certificate whose files were changed for new connections; one that is no good is told once."""
+        config = self._config
+        stamps = file_stamps((config.cert_file, config.key_file))
+        if self._handshakes is None or stamps == self._stamps:
+            return
+        self._stamps = stamps
+        try:
+            context = server_context(config.cert_file, config.key_file, require_hybrid=config.require_hybrid)
+        except QedgeError as error:
+            _LOG.error("devices.tls_refused", error=str(error))
+            return
+        self._handshakes.use(context)
+        _LOG.info("devices.tls_renewed")
 
     def _look_at(self, each: Line | Shaking, now_ns: int) -> None:
         """Close what has been silent, or has not read, for too long; otherwise say when to look again."""

@@ -13,18 +13,20 @@ class Vitals:
     """How the node is now.
 
     `services` by name with whether each is ready, `drivers` (those that are configured and unlocked) with whether each
-    is up; `pending`: the daemon has not taken over the configuration yet.
+    is up; `opening` are those of them that are down because they have not opened yet, and have not failed either;
+    `pending`: the daemon has not taken over the configuration yet.
     """
 
     services: Mapping[str, bool]
     drivers: Mapping[str, bool]
     connected: bool
     pending: bool = False
+    opening: frozenset[str] = frozenset()
 
     def baseline(self, touched: tuple[str, ...]) -> Baseline:
         """Return what is kept of it for a change that begins now and touches these drivers."""
         return Baseline(
-            up=tuple(sorted(name for name, up in self.drivers.items() if up)),
+            up=tuple(sorted(name for name, up in self.drivers.items() if up or name in self.opening)),
             touched=touched,
             unready=tuple(sorted(name for name, ready in self.services.items() if not ready)),
             connected=self.connected,

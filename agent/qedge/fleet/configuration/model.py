@@ -59,8 +59,8 @@ def digest(text: str) -> str:
 class Baseline(msgspec.Struct, frozen=True):
     """How the node was before a change.
 
-    By name: drivers that were `up`, drivers that the change touches, services that were not ready anyhow; and whether
-    the broker was connected.
+    By name: drivers that were `up` or about to be, drivers that the change touches, services that were not ready
+    anyhow; and whether the broker was connected.
     """
 
     up: tuple[str, ...] = ()

@@ -74,6 +74,7 @@ class ConfigurationService:
     async def run(self, ready: Ready) -> None:
         """End the change that a restart left under way, then carry out changes and look for drift until cancelled."""
         self._book = await asyncio.to_thread(self._files.read)
+        self._returning = False
         self._loaded.set()
         self._tell()
         ready()
@@ -223,8 +224,7 @@ class ConfigurationService:
         """Bring the change that is under way to its end; every pass takes one step."""
         while (change := self._book.change) is not None:
             if change.step is ConfigurationStep.WRITING:
-                await asyncio.to_thread(self._files.write_layer, change.target)
-                await self._move(stages.written)
+                await self._write(change)
             elif change.step is ConfigurationStep.TRIAL:
                 await self._try(change)
             else:
@@ -235,6 +235,18 @@ class ConfigurationService:
                 await self._return_to(change.before)
         self._over.set()
 
+    async def _write(self, change: ConfigurationChange) -> None:
+        code, why = "configuration.cancelled", self._abandoned
+        try:
+            if not why:
+                await asyncio.to_thread(self._files.write_layer, change.target)
+        except OSError as error:
+            code, why = "configuration.unwell", f"The layer cannot be written: {error.strerror or error}."
+        if why:
+            await self._move(lambda book: stages.unwell(book, code, why))
+        else:
+            await self._move(stages.written)
+
     async def _return_to(self, layer: ConfigurationLayer | None) -> None:
         """Have the daemon run with the layer that is in force again."""
         self._returning = True
@@ -243,7 +255,7 @@ class ConfigurationService:
         except QedgeError as error:  # a file of the box is broken; a restart would not help
             _LOG.error("configuration.not_kept", error=str(error))
         finally:
-            self._returning = False
+            self._returning = self._node.stopping  # a restart is a part of it
 
     async def _try(self, change: ConfigurationChange) -> None:
         try:
@@ -313,7 +325,7 @@ class ConfigurationService:
         in_force = self._book.in_force
         self._metrics.set("qedge_configuration_serial", in_force.serial if in_force is not None else 0)
         self._metrics.set("qedge_configuration_drift", len(self._drift))
-        self._metrics.set("qedge_configuration_trial", self._book.change is not None)
+        self._metrics.set("qedge_configuration_trial", int(self._book.change is not None))
 
 
 def _target(book: ConfigurationBook) -> ConfigurationLayer | None:
