@@ -241,7 +241,7 @@ def step_bad_package() -> dict[str, object]:
 
 def step_remove() -> dict[str, object]:
     """Remove the package; configuration and state stay."""
-    call("dpkg", "-r", "qedge")
+    call("dpkg", "-r", "qedge", limit_s=900)
     return {
         "left": left_of("qedge"),
         "loaded": [
@@ -255,7 +255,7 @@ def step_remove() -> dict[str, object]:
 
 def step_purge() -> dict[str, object]:
     """Remove everything."""
-    call("dpkg", "-P", "qedge")
+    call("dpkg", "-P", "qedge", limit_s=900)
     return {"left": left_of("qedge")}
 
 
