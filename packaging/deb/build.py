@@ -59,7 +59,6 @@ def stage(tree: Path, wheels: Path) -> None:
     program = tree / "usr/bin/qedge"
     _folder(program.parent)
     program.symlink_to("/opt/qedge/current/bin/qedge")
-    _folder(tree / "opt/qedge")
     kilobytes = sum(path.stat().st_size for path in tree.rglob("*") if path.is_file()) // 1024
     told = {
         "@VERSION@": version,

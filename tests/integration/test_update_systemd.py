@@ -1,6 +1,6 @@
 """Packages and updates under a real systemd: good ones, bad ones, the first one, and what is left after removal.
 
-The steps are in `update_steps.py`; what they saw is judged here. Takes about ten minutes.
+The steps are in `update_steps.py`; what they saw is judged here. Takes a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from tests.integration.debian import step_of as _step
 
 HERE = Path(__file__).parent
 STEPS = [HERE / "update_steps.py", HERE / "systemd_steps.py"]
-BOOT_LIMIT_S = 1700.0
+BOOT_LIMIT_S = 3000.0
 ROLL_BACK_LIMIT_S = 60.0
 PARTS = ("agent", "drivers", "configs", "systemd", "pyproject.toml", "README.md", "LICENSE")
 
-pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(3600)]
 
 Change = tuple[str, str, str]
 """File, text in it, text instead."""
@@ -46,6 +46,7 @@ HANGS_LATER: Change = (
     "        key_files, spool = None, None\n",
     "        key_files, spool = None, None\n        await asyncio.sleep(3600)\n",
 )
+CRASHES_LATER: Change = (HANGS_LATER[0], HANGS_LATER[1], HANGS_LATER[1] + "        raise SystemExit(3)\n")
 VERSIONS: Mapping[str, tuple[str, tuple[Change, ...]]] = {
     "hangs": ("0.2.0", (HANGS,)),
     "good": ("0.3.0", ()),
@@ -53,7 +54,7 @@ VERSIONS: Mapping[str, tuple[str, tuple[Change, ...]]] = {
     "migrates": ("0.4.1", (MIGRATES, HANGS_LATER)),
     "package": ("0.1.0", ()),
     "newer": ("0.9.0", ()),
-    "broken": ("0.9.1", (CRASHES,)),
+    "broken": ("0.9.1", (MIGRATES, CRASHES_LATER)),
 }
 
 
@@ -221,6 +222,7 @@ def test_a_package_whose_program_does_not_come_up_leaves_the_one_before_at_work(
     assert step["code"] != 0
     assert "going back to 0.9.0" in step["said"]
     assert step["version"] == "qedge 0.9.0"
+    assert step["jobs"][0] == step["jobs"][1] > 0
     assert step["state"] == "install ok installed 0.9.0"
 
 

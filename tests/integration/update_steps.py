@@ -78,7 +78,7 @@ def update(name: str, order: str, watch: Callable[[], None] | None = None) -> di
             reported = time.monotonic()
         if reported and not JOURNAL.exists():
             ended = time.monotonic()
-        if time.monotonic() - begun > 600:
+        if time.monotonic() - begun > 900:
             raise TimeoutError(f"no report on {order}: {journal_of_updater()}")
         time.sleep(0.1)
     wait("an answer", answers)
@@ -110,13 +110,15 @@ def journal_of_updater() -> str:
 def left_of(*names: str) -> list[str]:
     """Return the files below the usual places whose names have one of `names` in them."""
     tests = " -o ".join(f"-name *{name}*" for name in names).split()
-    return call("find", *PLACES, "-xdev", "(", *tests, ")", "-not", "-path", "/opt/qedge/*/lib/*").stdout.split()
+    return call(
+        "find", *PLACES, "-xdev", "(", *tests, ")", "-not", "-path", "/opt/qedge/*/lib/*", check=False
+    ).stdout.split()
 
 
 def step_install() -> dict[str, object]:
     """Install the package on a box that never had it."""
     begun = time.monotonic()
-    done = call("dpkg", "-i", str(next(GIVEN.glob("qedge_0.1.0_*.deb"))), limit_s=400)
+    done = call("dpkg", "-i", str(next(GIVEN.glob("qedge_0.1.0_*.deb"))), limit_s=900)
     took_s = round(time.monotonic() - begun, 1)
     wait("drivers", service.drivers_up)
     shutil.copy(GIVEN / "release.json", "/etc/qedge/release-keys/release.json")
@@ -210,7 +212,7 @@ def step_upgrade() -> dict[str, object]:
         file.write("# changed here\n")
     before = call("qedge", "--version").stdout.strip()
     begun = time.monotonic()
-    call("dpkg", "-i", str(next(GIVEN.glob("qedge_0.9.0_*.deb"))), limit_s=400)
+    call("dpkg", "-i", str(next(GIVEN.glob("qedge_0.9.0_*.deb"))), limit_s=900)
     took_s = round(time.monotonic() - begun, 1)
     wait("drivers", service.drivers_up)
     return {
@@ -226,16 +228,22 @@ def step_upgrade() -> dict[str, object]:
 
 def step_bad_package() -> dict[str, object]:
     """Upgrade by a package whose program does not come up."""
-    done = call("dpkg", "-i", str(next(GIVEN.glob("qedge_0.9.1_*.deb"))), limit_s=400, check=False)
+    before = jobs()
+    done = call("dpkg", "-i", str(next(GIVEN.glob("qedge_0.9.1_*.deb"))), limit_s=900, check=False)
     wait("an answer", answers)
-    seen = {"code": done.returncode, "said": done.stderr[-500:], "version": call("qedge", "--version").stdout.strip()}
-    call("dpkg", "-i", str(next(GIVEN.glob("qedge_0.9.0_*.deb"))), limit_s=400)
+    seen = {
+        "code": done.returncode,
+        "said": done.stderr[-500:],
+        "version": call("qedge", "--version").stdout.strip(),
+        "jobs": [before, jobs()],
+    }
+    call("dpkg", "-i", str(next(GIVEN.glob("qedge_0.9.0_*.deb"))), limit_s=900)
     return {**seen, "state": call("dpkg-query", "-W", "-f", "${Status} ${Version}", "qedge").stdout}
 
 
 def step_remove() -> dict[str, object]:
     """Remove the package; configuration and state stay."""
-    call("dpkg", "-r", "qedge")
+    call("dpkg", "-r", "qedge", limit_s=900)
     return {
         "left": left_of("qedge"),
         "loaded": [
@@ -249,7 +257,7 @@ def step_remove() -> dict[str, object]:
 
 def step_purge() -> dict[str, object]:
     """Remove everything."""
-    call("dpkg", "-P", "qedge")
+    call("dpkg", "-P", "qedge", limit_s=900)
     return {"left": left_of("qedge")}
 
 
