@@ -288,6 +288,33 @@ async def test_a_full_disk_keeps_items_in_memory_and_loses_none_once_there_is_ro
         assert site.service.view().problem == ""
 
 
+async def test_alarms_and_health_go_out_also_while_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qedge.store.intake._RETRY_S", 0.01)
+    async with telemetry(tmp_path, FakeUplink()) as site:
+        real = site.store.write
+
+        async def write(work, *, accepted=False):  # type: ignore[no-untyped-def] # stands for Store.write
+            if not accepted:
+                raise QedgeError("store.disk_full", "Full.")
+            return await real(work, accepted=True)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(site.store, "write", write)
+            for number in range(10):
+                site.put(reading(number))
+                site.put(alarm(number))
+                site.put(health(number))
+            await site.until_sent(20)
+            assert [item.sequence for item in site.uplink.got(ALARM)] == list(range(1, 11))
+            assert site.uplink.got(READING) == []
+            while site.spool.in_memory != 10:  # which they are not while a write is tried
+                await asyncio.sleep(0.001)
+        await site.until_sent(30)
+        assert numbers(site.uplink.got(READING)) == list(range(10))
+
+
 async def test_memory_is_bounded_and_keeps_alarms_longest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with telemetry(tmp_path, FakeUplink(), TelemetryConfig(queue_items=1024)) as site:
 
