@@ -288,6 +288,30 @@ async def test_a_full_disk_keeps_items_in_memory_and_loses_none_once_there_is_ro
         assert site.service.view().problem == ""
 
 
+async def test_a_database_that_really_is_full_harms_nothing_that_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qedge.store.intake._RETRY_S", 0.01)
+    uplink = FakeUplink(up=False)
+    async with telemetry(tmp_path, uplink) as site:
+        pages = (await site.store.read(lambda c: c.execute("PRAGMA page_count").fetchone()))[0]
+        await site.store.read(lambda c: c.execute(f"PRAGMA max_page_count = {pages + 8}"))
+        for number in range(3000):
+            site.put(reading(number))
+            if number % 100 == 0:
+                await asyncio.sleep(0.002)
+        while site.service.view().problem != "store.disk_full":
+            await asyncio.sleep(0.002)
+        assert 0 < site.waiting < 3000
+        uplink.is_up = True
+        await site.until_sent(site.waiting)  # what is there goes out, and makes room
+        await site.store.read(lambda c: c.execute("PRAGMA max_page_count = 1000000"))
+        await site.until_sent(3000)
+        await site.until_empty()
+        assert numbers(uplink.got(READING)) == sorted(numbers(uplink.got(READING)))
+        assert [item.sequence for item in uplink.got(READING)] == list(range(1, 3001))
+
+
 async def test_alarms_and_health_go_out_also_while_the_disk_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
