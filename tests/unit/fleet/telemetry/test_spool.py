@@ -261,6 +261,7 @@ async def test_a_row_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path
         site.uplink.is_up = True
         await site.until_empty()
         assert numbers(site.uplink.got(READING)) == [1, 2]
+        assert site.spool.dropped[READING] == {"unreadable": 1}
 
 
 async def test_a_full_disk_keeps_items_in_memory_and_loses_none_once_there_is_room(
