@@ -108,6 +108,18 @@ async def test_a_driver_that_is_gone_is_taken_out(broker: ToolBroker) -> None:
         assert name not in documents[2]
 
 
+async def test_a_driver_that_comes_while_the_node_runs_is_announced(broker: ToolBroker) -> None:
+    def without_first(box: Box) -> None:
+        box.status = msgspec.structs.replace(well(), drivers=well().drivers[1:])
+
+    async with watching(broker.port) as home, node(broker, change=without_first) as box:
+        await until(lambda: home.stands.get(AVAILABILITY) == b"online")
+        box.status = well()
+        box.collector.look()
+        await until(lambda: len(home.on(CONFIG)) == 2)
+        assert f"driver-{well().drivers[0].name}" in msgspec.json.decode(home.on(CONFIG)[-1])["cmps"]
+
+
 async def test_what_changes_is_told_soon(broker: ToolBroker) -> None:
     async with watching(broker.port) as home, node(broker) as box:
         await until(lambda: STATE in home.stands)

@@ -288,14 +288,17 @@ async def test_a_state_that_this_node_knows_nothing_of_is_told_as_lost(site: Sit
             assert "state lost" in mapper.stands[topic].decode()
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", [1000, pytest.param(10_000, marks=pytest.mark.long)])
 async def test_a_burst_of_commands_and_checks_leaves_the_pump_alive(site: Site, number: int) -> None:
     async with watching(site.broker.port) as mapper, site.node("config_snapshot") as box:
         await until(lambda: status(mapper, HEALTH) == "up")
         checks = [mapper.say(f"{BASE}/cmd/health/check", {}) for _ in range(number)]
         orders = [mapper.say(f"{BASE}/cmd/config_snapshot/{each}", {}, retain=True) for each in range(20)]
-        await asyncio.gather(*checks[:500], *orders, *checks[500:])
-        await until(lambda: len(mapper.on(HEALTH)) >= number, 100)
+        await asyncio.gather(*checks[:500], *orders, *checks[500:1000])
+        for first in range(1000, number, 1000):  # as fast as the client that asks can
+            await asyncio.gather(*checks[first : first + 1000])
+        await until(lambda: len(mapper.on(HEALTH)) >= number, 120)
         await until(lambda: status(mapper, f"{BASE}/cmd/config_snapshot/19") == "successful")
         before_ns = box.connection.progress_ns
         await mapper.say(f"{BASE}/cmd/health/check", {})

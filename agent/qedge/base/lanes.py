@@ -65,6 +65,14 @@ class Lanes(Generic[C, T]):
             self._size -= number
         return taken
 
+    def take_of(self, lanes: Collection[C]) -> dict[C, list[T]]:
+        """Take everything of some classes."""
+        taken = {name: list(lane) for name, lane in self._lanes.items() if name in lanes and lane}
+        for name, items in taken.items():
+            self._lanes[name].clear()
+            self._size -= len(items)
+        return taken
+
     def take(self) -> tuple[C, T] | None:
         """Take the next item, of the highest class that has one."""
         for name, lane in self._lanes.items():

@@ -1,7 +1,7 @@
 """From memory to the disk: `put` never waits, and whoever must know is told once its items are there.
 
 Items wait in a bounded queue of classes and are written in transactions of many. Where the disk is full they go on
-waiting, in their order.
+waiting, in their order, but for those of urgent classes, which are written with what the store has in reserve.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -48,6 +48,7 @@ class Intake(Generic[C, T, R]):
         written: Callable[[R], None],
         gave_way: Callable[[C, int], None],
         failed: Callable[[QedgeError], None],
+        urgent: Collection[C] = (),
     ) -> None:
         self._store = store
         self._queue = queue
@@ -55,6 +56,7 @@ class Intake(Generic[C, T, R]):
         self._on_written = written
         self._gave_way = gave_way
         self._on_failed = failed
+        self._urgent = frozenset(urgent)
         self._dropped = dict(queue.dropped)
         self._filled = asyncio.Event()
         self._taken = 0
@@ -92,7 +94,10 @@ class Intake(Generic[C, T, R]):
             await self._filled.wait()
             self._filled.clear()
             while len(self._queue):
-                if not await self._write_batch(MAX_BATCH):
+                if not await self._write(self._queue.take_many(MAX_BATCH)):
+                    urgent = self._queue.take_of(self._urgent)
+                    if urgent:
+                        await self._write(urgent, accepted=True)
                     await asyncio.sleep(_RETRY_S)
                     self._store.look_again()
             self._settle()
@@ -100,13 +105,12 @@ class Intake(Generic[C, T, R]):
     async def drain(self) -> None:
         """Write once what waits in memory; for the end of a service."""
         if len(self._queue):
-            await self._write_batch(MAX_BATCH * 16)
+            await self._write(self._queue.take_many(MAX_BATCH * 16))
 
-    async def _write_batch(self, limit: int) -> bool:
-        """Write what waits in memory in one transaction; says whether it is on the disk."""
-        batch = self._queue.take_many(limit)
+    async def _write(self, batch: Mapping[C, Sequence[T]], *, accepted: bool = False) -> bool:
+        """Write what was taken from memory in one transaction; says whether it is on the disk."""
         # Who is cancelled here must know whether its items were written, or they would be lost, or there twice.
-        writing = asyncio.ensure_future(self._store.write(partial(self._append, batch=batch)))
+        writing = asyncio.ensure_future(self._store.write(partial(self._append, batch=batch), accepted=accepted))
         cancelled = False
         while not writing.done():
             try:

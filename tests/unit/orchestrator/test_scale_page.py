@@ -46,7 +46,7 @@ def test_the_bridge_names_every_topic_of_nodes_or_says_that_it_stays() -> None:
     carried = {line.split()[1].split("/")[4] for line in lines if line.startswith("topic ")}
     stays = {word.strip(",.:") for word in next(line for line in lines if "Never over" in line).split()}
     channels = {str(channel) for channel in Channel}
-    assert carried <= channels | {"cmd", "cmd-state"}
+    assert carried <= channels | {"cmd", "cmd-state", "telemetry"}
     assert channels <= carried | stays
     assert not carried & stays
     assert {str(row.channel) for row in TOPICS if row.channel} == channels

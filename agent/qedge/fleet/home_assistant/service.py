@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Final
 
@@ -62,6 +63,7 @@ class HomeAssistant:
             while True:
                 if self._connection.connected and not self._config.remove:
                     self._say_state()
+                    await self._renew()
                 self._due.clear()
                 try:
                     async with asyncio.timeout(self._config.period_s):
@@ -80,6 +82,12 @@ class HomeAssistant:
         """After a connection: learn what is retained, and announce the device where that differs."""
         await asyncio.sleep(self._settle_s)
         await self._announce(again=False)
+
+    async def _renew(self) -> None:
+        """Announce the device again where a reload has changed its drivers or links."""
+        if self._stands and written(discovery(self._collector.status, self._places)) != self._stands:
+            with contextlib.suppress(QedgeError):  # the next connection announces anyway
+                await self._announce(again=False)
 
     async def _announce(self, *, again: bool) -> None:
         """Announce the device; without `again` only where something else stands there. Raises `bus.*`."""
@@ -124,10 +132,8 @@ class HomeAssistant:
 
     async def _announce_later(self) -> None:
         await asyncio.sleep(self._uniform() * self._config.announce_delay_s)
-        try:
+        with contextlib.suppress(QedgeError):  # as above
             await self._announce(again=True)
-        except QedgeError:
-            return  # the connection is gone; the next one announces anyway
 
     def _will(self) -> LastWill | None:
         if self._config.remove:

@@ -27,6 +27,10 @@ FIRST_COME: Final = (TelemetryClass.ALARM,)
 """Classes of which memory keeps the first: what was wrong first may be the cause of all that follows."""
 
 
+URGENT: Final = (TelemetryClass.ALARM, TelemetryClass.HEALTH)
+"""Classes that are written also on a full disk, which may be what they tell of; they are few."""
+
+
 class Item(NamedTuple):
     """One thing that a node says of itself, and when (wall time)."""
 

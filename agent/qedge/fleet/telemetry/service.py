@@ -278,6 +278,7 @@ class TelemetryService:
                 return False
             self._spool.drop(kind, "size", 1)
         else:
+            self._spool.drop(kind, "unreadable", len(rows) - len(items))
             self._problem = ""
             self._batch = min(self._config.batch_items, self._batch + 1)
             self._counts[kind] += len(items)

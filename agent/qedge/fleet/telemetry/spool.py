@@ -17,7 +17,7 @@ from qedge.base.lanes import Lanes
 from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.fleet.telemetry.config import TelemetryConfig
-from qedge.fleet.telemetry.model import FIRST_COME, KINDS, Row, Waiting
+from qedge.fleet.telemetry.model import FIRST_COME, KINDS, URGENT, Row, Waiting
 from qedge.fleet.telemetry.rows import Change, LaneLimits, LaneState, Rows
 from qedge.store.fifo import Span
 from qedge.store.intake import Intake
@@ -53,6 +53,7 @@ class Spool:
             written=self._written,
             gave_way=lambda kind, number: self.drop(kind, "memory", number),
             failed=self._failed,
+            urgent=URGENT,
         )
         self.id = ""
         """Names the file: numbers of items are unique in it."""
@@ -148,7 +149,8 @@ class Spool:
             self._metrics.add("qedge_telemetry_dropped_total", (kind.value, reason), number)
 
     def _written(self, changes: list[Change]) -> None:
-        self.problem = ""
+        if not self._store.disk_full:
+            self.problem = ""
         self._rows.apply(changes)
         for change in changes:
             self.drop(change.kind, "space", change.gave_way + change.refused)

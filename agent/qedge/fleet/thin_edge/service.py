@@ -74,6 +74,8 @@ class ThinEdge:
         body = item.body
         if isinstance(body, NodeHealth):
             self._say_health(body)
+            self._want_twin()
+            self._reconcile()
             return
         message = self._words.item(item)
         if message is None:
@@ -96,14 +98,17 @@ class ThinEdge:
         """After a connection: health at once, the rest once it is known what stands there."""
         self._say_health(self._collector.health)
         await asyncio.sleep(self._settle_s)
-        for message in self._words.twin(self._collector.status):
-            self._retained.want(message.topic, message.payload)
+        self._want_twin()
         for alarm in self._collector.standing:
             message = self._words.alarm(alarm)
             self._retained.want(message.topic, message.payload)
         self._settled = True
         self._reconcile()
         await self.desk.tell_again()
+
+    def _want_twin(self) -> None:
+        for message in self._words.twin(self._collector.status):
+            self._retained.want(message.topic, message.payload)
 
     def _reconcile(self) -> None:
         if not self._settled or not self._connection.connected:

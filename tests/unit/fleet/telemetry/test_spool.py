@@ -261,6 +261,7 @@ async def test_a_row_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path
         site.uplink.is_up = True
         await site.until_empty()
         assert numbers(site.uplink.got(READING)) == [1, 2]
+        assert site.spool.dropped[READING] == {"unreadable": 1}
 
 
 async def test_a_full_disk_keeps_items_in_memory_and_loses_none_once_there_is_room(
@@ -288,6 +289,59 @@ async def test_a_full_disk_keeps_items_in_memory_and_loses_none_once_there_is_ro
         assert site.service.view().problem == ""
 
 
+async def test_a_database_that_really_is_full_harms_nothing_that_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qedge.store.intake._RETRY_S", 0.01)
+    uplink = FakeUplink(up=False)
+    async with telemetry(tmp_path, uplink) as site:
+        pages = (await site.store.read(lambda c: c.execute("PRAGMA page_count").fetchone()))[0]
+        await site.store.read(lambda c: c.execute(f"PRAGMA max_page_count = {pages + 8}"))
+        for number in range(3000):
+            site.put(reading(number))
+            if number % 100 == 0:
+                await asyncio.sleep(0.002)
+        while site.service.view().problem != "store.disk_full":
+            await asyncio.sleep(0.002)
+        assert 0 < site.waiting < 3000
+        uplink.is_up = True
+        await site.until_sent(site.waiting)  # what is there goes out, and makes room
+        await site.store.read(lambda c: c.execute("PRAGMA max_page_count = 1000000"))
+        await site.until_sent(3000)
+        await site.until_empty()
+        # what could not be erased is sent again under the same number
+        found = {item.sequence: item.body for item in uplink.got(READING)}
+        assert list(found) == list(range(1, 3001))
+        assert list(found.values()) == [reading(number) for number in range(3000)]
+
+
+async def test_alarms_and_health_go_out_also_while_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qedge.store.intake._RETRY_S", 0.01)
+    async with telemetry(tmp_path, FakeUplink()) as site:
+        real = site.store.write
+
+        async def write(work, *, accepted=False):  # type: ignore[no-untyped-def] # stands for Store.write
+            if not accepted:
+                raise QedgeError("store.disk_full", "Full.")
+            return await real(work, accepted=True)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(site.store, "write", write)
+            for number in range(10):
+                site.put(reading(number))
+                site.put(alarm(number))
+                site.put(health(number))
+            await site.until_sent(20)
+            assert [item.sequence for item in site.uplink.got(ALARM)] == list(range(1, 11))
+            assert site.uplink.got(READING) == []
+            while site.spool.in_memory != 10:  # which they are not while a write is tried
+                await asyncio.sleep(0.001)
+        await site.until_sent(30)
+        assert numbers(site.uplink.got(READING)) == list(range(10))
+
+
 async def test_memory_is_bounded_and_keeps_alarms_longest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with telemetry(tmp_path, FakeUplink(), TelemetryConfig(queue_items=1024)) as site:
 
@@ -302,7 +356,8 @@ async def test_memory_is_bounded_and_keeps_alarms_longest(tmp_path: Path, monkey
                 site.put(reading(number))
             while not site.service.view().problem:
                 await asyncio.sleep(0.002)
-            assert site.spool.in_memory == 1024
+            while site.spool.in_memory != 1024:  # which they are not while a write is tried
+                await asyncio.sleep(0.001)
         await site.until_sent(1024)
         assert len(site.uplink.got(ALARM)) == 100
         assert numbers(site.uplink.got(READING)) == list(range(2000 - 924, 2000))
