@@ -194,6 +194,14 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX job_copies_by_sender ON job_copies (sender, kept_utc_ns)",
         "CREATE INDEX job_copies_by_age ON job_copies (kept_utc_ns)",
     ),
+    (
+        # Readings that Sparkplug hosts have not had; `body` is a MessagePack array (fleet/sparkplug/spool).
+        """CREATE TABLE sparkplug_past (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            utc_ms INTEGER NOT NULL,
+            body BLOB NOT NULL
+        ) STRICT""",
+    ),
 )
 
 VERSION: Final = len(MIGRATIONS)

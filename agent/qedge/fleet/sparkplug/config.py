@@ -112,3 +112,14 @@ class SparkplugConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             le=1_000_000,
         ),
     ] = 1000.0
+    history_rows: Annotated[
+        int,
+        msgspec.Meta(
+            description="Readings of an outage that are kept on the disk for hosts, the newest; 0: none are.",
+            ge=0,
+            le=10_000_000,
+        ),
+    ] = 100_000
+    history_s: Annotated[
+        float, msgspec.Meta(description="Older readings of an outage are dropped.", ge=60, le=31_536_000)
+    ] = 604_800.0

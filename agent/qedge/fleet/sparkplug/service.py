@@ -92,6 +92,7 @@ class SparkplugService:
         self._recorder = Recorder(rules.deadband_ratio)
         self._session: Session | None = None
         self._wake = asyncio.Event()
+        self._told = asyncio.Event()
         self._quiet_until_ns = 0
         self._view = SparkplugView("connecting")
         self._history = History(spool, session=lambda: self._session, wake=self._wake.set, clock=clock, metrics=metrics)
@@ -131,6 +132,7 @@ class SparkplugService:
         tck-id-operational-behavior-primary-application-state-with-multiple-servers-single-server.
         """
         at, tried = 0, 0
+        await self._told.wait()
         while True:
             begun_ns = self._clock.now_ns()
             end = await self._attempt(self._servers[at])
@@ -299,7 +301,11 @@ class SparkplugService:
     def _sample(self) -> None:
         """Look at all readings: for the session, or for the spool while no host can be told."""
         utc_ms = self._utc_ms()
-        snapshot = self._control.with_own(self._readings.snapshot(utc_ms), utc_ms)
+        told = self._readings.snapshot(utc_ms)
+        if told is None:
+            return
+        self._told.set()
+        snapshot = self._control.with_own(told)
         session = self._session
         if session is not None:
             session.observe(snapshot, utc_ms)
