@@ -481,6 +481,35 @@ def test_a_pong_to_an_earlier_ping_proves_nothing() -> None:
     assert talk.session.ponged() == 1
 
 
+def test_the_past_of_a_driver_that_is_still_opening_waits_for_its_birth() -> None:
+    talk = Talk()
+    device = talk.devices.pop("d")
+    talk.begin()
+    talk.session.give_history(spooled(("", "a", 1), ("d", "b", 2), ("", "a", 3)), 0)
+    rest = talk.drain()
+    assert isinstance(rest, Rest)
+    assert rest.until_ns > 0
+    assert talk.verbs() == ["NBIRTH", "NDATA"]
+    talk.now_ns = 20 * S
+    talk.devices["d"] = device
+    talk.look()
+    talk.drain()
+    assert talk.verbs() == ["NBIRTH", "NDATA", "DBIRTH", "DDATA", "NDATA"]
+    assert talk.session.strangers == 0
+
+
+def test_the_past_of_a_driver_that_does_not_come_is_given_up() -> None:
+    talk = Talk()
+    talk.devices = {}
+    talk.begin()
+    talk.session.give_history(spooled(("gone", "b", 2), ("", "a", 3)), 0)
+    talk.drain()
+    talk.now_ns = 60 * S
+    talk.drain()
+    assert talk.verbs() == ["NBIRTH", "NDATA"]
+    assert talk.session.strangers == 1
+
+
 def test_live_data_goes_before_the_past_and_the_past_is_paced() -> None:
     talk = Talk(replace(RULES, replay_per_s=100.0)).begin()
     talk.session.give_history(spooled(*[("", "a", number) for number in range(300)]), 0)

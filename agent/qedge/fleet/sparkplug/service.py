@@ -196,6 +196,8 @@ class SparkplugService:
         if session is not None:
             self._recorder.follow(session.births)
             self._history.keep(session.unconfirmed())
+            if session.strangers:
+                self._metrics.add("qedge_sparkplug_history_total", ("strange",), session.strangers)
 
     async def _say_goodbye(self, session: Session, connection: Connection) -> bool:
         session.leave(Parting.STOPPED)

@@ -37,7 +37,7 @@ from qedge.fleet.sparkplug.model import (
 from qedge.fleet.sparkplug.pace import Pace
 from qedge.fleet.sparkplug.ports import Spooled
 from qedge.fleet.sparkplug.primary_host import HostSays, PrimaryHost
-from qedge.fleet.sparkplug.replay import Replay
+from qedge.fleet.sparkplug.replay import PATIENCE_NS, Replay
 from qedge.fleet.sparkplug.topics import Topics, is_id, state_topic
 
 NODE: Final = ""
@@ -84,6 +84,7 @@ class Session:
         self._again = False
         self._born = False
         self._born_ns = -_FOREVER_NS
+        self._online_ns = 0
         self._seq = 0
         self._ping_ns = now_ns
         self._subscribed_ns = -1
@@ -261,6 +262,7 @@ class Session:
     def _birth_of_node(self, now_ns: int, utc_ms: int) -> Send:
         """tck-id-topics-nbirth-seq-num, tck-id-operational-behavior-data-commands-rebirth-action-2 and -action-3."""
         self.rebirths += self._born
+        self._online_ns = self._online_ns if self._born else now_ns
         self._born, self._born_ns, self._seq = True, now_ns, 0
         self.births.clear()
         self._pending.clear()
@@ -297,13 +299,19 @@ class Session:
         return None
 
     def _next_past(self, now_ns: int, utc_ms: int) -> Step:
-        rows = self._replay.message(self._is_known, now_ns)
+        patient = now_ns < self._online_ns + PATIENCE_NS
+
+        def waits(past: Past) -> bool:
+            return patient and past.owner not in self.births.owners
+
+        rows = self._replay.message(self._is_known, waits, now_ns)
         if rows:
             return self._data(rows[0].owner, rows, utc_ms, historical=True)
         if self._replay.wants_proof:
             return self.next(now_ns, utc_ms)
         ready_ns = self._replay.ready_ns(now_ns)
-        return Rest(self._ping_due_ns() if ready_ns < 0 else min(ready_ns, self._ping_due_ns()))
+        held = ready_ns < 0 or ready_ns <= now_ns  # nothing waits, or a reading waits for the birth of its device
+        return Rest(self._ping_due_ns() if held else min(ready_ns, self._ping_due_ns()))
 
     def _is_known(self, past: Past) -> bool:
         return self.births.datatype(past.owner, past.name) is past.reading.datatype
