@@ -18,7 +18,7 @@ MAX_TEXT_BYTES: Final = 1024
 def admissible(readings: Mapping[str, Reading]) -> dict[str, Reading]:
     """Return what may stand in a birth, at most `MAX_BORN`: legal names, none twice but for upper and lower case.
 
-    tck-id-case-sensitivity-metric-names (and -sparkplug-ids, for names of devices). Long texts are cut.
+    tck-id-case-sensitivity-metric-names. Long texts are cut.
     """
     found: dict[str, Reading] = {}
     folded = {BD_SEQ.lower(), REBIRTH.lower()}
@@ -31,7 +31,10 @@ def admissible(readings: Mapping[str, Reading]) -> dict[str, Reading]:
 
 
 def distinct(names: Iterable[str]) -> list[str]:
-    """Return the names in their order without those that differ from an earlier one only in upper and lower case."""
+    """Return the names in their order without those that differ from an earlier one only in upper and lower case.
+
+    tck-id-case-sensitivity-sparkplug-ids, tck-id-topic-structure-namespace-unique-device-id.
+    """
     found: dict[str, str] = {}
     for name in names:
         found.setdefault(name.lower(), name)
@@ -91,8 +94,9 @@ class Births:
         }
 
     def changed(self, owner: str, readings: Mapping[str, Reading], utc_ms: int) -> dict[str, Reading]:
-        """Return what differs from what was said last (tck-id-operational-behavior-data-publish-nbirth-change).
+        """Return what differs from what was said last.
 
+        tck-id-principles-rbe-recommended, tck-id-operational-behavior-data-publish-{nbirth,dbirth}-change.
         A metric that is not there any more becomes null and stale, once.
         """
         found: dict[str, Reading] = {}

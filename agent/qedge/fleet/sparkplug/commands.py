@@ -55,6 +55,7 @@ class Commands:
     ) -> Heard:
         """Read a command; `datatype` tells the type of a metric in its birth. Raises `bus.bad_message`.
 
+        tck-id-operational-behavior-data-commands-dcmd-{verb,metric-name,metric-value}, and the same of ncmd.
         A retained command is dropped: it would come again with every connection.
         """
         device = self._topics.commanded(topic)

@@ -4,7 +4,8 @@ Whoever holds the connection has one writer, which asks `next` again and again a
 given out there and nowhere else, so the order of numbers is that of the wire
 (tck-id-payloads-sequence-num-incrementing).
 The order in a session: SUBSCRIBE, STATE of the primary host where there is one, NBIRTH, all DBIRTHs, then data
-(tck-id-principles-birth-certificates-order, tck-id-payloads-dbirth-order, -ndata-order, -ddata-order).
+(tck-id-principles-birth-certificates-order, tck-id-payloads-{dbirth,ndata,ddata}-order,
+tck-id-message-flow-edge-node-birth-publish-connect, tck-id-message-flow-device-birth-publish-nbirth-wait).
 """
 
 from __future__ import annotations
@@ -213,10 +214,10 @@ class Session:
         return self._next_data(utc_ms) or self._next_past(now_ns, utc_ms)
 
     def _take_leave(self, parting: Leave, utc_ms: int) -> Step:
-        """tck-id-operational-behavior-edge-node-intentional-disconnect-ndeath, -disconnect-packet.
+        """tck-id-operational-behavior-edge-node-intentional-disconnect-{ndeath,packet}.
 
-        tck-id-payloads-ndeath-will-message-publisher-disconnect-mqtt311: NDEATH, then DISCONNECT. Nothing is said of
-        its QoS: 1, as the will has, and the PUBACK shows that the server took it.
+        tck-id-payloads-ndeath-will-message-{publisher,publisher-disconnect-mqtt311}: NDEATH, then DISCONNECT. Nothing
+        is said of its QoS: 1, as the will has, and the PUBACK shows that the server took it.
         """
         self._gone += 1
         if self._gone == 1:
@@ -260,7 +261,11 @@ class Session:
         return sent
 
     def _birth_of_node(self, now_ns: int, utc_ms: int) -> Send:
-        """tck-id-topics-nbirth-seq-num, tck-id-operational-behavior-data-commands-rebirth-action-2 and -action-3."""
+        """Begin at `seq` 0 with the bdSeq of the will, and have all devices follow.
+
+        tck-id-topics-nbirth-seq-num, tck-id-message-flow-edge-node-birth-publish-nbirth-payload-seq,
+        tck-id-operational-behavior-data-commands-rebirth-action-{2,3}.
+        """
         self.rebirths += self._born
         self._online_ns = self._online_ns if self._born else now_ns
         self._born, self._born_ns, self._seq = True, now_ns, 0
@@ -287,7 +292,7 @@ class Session:
         for owner, pending in self._pending.items():
             if not pending:
                 continue
-            # tck-id-operational-behavior-data-publish-nbirth-order, -dbirth-order: by time
+            # tck-id-operational-behavior-data-publish-{nbirth,dbirth}-order: by time
             ordered = sorted(pending.items(), key=lambda each: each[1].utc_ms)[:DATA_ROWS]
             for name, _ in ordered:
                 del pending[name]
@@ -366,7 +371,12 @@ class Session:
         return self._ping_ns + round(self.rules.keepalive_s * 0.5e9)
 
     def _take_seq(self) -> int:
-        """tck-id-payloads-sequence-num-always-included: after 255 comes 0."""
+        """One number for every message of node and devices but the NDEATH; after 255 comes 0.
+
+        tck-id-payloads-sequence-num-always-included, tck-id-topics-{dbirth-seq,ndata-seq-num,ddata-seq-num},
+        tck-id-topics-ddeath-seq-num, tck-id-payloads-{dbirth,ndata,ddata,ddeath}-seq-inc,
+        tck-id-message-flow-device-birth-publish-dbirth-payload-seq.
+        """
         seq = self._seq
         self._seq = (seq + 1) % COUNTER
         return seq
