@@ -17,6 +17,7 @@ from qedge.base.errors import QedgeError
 from qedge.base.settings import check
 from qedge.fleet.sparkplug.bd_seq import BdSeqFile
 from qedge.fleet.sparkplug.births import MAX_BORN, MAX_TEXT_BYTES, Births, admissible
+from qedge.fleet.sparkplug.certificates import birth
 from qedge.fleet.sparkplug.config import SparkplugConfig
 from qedge.fleet.sparkplug.model import DataType, Reading, Snapshot, Verb, Will
 from qedge.fleet.sparkplug.node_metrics import DEVICE_METRICS, DRAIN, LOCKED, NODE_METRICS, snapshot_of
@@ -203,6 +204,9 @@ def test_a_birth_has_limits() -> None:
     long = admissible({"a": Reading(DataType.STRING, "é" * 2000, 0), "b" * 300: Reading(DataType.INT64, 1, 0)})
     assert list(long) == ["a"]
     assert len(str(long["a"].value).encode()) == MAX_TEXT_BYTES
+    texts = {f"m{number}": Reading(DataType.STRING, "é" * 500, 0) for number in range(500)}
+    assert 100 < len(admissible(texts)) < 120
+    assert len(birth(admissible(texts), 0, 0, bd_seq=0)) < 128 * 1024
 
 
 def test_the_recorder_keeps_changes_with_what_was_before_the_first() -> None:
@@ -276,6 +280,7 @@ def test_the_status_of_a_node_becomes_metrics_of_interoperable_types() -> None:
         "Facts/fidelity",
         "Facts/ok",
     }
+    assert {found.devices["qpu"][f"Facts/{name}"].datatype for name in ("qubits", "fidelity")} == {DataType.DOUBLE}
     assert found.devices["kept"][LOCKED].value is True
     assert found.node["Links/l/State"].quality == 0
     assert found.node["Host/Temperature Celsius"].value is None

@@ -289,6 +289,18 @@ def test_many_changes_are_cut_into_messages_in_order_of_time() -> None:
     assert times == sorted(times)
 
 
+def test_data_of_long_texts_is_cut_by_its_size() -> None:
+    talk = Talk()
+    talk.node = {f"m{number}": whole("", kind=DataType.STRING) for number in range(300)}
+    talk.begin()
+    talk.node = {name: whole("x" * 1000, kind=DataType.STRING) for name in talk.node}
+    talk.look()
+    talk.drain()
+    data = [payload for verb, payload in talk.said if verb == "NDATA"]
+    assert len(data) >= 2
+    assert all(sum(len(str(metric.value)) for metric in payload.metrics) < 120_000 for payload in data)
+
+
 def test_small_moves_of_real_numbers_are_no_change_but_do_not_add_up_unseen() -> None:
     talk = Talk(replace(RULES, deadband_ratio=0.1))
     talk.node = {"t": whole(100.0, kind=DataType.DOUBLE)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -53,11 +53,20 @@ class SparkplugConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = ""
     writable: Annotated[
-        tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=200)], ...],
+        tuple[
+            Literal[
+                "Node Control/Next Server",
+                "Node Control/Scan Rate",
+                "Node Control/Drain",
+                "Device Control/Rebirth",
+                "Device Control/Locked",
+            ],
+            ...,
+        ],
         msgspec.Meta(
             description="Metrics that hosts may write by NCMD and DCMD, beside `Node Control/Rebirth`; "
             "who may send commands is up to the server's access rules.",
-            max_length=64,
+            max_length=16,
         ),
     ] = ()
     client_id: Annotated[

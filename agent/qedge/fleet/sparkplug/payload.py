@@ -29,6 +29,7 @@ _LONG: Final = frozenset({DataType.INT64, DataType.UINT64, DataType.DATE_TIME})
 _TEXTS: Final = frozenset({DataType.STRING, DataType.TEXT, DataType.UUID})
 _REALS: Final = frozenset({DataType.FLOAT, DataType.DOUBLE})
 _BLOBS: Final = frozenset({DataType.BYTES, DataType.FILE})
+_SMALL: Final = tuple(bytes([number]) for number in range(0x80))
 
 
 def encode_payload(payload: Payload, *, datatypes: bool = True) -> bytes:
@@ -291,6 +292,8 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _varint(value: int) -> bytes:
+    if 0 <= value < 0x80:
+        return _SMALL[value]
     if not 0 <= value < 1 << 64:
         raise ValueError(f"{value} is no unsigned number of 64 bits")
     out = bytearray()

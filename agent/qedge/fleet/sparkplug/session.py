@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from qedge.base.errors import QedgeError
-from qedge.fleet.sparkplug.births import Births, admissible, distinct
+from qedge.fleet.sparkplug.births import MAX_MESSAGE_BYTES, Births, admissible, distinct, size_of
 from qedge.fleet.sparkplug.certificates import birth, data, death_of_device, death_of_node
 from qedge.fleet.sparkplug.commands import Commands, Heard
 from qedge.fleet.sparkplug.in_flight import InFlight
@@ -293,12 +293,14 @@ class Session:
             if not pending:
                 continue
             # tck-id-operational-behavior-data-publish-{nbirth,dbirth}-order: by time
-            ordered = sorted(pending.items(), key=lambda each: each[1].utc_ms)[:DATA_ROWS]
-            for name, _ in ordered:
+            rows, room = list[Past](), MAX_MESSAGE_BYTES
+            for name, reading in sorted(pending.items(), key=lambda each: each[1].utc_ms)[:DATA_ROWS]:
+                room -= size_of(name, reading)
+                if room < 0:
+                    break
+                rows.append(Past(owner, name, reading))
                 del pending[name]
-            said = dict(ordered)
-            self.births.say(owner, said)
-            rows = [Past(owner, name, reading) for name, reading in ordered]
+            self.births.say(owner, {row.name: row.reading for row in rows})
             self._in_flight.add(rows)
             return self._data(owner, rows, utc_ms, historical=False)
         return None
