@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from qedge.base.settings import document, toml_value
 from qedge.fleet.sparkplug.config import SparkplugConfig
 from qedge.fleet.sparkplug.model import NEXT_SERVER, DataType, Metric
 from qedge.fleet.sparkplug.node_metrics import DEVICE_METRICS, DRAIN, LOCKED, NODE_METRICS
+from qedge.wire.node import DriverChange
 from tests.conformance.sparkplug.table import REQUIREMENTS
 from tests.integration.bus_site import MOSQUITTO
 from tests.integration.daemon_process import DaemonProcess
@@ -74,6 +76,43 @@ async def test_a_daemon_pairs_its_births_and_deaths_through_kill_9(tmp_path: Pat
         await host.until(lambda: host.count("NDEATH") == 5)
     pairs = [(said.verb, said.bd_seq) for said in host.said if said.verb in ("NBIRTH", "NDEATH")]
     assert list(dict.fromkeys(pairs)) == [(verb, number) for number in range(5) for verb in ("NBIRTH", "NDEATH")]
+
+
+@pytest.mark.integration
+@pytest.mark.long
+@pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+async def test_a_daemon_tells_later_what_happened_while_no_server_was_there(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    settings = f'[fleet.sparkplug]\nenabled = true\nservers = ["mqtt://127.0.0.1:{port}"]\ngroup = "plant"\n'
+    daemon = DaemonProcess(tmp_path / "home", settings + "sample_s = 0.1\nreconnect_cap_s = 0.2\n" + QRNG)
+    host = SparkplugHost("plant")
+    daemon.start()
+    try:
+        await daemon.wait_status(lambda status: any(each.operating_state == "up" for each in status.drivers), 60)
+        async with daemon.client() as client:
+            for state in ("locked", "unlocked") * 2:
+                await client.change_driver("qrng", DriverChange(state))
+                await asyncio.sleep(0.5)
+        daemon.kill()  # what is in the database stays there
+        daemon.start()
+        async with mosquitto(tmp_path / "broker", port=port), host.listening(port):
+            await host.until(lambda: len(_told_later(host, "State/Admin")) >= 4, 90)
+    finally:
+        daemon.stop()
+    # what the driver was before it was locked for the first time comes before that, where it was looked at by then
+    assert _told_later(host, "State/Admin")[-4:] == ["locked", "unlocked", "locked", "unlocked"]
+
+
+def _told_later(host: SparkplugHost, name: str) -> list[object]:
+    return [
+        metric.value
+        for said in host.said
+        if said.verb == "DDATA"
+        for metric in said.payload.metrics
+        if metric.name == name and metric.historical
+    ]
 
 
 async def _run(words: list[str], folder: Path) -> str:
