@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qedge.base.backoff import Backoff
 from qedge.base.errors import QedgeError
 from qedge.base.settings import check
 from qedge.fleet.sparkplug.bd_seq import BdSeqFile
@@ -32,6 +33,7 @@ from qedge.fleet.sparkplug.packets import (
 from qedge.fleet.sparkplug.recorder import Recorder
 from qedge.fleet.sparkplug.servers import read_servers
 from qedge.fleet.sparkplug.topics import Topics, is_id, state_topic
+from qedge.fleet.sparkplug.walk import Walk
 from qedge.wire.node import (
     BusView,
     DriverView,
@@ -174,6 +176,32 @@ def test_a_burst_then_a_rate() -> None:
             now = pace.ready_ns(now)
     assert len([each for each in went if each == 0]) == 5
     assert len(went) == pytest.approx(15, abs=1)
+
+
+def walk(servers: int) -> Walk:
+    return Walk(servers, Backoff(1.0, 60.0), 30.0)
+
+
+def test_a_host_that_is_offline_everywhere_is_looked_for_at_once_and_then_ever_more_slowly() -> None:
+    round_trip = walk(3)
+    delays = [round_trip.ended(walk=True, spoke=False, lasted_s=0.1, uniform=1.0) for _ in range(9)]
+    assert delays == [0.0, 0.0, 0.0, 2.0, 2.0, 2.0, 4.0, 4.0, 4.0]
+    assert round_trip.at == 0
+
+
+def test_a_server_whose_line_broke_is_tried_before_the_next() -> None:
+    one = walk(2)
+    one.ended(walk=False, spoke=True, lasted_s=100.0, uniform=0.5)
+    assert one.at == 0
+    one.ended(walk=False, spoke=False, lasted_s=1.0, uniform=0.5)
+    assert one.at == 1
+
+
+def test_short_sessions_make_the_wait_grow_and_a_long_one_ends_that() -> None:
+    one = walk(1)
+    delays = [one.ended(walk=False, spoke=True, lasted_s=0.1, uniform=1.0) for _ in range(8)]
+    assert delays == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    assert one.ended(walk=False, spoke=True, lasted_s=31.0, uniform=0.25) == 0.25
 
 
 def test_topics_have_the_levels_of_the_specification() -> None:

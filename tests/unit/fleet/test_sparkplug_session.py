@@ -450,6 +450,12 @@ def test_a_device_can_be_asked_for_its_birth() -> None:
     assert talk.verbs() == ["NBIRTH", "DBIRTH", "DBIRTH"]
 
 
+def test_a_huge_command_has_no_effect() -> None:
+    talk = Talk().begin()
+    talk.command(NCMD, Metric("Node Control/Rebirth", None, True), *[Metric("x" * 100, None, 1)] * 400)
+    assert talk.heard.outcome == "malformed"
+
+
 def test_historical_and_retained_commands_have_no_effect() -> None:
     talk = Talk(WRITABLE).begin()
     talk.command(NCMD, Metric("a", None, 5, is_historical=True))

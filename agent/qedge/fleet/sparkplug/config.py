@@ -29,7 +29,7 @@ class SparkplugConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ...,
         ],
         msgspec.Meta(
-            description="MQTT servers in order of preference, as mqtt://host:port or mqtts://host:port; "
+            description="MQTT servers in the order in which they are tried, as mqtt://host:port or mqtts://host:port; "
             "the node is connected to one at a time.",
             max_length=16,
         ),

@@ -24,6 +24,7 @@ from qedge.fleet.sparkplug.ports import BdSeqKeep, Controls, Readings, Spool
 from qedge.fleet.sparkplug.recorder import Recorder
 from qedge.fleet.sparkplug.servers import Server
 from qedge.fleet.sparkplug.session import Rules, Session
+from qedge.fleet.sparkplug.walk import Walk
 
 _LOG: Final = get_logger("sparkplug")
 _BASE_S: Final = 1.0
@@ -131,20 +132,13 @@ class SparkplugService:
 
         tck-id-operational-behavior-primary-application-state-with-multiple-servers-single-server.
         """
-        at, tried = 0, 0
+        walk = Walk(len(self._servers), self._backoff, self._rules.keepalive_s)
         await self._told.wait()
         while True:
             begun_ns = self._clock.now_ns()
-            end = await self._attempt(self._servers[at])
+            end = await self._attempt(self._servers[walk.at])
             lasted_s = (self._clock.now_ns() - begun_ns) / 1e9
-            # two programs with one client id end each other's sessions: those are short, and must become rare
-            tried = 0 if end.spoke and lasted_s >= self._rules.keepalive_s else tried
-            if end.walk or not end.spoke:
-                at = (at + 1) % len(self._servers)
-            # tck-id-operational-behavior-edge-node-termination-host-offline-reconnect: at once, until all were tried
-            at_once = end.walk and tried < len(self._servers)
-            delay_s = 0.0 if at_once else self._backoff.delay_s(tried // len(self._servers), self._uniform())
-            tried += 1
+            delay_s = walk.ended(walk=end.walk, spoke=end.spoke, lasted_s=lasted_s, uniform=self._uniform())
             if end.problem:
                 _LOG.info("sparkplug.lost", reason=end.problem, delay_s=round(delay_s, 3))
             self._view = SparkplugView("connecting", problem=end.problem or end.reason.value)
