@@ -52,7 +52,10 @@ S = 1_000_000_000
 
 def test_bd_seq_goes_on_after_a_restart_and_wraps(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "bdseq"
-    taken = [BdSeqFile(path, "g/n").take() for _ in range(258)]
+    taken: list[int] = []
+    for _ in range(3):
+        file = BdSeqFile(path, "g/n")
+        taken += [file.take() for _ in range(86)]
     assert taken == [number % 256 for number in range(258)]
 
 
@@ -115,6 +118,7 @@ def server_bytes() -> bytes:
     return b"\x20\x02\x00\x05" + b"\x90\x04\x00\x01\x01\x80" + b"\x40\x02\x00\x09" + publication + b"\xd0\x00"
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 8), max_size=30))
 def test_packets_come_out_whole_however_the_bytes_come(cuts: list[int]) -> None:
     reader, data, found = PacketReader(), server_bytes(), []

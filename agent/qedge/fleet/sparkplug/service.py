@@ -240,9 +240,10 @@ class SparkplugService:
             self._metrics.add("qedge_sparkplug_births_total", ("again" if session.rebirths else "first",))
 
     async def _rest(self, rest: Rest, now_ns: int, connection: Connection) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(60.0, max(0.0, (rest.until_ns - now_ns) / 1e9))):
-                await self._wake.wait()
+        if not connection.lost.is_set():  # it may have been lost before `_wake` was cleared
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(60.0, max(0.0, (rest.until_ns - now_ns) / 1e9))):
+                    await self._wake.wait()
         if connection.lost.is_set():
             raise QedgeError("bus.unavailable", f"The connection is gone: {connection.loss}.")
 
