@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 import subprocess
@@ -30,7 +31,7 @@ QRNG = '[drivers.qrng]\ndriver = "sim_qrng"\n'
 @pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 async def test_every_command_of_the_guide_to_sparkplug_works(tmp_path: Path) -> None:
     blocks = {name: text for _, name, text in BLOCK.findall(TEXT) if name}
-    (command,) = [text for language, _, text in BLOCK.findall(TEXT) if language == "sh"]
+    status, command = [text for language, _, text in BLOCK.findall(TEXT) if language == "sh"]
     host = SparkplugHost("plant")
     async with mosquitto(tmp_path / "broker") as port, host.listening(port):
         config = blocks["agent.toml"].replace(":1883", f":{port}") + f'writable = ["{LOCKED}", "{DRAIN}"]\n' + QRNG
@@ -38,6 +39,8 @@ async def test_every_command_of_the_guide_to_sparkplug_works(tmp_path: Path) -> 
         daemon.start()
         try:
             await host.until(lambda: host.count("DBIRTH"), 60)
+            await daemon.wait_status(lambda status: status.sparkplug is not None and status.sparkplug.state == "online")
+            told = await _run(["-m", *status.split()], tmp_path, QEDGE_SOCKET=str(daemon.socket))
             (tmp_path / "look.py").write_text(blocks["look.py"])
             words = command.replace("1883", str(port)).split()[1:]
             looked = await _run(words, tmp_path)
@@ -46,6 +49,7 @@ async def test_every_command_of_the_guide_to_sparkplug_works(tmp_path: Path) -> 
         finally:
             daemon.stop()
         await host.until(lambda: host.count("NDEATH") == 1)
+    assert f"sparkplug plant/box-1 online at mqtt://localhost:{port}" in told
     assert re.search(r"^NBIRTH box-1$", looked, re.MULTILINE)
     assert re.search(r"^DBIRTH box-1 qrng$", looked, re.MULTILINE)
     assert "  Node/Ready = True" in looked
@@ -115,9 +119,15 @@ def _told_later(host: SparkplugHost, name: str) -> list[object]:
     ]
 
 
-async def _run(words: list[str], folder: Path) -> str:
+async def _run(words: list[str], folder: Path, **environ: str) -> str:
     done = await asyncio.to_thread(
-        subprocess.run, [sys.executable, *words], cwd=folder, capture_output=True, text=True, timeout=60
+        subprocess.run,
+        [sys.executable, *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | environ,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

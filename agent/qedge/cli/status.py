@@ -11,7 +11,7 @@ from qedge.cli.terminal import Terminal, clean, paint_state, table_lines, termin
 
 if TYPE_CHECKING:
     from qedge.client.node import NodeClient
-    from qedge.wire.node import GatewayView, NodeStatus
+    from qedge.wire.node import GatewayView, NodeStatus, SparkplugView
 
 NAME: Final = "status"
 SUMMARY: Final = "Show how the node is: services, drivers, broker, entropy, host, links, jobs and devices."
@@ -104,10 +104,24 @@ def _head(status: NodeStatus, terminal: Terminal) -> Iterator[str]:
         f"jobs     {status.jobs_running} running, {status.jobs_queued} queued, "
         f"{status.jobs_done} done, {status.jobs_failed} failed"
     )
+    if status.sparkplug is not None:
+        yield _sparkplug(status.sparkplug, terminal)
     if status.gateway is not None:
         yield from _gateway(status.gateway, terminal)
     if status.http:
         yield f"http     {clean(status.http)}"
+
+
+def _sparkplug(view: SparkplugView, terminal: Terminal) -> str:
+    known = {
+        "online": terminal.good("online"),
+        "waiting": "waiting for the primary host",
+        "births": "publishing births",
+    }
+    state = known.get(view.state) or terminal.bad("not connected")
+    place = f" at {clean(view.server)}" if view.server else ""
+    why = f": {clean(view.problem)}" if view.problem else ""
+    return f"sparkplug {clean(view.node)} {state}{place}{why}"
 
 
 def _gateway(view: GatewayView, terminal: Terminal) -> Iterator[str]:

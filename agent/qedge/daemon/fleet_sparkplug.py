@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from qedge.base.errors import QedgeError
-from qedge.base.service import Service
 from qedge.daemon.peers import Tools
 from qedge.fleet.sparkplug.bd_seq import BdSeqFile
 from qedge.fleet.sparkplug.model import Past, Snapshot, Value
@@ -117,7 +116,7 @@ def _make_spool(tools: Tools) -> Spool:
     )
 
 
-def make_sparkplug(tools: Tools, node: NodeOfSparkplug) -> Service | None:
+def make_sparkplug(tools: Tools, node: NodeOfSparkplug) -> SparkplugService | None:
     """Make the edge node; None where it is off."""
     config = tools.config.fleet.sparkplug
     if not config.enabled or not config.servers:

@@ -50,6 +50,7 @@ from qedge.wire.node import (
     PingView,
     RandomRequest,
     RandomView,
+    SparkplugView,
 )
 from qedge.workers.driver_service import DriverService
 
@@ -103,6 +104,7 @@ class Node:
         self._mesh: MeshService | None = None
         self._fleet: FleetDesk | None = None
         self._gateway: GatewayDesks | None = None
+        self._sparkplug: Callable[[], SparkplugView] | None = None
         self._checks: SpotChecks | None = None
         self._state: StateDesk | None = None
         self._jobs: JobDesk | None = None
@@ -127,6 +129,10 @@ class Node:
     def attach_gateway(self, desks: GatewayDesks) -> None:
         """Take what serves attached devices, where the node takes any."""
         self._gateway = desks
+
+    def attach_sparkplug(self, view: Callable[[], SparkplugView]) -> None:
+        """Take what describes the Sparkplug edge node, where the node is one."""
+        self._sparkplug = view
 
     def attach_state(self, desk: StateDesk) -> None:
         """Take what serves the state that nodes share."""
@@ -217,6 +223,7 @@ class Node:
             http=http,
             not_ready=missing,
             gateway=self._gateway.view() if self._gateway is not None else None,
+            sparkplug=self._sparkplug() if self._sparkplug is not None else None,
         )
 
     def missing(self) -> tuple[str, ...]:

@@ -25,22 +25,13 @@ from qedge.fleet.sparkplug.recorder import Recorder
 from qedge.fleet.sparkplug.servers import Server
 from qedge.fleet.sparkplug.session import Rules, Session
 from qedge.fleet.sparkplug.walk import Walk
+from qedge.wire.node import SparkplugView
 
 _LOG: Final = get_logger("sparkplug")
 _BASE_S: Final = 1.0
 _GOODBYE_S: Final = 2.0
 _PUBACK_S: Final = 1.0
 _QUIET_NS: Final = 10_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class SparkplugView:
-    """How the edge node is: `state` is `connecting`, `waiting`, `births` or `online`; `bd_seq` −1: none yet."""
-
-    state: str
-    server: str = ""
-    bd_seq: int = -1
-    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +86,9 @@ class SparkplugService:
         self._wake = asyncio.Event()
         self._told = asyncio.Event()
         self._quiet_until_ns = 0
-        self._view = SparkplugView("connecting")
+        self._problem = ""
+        self._name = f"{rules.topics.group}/{rules.topics.node}"
+        self._view = SparkplugView(self._name, "connecting")
         self._history = History(spool, session=lambda: self._session, wake=self._wake.set, clock=clock, metrics=metrics)
         self._control = NodeControl(
             rules.writable,
@@ -141,7 +134,8 @@ class SparkplugService:
             delay_s = walk.ended(walk=end.walk, spoke=end.spoke, lasted_s=lasted_s, uniform=self._uniform())
             if end.problem:
                 _LOG.info("sparkplug.lost", reason=end.problem, delay_s=round(delay_s, 3))
-            self._view = SparkplugView("connecting", problem=end.problem or end.reason.value)
+            self._problem = end.problem or end.reason.value
+            self._view = SparkplugView(self._name, "connecting", problem=self._problem)
             await asyncio.sleep(delay_s)
 
     async def _attempt(self, server: Server) -> _End:
@@ -174,7 +168,7 @@ class SparkplugService:
         """
         await connection.dial()
         session = Session(self._rules, await self._bd_seq.next(), self._clock.now_ns())
-        self._view = SparkplugView("connecting", server.endpoint.shown, session.bd_seq)
+        self._view = SparkplugView(self._name, "connecting", server.endpoint.shown, session.bd_seq, self._problem)
         self._session = session
         self._metrics.add("qedge_sparkplug_connects_total")
         await connection.connect(self._client_id, round(self._rules.keepalive_s), session.will(self._utc_ms()))
@@ -252,7 +246,7 @@ class SparkplugService:
         state = "online" if session.is_online else "births" if session.has_begun else "waiting"
         if state == self._view.state:
             return
-        self._view = SparkplugView(state, self._view.server, session.bd_seq)
+        self._view = SparkplugView(self._name, state, self._view.server, session.bd_seq)
         self._metrics.set("qedge_sparkplug_online", float(state == "online"))
         if state == "online":
             devices = len(session.births.owners) - 1
