@@ -99,15 +99,17 @@ class SparkplugHost:
 
 
 @asynccontextmanager
-async def mosquitto(folder: Path) -> AsyncIterator[int]:
-    """Run a broker of its own; gives the port."""
+async def mosquitto(folder: Path, *lines: str, port: int = 0) -> AsyncIterator[int]:
+    """Run a broker of its own, with further lines in its configuration; gives the port, a free one for 0."""
     assert MOSQUITTO is not None
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+        port = probe.getsockname()[1]
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "mosquitto.conf"
-    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\nlog_dest none\n")
+    plain = (f"listener {port} 127.0.0.1", "allow_anonymous true", "set_tcp_nodelay true", "log_dest none")
+    config.write_text("\n".join((*plain, *lines)) + "\n")
     process = subprocess.Popen([MOSQUITTO, "-c", str(config)], stderr=subprocess.DEVNULL)
     try:
         async with asyncio.timeout(10):

@@ -222,7 +222,7 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_sparkplug_commands_total": MetricSpec(Kind.COUNTER, "Commands of hosts, as they were taken.", ("outcome",)),
     "qedge_sparkplug_writes_total": MetricSpec(Kind.COUNTER, "Writes of hosts, as they ended.", ("outcome",)),
     "qedge_sparkplug_history_total": MetricSpec(
-        Kind.COUNTER, "Readings that were not sent in their time: kept, sent or dropped.", ("outcome",)
+        Kind.COUNTER, "Readings that were not sent in their time: kept, sent, dropped or strange.", ("outcome",)
     ),
     "qedge_onward_rows": MetricSpec(Kind.GAUGE, "Readings that wait for the upstream.", ("class",)),
     "qedge_onward_bytes": MetricSpec(Kind.GAUGE, "Bytes of readings that wait for the upstream.", ("class",)),

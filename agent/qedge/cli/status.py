@@ -12,7 +12,7 @@ from qedge.cli.terminal import Terminal, clean, paint_state, table_lines, termin
 if TYPE_CHECKING:
     from qedge.client.node import NodeClient
     from qedge.wire.configuration import ConfigurationView
-    from qedge.wire.node import GatewayView, NodeStatus
+    from qedge.wire.node import GatewayView, NodeStatus, SparkplugView
 
 NAME: Final = "status"
 SUMMARY: Final = "Show how the node is: services, drivers, broker, entropy, host, links, jobs and devices."
@@ -107,6 +107,8 @@ def _head(status: NodeStatus, terminal: Terminal) -> Iterator[str]:
     )
     if status.configuration is not None:
         yield from _configuration(status.configuration, terminal)
+    if status.sparkplug is not None:
+        yield _sparkplug(status.sparkplug, terminal)
     if status.gateway is not None:
         yield from _gateway(status.gateway, terminal)
     if status.http:
@@ -120,6 +122,18 @@ def _configuration(view: ConfigurationView, terminal: Terminal) -> Iterator[str]
     drift = terminal.bad(f"; differs in {clean(', '.join(view.drift))}") if view.drift else ""
     under_way = f"; serial {view.changing} is {clean(view.state)}" if view.state else ""
     yield f"config   {f'fleet serial {view.serial}' if view.serial else 'nothing of the fleet'}{under_way}{drift}"
+
+
+def _sparkplug(view: SparkplugView, terminal: Terminal) -> str:
+    known = {
+        "online": terminal.good("online"),
+        "waiting": "waiting for the primary host",
+        "births": "publishing births",
+    }
+    state = known.get(view.state) or terminal.bad("not connected")
+    place = f" at {clean(view.server)}" if view.server else ""
+    why = f": {clean(view.problem)}" if view.problem else ""
+    return f"sparkplug {clean(view.node)} {state}{place}{why}"
 
 
 def _gateway(view: GatewayView, terminal: Terminal) -> Iterator[str]:

@@ -257,6 +257,7 @@ def _enlist(parts: Parts, notifier: Notifier) -> Parts:
 
         edge_node = make_sparkplug(parts.tools, parts.node)
         if edge_node is not None:
+            parts.node.attach_sparkplug(edge_node.view)
             supervisor.add(edge_node)
     if config.qkd.delivery.enabled:
         supervisor.add(parts.keys.service)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from qedge.base.errors import QedgeError
-from qedge.base.service import Service
 from qedge.daemon.peers import Tools
 from qedge.fleet.sparkplug.bd_seq import BdSeqFile
 from qedge.fleet.sparkplug.model import Past, Snapshot, Value
@@ -18,6 +17,7 @@ from qedge.fleet.sparkplug.ports import Spool, Spooled
 from qedge.fleet.sparkplug.servers import read_servers
 from qedge.fleet.sparkplug.service import SparkplugService
 from qedge.fleet.sparkplug.session import Rules
+from qedge.fleet.sparkplug.spool import DatabaseSpool
 from qedge.fleet.sparkplug.topics import Topics
 from qedge.wire.node import DrainChange, DrainView, DriverChange, DriverView, NodeStatus
 
@@ -51,13 +51,13 @@ class NodeReadings:
         self._node = node
         self._writable = writable
 
-    def snapshot(self, utc_ms: int) -> Snapshot:
-        """Return the status of the node as metrics; nothing while it is starting."""
+    def snapshot(self, utc_ms: int) -> Snapshot | None:
+        """Return the status of the node as metrics; None while it is starting."""
         try:
             draining = self._node.drain_view().state != "open"
             return snapshot_of(self._node.status(), utc_ms, draining=draining, writable=self._writable)
         except QedgeError:
-            return Snapshot()
+            return None
 
 
 class NodeControls:
@@ -103,7 +103,20 @@ class KeptBdSeq:
         return await asyncio.to_thread(self._file.take)
 
 
-def make_sparkplug(tools: Tools, node: NodeOfSparkplug, spool: Spool | None = None) -> Service | None:
+def _make_spool(tools: Tools) -> Spool:
+    config = tools.config.fleet.sparkplug
+    if not config.history_rows:
+        return NoSpool()
+    return DatabaseSpool(
+        tools.store,
+        max_rows=config.history_rows,
+        max_age_s=config.history_s,
+        clock=tools.clock,
+        metrics=tools.metrics,
+    )
+
+
+def make_sparkplug(tools: Tools, node: NodeOfSparkplug) -> SparkplugService | None:
     """Make the edge node; None where it is off."""
     config = tools.config.fleet.sparkplug
     if not config.enabled or not config.servers:
@@ -132,7 +145,7 @@ def make_sparkplug(tools: Tools, node: NodeOfSparkplug, spool: Spool | None = No
         reconnect_cap_s=config.reconnect_cap_s,
         readings=NodeReadings(node, writable),
         controls=NodeControls(node),
-        spool=spool or NoSpool(),
+        spool=_make_spool(tools),
         bd_seq=KeptBdSeq(BdSeqFile(Path(tools.config.node.state_dir) / FILE, f"{topics.group}/{topics.node}")),
         clock=tools.clock,
         metrics=tools.metrics,

@@ -52,6 +52,7 @@ from qedge.wire.node import (
     PingView,
     RandomRequest,
     RandomView,
+    SparkplugView,
 )
 from qedge.wire.telemetry import TelemetryView
 from qedge.workers.driver_service import DriverService
@@ -107,6 +108,7 @@ class Node:
         self._fleet: FleetDesk | None = None
         self._gateway: GatewayDesks | None = None
         self._results: ResultsPort | None = None
+        self._sparkplug: Callable[[], SparkplugView] | None = None
         self._state: StateDesk | None = None
         self._orders: OrdersPort | None = None
         self._jobs: JobDesk | None = None
@@ -166,6 +168,10 @@ class Node:
     def telemetry(self) -> TelemetryView:
         """Describe how telemetry of this node stands."""
         return self._telemetry()
+
+    def attach_sparkplug(self, view: Callable[[], SparkplugView]) -> None:
+        """Take what describes the Sparkplug edge node, where the node is one."""
+        self._sparkplug = view
 
     def attach_state(self, desk: StateDesk) -> None:
         """Take what serves the state that nodes share."""
@@ -257,6 +263,7 @@ class Node:
             not_ready=missing,
             gateway=self._gateway.view() if self._gateway is not None else None,
             configuration=self._configuration.view() if self._configuration is not None else None,
+            sparkplug=self._sparkplug() if self._sparkplug is not None else None,
         )
 
     def missing(self) -> tuple[str, ...]:

@@ -255,6 +255,14 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             UNIQUE (kind, key)
         ) STRICT""",
     ),
+    (
+        # Readings that Sparkplug hosts have not had; `body` is a MessagePack array (fleet/sparkplug/spool).
+        """CREATE TABLE sparkplug_past (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            utc_ms INTEGER NOT NULL,
+            body BLOB NOT NULL
+        ) STRICT""",
+    ),
 )
 
 VERSION: Final = len(MIGRATIONS)

@@ -137,6 +137,19 @@ class GatewayView(msgspec.Struct, frozen=True):
     refused: int = 0
 
 
+class SparkplugView(msgspec.Struct, frozen=True):
+    """The Sparkplug edge node: `state` is `connecting`, `waiting` (for its primary host), `births` or `online`.
+
+    `bd_seq` is the number of the newest CONNECT, −1: none yet; `problem` says why the last connection ended.
+    """
+
+    node: str
+    state: str
+    server: str = ""
+    bd_seq: int = -1
+    problem: str = ""
+
+
 class NodeStatus(msgspec.Struct, frozen=True, tag_field="type", tag="node-status/1"):
     """Everything `qedge status` and the page show."""
 
@@ -163,6 +176,7 @@ class NodeStatus(msgspec.Struct, frozen=True, tag_field="type", tag="node-status
     not_ready: tuple[str, ...] = ()
     gateway: GatewayView | None = None
     configuration: ConfigurationView | None = None
+    sparkplug: SparkplugView | None = None
 
 
 class RandomRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="random-request/1"):

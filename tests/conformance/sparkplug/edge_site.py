@@ -13,7 +13,7 @@ from qedge.base.system_clock import SystemClock
 from qedge.bus.model import Endpoint
 from qedge.fleet.sparkplug.model import COUNTER, DataType, Metric, Past, Payload, Reading, Snapshot, Value
 from qedge.fleet.sparkplug.payload import encode_payload
-from qedge.fleet.sparkplug.ports import Spooled
+from qedge.fleet.sparkplug.ports import Spool, Spooled
 from qedge.fleet.sparkplug.servers import Server
 from qedge.fleet.sparkplug.service import SparkplugService
 from qedge.fleet.sparkplug.session import Rules
@@ -121,29 +121,30 @@ def make_site(
     rules: Rules = RULES,
     *,
     bd_seq: MemoryBdSeq | None = None,
-    spool: MemorySpool | None = None,
+    spool: Spool | None = None,
+    servers: Sequence[Server] = (),
     readings: FakeReadings | None = None,
     sample_s: float = 0.02,
 ) -> EdgeSite:
     """Make a service for servers on these ports."""
     metrics, found = Metrics(), readings or FakeReadings()
-    controls, kept = FakeControls(), spool or MemorySpool()
+    controls, memory = FakeControls(), spool if isinstance(spool, MemorySpool) else MemorySpool()
     service = SparkplugService(
         replace(rules, servers=len(ports)),
-        lambda: [Server(Endpoint("127.0.0.1", port, "external")) for port in ports],
+        lambda: servers or [Server(Endpoint("127.0.0.1", port, "external")) for port in ports],
         client_id="qedge-test",
         sample_s=sample_s,
         connect_timeout_s=2.0,
         reconnect_cap_s=0.05,
         readings=found,
         controls=controls,
-        spool=kept,
+        spool=spool or memory,
         bd_seq=bd_seq or MemoryBdSeq(),
         clock=SystemClock(),
         metrics=metrics,
         uniform=lambda: 0.02,
     )
-    return EdgeSite(service, found, controls, kept, metrics)
+    return EdgeSite(service, found, controls, memory, metrics)
 
 
 @asynccontextmanager

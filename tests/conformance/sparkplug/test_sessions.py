@@ -247,8 +247,7 @@ async def test_a_host_can_send_the_node_to_the_next_server_and_change_its_scan_r
     assert "Node Control/Scan Rate: sparkplug.bad_value" in told
 
 
-async def test_two_nodes_with_one_client_id_take_turns_ever_more_slowly() -> None:
-    """A server ends the older connection; each such session is short, so the wait grows to its ceiling."""
+async def test_a_node_that_is_cut_off_again_and_again_comes_back_every_time() -> None:
     trace = Trace()
     async with ScriptedServer(trace) as server:
         site = make_site((server.port,), readings=_readings())

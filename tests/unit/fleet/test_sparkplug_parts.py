@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qedge.base.backoff import Backoff
 from qedge.base.errors import QedgeError
 from qedge.base.settings import check
 from qedge.fleet.sparkplug.bd_seq import BdSeqFile
 from qedge.fleet.sparkplug.births import MAX_BORN, MAX_TEXT_BYTES, Births, admissible
+from qedge.fleet.sparkplug.certificates import birth
 from qedge.fleet.sparkplug.config import SparkplugConfig
 from qedge.fleet.sparkplug.model import DataType, Reading, Snapshot, Verb, Will
 from qedge.fleet.sparkplug.node_metrics import DEVICE_METRICS, DRAIN, LOCKED, NODE_METRICS, snapshot_of
@@ -31,6 +33,7 @@ from qedge.fleet.sparkplug.packets import (
 from qedge.fleet.sparkplug.recorder import Recorder
 from qedge.fleet.sparkplug.servers import read_servers
 from qedge.fleet.sparkplug.topics import Topics, is_id, state_topic
+from qedge.fleet.sparkplug.walk import Walk
 from qedge.wire.node import (
     BusView,
     DriverView,
@@ -49,7 +52,10 @@ S = 1_000_000_000
 
 def test_bd_seq_goes_on_after_a_restart_and_wraps(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "bdseq"
-    taken = [BdSeqFile(path, "g/n").take() for _ in range(258)]
+    taken: list[int] = []
+    for _ in range(3):
+        file = BdSeqFile(path, "g/n")
+        taken += [file.take() for _ in range(86)]
     assert taken == [number % 256 for number in range(258)]
 
 
@@ -112,6 +118,7 @@ def server_bytes() -> bytes:
     return b"\x20\x02\x00\x05" + b"\x90\x04\x00\x01\x01\x80" + b"\x40\x02\x00\x09" + publication + b"\xd0\x00"
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 8), max_size=30))
 def test_packets_come_out_whole_however_the_bytes_come(cuts: list[int]) -> None:
     reader, data, found = PacketReader(), server_bytes(), []
@@ -175,6 +182,32 @@ def test_a_burst_then_a_rate() -> None:
     assert len(went) == pytest.approx(15, abs=1)
 
 
+def walk(servers: int) -> Walk:
+    return Walk(servers, Backoff(1.0, 60.0), 30.0)
+
+
+def test_a_host_that_is_offline_everywhere_is_looked_for_at_once_and_then_ever_more_slowly() -> None:
+    round_trip = walk(3)
+    delays = [round_trip.ended(walk=True, spoke=False, lasted_s=0.1, uniform=1.0) for _ in range(9)]
+    assert delays == [0.0, 0.0, 0.0, 2.0, 2.0, 2.0, 4.0, 4.0, 4.0]
+    assert round_trip.at == 0
+
+
+def test_a_server_whose_line_broke_is_tried_before_the_next() -> None:
+    one = walk(2)
+    one.ended(walk=False, spoke=True, lasted_s=100.0, uniform=0.5)
+    assert one.at == 0
+    one.ended(walk=False, spoke=False, lasted_s=1.0, uniform=0.5)
+    assert one.at == 1
+
+
+def test_short_sessions_make_the_wait_grow_and_a_long_one_ends_that() -> None:
+    one = walk(1)
+    delays = [one.ended(walk=False, spoke=True, lasted_s=0.1, uniform=1.0) for _ in range(8)]
+    assert delays == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    assert one.ended(walk=False, spoke=True, lasted_s=31.0, uniform=0.25) == 0.25
+
+
 def test_topics_have_the_levels_of_the_specification() -> None:
     topics = Topics("g", "n")
     assert topics.of(Verb.NBIRTH) == "spBv1.0/g/NBIRTH/n"
@@ -203,6 +236,9 @@ def test_a_birth_has_limits() -> None:
     long = admissible({"a": Reading(DataType.STRING, "é" * 2000, 0), "b" * 300: Reading(DataType.INT64, 1, 0)})
     assert list(long) == ["a"]
     assert len(str(long["a"].value).encode()) == MAX_TEXT_BYTES
+    texts = {f"m{number}": Reading(DataType.STRING, "é" * 500, 0) for number in range(500)}
+    assert 100 < len(admissible(texts)) < 120
+    assert len(birth(admissible(texts), 0, 0, bd_seq=0)) < 128 * 1024
 
 
 def test_the_recorder_keeps_changes_with_what_was_before_the_first() -> None:
@@ -276,6 +312,7 @@ def test_the_status_of_a_node_becomes_metrics_of_interoperable_types() -> None:
         "Facts/fidelity",
         "Facts/ok",
     }
+    assert {found.devices["qpu"][f"Facts/{name}"].datatype for name in ("qubits", "fidelity")} == {DataType.DOUBLE}
     assert found.devices["kept"][LOCKED].value is True
     assert found.node["Links/l/State"].quality == 0
     assert found.node["Host/Temperature Celsius"].value is None

@@ -52,13 +52,13 @@ def metrics(draw: st.DrawFn) -> Metric:
 PAYLOADS = st.builds(Payload, st.none() | U64, st.lists(metrics(), max_size=8).map(tuple), st.none() | U64)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(PAYLOADS)
 def test_what_is_written_is_read_back(payload: Payload) -> None:
     assert decode_payload(encode_payload(payload)) == payload
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(PAYLOADS)
 def test_another_reader_finds_the_same(payload: Payload) -> None:
     found = read(encode_payload(payload))
@@ -74,7 +74,7 @@ def test_another_reader_finds_the_same(payload: Payload) -> None:
             assert metric.value == said.value
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(PAYLOADS)
 def test_data_leaves_out_the_types_and_nothing_else(payload: Payload) -> None:
     whole, data = read(encode_payload(payload)), read(encode_payload(payload, datatypes=False))
@@ -91,7 +91,7 @@ def test_hostile_bytes_raise_one_kind_of_error(data: bytes) -> None:
         assert error.code == "bus.bad_message"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(PAYLOADS, st.integers(0, 400), st.integers(0, 255))
 def test_a_changed_byte_raises_one_kind_of_error_or_none(payload: Payload, at: int, byte: int) -> None:
     data = bytearray(encode_payload(payload))

@@ -289,6 +289,18 @@ def test_many_changes_are_cut_into_messages_in_order_of_time() -> None:
     assert times == sorted(times)
 
 
+def test_data_of_long_texts_is_cut_by_its_size() -> None:
+    talk = Talk()
+    talk.node = {f"m{number}": whole("", kind=DataType.STRING) for number in range(300)}
+    talk.begin()
+    talk.node = {name: whole("x" * 1000, kind=DataType.STRING) for name in talk.node}
+    talk.look()
+    talk.drain()
+    data = [payload for verb, payload in talk.said if verb == "NDATA"]
+    assert len(data) >= 2
+    assert all(sum(len(str(metric.value)) for metric in payload.metrics) < 120_000 for payload in data)
+
+
 def test_small_moves_of_real_numbers_are_no_change_but_do_not_add_up_unseen() -> None:
     talk = Talk(replace(RULES, deadband_ratio=0.1))
     talk.node = {"t": whole(100.0, kind=DataType.DOUBLE)}
@@ -438,6 +450,12 @@ def test_a_device_can_be_asked_for_its_birth() -> None:
     assert talk.verbs() == ["NBIRTH", "DBIRTH", "DBIRTH"]
 
 
+def test_a_huge_command_has_no_effect() -> None:
+    talk = Talk().begin()
+    talk.command(NCMD, Metric("Node Control/Rebirth", None, True), *[Metric("x" * 100, None, 1)] * 400)
+    assert talk.heard.outcome == "malformed"
+
+
 def test_historical_and_retained_commands_have_no_effect() -> None:
     talk = Talk(WRITABLE).begin()
     talk.command(NCMD, Metric("a", None, 5, is_historical=True))
@@ -479,6 +497,35 @@ def test_a_pong_to_an_earlier_ping_proves_nothing() -> None:
     assert isinstance(talk.step(), Ping)
     assert talk.session.ponged() == 0
     assert talk.session.ponged() == 1
+
+
+def test_the_past_of_a_driver_that_is_still_opening_waits_for_its_birth() -> None:
+    talk = Talk()
+    device = talk.devices.pop("d")
+    talk.begin()
+    talk.session.give_history(spooled(("", "a", 1), ("d", "b", 2), ("", "a", 3)), 0)
+    rest = talk.drain()
+    assert isinstance(rest, Rest)
+    assert rest.until_ns > 0
+    assert talk.verbs() == ["NBIRTH", "NDATA"]
+    talk.now_ns = 20 * S
+    talk.devices["d"] = device
+    talk.look()
+    talk.drain()
+    assert talk.verbs() == ["NBIRTH", "NDATA", "DBIRTH", "DDATA", "NDATA"]
+    assert talk.session.strangers == 0
+
+
+def test_the_past_of_a_driver_that_does_not_come_is_given_up() -> None:
+    talk = Talk()
+    talk.devices = {}
+    talk.begin()
+    talk.session.give_history(spooled(("gone", "b", 2), ("", "a", 3)), 0)
+    talk.drain()
+    talk.now_ns = 60 * S
+    talk.drain()
+    assert talk.verbs() == ["NBIRTH", "NDATA"]
+    assert talk.session.strangers == 1
 
 
 def test_live_data_goes_before_the_past_and_the_past_is_paced() -> None:

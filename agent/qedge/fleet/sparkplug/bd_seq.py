@@ -25,8 +25,8 @@ _SLOT_BYTES: Final = 4096
 class BdSeqFile:
     """The counter of one descriptor (group and node); another descriptor begins at 0.
 
-    tck-id-topics-nbirth-bdseq-increment, tck-id-payloads-nbirth-bdseq-repeat: from 0, one more for every CONNECT, 0
-    after 255.
+    tck-id-topics-nbirth-bdseq-increment, tck-id-message-flow-edge-node-birth-publish-will-message-payload-bdSeq:
+    from 0, one more for every CONNECT, 0 after 255.
     """
 
     def __init__(self, path: Path, descriptor: str) -> None:

@@ -9,29 +9,46 @@ from typing import Final
 from qedge.fleet.sparkplug.model import BD_SEQ, REBIRTH, DataType, Quality, Reading
 
 MAX_BORN: Final = 2000
-"""Most metrics of one birth: at some 42 bytes each it stays below 128 KiB, which some servers do not exceed."""
+"""Most metrics of one birth."""
+
+MAX_MESSAGE_BYTES: Final = 120_000
+"""Of a birth or of data: some servers end the connection of whoever sends more than 128 KiB."""
 
 MAX_NAME: Final = 200
 MAX_TEXT_BYTES: Final = 1024
 
 
 def admissible(readings: Mapping[str, Reading]) -> dict[str, Reading]:
-    """Return what may stand in a birth, at most `MAX_BORN`: legal names, none twice but for upper and lower case.
+    """Return what may stand in a birth, within its limits: legal names, none twice but for upper and lower case.
 
-    tck-id-case-sensitivity-metric-names (and -sparkplug-ids, for names of devices). Long texts are cut.
+    tck-id-case-sensitivity-metric-names. Long texts are cut.
     """
     found: dict[str, Reading] = {}
     folded = {BD_SEQ.lower(), REBIRTH.lower()}
+    room = MAX_MESSAGE_BYTES
     for name, reading in readings.items():
         low = name.lower()
         if name and len(name) <= MAX_NAME and low not in folded and len(found) < MAX_BORN:
+            short = _short(reading)
+            room -= size_of(name, short)
+            if room < 0:
+                break
             folded.add(low)
-            found[name] = _short(reading)
+            found[name] = short
     return found
 
 
+def size_of(name: str, reading: Reading) -> int:
+    """Return about how many bytes a metric takes, rather too many."""
+    text = len(reading.value.encode()) if isinstance(reading.value, str) else 0
+    return len(name.encode()) + text + 48
+
+
 def distinct(names: Iterable[str]) -> list[str]:
-    """Return the names in their order without those that differ from an earlier one only in upper and lower case."""
+    """Return the names in their order without those that differ from an earlier one only in upper and lower case.
+
+    tck-id-case-sensitivity-sparkplug-ids, tck-id-topic-structure-namespace-unique-device-id.
+    """
     found: dict[str, str] = {}
     for name in names:
         found.setdefault(name.lower(), name)
@@ -91,8 +108,9 @@ class Births:
         }
 
     def changed(self, owner: str, readings: Mapping[str, Reading], utc_ms: int) -> dict[str, Reading]:
-        """Return what differs from what was said last (tck-id-operational-behavior-data-publish-nbirth-change).
+        """Return what differs from what was said last.
 
+        tck-id-principles-rbe-recommended, tck-id-operational-behavior-data-publish-{nbirth,dbirth}-change.
         A metric that is not there any more becomes null and stale, once.
         """
         found: dict[str, Reading] = {}

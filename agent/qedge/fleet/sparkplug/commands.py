@@ -15,6 +15,9 @@ from qedge.fleet.sparkplug.model import DEVICE_REBIRTH, REBIRTH, DataType, Value
 from qedge.fleet.sparkplug.payload import convert, decode_payload
 from qedge.fleet.sparkplug.topics import Topics
 
+MAX_COMMAND_BYTES: Final = 32 * 1024
+"""Larger ones have no effect: reading them would cost time, and anybody may send them."""
+
 MAX_WRITES: Final = 64
 """Most writes that one command carries out."""
 
@@ -55,6 +58,7 @@ class Commands:
     ) -> Heard:
         """Read a command; `datatype` tells the type of a metric in its birth. Raises `bus.bad_message`.
 
+        tck-id-operational-behavior-data-commands-dcmd-{verb,metric-name,metric-value}, and the same of ncmd.
         A retained command is dropped: it would come again with every connection.
         """
         device = self._topics.commanded(topic)
@@ -62,6 +66,8 @@ class Commands:
             return Heard("foreign")
         if retain:
             return Heard("retained")
+        if len(payload) > MAX_COMMAND_BYTES:
+            return Heard("malformed")
         found = _Sorted()
         for metric in decode_payload(payload).metrics:
             if metric.is_historical:

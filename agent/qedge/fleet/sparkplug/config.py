@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -29,7 +29,7 @@ class SparkplugConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ...,
         ],
         msgspec.Meta(
-            description="MQTT servers in order of preference, as mqtt://host:port or mqtts://host:port; "
+            description="MQTT servers in the order in which they are tried, as mqtt://host:port or mqtts://host:port; "
             "the node is connected to one at a time.",
             max_length=16,
         ),
@@ -53,11 +53,20 @@ class SparkplugConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = ""
     writable: Annotated[
-        tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=200)], ...],
+        tuple[
+            Literal[
+                "Node Control/Next Server",
+                "Node Control/Scan Rate",
+                "Node Control/Drain",
+                "Device Control/Rebirth",
+                "Device Control/Locked",
+            ],
+            ...,
+        ],
         msgspec.Meta(
             description="Metrics that hosts may write by NCMD and DCMD, beside `Node Control/Rebirth`; "
             "who may send commands is up to the server's access rules.",
-            max_length=64,
+            max_length=16,
         ),
     ] = ()
     client_id: Annotated[
@@ -112,3 +121,14 @@ class SparkplugConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             le=1_000_000,
         ),
     ] = 1000.0
+    history_rows: Annotated[
+        int,
+        msgspec.Meta(
+            description="Readings of an outage that are kept on the disk for hosts, the newest; 0: none are.",
+            ge=0,
+            le=10_000_000,
+        ),
+    ] = 100_000
+    history_s: Annotated[
+        float, msgspec.Meta(description="Older readings of an outage are dropped.", ge=60, le=31_536_000)
+    ] = 604_800.0

@@ -121,9 +121,9 @@ class Connection:
                 await writer.wait_closed()
 
     def _expect(self, kind: str, mid: int) -> asyncio.Future[Packet]:
-        answer: asyncio.Future[Packet] = asyncio.get_running_loop().create_future()
         if self.lost.is_set():
-            answer.set_exception(self._gone())
+            raise self._gone()
+        answer: asyncio.Future[Packet] = asyncio.get_running_loop().create_future()
         self._answers[kind, mid] = answer
         return answer
 

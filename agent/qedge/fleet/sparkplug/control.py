@@ -57,7 +57,7 @@ class NodeControl:
         self._waiting: asyncio.Queue[Write] = asyncio.Queue(MAX_WAITING)
         self._rate_changed = asyncio.Event()
 
-    def with_own(self, snapshot: Snapshot, utc_ms: int) -> Snapshot:
+    def with_own(self, snapshot: Snapshot) -> Snapshot:
         """Add the metrics that stand for what hosts may do; none where they may do nothing."""
         if not self._writable:
             return snapshot

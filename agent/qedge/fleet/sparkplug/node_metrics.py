@@ -78,7 +78,7 @@ DEVICE_METRICS: Final = (
     Described("State/Admin", DataType.STRING, "what the operator wants of it"),
     Described("State/Reason", DataType.STRING, "why it is as it is"),
     Described("State/Restarts", DataType.INT64, "restarts of its workers"),
-    Described("Facts/NAME", DataType.STRING, "what the driver says of itself, each with its own type"),
+    Described("Facts/NAME", DataType.STRING, "what the driver says of itself; numbers are Double, yes and no Boolean"),
 )
 """What the DBIRTH of a driver holds."""
 
@@ -158,7 +158,9 @@ def _driver(driver: DriverView, writable: frozenset[str]) -> dict[str, Value]:
         "State/Restarts": sum(worker.restarts for worker in driver.workers),
     }
     facts = [(name, fact) for name, fact in sorted(driver.properties.items()) if not isinstance(fact, list)]
-    found |= {f"Facts/{name}": fact for name, fact in facts[:MAX_PROPERTIES]}
+    for name, fact in facts[:MAX_PROPERTIES]:
+        # a number that is whole today may not be tomorrow, and another type is a new birth
+        found[f"Facts/{name}"] = float(fact) if type(fact) is int else fact
     if LOCKED in writable:
         found[LOCKED] = driver.admin_state == _LOCKED
     return found

@@ -39,8 +39,9 @@ class Packet:
 def connect_packet(client_id: str, keepalive_s: int, will: Will, username: str, password: str) -> bytes:
     """Write a CONNECT (§3.1): clean session, the will at QoS 1 and not retained.
 
-    tck-id-principles-persistence-clean-session-311, tck-id-payloads-ndeath-will-message-qos, -will-message-retain,
-    tck-id-message-flow-edge-node-birth-publish-will-message-qos, -will-message-will-retained.
+    tck-id-principles-persistence-clean-session-311, tck-id-payloads-ndeath-{will-message,will-message-qos},
+    tck-id-payloads-ndeath-will-message-retain,
+    tck-id-message-flow-edge-node-birth-publish-will-message-{topic,qos,will-retained}.
     """
     flags = 0x02 | 0x04 | 0x08 | (0x80 if username else 0) | (0x40 if username and password else 0)
     body = b"\x00\x04MQTT\x04" + bytes([flags]) + keepalive_s.to_bytes(2, "big")
@@ -58,7 +59,12 @@ def subscribe_packet(mid: int, filters: Sequence[str]) -> bytes:
 
 
 def publish_packet(topic: str, payload: bytes, *, mid: int = 0) -> bytes:
-    """Write a PUBLISH (§3.3), never retained; at QoS 1 where it has a packet id."""
+    """Write a PUBLISH (§3.3), never retained; at QoS 1 where it has a packet id, which only the NDEATH has.
+
+    tck-id-topics-{nbirth,ndata,dbirth,ddata,ddeath}-mqtt, tck-id-payloads-{nbirth,ndata,dbirth,ddata}-{qos,retain},
+    tck-id-message-flow-edge-node-birth-publish-nbirth-{qos,retained},
+    tck-id-message-flow-device-birth-publish-dbirth-{qos,retained}.
+    """
     head = _text(topic) + (mid.to_bytes(2, "big") if mid else b"")
     return _packet(0x32 if mid else 0x30, head + payload)
 

@@ -29,6 +29,7 @@ _LONG: Final = frozenset({DataType.INT64, DataType.UINT64, DataType.DATE_TIME})
 _TEXTS: Final = frozenset({DataType.STRING, DataType.TEXT, DataType.UUID})
 _REALS: Final = frozenset({DataType.FLOAT, DataType.DOUBLE})
 _BLOBS: Final = frozenset({DataType.BYTES, DataType.FILE})
+_SMALL: Final = tuple(bytes([number]) for number in range(0x80))
 
 
 def encode_payload(payload: Payload, *, datatypes: bool = True) -> bytes:
@@ -102,7 +103,11 @@ def fits(value: Value, datatype: DataType) -> bool:
 
 
 def _metric(metric: Metric, datatypes: bool) -> bytes:
-    """tck-id-payloads-name-requirement, -name-birth-data-requirement, -metric-datatype-req: as the caller fills it."""
+    """Write name, time and type as they are given, and the value in the field of the type, or null.
+
+    tck-id-payloads-{name-requirement,name-birth-data-requirement}, tck-id-payloads-metric-timestamp-in-UTC,
+    tck-id-payloads-metric-datatype-value-type.
+    """
     out = bytearray()
     if metric.name or metric.alias is None:
         out += b"\x0a" + _text(metric.name)
@@ -169,9 +174,10 @@ def _guess(value: Value) -> DataType:
 
 
 def _quality(quality: Quality) -> bytes:
-    """A PropertySet of one key (tck-id-payloads-propertyset-keys-array-size, -values-array-size).
+    """A PropertySet of one key, whose value is an Int32 in `int_value`.
 
-    tck-id-payloads-propertyset-quality-value-type: Int32 in `int_value`; tck-id-payloads-metric-propertyvalue-type-req.
+    tck-id-payloads-propertyset-{keys,values}-array-size, tck-id-payloads-propertyset-quality-value-type,
+    tck-id-payloads-metric-propertyvalue-type-{type,value,req}.
     """
     value = b"\x08" + _varint(DataType.INT32) + b"\x18" + _varint(quality)
     return b"\x0a" + _text(_QUALITY) + b"\x12" + _varint(len(value)) + value
@@ -286,6 +292,8 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _varint(value: int) -> bytes:
+    if 0 <= value < 0x80:
+        return _SMALL[value]
     if not 0 <= value < 1 << 64:
         raise ValueError(f"{value} is no unsigned number of 64 bits")
     out = bytearray()

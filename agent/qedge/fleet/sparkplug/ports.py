@@ -12,8 +12,11 @@ from qedge.fleet.sparkplug.model import Past, Snapshot, Value
 class Readings(Protocol):
     """What the node knows of itself and of its devices."""
 
-    def snapshot(self, utc_ms: int) -> Snapshot:
-        """Return all readings as they are; a device that is not there cannot be reached now. Must not raise."""
+    def snapshot(self, utc_ms: int) -> Snapshot | None:
+        """Return all readings as they are; a device that is not there cannot be reached now. Must not raise.
+
+        None: they cannot be told now, and nothing is published before they can.
+        """
         ...
 
 

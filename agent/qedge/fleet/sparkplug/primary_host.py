@@ -40,10 +40,10 @@ class PrimaryHost:
     def hear(self, payload: bytes) -> HostSays:
         """Take a STATE message of the configured host.
 
-        tck-id-message-flow-edge-node-birth-publish-phid-wait-online, -wait-timestamp: online counts where its time is
+        tck-id-message-flow-edge-node-birth-publish-phid-{wait-online,wait-timestamp}: online counts where its time is
         not older than that of the newest message. tck-id-message-flow-edge-node-birth-publish-phid-offline,
-        tck-id-operational-behavior-edge-node-termination-host-offline and -host-offline-timestamp: so does offline; an
-        older one is the late will of an earlier connection of the host.
+        tck-id-operational-behavior-edge-node-termination-host-{offline,offline-timestamp}: so does offline; an older
+        one is the late will of an earlier connection of the host.
         """
         if len(payload) > _MAX_BYTES:
             return HostSays.NOTHING

@@ -13,6 +13,8 @@ from qedge.fleet.sparkplug.ports import Spooled
 BATCH_ROWS: Final = 500
 MESSAGE_ROWS: Final = 100
 _LOOK_NS: Final = 5_000_000_000
+PATIENCE_NS: Final = 60_000_000_000
+"""How long after the first birth readings of a device without a birth wait: drivers take their time to open."""
 
 
 class Replay:
@@ -40,9 +42,14 @@ class Replay:
         self._open, self._ping, self._up_to = True, 0, batch[-1].id
         self._rows.extend(row.past for row in batch)
 
-    def message(self, known: Callable[[Past], bool], now_ns: int) -> list[Past]:
-        """Return the next readings of one owner, at most `MESSAGE_ROWS`; none: nothing may go now."""
+    def message(self, known: Callable[[Past], bool], waits: Callable[[Past], bool], now_ns: int) -> list[Past]:
+        """Return the next readings of one owner, at most `MESSAGE_ROWS`; none: nothing may go now.
+
+        `known` says whether a reading stands in a birth, `waits` of one that does not whether it may do so soon.
+        """
         while self._rows and not known(self._rows[0]):
+            if waits(self._rows[0]):
+                return []
             self._rows.popleft()
             self.strangers += 1
         if not self._rows or self.ready_ns(now_ns) > now_ns:

@@ -24,22 +24,14 @@ from qedge.fleet.sparkplug.ports import BdSeqKeep, Controls, Readings, Spool
 from qedge.fleet.sparkplug.recorder import Recorder
 from qedge.fleet.sparkplug.servers import Server
 from qedge.fleet.sparkplug.session import Rules, Session
+from qedge.fleet.sparkplug.walk import Walk
+from qedge.wire.node import SparkplugView
 
 _LOG: Final = get_logger("sparkplug")
 _BASE_S: Final = 1.0
 _GOODBYE_S: Final = 2.0
 _PUBACK_S: Final = 1.0
 _QUIET_NS: Final = 10_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class SparkplugView:
-    """How the edge node is: `state` is `connecting`, `waiting`, `births` or `online`; `bd_seq` −1: none yet."""
-
-    state: str
-    server: str = ""
-    bd_seq: int = -1
-    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +84,11 @@ class SparkplugService:
         self._recorder = Recorder(rules.deadband_ratio)
         self._session: Session | None = None
         self._wake = asyncio.Event()
+        self._told = asyncio.Event()
         self._quiet_until_ns = 0
-        self._view = SparkplugView("connecting")
+        self._problem = ""
+        self._name = f"{rules.topics.group}/{rules.topics.node}"
+        self._view = SparkplugView(self._name, "connecting")
         self._history = History(spool, session=lambda: self._session, wake=self._wake.set, clock=clock, metrics=metrics)
         self._control = NodeControl(
             rules.writable,
@@ -130,22 +125,17 @@ class SparkplugService:
 
         tck-id-operational-behavior-primary-application-state-with-multiple-servers-single-server.
         """
-        at, tried = 0, 0
+        walk = Walk(len(self._servers), self._backoff, self._rules.keepalive_s)
+        await self._told.wait()
         while True:
             begun_ns = self._clock.now_ns()
-            end = await self._attempt(self._servers[at])
+            end = await self._attempt(self._servers[walk.at])
             lasted_s = (self._clock.now_ns() - begun_ns) / 1e9
-            # two programs with one client id end each other's sessions: those are short, and must become rare
-            tried = 0 if end.spoke and lasted_s >= self._rules.keepalive_s else tried
-            if end.walk or not end.spoke:
-                at = (at + 1) % len(self._servers)
-            # tck-id-operational-behavior-edge-node-termination-host-offline-reconnect: at once, until all were tried
-            at_once = end.walk and tried < len(self._servers)
-            delay_s = 0.0 if at_once else self._backoff.delay_s(tried // len(self._servers), self._uniform())
-            tried += 1
+            delay_s = walk.ended(walk=end.walk, spoke=end.spoke, lasted_s=lasted_s, uniform=self._uniform())
             if end.problem:
                 _LOG.info("sparkplug.lost", reason=end.problem, delay_s=round(delay_s, 3))
-            self._view = SparkplugView("connecting", problem=end.problem or end.reason.value)
+            self._problem = end.problem or end.reason.value
+            self._view = SparkplugView(self._name, "connecting", problem=self._problem)
             await asyncio.sleep(delay_s)
 
     async def _attempt(self, server: Server) -> _End:
@@ -178,7 +168,7 @@ class SparkplugService:
         """
         await connection.dial()
         session = Session(self._rules, await self._bd_seq.next(), self._clock.now_ns())
-        self._view = SparkplugView("connecting", server.endpoint.shown, session.bd_seq)
+        self._view = SparkplugView(self._name, "connecting", server.endpoint.shown, session.bd_seq, self._problem)
         self._session = session
         self._metrics.add("qedge_sparkplug_connects_total")
         await connection.connect(self._client_id, round(self._rules.keepalive_s), session.will(self._utc_ms()))
@@ -194,6 +184,8 @@ class SparkplugService:
         if session is not None:
             self._recorder.follow(session.births)
             self._history.keep(session.unconfirmed())
+            if session.strangers:
+                self._metrics.add("qedge_sparkplug_history_total", ("strange",), session.strangers)
 
     async def _say_goodbye(self, session: Session, connection: Connection) -> bool:
         session.leave(Parting.STOPPED)
@@ -242,9 +234,10 @@ class SparkplugService:
             self._metrics.add("qedge_sparkplug_births_total", ("again" if session.rebirths else "first",))
 
     async def _rest(self, rest: Rest, now_ns: int, connection: Connection) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(60.0, max(0.0, (rest.until_ns - now_ns) / 1e9))):
-                await self._wake.wait()
+        if not connection.lost.is_set():  # it may have been lost before `_wake` was cleared
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(60.0, max(0.0, (rest.until_ns - now_ns) / 1e9))):
+                    await self._wake.wait()
         if connection.lost.is_set():
             raise QedgeError("bus.unavailable", f"The connection is gone: {connection.loss}.")
 
@@ -253,7 +246,7 @@ class SparkplugService:
         state = "online" if session.is_online else "births" if session.has_begun else "waiting"
         if state == self._view.state:
             return
-        self._view = SparkplugView(state, self._view.server, session.bd_seq)
+        self._view = SparkplugView(self._name, state, self._view.server, session.bd_seq)
         self._metrics.set("qedge_sparkplug_online", float(state == "online"))
         if state == "online":
             devices = len(session.births.owners) - 1
@@ -299,7 +292,11 @@ class SparkplugService:
     def _sample(self) -> None:
         """Look at all readings: for the session, or for the spool while no host can be told."""
         utc_ms = self._utc_ms()
-        snapshot = self._control.with_own(self._readings.snapshot(utc_ms), utc_ms)
+        told = self._readings.snapshot(utc_ms)
+        if told is None:
+            return
+        self._told.set()
+        snapshot = self._control.with_own(told)
         session = self._session
         if session is not None:
             session.observe(snapshot, utc_ms)

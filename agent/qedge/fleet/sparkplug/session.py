@@ -4,7 +4,8 @@ Whoever holds the connection has one writer, which asks `next` again and again a
 given out there and nowhere else, so the order of numbers is that of the wire
 (tck-id-payloads-sequence-num-incrementing).
 The order in a session: SUBSCRIBE, STATE of the primary host where there is one, NBIRTH, all DBIRTHs, then data
-(tck-id-principles-birth-certificates-order, tck-id-payloads-dbirth-order, -ndata-order, -ddata-order).
+(tck-id-principles-birth-certificates-order, tck-id-payloads-{dbirth,ndata,ddata}-order,
+tck-id-message-flow-edge-node-birth-publish-connect, tck-id-message-flow-device-birth-publish-nbirth-wait).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from qedge.base.errors import QedgeError
-from qedge.fleet.sparkplug.births import Births, admissible, distinct
+from qedge.fleet.sparkplug.births import MAX_MESSAGE_BYTES, Births, admissible, distinct, size_of
 from qedge.fleet.sparkplug.certificates import birth, data, death_of_device, death_of_node
 from qedge.fleet.sparkplug.commands import Commands, Heard
 from qedge.fleet.sparkplug.in_flight import InFlight
@@ -37,7 +38,7 @@ from qedge.fleet.sparkplug.model import (
 from qedge.fleet.sparkplug.pace import Pace
 from qedge.fleet.sparkplug.ports import Spooled
 from qedge.fleet.sparkplug.primary_host import HostSays, PrimaryHost
-from qedge.fleet.sparkplug.replay import Replay
+from qedge.fleet.sparkplug.replay import PATIENCE_NS, Replay
 from qedge.fleet.sparkplug.topics import Topics, is_id, state_topic
 
 NODE: Final = ""
@@ -84,6 +85,7 @@ class Session:
         self._again = False
         self._born = False
         self._born_ns = -_FOREVER_NS
+        self._online_ns = 0
         self._seq = 0
         self._ping_ns = now_ns
         self._subscribed_ns = -1
@@ -212,10 +214,10 @@ class Session:
         return self._next_data(utc_ms) or self._next_past(now_ns, utc_ms)
 
     def _take_leave(self, parting: Leave, utc_ms: int) -> Step:
-        """tck-id-operational-behavior-edge-node-intentional-disconnect-ndeath, -disconnect-packet.
+        """tck-id-operational-behavior-edge-node-intentional-disconnect-{ndeath,packet}.
 
-        tck-id-payloads-ndeath-will-message-publisher-disconnect-mqtt311: NDEATH, then DISCONNECT. Nothing is said of
-        its QoS: 1, as the will has, and the PUBACK shows that the server took it.
+        tck-id-payloads-ndeath-will-message-{publisher,publisher-disconnect-mqtt311}: NDEATH, then DISCONNECT. Nothing
+        is said of its QoS: 1, as the will has, and the PUBACK shows that the server took it.
         """
         self._gone += 1
         if self._gone == 1:
@@ -259,8 +261,13 @@ class Session:
         return sent
 
     def _birth_of_node(self, now_ns: int, utc_ms: int) -> Send:
-        """tck-id-topics-nbirth-seq-num, tck-id-operational-behavior-data-commands-rebirth-action-2 and -action-3."""
+        """Begin at `seq` 0 with the bdSeq of the will, and have all devices follow.
+
+        tck-id-topics-nbirth-seq-num, tck-id-message-flow-edge-node-birth-publish-nbirth-payload-seq,
+        tck-id-operational-behavior-data-commands-rebirth-action-{2,3}.
+        """
         self.rebirths += self._born
+        self._online_ns = self._online_ns if self._born else now_ns
         self._born, self._born_ns, self._seq = True, now_ns, 0
         self.births.clear()
         self._pending.clear()
@@ -285,25 +292,33 @@ class Session:
         for owner, pending in self._pending.items():
             if not pending:
                 continue
-            # tck-id-operational-behavior-data-publish-nbirth-order, -dbirth-order: by time
-            ordered = sorted(pending.items(), key=lambda each: each[1].utc_ms)[:DATA_ROWS]
-            for name, _ in ordered:
+            # tck-id-operational-behavior-data-publish-{nbirth,dbirth}-order: by time
+            rows, room = list[Past](), MAX_MESSAGE_BYTES
+            for name, reading in sorted(pending.items(), key=lambda each: each[1].utc_ms)[:DATA_ROWS]:
+                room -= size_of(name, reading)
+                if room < 0:
+                    break
+                rows.append(Past(owner, name, reading))
                 del pending[name]
-            said = dict(ordered)
-            self.births.say(owner, said)
-            rows = [Past(owner, name, reading) for name, reading in ordered]
+            self.births.say(owner, {row.name: row.reading for row in rows})
             self._in_flight.add(rows)
             return self._data(owner, rows, utc_ms, historical=False)
         return None
 
     def _next_past(self, now_ns: int, utc_ms: int) -> Step:
-        rows = self._replay.message(self._is_known, now_ns)
+        patient = now_ns < self._online_ns + PATIENCE_NS
+
+        def waits(past: Past) -> bool:
+            return patient and past.owner not in self.births.owners
+
+        rows = self._replay.message(self._is_known, waits, now_ns)
         if rows:
             return self._data(rows[0].owner, rows, utc_ms, historical=True)
         if self._replay.wants_proof:
             return self.next(now_ns, utc_ms)
         ready_ns = self._replay.ready_ns(now_ns)
-        return Rest(self._ping_due_ns() if ready_ns < 0 else min(ready_ns, self._ping_due_ns()))
+        held = ready_ns < 0 or ready_ns <= now_ns  # nothing waits, or a reading waits for the birth of its device
+        return Rest(self._ping_due_ns() if held else min(ready_ns, self._ping_due_ns()))
 
     def _is_known(self, past: Past) -> bool:
         return self.births.datatype(past.owner, past.name) is past.reading.datatype
@@ -358,7 +373,12 @@ class Session:
         return self._ping_ns + round(self.rules.keepalive_s * 0.5e9)
 
     def _take_seq(self) -> int:
-        """tck-id-payloads-sequence-num-always-included: after 255 comes 0."""
+        """One number for every message of node and devices but the NDEATH; after 255 comes 0.
+
+        tck-id-payloads-sequence-num-always-included, tck-id-topics-{dbirth-seq,ndata-seq-num,ddata-seq-num},
+        tck-id-topics-ddeath-seq-num, tck-id-payloads-{dbirth,ndata,ddata,ddeath}-seq-inc,
+        tck-id-message-flow-device-birth-publish-dbirth-payload-seq.
+        """
         seq = self._seq
         self._seq = (seq + 1) % COUNTER
         return seq

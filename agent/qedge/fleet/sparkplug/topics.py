@@ -11,8 +11,8 @@ NAMESPACE: Final = "spBv1.0"
 """tck-id-topic-structure-namespace-a"""
 
 ID_PATTERN: Final = r"^[^+/#\x00-\x1f\x7f]{1,64}\Z"
-"""tck-id-topic-structure-namespace-valid-group-id, -valid-edge-node-id, -valid-device-id, tck-id-intro-group-id-chars,
--edge-node-id-chars, -device-id-chars."""
+"""tck-id-topic-structure-namespace-valid-{group,edge-node,device}-id, tck-id-intro-{group,edge-node,device}-id-string,
+tck-id-intro-{group,edge-node,device}-id-chars."""
 
 _RESERVED: Final = frozenset("+/#")
 
@@ -32,9 +32,10 @@ class Topics:
     def of(self, verb: Verb, device: str = "") -> str:
         """Return a topic: verbs of the node have no device, verbs of a device have one.
 
-        tck-id-topics-nbirth-topic, -ndata-topic, -ndeath-topic, -ncmd-topic, -dbirth-topic, -ddata-topic,
-        -ddeath-topic, -dcmd-topic, tck-id-topic-structure-namespace-device-id-associated-message-types and
-        -non-associated-message-types.
+        tck-id-topics-{nbirth,ndata,ndeath,ncmd,dbirth,ddata,ddeath,dcmd}-topic,
+        tck-id-topic-structure-namespace-device-id-{associated,non-associated}-message-types,
+        tck-id-message-flow-edge-node-birth-publish-nbirth-topic,
+        tck-id-message-flow-device-birth-publish-dbirth-{topic,match-edge-node-topic}.
         """
         if (verb.value[0] == "D") != bool(device):
             raise ValueError(f"{verb} with device {device!r}")
