@@ -12,8 +12,6 @@ from types import FrameType
 from typing import Final
 
 NAME: Final = "run"
-_SWITCH_S: Final = 0.001
-"""Time after which a thread lets the event loop go on: the usual 5 ms is longer than a small job takes."""
 SUMMARY: Final = "Run the daemon of this box in the foreground."
 
 
@@ -40,7 +38,6 @@ class EarlyHangup:
 def run(args: argparse.Namespace) -> int:
     """Check what can be missing, then run until SIGTERM or Ctrl-C."""
     early = EarlyHangup()
-    sys.setswitchinterval(_SWITCH_S)
     # What follows imports much; a SIGHUP during it is only noted.
     import uvloop
 
