@@ -211,6 +211,17 @@ async def test_a_target_that_cannot_be_made_tells_callers_why() -> None:
         assert await code_of(pool, "echo", deadline_s=2.0) == "driver.bad_settings"
 
 
+async def test_no_worker_is_killed_for_the_time_that_a_call_waited_for_it(pool: WorkerPool) -> None:
+    await echo(pool)
+    first = asyncio.create_task(pool.call("sleep", {"number": 1}, deadline_s=LONG_S))
+    while not any(view.state == "busy" for view in pool.views()):
+        await asyncio.sleep(0.01)
+    # nearly all of its time is over when it gets the worker, which needs more than the rest
+    await pool.call("nap_ms", {"number": 300}, deadline_s=1.1)
+    await first
+    assert sum(view.restarts for view in pool.views()) == 0
+
+
 async def test_light_calls_use_the_spare_while_the_worker_is_busy(pool: WorkerPool) -> None:
     await echo(pool)
     busy = asyncio.create_task(pool.call("wait_for_cancel", {}, deadline_s=LONG_S))

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from qedge.config import LoadedConfig
 
 NAME: Final = "run"
-_SWITCH_S: Final = 0.001
-"""Time after which a thread lets the event loop go on: the usual 5 ms is longer than a small job takes."""
 SUMMARY: Final = "Run the daemon of this box in the foreground."
 
 
@@ -44,7 +42,6 @@ class EarlyHangup:
 def run(args: argparse.Namespace) -> int:
     """Check what can be missing, then run until SIGTERM or Ctrl-C."""
     early = EarlyHangup()
-    sys.setswitchinterval(_SWITCH_S)
     # What follows imports much; a SIGHUP during it is only noted.
     from qedge.base.errors import QedgeError
     from qedge.cli import preflight

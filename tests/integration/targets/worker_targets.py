@@ -52,6 +52,8 @@ class Target:
             return self.link.random_bytes(number)
         if method == "sleep":
             time.sleep(number)
+        if method == "nap_ms":
+            time.sleep(number / 1000)
         if method == "wait_for_cancel":
             while not self.link.cancelled():
                 time.sleep(0.005)

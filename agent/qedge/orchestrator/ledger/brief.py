@@ -14,6 +14,7 @@ from qedge.engine.model import Job
 from qedge.engine.ports import ANY
 from qedge.orchestrator.ledger.errand import NO_ESTIMATE, Errand
 from qedge.orchestrator.ledger.model import Grant
+from qedge.orchestrator.placement.demand import is_small
 from qedge.store.store import Store
 from qedge.wire.jobs import JobResult, JobState
 
@@ -25,7 +26,7 @@ def may_be_brief(errand: Errand, me: str) -> bool:
     """Say whether a job may run before it is written down: it is small, runs here, and nobody may know it already."""
     submission = errand.job.submission
     known = submission.client_key or submission.once or errand.job.estimate is not NO_ESTIMATE
-    return errand.runner == me and not known
+    return errand.runner == me and not known and is_small(submission)
 
 
 class Brief:

@@ -100,9 +100,7 @@ def make_ledger(
         return await engine.reception.estimate(submission, binding=False)
 
     async def perform(job: Job) -> JobResult | None:
-        if errands.closed or not is_small(job.submission):
-            return None
-        return await engine.reception.perform(job, engine.keeper.own)
+        return None if errands.closed else await engine.reception.perform(job, engine.keeper.own)
 
     def room() -> bool:
         return engine.has_room
