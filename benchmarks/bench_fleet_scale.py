@@ -73,7 +73,7 @@ enabled = false
 [drivers.none]
 driver = "sim_qrng"
 enabled = false
-[fleet]
+[fleet.commands]
 synchronised_clock = false
 """
 

@@ -13,8 +13,8 @@ import pytest
 from qedge.crypto.model import Role
 from qedge.crypto.operators import approve, pack_order, sign_request
 from qedge.crypto.signed import join_signed, split_signed
+from qedge.fleet.commands.config import CommandsConfig
 from qedge.fleet.commands.ports import AfterCrash
-from qedge.fleet.config import FleetConfig
 from qedge.wire.commands import CommandOrder, CommandRequest, OperatorRole, command_topic, state_topic
 from qedge.wire.envelope import Header, cover, encode, purpose_of, take_apart
 from tests.integration.fleet_site import ThrowAwayFleet
@@ -31,7 +31,7 @@ def work() -> ScriptedExecutor:
 @pytest.fixture
 async def site(tmp_path: Path, work: ScriptedExecutor) -> AsyncIterator[CommandSite]:
     trust = ScriptedExecutor("trust", "trust", role=OperatorRole.SECURITY, after_crash=AfterCrash.FAIL)
-    config = FleetConfig(synchronised_clock=False, two_persons=("trust",), checks_per_s=200.0)
+    config = CommandsConfig(synchronised_clock=False, two_persons=("trust",), checks_per_s=200.0)
     made = CommandSite(tmp_path, work, trust, config=config)
     await made.start()
     yield made
@@ -299,7 +299,7 @@ async def test_a_flood_of_forgeries_costs_little_and_holds_up_nobody(
     tmp_path: Path, work: ScriptedExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("qedge.fleet.commands.service._SWEEP_S", 0.2)
-    site = CommandSite(tmp_path, work, config=FleetConfig(synchronised_clock=False, checks_per_s=5.0))
+    site = CommandSite(tmp_path, work, config=CommandsConfig(synchronised_clock=False, checks_per_s=5.0))
     await site.start()
     mallory = ThrowAwayFleet(FLEET).operator("olga")
     request = site.request()

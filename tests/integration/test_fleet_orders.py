@@ -33,7 +33,7 @@ from tests.integration.operator_desk import operator_desk
 
 pytestmark = pytest.mark.integration
 KIND = "mosquitto" if MOSQUITTO else "iotcore"
-OPEN = "[fleet]\nsynchronised_clock = false\n"
+OPEN = "[fleet.commands]\nsynchronised_clock = false\n"
 
 
 def failure(report: CommandReport) -> str:

@@ -18,7 +18,7 @@ from tests.integration.fleet_world import FleetWorld
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(300)]
 
 KIND = "mosquitto" if MOSQUITTO else "iotcore"
-OPEN = "[fleet]\nsynchronised_clock = false\n[http]\nenabled = false\n"
+OPEN = "[fleet.commands]\nsynchronised_clock = false\n[http]\nenabled = false\n"
 
 
 async def test_real_daemons_restart_wave_by_wave_and_a_failure_reaches_the_first_wave_alone(

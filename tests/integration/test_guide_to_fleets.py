@@ -50,7 +50,7 @@ enabled = false
 listen = "off"
 [drivers.qrng]
 driver = "sim_qrng"
-[fleet]
+[fleet.commands]
 synchronised_clock = false
 """
 

@@ -66,7 +66,6 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "auth.list_too_old": _local(503, "The list of revoked keys is too old to tell whose key still counts."),
     # configuration that the fleet gives
     "fleet.not_due": _remote(409, "The certificate of a node is not due to be renewed yet."),
-    "configuration.bad_arguments": _remote(422, "The arguments of a command about configuration are wrong."),
     "configuration.rejected": _remote(422, "A layer of the fleet's configuration has faults; nothing was changed."),
     "configuration.stale": _remote(409, "The serial of a layer is not higher than one that the node knows."),
     "configuration.not_staged": _remote(409, "The layer to apply is not the one that is staged."),
@@ -84,8 +83,6 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "start.disk_low": _local(500, "Too little free disk space in the state directory.", Exit.UNAVAILABLE),
     "start.port_taken": _local(500, "A configured port is in use by another program.", Exit.UNAVAILABLE),
     "start.path_too_long": _local(500, "A unix socket path is longer than the platform allows.", Exit.CONFIG),
-    # commands of fleet operators
-    "command.bad_arguments": _remote(400, "The arguments of a command cannot be read, or ask for what is not there."),
     # diagnostics
     "diagnostics.unwritable": _local(507, "The bundle of diagnostics cannot be written.", Exit.CANT_CREATE),
     "diagnostics.unreadable": _local(500, "A file for the bundle of diagnostics cannot be read.", Exit.NO_INPUT),

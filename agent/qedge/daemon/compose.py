@@ -53,7 +53,6 @@ from qedge.qkd.distillation.order import LINK_HOST
 from qedge.qkd.distillation.service import LinkDesk, RemoteLink
 from qedge.qkd.ports import Link
 from qedge.qkd.service import LinkService
-from qedge.store.schema import TELEMETRY_SCHEMA
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor, Watchdog
 from qedge.web.config import socket_path
@@ -251,14 +250,6 @@ def _enlist(parts: Parts, notifier: Notifier) -> Parts:
     supervisor.add(parts.assessment)
     supervisor.add(parts.decoder)
     supervisor.add(parts.web, essential=True)
-    if config.fleet.sparkplug.enabled:
-        # loaded only where it is wanted
-        from qedge.daemon.fleet_sparkplug import make_sparkplug
-
-        edge_node = make_sparkplug(parts.tools, parts.node)
-        if edge_node is not None:
-            parts.node.attach_sparkplug(edge_node.view)
-            supervisor.add(edge_node)
     if config.qkd.delivery.enabled:
         supervisor.add(parts.keys.service)
     pulses = {"message pump": lambda: parts.bus.progress_ns, "host samples": lambda: parts.mesh.host.sampled_ns}
@@ -297,23 +288,6 @@ async def add_gateway(parts: Parts, spool: Store) -> None:
     if parts.fleet is not None:
         parts.fleet.commands.audit_with(AuditedCommands(gateway.desks.security.audit, parts.tools.me.node))
     for service in (*gateway.services, follow_policy(parts.shared, gateway.desks.policy)):
-        parts.supervisor.add(service)
-
-
-def open_telemetry(config: AgentConfig, metrics: Metrics) -> Store | None:
-    """Open the file of telemetry and of adapters to other tools, where any of them is enabled."""
-    fleet = config.fleet
-    if not (fleet.telemetry.enabled or fleet.thin_edge.enabled or fleet.home_assistant.enabled):
-        return None
-    return Store(Path(config.node.state_dir) / "telemetry.sqlite3", metrics=metrics, schema=TELEMETRY_SCHEMA)
-
-
-def add_telemetry(parts: Parts, store: Store) -> None:
-    """Take telemetry and adapters into the daemon."""
-    # loaded only where it is wanted, as above
-    from qedge.daemon.fleet_telemetry import make_telemetry
-
-    for service in make_telemetry(parts, store):
         parts.supervisor.add(service)
 
 

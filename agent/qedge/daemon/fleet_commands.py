@@ -21,7 +21,7 @@ from qedge.daemon.peers import Tools
 from qedge.daemon.wiping import mark_for_wiping
 from qedge.fleet.commands.journal import Journal
 from qedge.fleet.commands.kinds.kind import Kind
-from qedge.fleet.commands.kinds.looking import Benchmark, Check, Collector, Diagnostics, Logs, Measured, SelfTest
+from qedge.fleet.commands.kinds.looking import Benchmark, Check, Logs, Measured, SelfTest
 from qedge.fleet.commands.kinds.restarts import RestartAgent, RestartHost, RestartWorker
 from qedge.fleet.commands.kinds.trust import CertificateRequest, CertificateTake, Device, Policy, Revocation, Wipe
 from qedge.fleet.commands.kinds.work import Drain, Driver
@@ -45,12 +45,11 @@ KINDS: Final[tuple[type[Kind], ...]] = (
     CertificateRequest,
     CertificateTake,
     Logs,
-    Diagnostics,
     SelfTest,
     Benchmark,
     Wipe,
 )
-"""All kinds beside `cancel`, for the reference; `make_executors` makes them."""
+"""What `make_executors` makes."""
 
 _ECHO_S: Final = 5.0
 _JOB_S: Final = 10.0
@@ -82,7 +81,7 @@ def make_fleet(
     enable: Callable[[str, bool], object],
 ) -> FleetParts | None:
     """Make the service of commands; None where the node takes none, as a fleet of one does."""
-    if not tools.config.fleet.enabled or tools.me.standalone:
+    if not tools.config.fleet.commands.enabled or tools.me.standalone:
         return None
     me, keeper = tools.identity, LogKeeper()
     log = AuditLog(
@@ -95,7 +94,7 @@ def make_fleet(
     journal, this_run = Journal(tools.store), ThisRun(tools.me.boot_id, tools.me.epoch)
     doors = NodeDoors(node, me, tools, drivers, enable)
     commands = CommandService(
-        tools.config.fleet,
+        tools.config.fleet.commands,
         make_executors(tools, node, bus, doors, journal, this_run, power, keeper),
         Speaker(me.fleet, me.node, me.key, me.membership.chain),
         me.trust,
@@ -122,12 +121,8 @@ def make_executors(
     this_run: ThisRun,
     power: Power,
     keeper: LogKeeper,
-    collector: Collector | None = None,
 ) -> list[Executor]:
-    """List everything that the node can be ordered to do; `cancel` comes with the service.
-
-    `diagnostics` is there where something collects them.
-    """
+    """List what the node can be ordered to do; `cancel` comes with the service, `daemon/managing` has more."""
     state_dir = Path(tools.config.node.state_dir)
 
     async def mark() -> int:
@@ -147,7 +142,6 @@ def make_executors(
         CertificateRequest(doors),
         CertificateTake(doors),
         Logs(keeper.buffer),
-        *([Diagnostics(collector)] if collector is not None else []),
         SelfTest(partial(_checks, tools, node, bus), tools.clock),
         Benchmark(partial(_measured, tools, node), tools.clock),
         Wipe(tools.me.node, mark),

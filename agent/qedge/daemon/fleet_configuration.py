@@ -121,8 +121,8 @@ def rows_of(loaded: LoadedConfig) -> tuple[SettingRow, ...]:
     return setting_rows(values, place)
 
 
-def add_configuration(parts: Parts, running: Running) -> None:
-    """Take the fleet's configuration into the daemon, and the commands about it."""
+def add_configuration(parts: Parts, running: Running) -> list[Executor]:
+    """Take the fleet's configuration into the daemon; returns the executors of all commands about it."""
     service = ConfigurationService(
         parts.config.fleet.configuration,
         ConfigurationFiles(Path(parts.config.node.state_dir)),
@@ -132,13 +132,6 @@ def add_configuration(parts: Parts, running: Running) -> None:
     )
     parts.node.attach_configuration(service)
     parts.supervisor.add(service)
-    if parts.fleet is not None:
-        for executor in make_configuration(service):
-            parts.fleet.commands.add(executor)
-
-
-def make_configuration(service: ConfigurationService) -> list[Executor]:
-    """Make the executors of all commands about configuration."""
     return [ConfigSnapshot(service), ConfigStage(service), ConfigApply(service), ConfigRollback(service)]
 
 

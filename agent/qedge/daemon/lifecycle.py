@@ -22,19 +22,12 @@ from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
 from qedge.base.systemd import Notifier
 from qedge.config import Change, LoadedConfig, Verdict, changed_sections
-from qedge.daemon.compose import (
-    Parts,
-    add_driver,
-    add_gateway,
-    add_telemetry,
-    compose,
-    open_telemetry,
-    remove_driver,
-)
+from qedge.daemon.compose import Parts, add_driver, add_gateway, compose, remove_driver
 from qedge.daemon.fleet_commands import Power
-from qedge.daemon.fleet_configuration import Running, add_configuration
+from qedge.daemon.fleet_configuration import Running
 from qedge.daemon.identity import broker_password, load_identity
 from qedge.daemon.key_files import KeyFiles, open_key_files
+from qedge.daemon.managing import add_management, open_telemetry
 from qedge.daemon.pauses import shorten_pauses
 from qedge.daemon.wiping import wipe_if_marked
 from qedge.store.schema import SPOOL_SCHEMA
@@ -113,9 +106,7 @@ class Daemon:
                 parts = await self._compose(store, key_files, metrics)
                 if spool is not None:
                     await add_gateway(parts, spool)
-                add_configuration(parts, self._running(parts))
-                if telemetry is not None:
-                    add_telemetry(parts, telemetry)
+                add_management(parts, self._running(parts), telemetry)
                 clean = await self._live(parts)
                 if self._stop.is_set() or self._again.is_set() or not clean:
                     return clean

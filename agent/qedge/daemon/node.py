@@ -13,13 +13,13 @@ from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.bus.service import Bus
 from qedge.daemon.fleet_desk import FleetDesk
+from qedge.daemon.managed import ManagedNode
 from qedge.daemon.shared_state import StateDesk
 from qedge.devices.segments.office import SegmentOffice
 from qedge.engine.assessment.service import AssessmentService
 from qedge.engine.decoding.service import DecodeService
 from qedge.engine.service import EngineService
 from qedge.entropy.service import EntropyService
-from qedge.fleet.configuration.service import ConfigurationService
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.service import MeshService
 from qedge.orchestrator.placement.service import PlacementService
@@ -31,7 +31,6 @@ from qedge.security.policy.service import PolicyService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor
 from qedge.web.device_ports import DevicesPort
-from qedge.web.order_ports import OrdersPort
 from qedge.web.ports import DecodeLink, Pulse
 from qedge.web.results_ports import ResultsPort
 from qedge.wire.assessment import Assessment
@@ -52,9 +51,7 @@ from qedge.wire.node import (
     PingView,
     RandomRequest,
     RandomView,
-    SparkplugView,
 )
-from qedge.wire.telemetry import TelemetryView
 from qedge.workers.driver_service import DriverService
 
 MAX_RANDOM_BYTES: Final = 65_536
@@ -76,7 +73,7 @@ class GatewayDesks:
     view: Callable[[], GatewayView]
 
 
-class Node:
+class Node(ManagedNode):
     """Fills `qedge.web.ports.NodePort` from the services of one daemon."""
 
     def __init__(
@@ -95,6 +92,7 @@ class Node:
         drivers: Mapping[str, DriverService],
         links: Mapping[str, Link],
     ) -> None:
+        super().__init__()
         self._identity = identity
         self._clock = clock
         self._started_ns = clock.now_ns()
@@ -108,12 +106,8 @@ class Node:
         self._fleet: FleetDesk | None = None
         self._gateway: GatewayDesks | None = None
         self._results: ResultsPort | None = None
-        self._sparkplug: Callable[[], SparkplugView] | None = None
         self._state: StateDesk | None = None
-        self._orders: OrdersPort | None = None
         self._jobs: JobDesk | None = None
-        self._configuration: ConfigurationService | None = None
-        self._telemetry: Callable[[], TelemetryView] = lambda: TelemetryView(enabled=False)
         self._keys = keys
         self._bus = bus
         self._drivers = drivers
@@ -138,40 +132,6 @@ class Node:
     def attach_gateway(self, desks: GatewayDesks) -> None:
         """Take what serves attached devices, where the node takes any."""
         self._gateway = desks
-
-    def attach_orders(self, orders: OrdersPort) -> None:
-        """Take what keeps commands of fleet operators, where the node takes any."""
-        self._orders = orders
-
-    @property
-    def orders(self) -> OrdersPort:
-        """Commands of fleet operators; raises `order.off`."""
-        if self._orders is None:
-            raise QedgeError("order.off", "This node takes no commands.", fix="Let it join a fleet.")
-        return self._orders
-
-    def attach_configuration(self, service: ConfigurationService) -> None:
-        """Take what tries configurations that the fleet gives."""
-        self._configuration = service
-
-    @property
-    def configuration(self) -> ConfigurationService:
-        """Configuration that the fleet gives."""
-        if self._configuration is None:
-            raise QedgeError("internal.stopping", "The node is starting.", fix="Try again soon.")
-        return self._configuration
-
-    def attach_telemetry(self, view: Callable[[], TelemetryView]) -> None:
-        """Take what describes telemetry, where it is enabled."""
-        self._telemetry = view
-
-    def telemetry(self) -> TelemetryView:
-        """Describe how telemetry of this node stands."""
-        return self._telemetry()
-
-    def attach_sparkplug(self, view: Callable[[], SparkplugView]) -> None:
-        """Take what describes the Sparkplug edge node, where the node is one."""
-        self._sparkplug = view
 
     def attach_state(self, desk: StateDesk) -> None:
         """Take what serves the state that nodes share."""

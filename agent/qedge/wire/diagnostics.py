@@ -56,18 +56,3 @@ class DiagnosticsSummary(msgspec.Struct, frozen=True, tag_field="type", tag="dia
     sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
     redactions: Annotated[int, msgspec.Meta(ge=0)]
     files: Annotated[tuple[BundleFile, ...], msgspec.Meta(max_length=100)]
-
-
-class CollectDiagnostics(msgspec.Struct, frozen=True, tag_field="type", tag="collect-diagnostics/1"):
-    """Arguments of the command `diag-collect`: `report_only` leaves the bundle out, `log` takes the journal into it."""
-
-    report_only: bool = False
-    log: bool = True
-
-
-class CollectedDiagnostics(msgspec.Struct, frozen=True, tag_field="type", tag="collected-diagnostics/1"):
-    """What `diag-collect` found. `content` is the bundle itself where it is small; it stays at the node in any case."""
-
-    report: DoctorReport
-    summary: DiagnosticsSummary | None = None
-    content: Annotated[bytes, msgspec.Meta(max_length=120 * 1024)] = b""

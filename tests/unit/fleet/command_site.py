@@ -18,12 +18,12 @@ from qedge.base.system_clock import SystemClock
 from qedge.crypto.keys import SigningKey
 from qedge.crypto.operators import approve, pack_order, sign_request
 from qedge.crypto.signed import open_signed
+from qedge.fleet.commands.config import CommandsConfig
 from qedge.fleet.commands.journal import Journal
 from qedge.fleet.commands.ports import AfterCrash, Executor, Progress, Recovered
 from qedge.fleet.commands.running import ThisRun
 from qedge.fleet.commands.service import CommandService
 from qedge.fleet.commands.telling import Speaker
-from qedge.fleet.config import FleetConfig
 from qedge.store.store import Store
 from qedge.wire.commands import (
     CancelCommand,
@@ -131,14 +131,14 @@ class ShiftedClock(SystemClock):
 class CommandSite:
     """One node and its operators."""
 
-    def __init__(self, folder: Path, *executors: Executor, config: FleetConfig | None = None) -> None:
+    def __init__(self, folder: Path, *executors: Executor, config: CommandsConfig | None = None) -> None:
         self.fleet = ThrowAwayFleet(FLEET)
         self.trust = self.fleet.trust()
         self.node_key, self.node_chain = self.fleet.member(NODE)
         self.operator = self.fleet.operator("olga")
         self.broker = MemoryBroker()
         self.executors: Sequence[Executor] = executors
-        self.config = config or FleetConfig(synchronised_clock=False)
+        self.config = config or CommandsConfig(synchronised_clock=False)
         self.metrics = Metrics()
         self.clock = ShiftedClock()
         self.acts = Acts()

@@ -11,8 +11,8 @@ import pytest
 
 from qedge.base.errors import QedgeError
 from qedge.crypto.operators import sign_request
+from qedge.fleet.commands.config import CommandsConfig
 from qedge.fleet.commands.ports import AfterCrash, Recovered
-from qedge.fleet.config import FleetConfig
 from qedge.wire.commands import OperatorRole, command_topic, state_topic
 from tests.unit.fleet.command_site import FLEET, NODE, Answer, CommandSite, ScriptedExecutor
 
@@ -26,7 +26,7 @@ def work() -> ScriptedExecutor:
 async def site(tmp_path: Path, work: ScriptedExecutor, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[CommandSite]:
     monkeypatch.setattr("qedge.fleet.commands.service._SWEEP_S", 0.2)
     others = (ScriptedExecutor("other", "other"), ScriptedExecutor("trust", "trust", role=OperatorRole.SECURITY))
-    config = FleetConfig(synchronised_clock=False, two_persons=("trust",))
+    config = CommandsConfig(synchronised_clock=False, two_persons=("trust",))
     made = CommandSite(tmp_path, work, *others, config=config)
     await made.start()
     yield made
@@ -163,7 +163,7 @@ async def test_what_nobody_approves_in_time_fails(site: CommandSite) -> None:
 @pytest.mark.parametrize(("good", "state"), [(False, "failed"), (None, "successful"), (True, "successful")])
 async def test_decisions_on_trust_want_a_clock_that_is_kept(tmp_path: Path, good: bool | None, state: str) -> None:
     trust = ScriptedExecutor("trust", role=OperatorRole.SECURITY)
-    site = CommandSite(tmp_path, trust, ScriptedExecutor(), config=FleetConfig())
+    site = CommandSite(tmp_path, trust, ScriptedExecutor(), config=CommandsConfig())
     site.clock_good = good
     await site.start()
     report = await site.end(site.send("trust"))

@@ -376,7 +376,7 @@ def test_wrong_arguments_are_refused_before_anything_begins(box: FakeBox) -> Non
     for executor in (ConfigStage(service), ConfigApply(service), ConfigRollback(service), ConfigSnapshot(service)):
         with pytest.raises(QedgeError) as refused:
             executor.check(request(executor.kind, SettingRow("a", "b")))
-        assert refused.value.code == "configuration.bad_arguments"
+        assert refused.value.code == "order.bad_arguments"
 
 
 class Full(ConfigurationFiles):

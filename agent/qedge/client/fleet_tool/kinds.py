@@ -20,12 +20,20 @@ from qedge.wire.command_kinds import (
     WorkerCommand,
 )
 from qedge.wire.commands import CancelCommand
+from qedge.wire.configuration import ConfigurationApply, ConfigurationRollback, ConfigurationStage
 from qedge.wire.policy import PolicyNotice
 from qedge.wire.trust import Membership, RevocationNotice
+from qedge.wire.update import SoftwareUpdate
 
 ARGUMENTS: Final[Mapping[str, type[msgspec.Struct] | None]] = {
     "benchmark": BenchmarkAsk,
     "cancel": CancelCommand,
+    "config-apply": ConfigurationApply,
+    "config-rollback": ConfigurationRollback,
+    "config-snapshot": None,
+    "config-stage": ConfigurationStage,
+    "doctor": None,
+    "software-update": SoftwareUpdate,
     "certificate-request": CertificateAsk,
     "certificate-take": Membership,
     "device": DeviceCommand,

@@ -19,13 +19,13 @@ from qedge.crypto.model import Member
 from qedge.crypto.operators import peek_request, verify_approval, verify_request
 from qedge.crypto.trust import Trust
 from qedge.fleet.commands import rules
+from qedge.fleet.commands.config import CommandsConfig
 from qedge.fleet.commands.journal import Journal, digest_of
 from qedge.fleet.commands.lanes import Lanes
 from qedge.fleet.commands.model import HELD_STEP, WAITING_STEP, Entry, Phase, report_of
 from qedge.fleet.commands.ports import Executor
 from qedge.fleet.commands.running import Runner
 from qedge.fleet.commands.telling import Speaker, Teller
-from qedge.fleet.config import FleetConfig
 from qedge.mesh.crypto_thread import CryptoThread
 from qedge.wire.commands import CancelCommand, CommandOrder, CommandRequest, OperatorRole, parse_command_topic
 from qedge.wire.envelope import bad_message, decode
@@ -45,7 +45,7 @@ class Intake:
 
     def __init__(
         self,
-        config: FleetConfig,
+        config: CommandsConfig,
         speaker: Speaker,
         trust: Trust,
         executors: Mapping[str, Executor],

@@ -8,8 +8,8 @@ from typing import Final
 
 from qedge.base.errors import QedgeError
 from qedge.crypto.model import Member
+from qedge.fleet.commands.config import CommandsConfig
 from qedge.fleet.commands.ports import Executor
-from qedge.fleet.config import FleetConfig
 from qedge.wire.commands import CommandRequest, OperatorRole
 
 ALWAYS_TWO: Final = frozenset({"wipe"})
@@ -39,13 +39,13 @@ def check_address(request: CommandRequest, now: Circumstances, command: str) -> 
         raise QedgeError("order.misdirected", "A command is for another node, or stands on another's topic.")
 
 
-def check_age(request: CommandRequest, now: Circumstances, config: FleetConfig) -> None:
+def check_age(request: CommandRequest, now: Circumstances, config: CommandsConfig) -> None:
     """Raise `order.forgotten` where a request is so old that the journal could have forgotten it."""
     if request.issued_utc_ns < now.utc_ns - _keep_ns(config):
         raise QedgeError("order.forgotten", "A command is older than this node remembers commands.")
 
 
-def check_time(request: CommandRequest, now: Circumstances, config: FleetConfig) -> None:
+def check_time(request: CommandRequest, now: Circumstances, config: CommandsConfig) -> None:
     """Raise `order.clock` or `order.expired` where a request does not count now.
 
     A clock that went back would make requests good again that had expired, so the node does nothing until it is right.
@@ -84,7 +84,7 @@ def check_role(member: Member, role: OperatorRole, now: Circumstances, *, strict
         )
 
 
-def needs_second(kind: str, config: FleetConfig) -> bool:
+def needs_second(kind: str, config: CommandsConfig) -> bool:
     """Say whether a kind begins only with a second person's approval."""
     return kind in ALWAYS_TWO or kind in config.two_persons
 
@@ -104,7 +104,7 @@ def time_limit_s(request: CommandRequest, executor: Executor) -> float:
     return request.time_limit_s or executor.time_limit_s
 
 
-def _keep_ns(config: FleetConfig) -> int:
+def _keep_ns(config: CommandsConfig) -> int:
     return round(config.keep_days * _DAY_NS)
 
 

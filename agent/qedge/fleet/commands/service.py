@@ -13,6 +13,7 @@ from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
 from qedge.crypto.trust import Trust
 from qedge.fleet.commands.cancelling import Cancel
+from qedge.fleet.commands.config import CommandsConfig
 from qedge.fleet.commands.intake import CANCEL, Intake
 from qedge.fleet.commands.journal import Journal
 from qedge.fleet.commands.lanes import Lanes
@@ -21,7 +22,6 @@ from qedge.fleet.commands.ports import Auditor, Executor, Line
 from qedge.fleet.commands.rules import needs_second
 from qedge.fleet.commands.running import Runner, ThisRun
 from qedge.fleet.commands.telling import Speaker, Teller
-from qedge.fleet.config import FleetConfig
 from qedge.mesh.crypto_thread import CryptoThread
 from qedge.wire.commands import FleetCommandList, FleetCommandView, KindView, every_command
 
@@ -37,7 +37,7 @@ class CommandService:
 
     def __init__(
         self,
-        config: FleetConfig,
+        config: CommandsConfig,
         executors: Iterable[Executor],
         speaker: Speaker,
         trust: Trust,

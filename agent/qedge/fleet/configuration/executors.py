@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Final, TypeVar
 
-import msgspec
-
-from qedge.base.errors import QedgeError
+from qedge.fleet.commands.kinds.kind import Kind, KindOf
 from qedge.fleet.commands.ports import AfterCrash, Progress, Recovered
 from qedge.fleet.configuration.model import ConfigurationChange
 from qedge.fleet.configuration.service import ConfigurationService, raise_unless_good
@@ -22,81 +20,51 @@ from qedge.wire.configuration import (
 )
 
 LANE: Final = "configuration"
-_T = TypeVar("_T", bound=msgspec.Struct)
+_T = TypeVar("_T", ConfigurationApply, ConfigurationRollback)
 _SHARE: Final = {ConfigurationStep.WRITING: 0.1, ConfigurationStep.TRIAL: 0.3, ConfigurationStep.RESTORING: 0.8}
 
 
-def arguments(request: CommandRequest, kind: type[_T]) -> _T:
-    """Decode the arguments of a command; raises `configuration.bad_arguments`."""
-    try:
-        return msgspec.msgpack.decode(request.arguments, type=kind)
-    except msgspec.DecodeError as error:
-        raise QedgeError(
-            "configuration.bad_arguments", f"The arguments of {request.kind} are wrong: {error}."
-        ) from error
-
-
-class ConfigSnapshot:
+class ConfigSnapshot(Kind):
     """`config-snapshot`: all effective settings without secrets, and where each was set. No arguments."""
 
     kind = "config-snapshot"
     lane = "configuration-look"
     role = OperatorRole.VIEWER
-    after_crash = AfterCrash.RERUN
-    two_persons = False
     time_limit_s = 30.0
+    answers = ConfigurationSnapshot
 
     def __init__(self, service: ConfigurationService) -> None:
         self._service = service
-
-    def check(self, request: CommandRequest) -> None:
-        """Refuse arguments."""
-        if request.arguments:
-            raise QedgeError("configuration.bad_arguments", "A snapshot takes no arguments.")
 
     async def run(self, request: CommandRequest, progress: Progress) -> ConfigurationSnapshot:
         """Take it."""
         return await self._service.snapshot()
 
-    async def recover(self, request: CommandRequest) -> Recovered:
-        """Take it anew."""
-        return Recovered(go_on=True)
 
-
-class ConfigStage:
+class ConfigStage(KindOf[ConfigurationStage]):
     """`config-stage`: check a layer and keep it. Arguments: `ConfigurationStage`, result: `StagedConfiguration`."""
 
     kind = "config-stage"
     lane = LANE
-    role = OperatorRole.OPERATOR
-    after_crash = AfterCrash.RERUN  # the same text under the same serial is the same layer
-    two_persons = False
     time_limit_s = 120.0
+    arguments = ConfigurationStage
+    answers = StagedConfiguration
 
     def __init__(self, service: ConfigurationService) -> None:
         self._service = service
 
-    def check(self, request: CommandRequest) -> None:
-        """Look at the arguments."""
-        arguments(request, ConfigurationStage)
-
     async def run(self, request: CommandRequest, progress: Progress) -> StagedConfiguration:
         """Check and keep."""
-        return await self._service.stage(arguments(request, ConfigurationStage))
-
-    async def recover(self, request: CommandRequest) -> Recovered:
-        """Stage it anew."""
-        return Recovered(go_on=True)
+        return await self._service.stage(self.read(request))
 
 
-class _Changing:
+class _Changing(KindOf[_T]):
     """What applying and rolling back have in common: both wait for the end of a change that goes on by itself."""
 
     lane = LANE
-    role = OperatorRole.OPERATOR
     after_crash = AfterCrash.CHECK
-    two_persons = False
     time_limit_s = 3900.0  # more than the longest trial
+    answers = ConfigurationOutcome
 
     def __init__(self, service: ConfigurationService) -> None:
         self._service = service
@@ -135,27 +103,21 @@ class _Changing:
             await self._service.moved()
 
 
-class ConfigApply(_Changing):
+class ConfigApply(_Changing[ConfigurationApply]):
     """`config-apply`: put the staged layer into force. Arguments: `ConfigurationApply`."""
 
     kind = "config-apply"
-
-    def check(self, request: CommandRequest) -> None:
-        """Look at the arguments."""
-        arguments(request, ConfigurationApply)
+    arguments = ConfigurationApply
 
     async def _begin(self, request: CommandRequest) -> None:
-        await self._service.begin(arguments(request, ConfigurationApply), request.id)
+        await self._service.begin(self.read(request), request.id)
 
 
-class ConfigRollback(_Changing):
+class ConfigRollback(_Changing[ConfigurationRollback]):
     """`config-rollback`: put back the layer before. Arguments: `ConfigurationRollback`."""
 
     kind = "config-rollback"
-
-    def check(self, request: CommandRequest) -> None:
-        """Look at the arguments."""
-        arguments(request, ConfigurationRollback)
+    arguments = ConfigurationRollback
 
     async def _begin(self, request: CommandRequest) -> None:
-        await self._service.begin_rollback(arguments(request, ConfigurationRollback), request.id)
+        await self._service.begin_rollback(self.read(request), request.id)

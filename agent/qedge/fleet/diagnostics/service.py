@@ -1,4 +1,4 @@
-"""The command `diag-collect`: a look at the box and a bundle of diagnostics, for an operator who is elsewhere."""
+"""A look at the box for an operator elsewhere: the command `doctor`, and bundles for the command `diagnostics`."""
 
 from __future__ import annotations
 
@@ -7,42 +7,29 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from qedge.base.clock import Clock
-from qedge.base.errors import QedgeError
-from qedge.fleet.commands.ports import AfterCrash, Progress, Recovered
+from qedge.fleet.commands.kinds.kind import Kind
+from qedge.fleet.commands.ports import Progress
 from qedge.fleet.diagnostics.bundle import write_bundle
 from qedge.fleet.diagnostics.checks import examine
 from qedge.fleet.diagnostics.collection import gather, read_secrets, service_log
 from qedge.fleet.diagnostics.inspection import inspect
 from qedge.fleet.diagnostics.model import BoxSettings
 from qedge.wire.commands import CommandRequest, OperatorRole
-from qedge.wire.diagnostics import CollectDiagnostics, CollectedDiagnostics, DoctorReport
+from qedge.wire.diagnostics import DoctorReport
 from qedge.wire.node import NodeStatus
 from qedge.wire.trust import IdentityView
 
-INLINE_BYTES: Final = 96 * 1024
-"""A bundle of at most this size is in the report itself."""
-
-_KEPT: Final = 5
-_LIMIT_S: Final = 120.0
 _FOLDER: Final = "diagnostics"
+_KEPT: Final = 5
 
 
-class DiagnosticsExecutor:
-    """Carries out `diag-collect`.
+class BoxLook:
+    """Looks at the box that the daemon runs on.
 
     `settings` says where the box keeps its things, `told` what the daemon says of itself, by file name. Bundles stay in
     the folder `diagnostics` of the state folder, the newest few of them.
     """
-
-    kind = "diag-collect"
-    lane = "diagnostics"
-    role = OperatorRole.VIEWER
-    after_crash = AfterCrash.RERUN
-    two_persons = False
-    time_limit_s = _LIMIT_S
 
     def __init__(
         self,
@@ -51,7 +38,7 @@ class DiagnosticsExecutor:
         *,
         settings: Callable[[], BoxSettings],
         status: Callable[[], NodeStatus],
-        identity: Callable[[], Awaitable[IdentityView]],
+        identity: Callable[[], IdentityView],
         told: Callable[[], Awaitable[Mapping[str, str]]],
     ) -> None:
         self._version = version
@@ -61,54 +48,44 @@ class DiagnosticsExecutor:
         self._identity = identity
         self._told = told
 
-    def check(self, request: CommandRequest) -> None:
-        """Raise `command.bad_arguments` where the arguments cannot be read."""
-        if not request.arguments:
-            return
-        try:
-            msgspec.msgpack.decode(request.arguments, type=CollectDiagnostics)
-        except msgspec.DecodeError as error:
-            raise QedgeError(
-                "command.bad_arguments",
-                f"The arguments of {self.kind} cannot be read: {error}.",
-                fix="Send none, or an encoded `collect-diagnostics/1`.",
-            ) from error
+    async def examine(self) -> DoctorReport:
+        """Look, and say what is wrong."""
+        return await asyncio.to_thread(self._examine, self._status(), self._identity())
 
-    async def run(self, request: CommandRequest, progress: Progress) -> CollectedDiagnostics:
-        """Look, write the bundle, and return what was found; raises `diagnostics.unwritable`."""
-        wanted = (
-            msgspec.msgpack.decode(request.arguments, type=CollectDiagnostics)
-            if request.arguments
-            else CollectDiagnostics()
-        )
-        await progress("looking at the box", 0.1)
-        status, identity, told = self._status(), await self._identity(), await self._told()
-        return await asyncio.to_thread(self._collect, request.id, wanted, status, identity, told)
+    async def collect(self) -> bytes:
+        """Write a bundle and return it (tar.gz); raises `diagnostics.unwritable`."""
+        report, told = await self.examine(), await self._told()
+        return await asyncio.to_thread(self._collect, report, told)
 
-    async def recover(self, request: CommandRequest) -> Recovered:
-        """Collect anew."""
-        return Recovered(go_on=True)
-
-    def _collect(
-        self,
-        command_id: str,
-        wanted: CollectDiagnostics,
-        status: NodeStatus,
-        identity: IdentityView,
-        told: Mapping[str, str],
-    ) -> CollectedDiagnostics:
+    def _examine(self, status: NodeStatus, identity: IdentityView) -> DoctorReport:
         settings, utc_ns = self._settings(), self._clock.utc_ns()
         facts = inspect(settings, utc_ns, status, identity, "")
-        report = DoctorReport(status.node, self._version, utc_ns, True, examine(settings, facts))
-        if wanted.report_only:
-            return CollectedDiagnostics(report)
+        return DoctorReport(status.node, self._version, utc_ns, True, examine(settings, facts))
+
+    def _collect(self, report: DoctorReport, told: Mapping[str, str]) -> bytes:
+        settings = self._settings()
         folder = Path(settings.state_dir) / _FOLDER
         folder.mkdir(mode=0o700, exist_ok=True)
-        target = folder / f"{command_id}.tar.gz"
-        target.unlink(missing_ok=True)  # of a run that the daemon did not outlive
-        files = gather(settings, report, told, service_log() if wanted.log else "")
-        summary = write_bundle(target, files, read_secrets(settings.secret_files), utc_ns)
+        target = folder / f"{report.utc_ns}.tar.gz"
+        files = gather(settings, report, told, service_log())
+        write_bundle(target, files, read_secrets(settings.secret_files), report.utc_ns)
         for old in sorted(folder.glob("*.tar.gz"))[:-_KEPT]:
             old.unlink(missing_ok=True)
-        content = target.read_bytes() if summary.bytes <= INLINE_BYTES else b""
-        return CollectedDiagnostics(report, summary, content)
+        return target.read_bytes()
+
+
+class Doctor(Kind):
+    """`doctor`: what is wrong with the box, and how to mend it."""
+
+    kind = "doctor"
+    lane = "looking"
+    role = OperatorRole.VIEWER
+    time_limit_s = 60.0
+    answers = DoctorReport
+
+    def __init__(self, look: BoxLook) -> None:
+        self._look = look
+
+    async def run(self, _request: CommandRequest, _progress: Progress) -> DoctorReport:
+        """Look."""
+        return await self._look.examine()

@@ -16,13 +16,14 @@ from qedge.base.clock import Clock
 from qedge.base.errors import ERROR_CODES, QedgeError
 from qedge.base.log import get_logger
 from qedge.crypto.durable_file import write_durably
+from qedge.fleet.commands.kinds.kind import KindOf
 from qedge.fleet.commands.ports import AfterCrash, Progress, Recovered
 from qedge.fleet.update.bundle import open_bundle
 from qedge.fleet.update.disk import REQUEST, Disk
 from qedge.fleet.update.fetching import fetch
 from qedge.fleet.update.model import SHARE, Journal, Layout
 from qedge.fleet.update.versions import require_fit
-from qedge.wire.commands import CommandRequest, OperatorRole
+from qedge.wire.commands import CommandRequest
 from qedge.wire.update import Manifest, Outcome, SoftwareUpdate, SoftwareUpdated, UpdateReport, UpdateRequest
 
 _LOG: Final = get_logger("fleet.update")
@@ -35,8 +36,15 @@ _FETCH_SHARE: Final = 0.25
 _TELL_STEP: Final = 0.05
 
 
-class SoftwareUpdateExecutor:
-    """Carries out `software-update`; fills `qedge.fleet.commands.ports.Executor`."""
+class SoftwareUpdateExecutor(KindOf[SoftwareUpdate]):
+    """`software-update`: another version of the program, with the way back; the release key is the second person."""
+
+    kind = KIND
+    lane = "update"
+    after_crash = AfterCrash.CHECK  # the updater restarts the daemon in the middle of the command
+    time_limit_s = 4 * 3600.0  # enough for a slow line
+    arguments = SoftwareUpdate
+    answers = SoftwareUpdated
 
     def __init__(self, layout: Layout, *, version: str, python: str, platform: str, clock: Clock) -> None:
         self._layout = layout
@@ -46,44 +54,14 @@ class SoftwareUpdateExecutor:
         self._platform = platform
         self._clock = clock
 
-    @property
-    def kind(self) -> str:
-        """Name of the kind."""
-        return KIND
-
-    @property
-    def lane(self) -> str:
-        """Its own lane: nothing waits behind an update but other updates."""
-        return "update"
-
-    @property
-    def role(self) -> OperatorRole:
-        """Operators update boxes."""
-        return OperatorRole.OPERATOR
-
-    @property
-    def after_crash(self) -> AfterCrash:
-        """The updater restarts the daemon in the middle of the command: that is how it should be."""
-        return AfterCrash.CHECK
-
-    @property
-    def two_persons(self) -> bool:
-        """The release key speaks for a second person."""
-        return False
-
-    @property
-    def time_limit_s(self) -> float:
-        """Long enough for a slow line."""
-        return 4 * 3600.0
-
     def check(self, request: CommandRequest) -> None:
         """Refuse arguments that cannot be read, and a box that has no updater; touches nothing."""
-        _arguments(request)
+        self.read(request)
         self._require_updater()
 
     async def run(self, request: CommandRequest, progress: Progress) -> msgspec.Struct | None:
         """Fetch, hand over, wait for the report. Going on after a restart, it fetches and asks for nothing twice."""
-        order = _arguments(request)
+        order = self.read(request)
         report = await asyncio.to_thread(self._disk.read_report)
         if report is not None and report.id == request.id:
             return self._end(report)
@@ -179,14 +157,3 @@ class SoftwareUpdateExecutor:
             return SoftwareUpdated(report.version, report.previous, report.gate_s)
         code = report.code if report.code in ERROR_CODES else "update.rolled_back"
         raise QedgeError(code, report.reason or "The updater gave no reason.", outcome=report.outcome.value)
-
-
-def _arguments(request: CommandRequest) -> SoftwareUpdate:
-    try:
-        return msgspec.msgpack.decode(request.arguments, type=SoftwareUpdate)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise QedgeError(
-            "update.bad_bundle",
-            f"The arguments of {KIND} cannot be read: {error}.",
-            fix="Give version, source, sha256 and size, as `qedge update check` says them.",
-        ) from error
