@@ -178,7 +178,7 @@ KINDS: tuple[tuple[str, msgspec.Struct | None], ...] = (
     [
         pytest.param((0.15,), id="once"),
         pytest.param(
-            tuple(0.02 + 0.06 * number for number in range(24)),
+            tuple(0.02 + 0.12 * number for number in range(10)),
             id="often",
             marks=[pytest.mark.long, pytest.mark.timeout(900)],
         ),

@@ -311,7 +311,9 @@ class Bus:
 
     async def _subscribe_late(self, client: MqttClient, asked: set[str]) -> None:
         """Subscribe to patterns that get their first handler while the connection stands."""
-        while True:
+        task = asyncio.current_task()
+        # `wait_for` of Python 3.11, in aiomqtt, loses a cancellation that comes together with its result
+        while task is None or not task.cancelling():
             await self._new_patterns.wait()
             self._new_patterns.clear()
             again, self._again = frozenset(self._again), set()

@@ -470,6 +470,22 @@ async def test_a_pattern_of_a_late_subscriber_is_asked_for_on_the_open_connectio
         await got.wait()
 
 
+async def test_what_the_broker_keeps_can_be_read_again_on_the_open_connection(broker: ScriptedBroker) -> None:
+    bus = make_bus(broker)
+
+    async def handle(_message: Incoming) -> None:
+        return
+
+    bus.subscribe("qedge/v1/f/n/cmd/+", handle)
+    async with running(bus):
+        first = await broker.wait_for(SUBSCRIBE, 1)
+        bus.read_again("qedge/v1/f/n/cmd/+")
+        again = (await broker.wait_for(SUBSCRIBE, 2))[1]
+    # retain handling (MQTT 5 §3.8.3.1, bits 4 and 5): 1 sends what is kept to a new subscription alone, 0 to any
+    assert first[0][first[0].index(b"cmd/+") + 5] >> 4 == 1
+    assert again[again.index(b"cmd/+") + 5] >> 4 == 0
+
+
 async def test_an_answer_does_not_wait_behind_a_handler_that_asks(broker: ScriptedBroker) -> None:
     bus, answers = make_bus(broker), []
 
