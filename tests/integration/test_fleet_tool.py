@@ -15,12 +15,15 @@ from pathlib import Path
 import pytest
 
 from qedge.base.errors import QedgeError
+from qedge.base.ids import uuid7
 from qedge.base.system_clock import SystemClock
 from qedge.bus.config import BusConfig
 from qedge.cli.main import main
 from qedge.client.fleet_tool.model import Ending, NodeStanding
 from qedge.client.fleet_tool.operator_folder import OperatorFolder
-from qedge.client.fleet_tool.rollout_plan import Order
+from qedge.client.fleet_tool.rollout_file import RolloutFile
+from qedge.client.fleet_tool.rollout_plan import Asked, Order, RolloutPlan, cut_waves
+from qedge.client.fleet_tool.rollout_run import RolloutRun
 from qedge.client.fleet_tool.tool import FleetTool
 from qedge.client.fleet_tool.trail import Act
 from qedge.crypto.operator_files import read_operator
@@ -277,6 +280,33 @@ async def test_a_roll_out_goes_on_after_its_tool_was_killed_and_no_node_is_asked
         assert await asyncio.to_thread(call, ann, "rollout", "resume", rollout) == 0
         assert "done" in capsys.readouterr().out
     assert sorted(done) == [f"n{number}" for number in range(6)]
+
+
+@pytest.mark.parametrize("sent", [False, True])
+async def test_what_was_written_down_and_not_sent_is_sent_under_the_same_id_and_nothing_else(
+    fleet: FakeFleet, tmp_path: Path, sent: bool
+) -> None:
+    for name in ("n0", "n1"):
+        fleet.add(name)
+    utc_ns = time.time_ns()
+    rollout_id, command_id = uuid7(utc_ns, os.urandom), uuid7(utc_ns, os.urandom)
+    plan = RolloutPlan(rollout_id, "home", "ann", Order("update"), cut_waves(("n0", "n1"), "1,2"), utc_ns, soak_s=0.2)
+    async with fleet, tool_of(fleet, tmp_path / "ann") as tool:
+        file = RolloutFile.create(tool.folder.rollout_path(rollout_id), plan)
+        request = CommandRequest(command_id, "home", "n0", "update", 5, utc_ns, utc_ns + 600 * 10**9)
+        file.take([Asked(utc_ns, "n0", command_id, 5, request.expires_utc_ns)])
+        file.close()
+        if sent:
+            await tool.publish([request])
+            await until(lambda: fleet.nodes["n0"].requests)
+        file = RolloutFile.open(tool.folder.rollout_path(rollout_id))
+        views = [view async for view in RolloutRun(tool, file).run()]
+        file.close()
+    assert views[-1].phase == "done"
+    assert [each.id for each in fleet.nodes["n0"].requests] == [command_id]
+    assert len(fleet.nodes["n1"].requests) == 1
+    sends = [line.entry.command for line in OperatorFolder(tmp_path / "ann").trail()[0] if line.entry.act is Act.SENT]
+    assert sends.count(command_id) == 1
 
 
 async def test_a_roll_out_is_paused_resumed_and_aborted_from_another_terminal(

@@ -70,7 +70,7 @@ def test_the_worked_example_is_a_request_that_nodes_believe() -> None:
     signed = join_signed(covered_of_vector(), CHAIN, bytes.fromhex(VECTOR["signature"]))
     where = command_topic("home", "alpha", VECTOR["request"]["id"])
     request, member = verify_request(signed, where, TRUST, UTC_NS)
-    assert (member.subject.name, member.roles) == ("ann", {OperatorRole.OPERATOR})
+    assert (member.subject.name, member.roles) == ("ann", frozenset({OperatorRole.OPERATOR}))
     assert msgspec.msgpack.decode(request.arguments, type=DrainCommand) == DrainCommand(undo=True)
     key = SigningKey.from_seed(OPERATOR["algorithm"], bytes.fromhex(OPERATOR["seed"]))
     assert key.key_id == member.key_id

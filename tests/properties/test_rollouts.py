@@ -104,9 +104,8 @@ def test_whatever_happens_a_roll_out_stays_sound(plan: RolloutPlan, course: list
                 if state == "successful" and not back and rollout.nodes[name].done_utc_ns:
                     did.add(name)
         elif step[0] == "see":
-            _, name, standing, version, epoch = step
-            fields = {"type": "seen", "utc_ns": utc_ns, "node": name, "standing": standing}
-            take(msgspec.convert({**fields, "version": version, "epoch": epoch}, Seen))
+            fields = dict(zip(("type", "node", "standing", "version", "epoch"), ("seen", *step[1:]), strict=True))
+            take(msgspec.convert({**fields, "utc_ns": utc_ns}, Seen))
         elif step[0] == "wait":
             assert isinstance(step[1], float)
             utc_ns += round(step[1] * 1e9)

@@ -11,6 +11,7 @@ import heapq
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -184,7 +185,7 @@ class RolloutWorld:
             node.die()
             if rng.random() < 0.5:
                 node.away_until_ns = self.now_ns + rng.randrange(60 * SECOND, 1800 * SECOND)
-                self.at(node.away_until_ns, lambda node=node: self.come_back(node))
+                self.at(node.away_until_ns, partial(self.come_back, node))
         self.run_until(60 * SECOND)
 
     def come_back(self, node: WorldNode) -> None:
