@@ -336,8 +336,8 @@ TOPICS: Final[tuple[Row, ...]] = (
         False,
         SealKind.SIGNED,
         "the node's signature; of two items of one spool, class and number the first counts",
-        "Readings, health, events and alarms of the node; `class` is one of these in the singular.",
-        "telemetry/{class}",
+        "Readings, health, events and alarms of the node; `kind` is one of these in the singular.",
+        "telemetry/{kind}",
         "those who watch the fleet",
     ),
 )

@@ -54,7 +54,7 @@ def test_every_message_has_a_seal_or_says_why_it_is_believed() -> None:
     assert {row.channel for row in TOPICS if row.seal is SealKind.SEALED} == {Channel.SEALED}
     signed = {str(row.channel or row.pattern) for row in TOPICS if row.seal is SealKind.SIGNED}
     shared = {"state", "shared", "results"}
-    assert signed == {"birth", "onward", "incidents", "commands", "telemetry/{class}", "cmd-state/{command}"} | shared
+    assert signed == {"birth", "onward", "incidents", "commands", "telemetry/{kind}", "cmd-state/{command}"} | shared
 
 
 def test_rows_with_more_levels_have_the_topics_that_their_functions_make() -> None:
@@ -62,7 +62,7 @@ def test_rows_with_more_levels_have_the_topics_that_their_functions_make() -> No
     made = {device_topic("f", "n", "d", leaf) for leaf in DeviceLeaf} | {segment_topic("f", "n", "s", "c")}
     made |= {command_topic("f", "n", COMMAND), state_topic("f", "n", COMMAND)}
     made.add(telemetry_topic("f", "n", TelemetryClass.ALARM))
-    levels = {"device": "d", "segment": "s", "channel": "c", "command": COMMAND, "class": "alarm"}
+    levels = {"device": "d", "segment": "s", "channel": "c", "command": COMMAND, "kind": "alarm"}
     filled = {each.format(**levels) for each in patterns}
     assert {f"qedge/v1/f/n/{each}" for each in filled} == made
     assert all(name.count("/") < MAX_LEVELS for name in made)

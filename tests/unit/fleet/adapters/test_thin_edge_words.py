@@ -8,6 +8,8 @@ from datetime import datetime
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qedge.fleet.telemetry.collecting import readings
 from qedge.fleet.telemetry.model import Item
@@ -187,3 +189,13 @@ def test_a_kind_that_is_not_permitted_fails_and_its_states_of_others_are_left_al
     assert found.command.status is Status.FAILED
     assert "fleet.thin_edge.commands" in str(found.command.fields["reason"])
     assert decide(command(Status.EXECUTING), None, retained=True, allowed=frozenset()).act is Act.NOTHING
+
+
+@given(
+    st.one_of(st.binary(max_size=200), st.text(max_size=100).map(lambda text: json.dumps({"status": text}).encode()))
+)
+def test_nothing_that_comes_breaks_the_reader_of_commands(payload: bytes) -> None:
+    came = parse(TOPIC, payload)
+    if came is not None:
+        decide(came, None, retained=True, allowed=ALLOWED)
+        assert came.payload == b"" or json.loads(came.payload)["status"] == came.status
