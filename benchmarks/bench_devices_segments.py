@@ -27,7 +27,7 @@ from qedge.devices.segments.membership import Membership, Pace
 from qedge.devices.segments.model import FOREVER, MemberId, RetentionClass
 from qedge.devices.segments.service import SegmentService
 from qedge.security.model import Action, Subject, SubjectKind
-from qedge.store.schema import SPOOL_SCHEMA
+from qedge.store.spool_schemas import SPOOL_SCHEMA
 from qedge.store.store import Store
 from qedge.wire.attached import pack_reading
 from qedge.wire.segments import OnwardReadings

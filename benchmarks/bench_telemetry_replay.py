@@ -34,7 +34,7 @@ from qedge.fleet.telemetry.service import TelemetryService
 from qedge.fleet.telemetry.spool import Spool
 from qedge.fleet.telemetry.uplink import BusTelemetry
 from qedge.mesh.crypto_thread import CryptoThread
-from qedge.store.schema import TELEMETRY_SCHEMA
+from qedge.store.spool_schemas import TELEMETRY_SCHEMA
 from qedge.store.store import Store
 from qedge.wire.envelope import Header, take_apart
 from qedge.wire.telemetry import JobsReading, TelemetryBatch, TelemetryEvent, TelemetryItem

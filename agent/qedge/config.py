@@ -168,7 +168,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
 """Sections as the reference lists them."""
 
 LIVE_SECTIONS: Final = frozenset({"log", "drivers"})
-"""Sections that a reload applies to the running daemon; the others take effect at its next start."""
+"""Sections that a reload applies; the others take effect at the next start."""
 
 DEFAULT_DRIVERS: Final[Mapping[str, DriverConfig]] = {
     "qpu": DriverConfig(driver="sim_qpu", spares=1),
@@ -235,10 +235,9 @@ def load(
     if verdict.loaded is not None:
         return verdict.loaded
     first, more = verdict.faults[0], len(verdict.faults) - 1
-    rest = f" (and {more} more)" if more else ""
     raise QedgeError(
         "config.invalid",
-        f"The configuration has faults: {first}{rest}.",
+        f"The configuration has faults: {first}{f' (and {more} more)' if more else ''}.",
         fix=f"`qedge check{' ' + path if path else ''}` lists all of them.",
         faults=len(verdict.faults),
         file=first.file,
@@ -265,14 +264,13 @@ def check_config(
     text = read_layers(config_files(path))
     text, fleet_sha256 = with_fleet(text, _state_of(text, environ, state_dir) / LAYER_FILE, fleet_layer)
     faults = list(text.faults) + check(AgentConfig, text.values)
-    sound = msgspec.convert(_without(text.values, faults), AgentConfig)
-    config = with_defaults(sound, environ, state_dir)
+    config = with_defaults(msgspec.convert(_without(text.values, faults), AgentConfig), environ, state_dir)
     faults += _check_references(config, text.values)
     if describe is not None:
         faults += islice(_check_drivers(config, describe), MAX_FAULTS)
     placed = tuple(sorted((_place(fault, text) for fault in faults), key=lambda each: (each.file, each.line)))
     loaded = None if placed else LoadedConfig(config, text, fleet_sha256)
-    return Verdict(loaded, placed, tuple(layer.file for layer in text.layers), config)
+    return Verdict(loaded, placed, tuple(each.file for each in text.layers), config)
 
 
 def state_folder(path: str = "", *, state_dir: str = "", environ: Mapping[str, str] | None = None) -> Path:

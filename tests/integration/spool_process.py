@@ -20,7 +20,7 @@ from qedge.base.system_clock import SystemClock
 from qedge.devices.onward.config import OnwardConfig
 from qedge.devices.onward.service import OnwardService
 from qedge.devices.segments.model import RetentionClass
-from qedge.store.schema import SPOOL_SCHEMA
+from qedge.store.spool_schemas import SPOOL_SCHEMA
 from qedge.store.store import Store
 from qedge.wire.segments import OnwardReadings
 

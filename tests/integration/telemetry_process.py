@@ -21,7 +21,7 @@ from qedge.fleet.telemetry.config import TelemetryConfig
 from qedge.fleet.telemetry.model import Item
 from qedge.fleet.telemetry.service import TelemetryService
 from qedge.fleet.telemetry.spool import Spool
-from qedge.store.schema import TELEMETRY_SCHEMA
+from qedge.store.spool_schemas import TELEMETRY_SCHEMA
 from qedge.store.store import Store
 from qedge.wire.telemetry import JobsReading, TelemetryBatch, TelemetryEvent
 

@@ -19,7 +19,7 @@ from qedge.fleet.thin_edge.config import ThinEdgeConfig
 from qedge.fleet.thin_edge.journal import StoredCommands
 from qedge.fleet.thin_edge.mapping import Json
 from qedge.fleet.thin_edge.service import ThinEdge
-from qedge.store.schema import TELEMETRY_SCHEMA
+from qedge.store.spool_schemas import TELEMETRY_SCHEMA
 from qedge.store.store import Store
 from tests.unit.fleet.adapters.tool_site import MOSQUITTO, Box, ToolBroker, Watcher, ill, running, until, watching, well
 

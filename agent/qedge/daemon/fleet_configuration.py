@@ -131,6 +131,8 @@ def add_configuration(parts: Parts, running: Running) -> list[Executor]:
         metrics=parts.metrics,
     )
     parts.node.attach_configuration(service)
+    parts.mesh.announcer.config_serial = lambda: service.view().serial
+    service.on_change = parts.mesh.capabilities_changed
     parts.supervisor.add(service)
     return [ConfigSnapshot(service), ConfigStage(service), ConfigApply(service), ConfigRollback(service)]
 

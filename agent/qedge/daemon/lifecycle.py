@@ -19,6 +19,7 @@ from qedge import __version__
 from qedge.base.errors import QedgeError
 from qedge.base.log import configure, get_logger
 from qedge.base.metrics import Metrics
+from qedge.base.struct_tables import build_struct_tables
 from qedge.base.system_clock import SystemClock
 from qedge.base.systemd import Notifier
 from qedge.config import Change, LoadedConfig, Verdict, changed_sections
@@ -30,7 +31,7 @@ from qedge.daemon.key_files import KeyFiles, open_key_files
 from qedge.daemon.managing import add_management, open_telemetry
 from qedge.daemon.pauses import shorten_pauses
 from qedge.daemon.wiping import wipe_if_marked
-from qedge.store.schema import SPOOL_SCHEMA
+from qedge.store.spool_schemas import SPOOL_SCHEMA
 from qedge.store.store import Store
 
 _LOG: Final = get_logger("daemon")
@@ -107,6 +108,7 @@ class Daemon:
                 if spool is not None:
                     await add_gateway(parts, spool)
                 add_management(parts, self._running(parts), telemetry)
+                build_struct_tables()  # all that will be decoded is loaded now, and no thread has begun
                 clean = await self._live(parts)
                 if self._stop.is_set() or self._again.is_set() or not clean:
                     return clean

@@ -24,7 +24,7 @@ from qedge.fleet.diagnostics.service import BoxLook, Doctor
 from qedge.fleet.thin_edge.commands import LocalCommand
 from qedge.fleet.thin_edge.mapping import Json
 from qedge.fleet.update.service import SoftwareUpdateExecutor
-from qedge.store.schema import TELEMETRY_SCHEMA
+from qedge.store.spool_schemas import TELEMETRY_SCHEMA
 from qedge.store.store import Store
 from qedge.web import prometheus
 

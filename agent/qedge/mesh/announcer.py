@@ -82,6 +82,7 @@ class Announcer:
         """Set where another box speaks under this node's name: then this one says nothing."""
 
         self.serials: Callable[[], Serials] = Serials
+        self.config_serial: Callable[[], int] = int
         """Asked for at every birth; whoever takes devices sets it."""
 
         self.on_birth: Callable[[Birth], None] = lambda _birth: None
@@ -203,6 +204,7 @@ class Announcer:
             revocation_serial=self._revocation_serial(),
             policy_serial=serials.policy,
             devices_serial=serials.devices,
+            config_serial=self.config_serial(),
         )
 
     def _header(self, where: str, body: msgspec.Struct) -> Header:

@@ -74,7 +74,7 @@ def differs(one: Birth | None, other: Birth) -> bool:
 
 def told(birth: Birth) -> tuple[object, ...]:
     """Return what a node says of itself that may change while it runs."""
-    return birth.version, birth.capabilities, birth.policy_serial, birth.devices_serial
+    return birth.version, birth.capabilities, birth.policy_serial, birth.devices_serial, birth.config_serial
 
 
 def _facts(driver: DriverView) -> dict[str, str | int | float | bool]:

@@ -16,7 +16,7 @@ from qedge.web.fake_configuration import FakeConfiguration
 from qedge.web.fake_decoder import FakeDecoder
 from qedge.web.fake_devices import FakeDevices
 from qedge.web.fake_fleet import FakeFleet
-from qedge.web.fake_host import HOST, SERVICES
+from qedge.web.fake_host import DRIVERS, HOST, SERVICES
 from qedge.web.fake_keys import fake_keys
 from qedge.web.fake_mesh import QPUS, fake_peers
 from qedge.web.fake_orders import FakeOrders
@@ -45,7 +45,6 @@ from qedge.wire.node import (
     PingView,
     RandomRequest,
     RandomView,
-    WorkerView,
 )
 from qedge.wire.problem import problem_of
 from qedge.wire.telemetry import TelemetryView
@@ -84,7 +83,7 @@ class FakeNode:
         self.entropy_healthy = True
         self.submissions: list[JobSubmission] = []
         self._templates: dict[str, TemplateView] = {}
-        self._drivers = {view.name: view for view in _DRIVERS}
+        self._drivers = {view.name: view for view in DRIVERS}
         self._links = {view.name: view for view in _LINKS}
         self.eve = False
         self.gateway: GatewayView | None = None
@@ -341,63 +340,5 @@ class FakeNode:
             if not queue.full():
                 queue.put_nowait(job)
 
-
-_DRIVERS = (
-    DriverView(
-        name="qpu",
-        driver="sim_qpu",
-        kind="qpu",
-        version="0.1.0",
-        simulated=True,
-        admin_state="unlocked",
-        operating_state="up",
-        workers=(WorkerView("qpu-0", "busy", 4021), WorkerView("qpu-1", "ready", 4022, 1, spare=True)),
-        properties={"qubits": 64, "two_qubit_fidelity": 0.999},
-    ),
-    DriverView(
-        name="rng",
-        driver="sim_qrng",
-        kind="qrng",
-        version="0.1.0",
-        simulated=True,
-        admin_state="unlocked",
-        operating_state="up",
-        workers=(WorkerView("rng-0", "ready", 4030),),
-        properties={"rate_bits_per_s": 1_000_000},
-    ),
-    DriverView(
-        name="alice",
-        driver="sim_qkd",
-        kind="qkd",
-        version="0.1.0",
-        simulated=True,
-        admin_state="unlocked",
-        operating_state="up",
-        workers=(WorkerView("alice-0", "ready", 4040),),
-        properties={"role": "alice", "eve_fraction": 0.0, "fibre_km": 25.0},
-    ),
-    DriverView(
-        name="bob",
-        driver="sim_qkd",
-        kind="qkd",
-        version="0.1.0",
-        simulated=True,
-        admin_state="unlocked",
-        operating_state="up",
-        workers=(WorkerView("bob-0", "ready", 4041),),
-        properties={"role": "bob", "fibre_km": 25.0},
-    ),
-    DriverView(
-        name="card",
-        driver="hwrng",
-        kind="qrng",
-        version="0.1.0",
-        simulated=False,
-        admin_state="locked",
-        operating_state="down",
-        reason="/dev/qrandom0 is not there",
-        workers=(WorkerView("card-0", "backoff", 0, 4),),
-    ),
-)
 
 _LINKS = (LinkView(name="lab", alice="alice", bob="bob"),)

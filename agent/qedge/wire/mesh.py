@@ -41,7 +41,7 @@ class Birth(msgspec.Struct, frozen=True, tag_field="type", tag="birth/1"):
     (`qedge.mesh.pulse`); the chain has `pulse_count` elements.
 
     `policy_serial` is that of the fleet's policy which the node enforces, `devices_serial` that of its list of revoked
-    devices; 0 where there is none.
+    devices, `config_serial` that of the layer of configuration that the fleet gave it; 0 where there is none.
     """
 
     fleet: Name
@@ -61,6 +61,7 @@ class Birth(msgspec.Struct, frozen=True, tag_field="type", tag="birth/1"):
     policy_serial: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
     devices_serial: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
     labels: Annotated[tuple[Short, ...], msgspec.Meta(max_length=16)] = ()
+    config_serial: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
     """What the operator calls it, for jobs that ask for such a node."""
 
 

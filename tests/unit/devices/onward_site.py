@@ -16,7 +16,7 @@ from qedge.devices.onward.service import OnwardService
 from qedge.devices.segments.fake import FakeJudge
 from qedge.security.model import Action, Reason
 from qedge.security.ports import Judge
-from qedge.store.schema import SPOOL_SCHEMA
+from qedge.store.spool_schemas import SPOOL_SCHEMA
 from qedge.store.store import Store
 from qedge.wire.segments import OnwardReading, OnwardReadings
 

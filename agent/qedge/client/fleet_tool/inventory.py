@@ -56,7 +56,7 @@ class Inventory:
             epoch=birth.epoch,
             boot_id=birth.boot_id,
             policy_serial=birth.policy_serial,
-            config_serial=getattr(birth, "config_serial", 0),
+            config_serial=birth.config_serial,
             devices_serial=birth.devices_serial,
             revocation_serial=birth.revocation_serial,
             born_utc_ns=birth.utc_ns,

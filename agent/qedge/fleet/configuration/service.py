@@ -70,6 +70,8 @@ class ConfigurationService:
         self._abandoned = ""
         self._returning = False
         self._drift: tuple[str, ...] = ()
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when another layer may be in force."""
 
     async def run(self, ready: Ready) -> None:
         """End the change that a restart left under way, then carry out changes and look for drift until cancelled."""
@@ -326,6 +328,7 @@ class ConfigurationService:
         self._metrics.set("qedge_configuration_serial", in_force.serial if in_force is not None else 0)
         self._metrics.set("qedge_configuration_drift", len(self._drift))
         self._metrics.set("qedge_configuration_trial", int(self._book.change is not None))
+        self.on_change()
 
 
 def _target(book: ConfigurationBook) -> ConfigurationLayer | None:

@@ -10,7 +10,7 @@ import pytest
 from qedge.fleet.telemetry.model import KINDS, Waiting
 from qedge.fleet.telemetry.rows import Change, LaneLimits, Rows
 from qedge.store.fifo import ROW_BYTES, Span
-from qedge.store.schema import TELEMETRY_MIGRATIONS
+from qedge.store.spool_schemas import TELEMETRY_MIGRATIONS
 from qedge.wire.telemetry import TelemetryClass
 
 

@@ -184,7 +184,7 @@ def test_arguments_that_make_no_sense_are_refused_before_anything_is_done(
 ) -> None:
     with pytest.raises(QedgeError) as caught:
         _executor(make_site(tmp_path)).check(_request(order))
-    assert caught.value.code == "update.bad_bundle"
+    assert caught.value.code == "order.bad_arguments"
 
 
 @pytest.mark.parametrize(("link", "code"), [("current", "update.no_slots"), ("kept", "update.no_updater")])
