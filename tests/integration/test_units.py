@@ -74,6 +74,16 @@ def test_the_exposure_of_the_updater_is_at_most_two(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_unit_that_restarts_the_box_is_clean_and_hardened_too(tmp_path: Path) -> None:
+    folder = _write_unit(tmp_path, ()).parent
+    units = [str(folder / f"qedge-restart-host.{kind}") for kind in ("path", "service")]
+    done = _analyze("verify", *units)
+    assert done.returncode == 0
+    assert "restart-host" not in done.stderr, done.stderr
+    done = _analyze("security", "--offline=true", f"--threshold={MAX_EXPOSURE_TENTHS}", units[1])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_unit_that_is_open_is_found_out(tmp_path: Path) -> None:
     unit = _write_unit(tmp_path, ())
     unit.write_text(

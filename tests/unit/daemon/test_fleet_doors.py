@@ -10,10 +10,13 @@ import pytest
 
 from qedge.base.clock import ManualClock
 from qedge.base.errors import QedgeError
+from qedge.bus.service import Bus
+from qedge.daemon.fleet_commands import Power, make_fleet
 from qedge.daemon.fleet_doors import NodeDoors
 from qedge.daemon.identity import LocalIdentity
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools
+from qedge.fleet.config import FleetConfig
 from qedge.wire.command_kinds import DeviceOperation
 from qedge.wire.gateway import DeviceReason
 from qedge.wire.trust import IdentityView, Membership, NewIdentity, SigningRequest
@@ -159,3 +162,12 @@ async def test_only_configured_drivers_are_enabled_and_restarted() -> None:
         assert error.value.code == "driver.not_found"
     with pytest.raises(QedgeError):
         await doors.enable_driver("none", enabled=True)
+
+
+@pytest.mark.parametrize(("enabled", "standalone"), [(False, False), (True, True)])
+def test_a_node_without_a_fleet_or_told_so_takes_no_commands(enabled: bool, standalone: bool) -> None:
+    config = SimpleNamespace(fleet=FleetConfig(enabled=enabled))
+    tools = cast("Tools", SimpleNamespace(config=config, me=SimpleNamespace(standalone=standalone)))
+    nothing = cast("Node", None)
+    power = Power(lambda: None, lambda: None)
+    assert make_fleet(tools, nothing, cast("Bus", None), {}, power, lambda _name, _enabled: None) is None
