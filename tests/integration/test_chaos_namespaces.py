@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from qedge.cli.demo_scenes import heavy_program
+from qedge.orchestrator.receipts.proof import check
 from qedge.wire.jobs import JobState, JobSubmission
 from qedge.wire.mesh import PeerState
+from tests.integration.daemon_process import ENDED
 from tests.integration.fleet_world import QPU, FleetWorld
 from tests.integration.namespaces import Switch
 from tests.integration.test_ledger import KIND, end
@@ -19,7 +21,7 @@ from tests.integration.test_ledger import KIND, end
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 JOBS = 6
-PROGRAM = heavy_program(16, 60)
+PROGRAM = heavy_program(20, 60)
 SMALL = QPU + "spares = 0\n"
 
 
@@ -31,16 +33,19 @@ async def test_jobs_of_a_box_that_is_cut_off_end_elsewhere_once_and_its_own_go_o
             await world.wait_together(*"abc")
             for name in "bc":
                 await world.wait_peer("a", name, lambda peer: any(each.kind == "qpu" for each in peer.capabilities))
-            # a has no QPU: its jobs are at b and c when c is unplugged
+            # a has no QPU: its jobs are at b and c, the last of them in a queue, when that box is unplugged
             ids = [await _submit(world, "a", seed) for seed in range(JOBS)]
-            switch.unplug("c")
+            async with world.daemons["a"].client() as client:
+                last = await client.job(ids[-1])
+            assert last.state not in ENDED
+            struck, other = (last.node, "b" if last.node == "c" else "c")
+            switch.unplug(struck)
             try:
                 views = [await end(world, "a", job_id) for job_id in ids]
                 assert {view.state for view in views} == {JobState.DONE}
-                assert {view.node for view in views} <= {"b", "c"}
-                assert any(view.node == "b" for view in views)
+                assert views[-1].node == other
             finally:
-                switch.plug("c")
+                switch.plug(struck)
             await world.wait_together(*"abc")
             # what a owns is known to b or c, which go on while a is away, and a learns of the end
             orphans = [await _submit(world, "a", JOBS + seed) for seed in range(2)]
@@ -55,12 +60,22 @@ async def test_jobs_of_a_box_that_is_cut_off_end_elsewhere_once_and_its_own_go_o
             await world.wait_together(*"abc")
             for job_id in orphans:
                 assert (await end(world, "a", job_id)).state is JobState.DONE
+            await _check_receipt(world, ids[-1], other)
         _check_ends(tmp_path, {*ids, *orphans})
 
 
 async def _submit(world: FleetWorld, at: str, seed: int) -> str:
     async with world.daemons[at].client() as client:
         return (await client.submit(JobSubmission(program=PROGRAM, shots=50, seed=seed, node="any"))).id
+
+
+async def _check_receipt(world: FleetWorld, job_id: str, runner: str) -> None:
+    """What another box did for a stands there with what that box signed, under the lease that counted."""
+    async with asyncio.timeout(20), world.daemons["a"].client() as client:
+        while (job := await client.job(job_id)).receipt is None:
+            await asyncio.sleep(0.2)
+    receipt = check(job, world.fleet.trust())
+    assert (receipt.runner, receipt.epoch) == (runner, job.epoch)
 
 
 def _check_ends(folder: Path, job_ids: set[str]) -> None:

@@ -51,11 +51,14 @@ class Seal:
 
 @dataclass(frozen=True, slots=True)
 class _Given:
+    """A result that an owner has; only its `leaf` is kept once that is known."""
+
     owner: str
     job_id: str
     epoch: int
     asked: bytes
-    result: JobResult
+    result: JobResult | None
+    leaf: bytes = b""
     tries: int = 0
 
 
@@ -95,7 +98,8 @@ class ReceiptService:
 
     async def sign(self) -> None:
         """Sign all results that wait, in one tree, and give each owner what concerns it."""
-        batch = [self._given.popleft() for _ in range(min(len(self._given), MAX_LEAVES))]
+        taken = [self._given.popleft() for _ in range(min(len(self._given), MAX_LEAVES))]
+        batch = await self._thread.run(_hashed, taken)
         signed, paths = await self._thread.run(self._signed, batch)
         self._metrics.add("qedge_receipts_total", ("signed",), len(batch))
         by_owner: dict[str, list[tuple[_Given, ReceiptPath]]] = {}
@@ -112,8 +116,7 @@ class ReceiptService:
 
     def _signed(self, batch: Sequence[_Given]) -> tuple[bytes, list[ReceiptPath]]:
         seal = self._seal
-        leaves = [entry_of(each.job_id, each.epoch, each.asked, result_hash(each.result)) for each in batch]
-        root, paths = root_and_paths(leaves)
+        root, paths = root_and_paths([each.leaf for each in batch])
         utc_ns = self._clock.utc_ns()
         signed = sign_root(ReceiptRoot(root, len(batch)), seal.fleet, seal.node, seal.key, seal.chain, utc_ns)
         found = enumerate(zip(batch, paths, strict=True))
@@ -147,6 +150,16 @@ class ReceiptService:
         row, result = found
         hashes = job_hash(row.submission), result_hash(result)
         return Receipt(kept.runner, kept.epoch, *hashes, kept.position, kept.path, kept.signed, self._seal.trust.anchor)
+
+
+def _hashed(batch: Sequence[_Given]) -> list[_Given]:
+    """Keep of each result its leaf alone: its owner may be out of reach for a while."""
+    return [
+        each
+        if each.result is None
+        else replace(each, result=None, leaf=entry_of(each.job_id, each.epoch, each.asked, result_hash(each.result)))
+        for each in batch
+    ]
 
 
 def _results(connection: sqlite3.Connection, jobs: Sequence[str]) -> list[tuple[Stored, JobResult] | None]:
