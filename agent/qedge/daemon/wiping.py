@@ -16,13 +16,16 @@ _FILES: Final = (
     "qedge.sqlite3",
     "keys.sqlite3",
     "spool.sqlite3",
+    "telemetry.sqlite3",
     "keys.wrap",
     "qedge.reserve",
     "keys.reserve",
     "spool.reserve",
+    "telemetry.reserve",
+    "sparkplug.bdseq",
 )
 _SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".new")
-_FOLDERS: Final = ("audit", "drivers", "requests", "web", "policy")
+_FOLDERS: Final = ("audit", "conf.d", "diagnostics", "drivers", "fleet", "requests", "update", "web", "policy")
 _BLOCK: Final = 2**20
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import qedge
 from qedge.daemon.fleet_doors import HostRequests, clock_is_kept
-from qedge.daemon.wiping import MARK, mark_for_wiping, wipe_if_marked
+from qedge.daemon.fleet_sparkplug import FILE as SPARKPLUG_FILE
+from qedge.daemon.wiping import _FILES, _FOLDERS, MARK, mark_for_wiping, wipe_if_marked
+from qedge.fleet.configuration.files import LAYER_FILE
+from qedge.fleet.update.databases import COPIED, FOLDER, MOVED_AWAY
 
 
 def fill(folder: Path) -> None:
@@ -69,3 +74,13 @@ async def test_a_request_to_restart_the_box_stands_until_it_is_taken_or_withdraw
 
 def test_the_kernel_says_whether_its_clock_is_kept_or_nobody_can_tell() -> None:
     assert clock_is_kept() in (True, False, None)
+
+
+def test_every_file_that_the_node_keeps_is_wiped_and_databases_come_back_after_a_bad_update() -> None:
+    sources = Path(qedge.__file__).parent.rglob("*.py")
+    databases = {name for path in sources for name in re.findall(r'"([a-z]+[.]sqlite3)"', path.read_text("utf-8"))}
+    assert len(databases) >= 4
+    assert databases <= set(_FILES)
+    assert databases == {*COPIED, *MOVED_AWAY}
+    assert SPARKPLUG_FILE in _FILES
+    assert {LAYER_FILE.parts[0], FOLDER, "fleet", "diagnostics", "audit"} <= set(_FOLDERS)

@@ -18,7 +18,7 @@ from typing import Final
 
 from qedge.base.errors import Exit
 
-COPIED: Final = ("qedge.sqlite3", "spool.sqlite3")
+COPIED: Final = ("qedge.sqlite3", "spool.sqlite3", "telemetry.sqlite3")
 MOVED_AWAY: Final = ("keys.sqlite3",)
 FOLDER: Final = "update"
 SUFFIX: Final = ".before"

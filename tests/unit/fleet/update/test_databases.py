@@ -40,10 +40,11 @@ def state(tmp_path: Path) -> Path:
 
 
 def test_a_database_with_the_same_schema_keeps_what_came_since(state: Path) -> None:
-    for name in (*databases.COPIED, *databases.MOVED_AWAY):
+    names = (*databases.COPIED, *databases.MOVED_AWAY)
+    for name in names:
         _execute(state / name, "INSERT INTO t VALUES (2)")
     assert restore(state) == []
-    assert [_rows(state / name) for name in (*databases.COPIED, *databases.MOVED_AWAY)] == [2, 2, 2]
+    assert [_rows(state / name) for name in names] == [2] * len(names)
 
 
 def test_a_database_with_another_schema_is_put_back(state: Path) -> None:
