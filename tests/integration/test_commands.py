@@ -11,7 +11,8 @@ from types import ModuleType
 import pytest
 
 from qedge.base.errors import QedgeError
-from qedge.cli import draw, drivers, jobs, links, open_page, ping, status, submit
+from qedge.cli import draw, drivers, jobs, links, open_page, orders, ping, status, submit
+from qedge.web.fake_orders import ENDED
 from qedge.wire.jobs import JobSubmission
 from qedge.wire.node import GatewayView
 from tests.integration.web_site import serving
@@ -202,3 +203,22 @@ async def test_links_ping_and_the_page_link(tmp_path: Path, capsys: pytest.Captu
         assert "median 1.00 ms" in capsys.readouterr().out
         assert await invoke(path, open_page, "--print") == 0
         assert capsys.readouterr().out.startswith(site.url + "/#link=")
+
+
+async def test_commands_of_fleet_operators_are_listed_and_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with serving(tmp_path):
+        path = tmp_path / "qedge.sock"
+        assert await invoke(path, orders, "list") == 0
+        shown = capsys.readouterr().out
+        assert ENDED.id in shown
+        assert "olga" in shown
+        assert await invoke(path, orders, "show", ENDED.id, "--json") == 0
+        assert json.loads(capsys.readouterr().out)["kind"] == "drain"
+        assert await invoke(path, orders, "show", ENDED.id) == 0
+        assert "drain  successful" in capsys.readouterr().out
+        for unknown in (ENDED.id.replace("0", "1", 1), "no-id"):
+            with pytest.raises(QedgeError) as error:
+                await invoke(path, orders, "show", unknown)
+            assert error.value.code == "order.not_found"

@@ -99,6 +99,7 @@ async def test_a_node_does_what_operators_order_and_comes_back_from_restarts(tmp
         await daemon.wait_up()
 
 
+@pytest.mark.long
 async def test_certificates_are_renewed_and_keys_rotated_by_command(tmp_path: Path) -> None:
     async with FleetWorld(tmp_path, KIND) as world, operator_desk(world) as desk:
         daemon = world.start("a", OPEN)
@@ -141,6 +142,7 @@ async def test_a_box_is_wiped_by_two_persons_only(tmp_path: Path) -> None:
         }
 
 
+@pytest.mark.long
 async def test_only_the_restart_of_the_box_counts_as_one(tmp_path: Path) -> None:
     async with FleetWorld(tmp_path, KIND) as world, operator_desk(world) as desk:
         daemon = world.start("a", OPEN)
