@@ -61,6 +61,8 @@ class Rollout:
         self._to_undo: dict[str, NodeCourse] = {}
         self._undoing = 0
         self._end = Phase.STOPPED
+        self._at_utc_ns = 0
+        self._hush_utc_ns = 0
         self._undo = self._undo_all = False
         for number, names in enumerate(plan.waves):
             nodes = [NodeCourse(name, number) for name in names]
@@ -83,6 +85,7 @@ class Rollout:
 
     def take(self, event: Event) -> bool:
         """Take what happened; True where it changed something, so that it has to be written down."""
+        self._at_utc_ns = event.utc_ns
         if isinstance(event, Seen):
             return self._seen(event)
         if isinstance(event, Heard):
@@ -114,6 +117,8 @@ class Rollout:
         times = [self._deadlines[0][0]] if self._deadlines else []
         if self.phase is Phase.SOAKING and not self.paused:
             times.append(self._soak_utc_ns + round(self.plan.soak_s * 1e9))
+        if self.phase is Phase.STOPPING and self._hush_utc_ns > self._at_utc_ns:
+            times.append(self._hush_utc_ns)
         return None if self.phase in ENDED else min(times, default=None)
 
     def _was_asked(self, event: Asked) -> bool:
@@ -239,6 +244,9 @@ class Rollout:
         if soaking and utc_ns >= self._soak_utc_ns + round(self.plan.soak_s * 1e9):
             self._judge(utc_ns)
             changed = True
+        if self.phase is Phase.STOPPING:
+            self._end_stopping()
+            changed = changed or self.phase is not Phase.STOPPING
         return changed
 
     def _give_up(self, node: NodeCourse, command_id: str, utc_ns: int) -> bool:
@@ -317,7 +325,9 @@ class Rollout:
         """End where nothing is left to undo, and nobody is left who may still do it."""
         if self.phase is not Phase.STOPPING or self._to_undo or self._undoing or self._to_withdraw:
             return
-        if not any(wave.steps[step] for wave in self.waves for step in UNDER_WAY):
+        if self._at_utc_ns >= self._hush_utc_ns and not any(
+            wave.steps[step] for wave in self.waves for step in UNDER_WAY
+        ):
             self.phase = self._end
 
     def _was_withdrawn(self, event: Withdrawn) -> bool:
@@ -325,6 +335,8 @@ class Rollout:
         if node is None or event.id != node.id or self._to_withdraw.pop(node.name, None) is None:
             return False
         if not node.taken and node.step in (Step.ASKED, Step.ABSENT):
+            if node.step is Step.ASKED:  # it may have taken it in this instant: its word is waited for
+                self._hush_utc_ns = event.utc_ns + round(self.plan.settle_s * 1e9)
             self._move(node, Step.WITHDRAWN)
         self._end_stopping()
         return True

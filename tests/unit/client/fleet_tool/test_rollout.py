@@ -195,6 +195,8 @@ def test_the_wave_in_which_it_stopped_is_undone_and_what_nobody_began_is_withdra
     assert hand.stands() is Phase.STOPPING
     for node in (asked[2], asked[4]):
         hand.take(Heard(hand.utc_ns, node, originals[node], "failed", "cancelled"))
+    assert hand.rollout.due_utc_ns() == hand.utc_ns + 5 * SECOND
+    hand.wait(5)
     assert hand.stands() is Phase.STOPPED
     steps = view_of(hand.rollout).waves[1].steps
     assert steps == {"undone": 1, "stuck": 1, "failed": 3, "withdrawn": 3}
@@ -310,6 +312,8 @@ def test_a_roll_out_read_again_at_any_point_stands_where_it_stood(tmp_path: Path
     assert hand.act() == [asked[2]]
     same()
     hand.say(asked[2], "successful")
+    same()
+    hand.wait(5)
     same()
     assert hand.stands() is Phase.STOPPED
     file.close()
