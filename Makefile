@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.ready-run
 DEV_STAMP := $(VENV)/.ready-dev
-# Tests wait more than they work; more processes than cores make those fail that watch the clock.
+# Tests wait more than they work; more processes than cores make those fail that watch the clock. The tests of a file stay
+# in one process, which shares daemons among them (groups of pytest-xdist 3.8 have no effect under pytest 9).
 PROCESSES ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
@@ -44,7 +45,7 @@ run: $(RUN_STAMP) ## run a node in the foreground
 	@$(BIN)/qedge run $(ARGS)
 
 test: $(DEV_STAMP) ## all tests but the long ones
-	@$(BIN)/python -m pytest -m 'not long' -n $(PROCESSES) --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -m 'not long' -n $(PROCESSES) --dist loadfile $(ARGS)
 
 test-long: $(DEV_STAMP) ## the same claims with larger numbers
 	@$(BIN)/python -m pytest -m long $(ARGS)

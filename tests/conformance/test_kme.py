@@ -85,7 +85,6 @@ def result(report: ProbeReport, number: int) -> CaseResult:
     return next(case for case in report.cases if case.id == number)
 
 
-@pytest.mark.xdist_group("a probe of key managers")
 @pytest.mark.parametrize("number", sorted(set(CASES) - {40}), ids=lambda number: f"case-{number}")
 def test_our_key_manager_passes_the_probe(report: ProbeReport, number: int) -> None:
     found = result(report, number)

@@ -32,7 +32,7 @@ BIRTH_OF_A = topic(FLEET, "a", Channel.BIRTH)
 WORK = "qedge/v1/f/a/work"
 
 
-@pytest.fixture(params=["mosquitto", "iotcore"])
+@pytest.fixture(params=["mosquitto", pytest.param("iotcore", marks=[pytest.mark.long] if MOSQUITTO else [])])
 def kind(request: pytest.FixtureRequest) -> str:
     if request.param == "mosquitto" and MOSQUITTO is None:
         pytest.skip("mosquitto is not installed")

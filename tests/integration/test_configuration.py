@@ -224,6 +224,7 @@ async def test_a_daemon_killed_at_any_step_ends_what_it_began(make: Callable[...
     await load.check()
 
 
+@pytest.mark.long
 async def test_a_first_configuration_with_which_no_start_succeeds_is_undone(make: Callable[..., DaemonProcess]) -> None:
     daemon = make()
     await daemon.wait_up()

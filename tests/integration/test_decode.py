@@ -31,7 +31,6 @@ pytest.importorskip("stim")
 pytest.importorskip("pymatching")
 pytestmark = pytest.mark.integration
 
-SHARED = pytest.mark.xdist_group("decoding in a shared daemon")
 MODEL = MemoryModel("surface", 5, "z", 0.003)
 CONFIG = (
     '[drivers.qpu]\ndriver = "sim_qpu"\n[decode]\nmax_streams = 3\nmax_rounds_in_flight = 512\nstream_idle_s = {}\n'
@@ -179,7 +178,6 @@ async def test_a_client_that_never_reads_is_ended_and_its_memory_is_bounded(tmp_
             assert 'outcome="decode.overrun"' in await node.metrics()
 
 
-@SHARED
 @pytest.mark.parametrize(
     ("message", "code"),
     [
@@ -201,7 +199,6 @@ async def test_garbage_ends_the_stream_with_its_code(shared_daemon: DaemonProces
         assert (await code_of(stream)).code == code
 
 
-@SHARED
 @pytest.mark.parametrize(
     ("model", "code"),
     [
@@ -223,7 +220,6 @@ async def test_a_model_that_does_not_fit_is_refused_and_the_worker_lives(
         assert worker.memory_info().rss - before < 64 << 20
 
 
-@SHARED
 async def test_streams_beyond_the_limit_are_refused_and_a_closed_one_makes_room(shared_daemon: DaemonProcess) -> None:
     async with shared_daemon.client() as node, node.decode(MODEL), node.decode(MODEL):
         async with node.decode(MODEL):
@@ -232,7 +228,6 @@ async def test_streams_beyond_the_limit_are_refused_and_a_closed_one_makes_room(
             assert stream.opened.cached
 
 
-@SHARED
 async def test_a_silent_stream_is_ended(shared_daemon: DaemonProcess) -> None:
     async with shared_daemon.client() as node, node.decode(MODEL) as stream:
         await stream.push(b"\0\0\0" * 20)
@@ -240,6 +235,7 @@ async def test_a_silent_stream_is_ended(shared_daemon: DaemonProcess) -> None:
     assert (idle.code, idle.details["received"]) == ("decode.idle", 20)
 
 
+@pytest.mark.long
 async def test_an_idle_worker_is_stopped_and_comes_back(tmp_path: Path) -> None:
     async with running(tmp_path, "worker_idle_s = 0.5\n") as daemon, daemon.client() as node:
         memory, rounds = shot_of(30, 4)
@@ -248,6 +244,7 @@ async def test_an_idle_worker_is_stopped_and_comes_back(tmp_path: Path) -> None:
             await until(lambda: not decoding_workers(daemon))
 
 
+@pytest.mark.long
 async def test_streams_spread_over_workers(tmp_path: Path) -> None:
     async with running(tmp_path, "workers = 2\n", 60.0) as daemon, daemon.client() as node:
         async with node.decode(MODEL) as first, node.decode(MODEL), node.decode(MODEL):
@@ -265,7 +262,6 @@ async def test_a_daemon_that_stops_ends_its_streams(tmp_path: Path) -> None:
         assert (await code_of(stream)).code in ("decode.broken", "internal.stopping")
 
 
-@SHARED
 @pytest.mark.parametrize("records", ["01", "b8"])
 async def test_the_command_decodes_files_of_stim(
     shared_daemon: DaemonProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str], records: str

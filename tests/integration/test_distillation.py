@@ -93,6 +93,7 @@ async def wait_link(world: FleetWorld, node: str, holds: Callable[[LinkView], bo
     return link_of(status)
 
 
+@pytest.mark.long
 async def test_two_nodes_distil_key_over_a_broker_until_somebody_listens_or_a_worker_is_killed(tmp_path: Path) -> None:
     async with two_nodes(tmp_path) as world:
         for node in ENDS:

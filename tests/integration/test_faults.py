@@ -35,8 +35,6 @@ BAD_SHOTS = 101
 MEDIUM = heavy_program(17, 8)
 """A job of some ten milliseconds, so that sixty of them are really in flight."""
 
-SHARED = pytest.mark.xdist_group("faults of shared daemons")
-"""Tests that share daemons run in one process, so that there are no more of these than needed."""
 BAD_QPU_MODES = ("hang", "crash", "wrong_sum", "bad_key", "nan", "nonsense", "negative")
 
 Make = Callable[..., DaemonProcess]
@@ -98,7 +96,6 @@ def _busy_pids(status: NodeStatus) -> list[int]:
     return [worker.pid for worker in workers if worker.pid and worker.state == "busy"]
 
 
-@SHARED
 async def test_a_killed_circuit_worker_costs_no_job(sturdy: DaemonProcess) -> None:
     daemon = sturdy
     await daemon.wait_up()
@@ -117,7 +114,6 @@ async def test_a_killed_circuit_worker_costs_no_job(sturdy: DaemonProcess) -> No
     assert daemon.is_alive()
 
 
-@SHARED
 @pytest.mark.parametrize("name", ["qrng", "qkd-alice", "qkd-bob"])
 async def test_a_driver_killed_in_the_middle_of_a_call_comes_back(sturdy: DaemonProcess, name: str) -> None:
     daemon = sturdy
@@ -188,7 +184,6 @@ async def test_a_killed_daemon_loses_nothing_it_accepted(make_daemon: Make) -> N
     assert alive == [], f"children outlived the killed daemon: {alive}"
 
 
-@SHARED
 @pytest.mark.parametrize("mode", BAD_QPU_MODES)
 async def test_a_bad_qpu_driver_fails_its_own_jobs_with_a_reason_and_no_others(beset: DaemonProcess, mode: str) -> None:
     daemon = beset
@@ -213,7 +208,6 @@ async def test_a_bad_qpu_driver_fails_its_own_jobs_with_a_reason_and_no_others(b
     assert daemon.is_alive()
 
 
-@SHARED
 @pytest.mark.parametrize("mode", ["hang", "short", "nan", "nonsense", "zeros"])
 async def test_a_bad_random_source_is_withdrawn_and_recovers_while_jobs_run(beset: DaemonProcess, mode: str) -> None:
     daemon = beset

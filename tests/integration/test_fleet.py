@@ -67,6 +67,7 @@ async def test_nodes_see_each_other_live_die_return_and_leave(world: FleetWorld)
     assert (await world.peer("a", "b") or born).state is PeerState.ALIVE
 
 
+@pytest.mark.long
 async def test_sessions_and_peers_outlive_a_broker_that_forgets_everything(world: FleetWorld) -> None:
     world.start("a")
     world.start("b")
@@ -137,6 +138,7 @@ async def _refused(world: FleetWorld, revoked: str) -> None:
         assert view is None or (view.state is PeerState.REVOKED and view.session.state == "none")
 
 
+@pytest.mark.long
 async def test_a_clone_reports_itself_and_its_peers_stay_sane(world: FleetWorld) -> None:
     for node in "abc":
         world.start(node)
@@ -193,6 +195,7 @@ async def test_strangers_on_the_broker_never_become_peers(one_world: FleetWorld)
     assert (await world.ping("a", "b")).rtt_ms
 
 
+@pytest.mark.long
 async def test_a_flood_of_garbage_leaves_the_sessions_working(one_world: FleetWorld) -> None:
     world = one_world
     world.start("a", MQTT_ONLY)

@@ -120,6 +120,7 @@ async def test_certificates_are_renewed_and_keys_rotated_by_command(tmp_path: Pa
         assert (await desk.ordered("a", "logs")).state == "successful"
 
 
+@pytest.mark.long
 async def test_a_box_is_wiped_by_two_persons_only(tmp_path: Path) -> None:
     async with FleetWorld(tmp_path, KIND) as world, operator_desk(world) as desk:
         daemon = world.start("a", OPEN)

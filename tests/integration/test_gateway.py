@@ -19,7 +19,7 @@ from qedge_device.commands import pack_key_request, unpack_command
 from qedge_device.group import GroupReader, unpack_group_key
 from tests.integration.gateway_site import Attached, GatewayNode, refusal, running, until
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("a gateway")]
+pytestmark = pytest.mark.integration
 
 MOSQUITTO_PUB, MOSQUITTO_SUB = shutil.which("mosquitto_pub"), shutil.which("mosquitto_sub")
 

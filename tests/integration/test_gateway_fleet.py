@@ -23,7 +23,7 @@ from qedge.wire.segments import AppReading
 from qedge_device.rich import RichDevice
 from tests.integration.gateway_site import LIMIT_S, Attached, GatewayNode, two_running, until
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("two gateways")]
+pytestmark = pytest.mark.integration
 
 NOBODY = 65_534
 Pair = tuple[GatewayNode, GatewayNode]

@@ -20,7 +20,7 @@ from qedge.wire.audit import AuditTrail
 from tests.integration.gateway_site import POLICY, Attached, GatewayNode, broker_at, running, until
 from tests.integration.test_guides import BLOCK, GUIDES
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("a gateway for the guides")]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from qedge_device.rich import RichDevice
 from tests.integration.gateway_site import Attached, GatewayNode, refusal, running, until
 from tests.integration.test_gateway_intake import BrokerClient
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("a gateway for the tenets")]
+pytestmark = pytest.mark.integration
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "devices"
 

@@ -23,7 +23,6 @@ from tests.integration.web_site import Site, serving
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.xdist_group("a browser"),
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(PROGRAM is None, reason="no Chromium is installed"),
 ]

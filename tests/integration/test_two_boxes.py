@@ -23,7 +23,7 @@ import pytest
 from qedge.crypto.joining import Invitation, read_invitation, write_invitation
 from tests.integration.daemon_process import BELL
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240), pytest.mark.xdist_group("two boxes")]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 QEDGE = str(Path(sys.executable).with_name("qedge"))
 PASSPHRASE = "a horse that nobody may read of"

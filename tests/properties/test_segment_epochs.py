@@ -114,7 +114,8 @@ class Segment(RuleBasedStateMachine):
             assert name in self.members, "a secret for somebody who is no member"
             actor = self.actors[name]
             actor.hoard.append((each.epoch, each.secrets))
-            actor.served |= set(each.secrets)
+            # secrets of an epoch before its rights were cut may still be on their way
+            actor.served |= set(each.secrets) & set(self.members[name])
             for _, payload in actor.reader.take(GroupKey("plant", each.epoch, each.secrets)):
                 actor.got.add(int.from_bytes(payload, "big"))
 

@@ -16,6 +16,7 @@ from qedge.daemon.fleet_doors import NodeDoors
 from qedge.daemon.identity import LocalIdentity
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools
+from qedge.fleet.commands.config import CommandsConfig
 from qedge.fleet.config import FleetConfig
 from qedge.wire.command_kinds import DeviceOperation
 from qedge.wire.gateway import DeviceReason
@@ -166,7 +167,7 @@ async def test_only_configured_drivers_are_enabled_and_restarted() -> None:
 
 @pytest.mark.parametrize(("enabled", "standalone"), [(False, False), (True, True)])
 def test_a_node_without_a_fleet_or_told_so_takes_no_commands(enabled: bool, standalone: bool) -> None:
-    config = SimpleNamespace(fleet=FleetConfig(enabled=enabled))
+    config = SimpleNamespace(fleet=FleetConfig(CommandsConfig(enabled=enabled)))
     tools = cast("Tools", SimpleNamespace(config=config, me=SimpleNamespace(standalone=standalone)))
     nothing = cast("Node", None)
     power = Power(lambda: None, lambda: None)

@@ -77,6 +77,29 @@ CASES: dict[str, tuple[Header, msgspec.Struct]] = {
             ("roof", "gpu"),
         ),
     ),
+    "birth-1-with-the-serial-of-the-configuration": (
+        header("birth/1", "qedge/v1/fleet/box-1/birth", expires_utc_ns=0),
+        Birth(
+            "fleet",
+            "box-1",
+            "0.4.0",
+            "b",
+            4,
+            UTC_NS,
+            False,
+            "up",
+            ID,
+            400,
+            bytes(32),
+            1024,
+            3,
+            (CAPABILITY,),
+            7,
+            UTC_NS,
+            ("roof", "gpu"),
+            12,
+        ),
+    ),
     "signed-by-node-1": (
         header("signed-by-node/1", "qedge/v1/fleet/box-1/devices-revoked", expires_utc_ns=0),
         SignedByNode(msgspec.msgpack.encode(REVOKED), b"signature", (b"leaf", b"issuer")),
@@ -100,8 +123,8 @@ CASES: dict[str, tuple[Header, msgspec.Struct]] = {
         PolicyNotice(msgspec.msgpack.encode(SignedPolicy(msgspec.msgpack.encode(BUNDLE), b"signature", b"issuer"))),
     ),
 }
-OLDER = {"birth-1", "birth-1-leaving", "birth-1-with-pulse"}
-"""Written before births had heartbeats, serials and labels: still read, and written with more fields now."""
+OLDER = {"birth-1", "birth-1-leaving", "birth-1-with-pulse", "birth-1-with-serials-and-labels"}
+"""Written before births had all they have: still read, and written with more fields now."""
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -21,8 +21,8 @@ def with_fleet(text: LayeredToml, file: Path, given: str | None) -> tuple[Layere
     if given is None:
         try:
             data = file.read_bytes()
-        except FileNotFoundError:
-            return text, ""
+        except (FileNotFoundError, NotADirectoryError):
+            return text, ""  # a state folder that cannot be is told of when it is made
         except OSError:
             data = b""
         found = read_layer(file)

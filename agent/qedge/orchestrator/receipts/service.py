@@ -148,6 +148,8 @@ class ReceiptService:
         if kept is None or found is None:
             return None
         row, result = found
+        if (row.runner, row.epoch) != (kept.runner, kept.epoch):
+            return None  # another lease counts since, and its runner signs in its turn
         hashes = job_hash(row.submission), result_hash(result)
         return Receipt(kept.runner, kept.epoch, *hashes, kept.position, kept.path, kept.signed, self._seal.trust.anchor)
 
