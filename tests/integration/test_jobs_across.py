@@ -75,12 +75,16 @@ async def _origin_dies(world: FleetWorld) -> None:
     await world.wait_up("a")
 
 
+@pytest.mark.long
 async def test_jobs_away_end_once_though_the_broker_dies_twice(tmp_path: Path, kind: str) -> None:
     async with two_runners(tmp_path, kind) as (world, _):
         await _check_through(world, _broker_dies_twice)
 
 
-@pytest.mark.parametrize("trouble", [_runner_dies, _origin_dies], ids=["runner", "origin"])
+@pytest.mark.parametrize(
+    "trouble",
+    [pytest.param(_runner_dies, id="runner", marks=pytest.mark.long), pytest.param(_origin_dies, id="origin")],
+)
 async def test_jobs_away_end_once_though_a_node_dies(tmp_path: Path, trouble: Trouble) -> None:
     async with two_runners(tmp_path, SOME_KIND) as (world, _):
         await _check_through(world, trouble)
