@@ -16,6 +16,7 @@ import pytest
 
 from qedge.base.errors import QedgeError
 from qedge.base.ids import uuid7
+from qedge.base.log import LogConfig, configure
 from qedge.base.system_clock import SystemClock
 from qedge.bus.config import BusConfig
 from qedge.cli.main import main
@@ -40,6 +41,12 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    """Keep what the other nodes of this process log from what a command prints."""
+    configure(LogConfig(level="error"))
 
 
 @pytest.fixture

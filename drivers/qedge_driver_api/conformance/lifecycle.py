@@ -62,7 +62,7 @@ def _probe(stand: Stand) -> None:
             driver.probe()
         except (RetriableError, FatalError) as error:
             absent = str(error)
-    after = Footprint.take(folder)
+    after = Footprint.settled(folder, before)
     expect(after.descriptors <= before.descriptors, "probe() leaves a descriptor open")
     expect(after.threads <= before.threads, "probe() leaves a thread running")
     expect(after.files == before.files, "probe() leaves files behind")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,6 +75,16 @@ class Footprint:
         return cls(
             _entries("/proc/self/fd", "/dev/fd"), max(_entries("/proc/self/task"), threading.active_count()), files
         )
+
+    @classmethod
+    def settled(cls, folder: str, before: Footprint) -> Footprint:
+        """Look until there is no more than before, for a second at most: what a call closed may end a moment later."""
+        for _ in range(20):
+            after = cls.take(folder)
+            if after.descriptors <= before.descriptors and after.threads <= before.threads:
+                break
+            time.sleep(0.05)
+        return after
 
 
 def _entries(*folders: str) -> int:

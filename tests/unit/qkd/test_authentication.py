@@ -95,6 +95,17 @@ def test_kept_stocks_go_on_where_they_were_and_give_no_pad_twice() -> None:
     assert not KeyStocks(SEED, "l").kept()
 
 
+def test_a_stock_that_was_used_up_leaves_a_restarted_end_the_pads_of_its_seed() -> None:
+    first = KeyStocks(SEED, "link")
+    first.add(7, random.Random(2).randbytes(stock_bytes(2)))
+    for index in range(2):
+        first.take(7, index)
+    again = KeyStocks(SEED, "link")
+    again.restore(first.kept())
+    assert again.next_place() == (0, 0)
+    assert again.left == SEED_BLOCKS
+
+
 def test_pads_come_to_an_end() -> None:
     stocks = KeyStocks(SEED, "l")
     stocks.take(0, SEED_BLOCKS - 1)

@@ -140,11 +140,15 @@ class KeyStocks:
         return tuple(KeptStock(each.id, each.used, each.material) for each in self._stocks if each.id != SEED_STOCK)
 
     def restore(self, kept: Iterable[KeptStock]) -> None:
-        """Take distilled stocks of an earlier run, which the other end has as well."""
+        """Take distilled stocks of an earlier run, which the other end has as well.
+
+        One that is used up is left out: it would go before the seed, which pays for blocks until there is key again.
+        """
         for each in kept:
             stock = _Stock(each.id, each.material)
             stock.used = min(max(each.used, 0), stock.blocks)
-            self._stocks.append(stock)
+            if stock.used < stock.blocks:
+                self._stocks.append(stock)
 
     def next_place(self) -> tuple[int, int]:
         """Return stock and index of the pads to use next: distilled ones before those of the seed, else in order."""
