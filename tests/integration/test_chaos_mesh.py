@@ -100,7 +100,7 @@ async def _load(world: FleetWorld, turn: int, number: int, accepted: dict[str, s
                     accepted[key] = (await client.submit(submission)).id
                 break
             except QedgeError as error:
-                assert error.code in TRANSIENT, error
+                assert error.code in (*TRANSIENT, "store.disk_full"), error
                 await asyncio.sleep(0.1)
             except TimeoutError:
                 continue

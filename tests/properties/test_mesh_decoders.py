@@ -93,6 +93,16 @@ def test_mutated_certificates_are_not_believed_unless_they_are_the_same(data: st
         assert member.subject.name == "a"
 
 
+@pytest.mark.parametrize("version", [1, 3, 127])
+def test_a_certificate_of_an_unknown_version_is_not_believed(version: int) -> None:
+    leaf, issuing = chain()
+    v3 = bytes.fromhex("a003020102")  # [0] { INTEGER 2 }: X.509 version 3
+    assert v3 in leaf
+    with pytest.raises(QedgeError) as refused:
+        fleet().trust().verify((leaf.replace(v3, v3[:-1] + bytes([version]), 1), issuing), time.time_ns())
+    assert refused.value.code in ("auth.untrusted", "auth.bad_key")
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.binary(max_size=300))
 def test_any_bytes_as_keys_requests_lists_invitations_and_sealed_files(data: bytes) -> None:

@@ -49,7 +49,7 @@ def name_of(chain: tuple[bytes, ...]) -> str:
     """Return the operator that a chain names, checking nothing else; raises `auth.untrusted`."""
     try:
         subject = subject_of(x509.load_der_x509_certificate(chain[0]).extensions)
-    except (ValueError, IndexError, x509.DuplicateExtension) as error:
+    except (ValueError, IndexError, x509.InvalidVersion, x509.DuplicateExtension) as error:
         raise _not_an_operator() from error
     if subject is None or subject.role is not Role.OPERATOR:
         raise _not_an_operator()

@@ -27,6 +27,7 @@ POLICY_PURPOSE: Final = "policy"
 _CACHE_SIZE: Final = 4096
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _UNREADABLE: Final = (
+    x509.InvalidVersion,  # which is no ValueError
     ValueError,
     TypeError,
     OverflowError,

@@ -184,6 +184,6 @@ def is_own_certificate(der: bytes, authority_der: bytes) -> bool:
     try:
         certificate = x509.load_der_x509_certificate(der)
         certificate.verify_directly_issued_by(x509.load_der_x509_certificate(authority_der))
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, x509.InvalidVersion, InvalidSignature):
         return False
     return certificate.public_bytes(serialization.Encoding.DER) == der

@@ -26,6 +26,15 @@ VOUCH_CONTEXT: Final = b"qedge/v1/device-vouch"
 MAX_CHAIN: Final = 4
 _MIN_RSA_BITS: Final = 2048
 
+_UNREADABLE: Final = (
+    VerificationError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    ValueError,
+    TypeError,
+)
+
 
 class Makers:
     """The authorities of makers whose devices are believed; empty believes none."""
@@ -57,7 +66,7 @@ class Makers:
             )
             policy.build_client_verifier().verify(leaf, between)
             _verify(leaf.public_key(), signature, message)
-        except (VerificationError, InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError) as error:
+        except _UNREADABLE as error:
             raise _refused("its maker's certificate is not good") from error
         return _serial_number(leaf)
 
