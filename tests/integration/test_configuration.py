@@ -144,7 +144,7 @@ def good(number: int) -> str:
     return text
 
 
-@pytest.mark.parametrize("number", [4, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("number", [3, pytest.param(200, marks=pytest.mark.long)])
 async def test_of_many_configurations_under_load_bad_ones_undo_themselves_and_no_job_is_lost(
     make: Callable[..., DaemonProcess], number: int
 ) -> None:

@@ -184,7 +184,9 @@ async def test_a_killed_daemon_loses_nothing_it_accepted(make_daemon: Make) -> N
     assert alive == [], f"children outlived the killed daemon: {alive}"
 
 
-@pytest.mark.parametrize("mode", BAD_QPU_MODES)
+@pytest.mark.parametrize(
+    "mode", [*BAD_QPU_MODES[:4], *(pytest.param(each, marks=pytest.mark.long) for each in BAD_QPU_MODES[4:])]
+)
 async def test_a_bad_qpu_driver_fails_its_own_jobs_with_a_reason_and_no_others(beset: DaemonProcess, mode: str) -> None:
     daemon = beset
     await daemon.wait_status(
@@ -208,7 +210,9 @@ async def test_a_bad_qpu_driver_fails_its_own_jobs_with_a_reason_and_no_others(b
     assert daemon.is_alive()
 
 
-@pytest.mark.parametrize("mode", ["hang", "short", "nan", "nonsense", "zeros"])
+@pytest.mark.parametrize(
+    "mode", ["hang", "zeros", *(pytest.param(each, marks=pytest.mark.long) for each in ("short", "nan", "nonsense"))]
+)
 async def test_a_bad_random_source_is_withdrawn_and_recovers_while_jobs_run(beset: DaemonProcess, mode: str) -> None:
     daemon = beset
     await daemon.wait_status(lambda status: status.ready and status.entropy.healthy)

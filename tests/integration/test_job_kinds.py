@@ -97,6 +97,7 @@ async def test_templates_and_batches(client: NodeClient) -> None:
     assert done.result.counts == {"00": 10}
 
 
+@pytest.mark.long
 async def test_a_qpu_is_assessed_on_request_while_jobs_run_and_the_node_tells_what_it_found(client: NodeClient) -> None:
     bell = 'OPENQASM 2.0; include "qelib1.inc"; qreg q[2]; creg c[2]; h q[0]; cx q[0],q[1]; measure q->c;'
     assessing = asyncio.create_task(client.assess("qpu"))
