@@ -32,6 +32,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 FAULTY = Path(__file__).parent / "faulty"
 IN_FLIGHT = 60
 BAD_SHOTS = 101
+LONGER = heavy_program(19, 12)
+"""A job that is long enough to be hit while it runs."""
+
 MEDIUM = heavy_program(17, 8)
 """A job of some ten milliseconds, so that sixty of them are really in flight."""
 
@@ -101,7 +104,7 @@ async def test_a_killed_circuit_worker_costs_no_job(sturdy: DaemonProcess) -> No
     await daemon.wait_up()
     async with daemon.client() as client:
         for attempt in range(5):  # a blow may fall between two jobs
-            ids = await submit_many(client, IN_FLIGHT, medium(f"killed {attempt}"))
+            ids = await submit_many(client, IN_FLIGHT // 3, f"// killed {attempt}\n{LONGER}")
             while not (busy := _busy_pids(await client.status())):
                 await asyncio.sleep(0.001)
             os.kill(busy[0], signal.SIGKILL)
