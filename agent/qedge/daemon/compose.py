@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from qedge import __version__
 from qedge.base.metrics import Metrics
@@ -32,11 +32,10 @@ from qedge.daemon.adapters import (
 )
 from qedge.daemon.certificates import make_certificates
 from qedge.daemon.first_join import FirstJoin, token_file
-from qedge.daemon.fleet_commands import FleetParts, Power, make_fleet
-from qedge.daemon.fleet_doors import AuditedCommands
 from qedge.daemon.identity import LocalIdentity
 from qedge.daemon.key_files import KeyFiles
 from qedge.daemon.keys import KeyParts, make_keys
+from qedge.daemon.managed import Power
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools, make_bus, make_fleet_desk, make_mesh
 from qedge.daemon.shared_state import StateParts, follow_policy, make_state
@@ -61,6 +60,9 @@ from qedge.wire.node import Fact
 from qedge.wire.trust import JoinCommand
 from qedge.workers.config import DriverConfig
 from qedge.workers.driver_service import DriverService
+
+if TYPE_CHECKING:
+    from qedge.daemon.fleet_commands import FleetParts
 
 CIRCUIT_HOST: Final = "qedge.engine.circuit_host:CircuitHost"
 PULSE_LIMIT_S: Final = 20.0
@@ -152,8 +154,18 @@ def compose(
         shared,
         web,
     )
-    parts.fleet = make_fleet(tools, node, bus, drivers, power, partial(_enable, parts))
+    parts.fleet = _make_fleet(parts, power)
     return _enlist(parts, notifier)
+
+
+def _make_fleet(parts: Parts, power: Power) -> FleetParts | None:
+    tools = parts.tools
+    if not tools.config.fleet.commands.enabled or tools.me.standalone:
+        return None
+    # loaded only where it is wanted: a fleet of one has no operators
+    from qedge.daemon.fleet_commands import make_fleet
+
+    return make_fleet(tools, parts.node, parts.bus, parts.drivers, power, partial(_enable, parts))
 
 
 def _this_run(identity: LocalIdentity, epoch: int, config: AgentConfig) -> NodeIdentity:
@@ -286,6 +298,8 @@ async def add_gateway(parts: Parts, spool: Store) -> None:
     )
     parts.node.attach_gateway(gateway.desks)
     if parts.fleet is not None:
+        from qedge.daemon.fleet_doors import AuditedCommands
+
         parts.fleet.commands.audit_with(AuditedCommands(gateway.desks.security.audit, parts.tools.me.node))
     for service in (*gateway.services, follow_policy(parts.shared, gateway.desks.policy)):
         parts.supervisor.add(service)

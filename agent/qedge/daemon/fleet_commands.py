@@ -16,6 +16,7 @@ from qedge.crypto.keys import SigningKey
 from qedge.crypto.registry import ALGORITHMS
 from qedge.crypto.self_test import is_testable, run_once
 from qedge.daemon.fleet_doors import AuditedCommands, HostRequests, LogKeeper, NodeDoors, OwnAudit, clock_is_kept
+from qedge.daemon.managed import Power
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools
 from qedge.daemon.wiping import mark_for_wiping
@@ -54,14 +55,6 @@ KINDS: Final[tuple[type[Kind], ...]] = (
 _ECHO_S: Final = 5.0
 _JOB_S: Final = 10.0
 _BELL: Final = 'OPENQASM 2.0; include "qelib1.inc"; qreg q[2]; creg c[2]; h q[0]; cx q[0],q[1]; measure q -> c;'
-
-
-@dataclass(frozen=True, slots=True)
-class Power:
-    """What ends this run of the daemon: to start again, or to remove everything first."""
-
-    restart: Callable[[], None]
-    wipe: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -207,3 +208,25 @@ class ExecutorOperation:
 
 async def _silent(_step: str, _share: float) -> None:
     """Tell nobody of steps: local tools know none."""
+
+
+class RestartHere:
+    """Implements `LocalOperation`: local tools restart the service. To be here again is to have succeeded."""
+
+    kind = "restart"
+    about: Mapping[str, Json] = {}
+    time_limit_s = 120.0
+
+    def __init__(self, restart: Callable[[], None]) -> None:
+        self._restart = restart
+
+    async def run(self, command: LocalCommand) -> Mapping[str, Json]:
+        """Ask for it; never returns."""
+        self._restart()
+        never: Awaitable[None] = asyncio.get_running_loop().create_future()
+        await never
+        return {}
+
+    async def recover(self, command: LocalCommand) -> Mapping[str, Json] | None:
+        """Say that it has restarted."""
+        return {}

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from qedge.base.errors import QedgeError
 from qedge.fleet.configuration.service import ConfigurationService
 from qedge.web.order_ports import OrdersPort
 from qedge.wire.node import SparkplugView
 from qedge.wire.telemetry import TelemetryView
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """What ends this run of the daemon: to start again, or to remove everything first."""
+
+    restart: Callable[[], None]
+    wipe: Callable[[], None]
 
 
 class ManagedNode:
