@@ -31,6 +31,7 @@ class Handshakes:
         self._failed = failed
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="device-tls")
+        self._with_thread: dict[Shaking, None] = {}
 
     def use(self, context: SSL.Context) -> None:
         """Begin handshakes with another certificate from now on; those under way go on with theirs."""
@@ -43,11 +44,14 @@ class Handshakes:
         return Shaking(sock, address, TlsSocket(connection), self._lanes, self._step)
 
     def close(self) -> None:
-        """Begin no more steps."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Begin no more steps, and close the sockets that the thread had; waits for the step that it is at."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        for shaking in self._with_thread:  # no turn of the loop may come that concludes them
+            shaking.sock.close()
 
     def _step(self, shaking: Shaking) -> None:
         with contextlib.suppress(RuntimeError):  # the thread was shut down
+            self._with_thread[shaking] = None
             self._loop.run_in_executor(self._thread, self._advance, shaking)
 
     def _advance(self, shaking: Shaking) -> None:
@@ -60,6 +64,7 @@ class Handshakes:
 
     def _conclude(self, shaking: Shaking, wanted: str) -> None:
         shaking.busy = False
+        self._with_thread.pop(shaking, None)
         if shaking.abandoned:
             shaking.sock.close()
         elif wanted == "done":
