@@ -1,4 +1,4 @@
-"""Settings of the MQTT connection and of the private broker."""
+"""Settings of connections to brokers and of the private broker."""
 
 from __future__ import annotations
 
@@ -7,7 +7,36 @@ from typing import Annotated, Literal
 import msgspec
 
 
-class BusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class BrokerAccess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a broker is and how to be let in; whoever has a connection of its own adds what it needs beside that."""
+
+    url: Annotated[
+        str,
+        msgspec.Meta(
+            description="Broker as mqtt://host:port or mqtts://host:port; empty: none.",
+            pattern=r"^(mqtts?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?)?\Z",
+            max_length=300,
+            title="mqtt://HOST:PORT, mqtts://HOST:PORT or empty",
+        ),
+    ] = ""
+    username: Annotated[str, msgspec.Meta(description="User name at the broker; empty: none.", max_length=200)] = ""
+    password_file: Annotated[
+        str, msgspec.Meta(description="File with the password on its first line; empty: none.", max_length=1024)
+    ] = ""
+    ca_file: Annotated[
+        str, msgspec.Meta(description="Certificates that may sign the broker's; empty: the system's.", max_length=1024)
+    ] = ""
+    cert_file: Annotated[
+        str, msgspec.Meta(description="Certificate of this node for mqtts; empty: none.", max_length=1024)
+    ] = ""
+    key_file: Annotated[str, msgspec.Meta(description="Key of that certificate.", max_length=1024)] = ""
+
+    def bus(self) -> BusConfig:
+        """Return the same as settings of a connection."""
+        return BusConfig(**{field: getattr(self, field) for field in BrokerAccess.__struct_fields__})
+
+
+class BusConfig(BrokerAccess, frozen=True, forbid_unknown_fields=True):
     """`[broker]`: the MQTT broker of this node."""
 
     url: Annotated[
@@ -33,17 +62,6 @@ class BusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             title="HOST:PORT or empty",
         ),
     ] = ""
-    username: Annotated[str, msgspec.Meta(description="User name at the broker; empty: none.", max_length=200)] = ""
-    password_file: Annotated[
-        str, msgspec.Meta(description="File with the password on its first line; empty: none.", max_length=1024)
-    ] = ""
-    ca_file: Annotated[
-        str, msgspec.Meta(description="Certificates that may sign the broker's; empty: the system's.", max_length=1024)
-    ] = ""
-    cert_file: Annotated[
-        str, msgspec.Meta(description="Certificate of this node for mqtts; empty: none.", max_length=1024)
-    ] = ""
-    key_file: Annotated[str, msgspec.Meta(description="Key of that certificate.", max_length=1024)] = ""
     keepalive_s: Annotated[int, msgspec.Meta(description="Time after which silence is probed.", ge=2, le=3600)] = 15
     session_expiry_s: Annotated[
         int, msgspec.Meta(description="How long the broker keeps messages for an absent node.", ge=0, le=604_800)

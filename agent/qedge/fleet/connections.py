@@ -128,7 +128,7 @@ class ToolConnection:
 
     async def run(self) -> None:
         """Stay connected until cancelled; raises `bus.refused` where a file of the configuration cannot be used."""
-        config = self._config.as_bus()
+        config = self._config.bus()
         tls = await asyncio.to_thread(tls_context, config)
         password = await asyncio.to_thread(read_password, config.password_file)
         endpoint = external_endpoint(config)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
+from msgspec import structs
 
-from qedge.bus.config import BusConfig
+from qedge.bus.config import BrokerAccess, BusConfig
 
 
-class UplinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class UplinkConfig(BrokerAccess, frozen=True, forbid_unknown_fields=True):
     """`[uplink]`: the broker of the cloud, beside the one of the site. Without `url` there is no uplink."""
 
     node_class: Annotated[
@@ -61,13 +62,5 @@ class UplinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def bus(self) -> BusConfig:
         """Return the settings of the second connection."""
-        return BusConfig(
-            url=self.url,
-            username=self.username,
-            password_file=self.password_file,
-            ca_file=self.ca_file,
-            cert_file=self.cert_file,
-            key_file=self.key_file,
-            session_expiry_s=self.session_expiry_s,
-            reconnect_cap_s=self.reconnect_cap_s,
-        )
+        access = BrokerAccess.bus(self)
+        return structs.replace(access, session_expiry_s=self.session_expiry_s, reconnect_cap_s=self.reconnect_cap_s)
