@@ -14,6 +14,8 @@ from qedge.wire.jobs import JobSubmission, JobView
 from qedge.wire.ledger import JobRecord
 
 _LOOK_S: Final = 0.25
+_AGAIN_S: Final = 0.02
+_AGAIN_MOST_S: Final = 0.4
 
 
 class Engine(Protocol):
@@ -46,15 +48,26 @@ class JobDesk:
         self._clock = clock
 
     async def submit(self, submission: JobSubmission, client: str) -> JobView:
-        """Accept a job, unless the node is being drained; a repeated one may be another node's."""
+        """Accept a job, unless the node is being drained; a repeated one may be another node's.
+
+        Of a request that came to several nodes at once, one may have left it to another that left it to a third.
+        """
         self.drain.check_open()
-        try:
-            return await self._engine.submit(submission, client)
-        except QedgeError as error:
-            if error.code != "job.not_found":
-                raise
-            job_id = str(error.details.get("job", ""))
-        return await self.job(job_id, wanted=True)
+        again_s = _AGAIN_S
+        while True:
+            try:
+                return await self._engine.submit(submission, client)
+            except QedgeError as error:
+                job_id = str(error.details.get("job", ""))
+                if error.code != "job.not_found" or not job_id:
+                    raise
+            try:
+                return await self.job(job_id, wanted=True)
+            except QedgeError as error:
+                if error.code != "job.not_found" or not submission.client_key or again_s > _AGAIN_MOST_S:
+                    raise
+            await asyncio.sleep(again_s)
+            again_s *= 2
 
     async def job(self, job_id: str, *, wanted: bool = False) -> JobView:
         """Return a job with its result; raises `job.not_found` where nobody who can be reached knows it."""

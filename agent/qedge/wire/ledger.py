@@ -37,6 +37,7 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type
 
     `holders` in the order of their rank, the node that accepted it first; `epoch` says which of them owns it now.
     `client` and the key in `submission` identify a repeated submission; `digest` is the hash of what was asked.
+    `withdrawn`: there is no such job, since the client's key stands for another one; the record is to be forgotten.
     """
 
     id: JobId
@@ -47,6 +48,7 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type
     view: JobView
     expires_utc_ns: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
     digest: Annotated[bytes, msgspec.Meta(max_length=32)] = b""
+    withdrawn: bool = False
 
 
 class RecordsKeep(msgspec.Struct, frozen=True, tag_field="type", tag="records-keep/1"):
@@ -69,13 +71,16 @@ class RecordsKept(msgspec.Struct, frozen=True, tag_field="type", tag="records-ke
 class RecordsAsk(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="records-ask/1"):
     """A node asks what another holds: jobs by id, or the one that a client's key stands for.
 
-    `wanted`: a client waits for them; where their owner is gone they are to go on at once.
+    `wanted`: a client waits for them; where their owner is gone they are to go on at once. `claim`: a job that was
+    accepted for the same client's key at the node that asks. Of two that nobody was told of yet that with the lower id
+    stands; one that does not stand against the claim is not in the answer.
     """
 
     ids: Annotated[tuple[JobId, ...], msgspec.Meta(max_length=MAX_RECORDS)] = ()
     wanted: bool = False
     client: Annotated[str, msgspec.Meta(max_length=200)] = ""
     client_key: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    claim: Annotated[str, msgspec.Meta(max_length=36)] = ""
 
 
 class RecordsFound(msgspec.Struct, frozen=True, tag_field="type", tag="records-found/1"):

@@ -199,6 +199,27 @@ async def test_a_submission_repeated_five_times_runs_once(site: EngineSite) -> N
     del b, c
 
 
+@pytest.mark.parametrize("copies", [1, 2])
+async def test_a_key_that_comes_to_several_nodes_at_once_is_one_job_that_all_of_them_find(
+    site: EngineSite, copies: int
+) -> None:
+    a, b, c, d = await four(site, copies=copies)
+
+    async def ask(node: EngineNode, key: str, delay_s: float) -> str:
+        await asyncio.sleep(delay_s)
+        job = await node.submit(node="any", client_key=key)
+        return (await node.end(job.id)).id
+
+    for turn in range(18):
+        nodes = [(a, b), (b, c), (c, a), (d, b), (a, d, c), (a, b, c, d)][turn % 6]
+        async with asyncio.TaskGroup() as group:
+            asked = [
+                group.create_task(ask(node, f"k{turn}", 0.001 * place * (turn % 4))) for place, node in enumerate(nodes)
+            ]
+        assert len({task.result() for task in asked}) == 1, turn
+        assert site.runs() == turn + 1
+
+
 async def test_a_cancel_reaches_the_runner_from_any_node_that_holds_the_record(site: EngineSite) -> None:
     a, b, c, d = await four(site)
     hold(b, c, d)

@@ -15,6 +15,8 @@ from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
 from qedge.orchestrator.ledger.config import LedgerConfig
 from qedge.orchestrator.ledger.custody import place_of, ranked
+from qedge.orchestrator.ledger.epochs import owner_of
+from qedge.orchestrator.ledger.errand import Errand
 from qedge.orchestrator.ledger.loopback import PeersAndMe
 from qedge.wire.jobs import LatencyClass
 from qedge.wire.ledger import MAX_RECORDS, JobRecord, RecordsAsk, RecordsFound, RecordsKeep, RecordsKept
@@ -25,6 +27,8 @@ _MOST_BYTES: Final = 1 << 20
 _MOST_WAITING: Final = 20_000
 _RETRY_S: Final = 0.3
 _ASKED_MORE: Final = 1
+_CLAIMS: Final = 5
+_CLAIM_AGAIN_S: Final = 0.01
 _LINGER_S: Final = 0.03
 """Short jobs end within this time, and then one record says all."""
 _TOGETHER_S: Final = 0.05
@@ -151,11 +155,41 @@ class CopyService:
         known = [each for each in found.records if each.id != record.id and each.client == record.client]
         return known[0] if known else False
 
-    def tell(self, record: JobRecord) -> None:
+    async def standing(self, errand: Errand, said: bool | JobRecord) -> bool | JobRecord:
+        """See whether what holders said about the client's key stands against a job that nobody was told of yet.
+
+        Returns the record that goes before it, which `errand.overtaken` names then, or whether one has its own record.
+        A request that came to two nodes at once is accepted by both of them; they agree by the ids of the jobs.
+        """
+        for _ in range(_CLAIMS):
+            if errand.overtaken or not isinstance(said, JobRecord) or said.id == errand.job.id:
+                break
+            if said.view.ended_utc_ns or await self._stands(said, errand):
+                errand.overtaken = said.id
+                return said
+            await asyncio.sleep(_CLAIM_AGAIN_S)  # its holders are about to forget it
+            said = await self.put(errand.record())
+        return said if isinstance(said, bool) else said.id == errand.job.id
+
+    async def _stands(self, known: JobRecord, errand: Errand) -> bool:
+        owner = owner_of(known.epoch, known.holders)
+        if owner == self._peers.me or owner not in self._peers.alive():
+            return True
+        key = errand.job.submission.client_key
+        ask = RecordsAsk((known.id,), client=known.client, client_key=key, claim=errand.job.id)
+        try:
+            found = await self._peers.call(owner, ask, RecordsFound, deadline_s=max(0.1, self._config.copy_wait_s))
+        except QedgeError:
+            return True
+        return any(record.id == known.id for record in found.records)
+
+    def tell(self, record: JobRecord, *, hurry: bool = False) -> None:
         """Send a record when there is time, again and again until its holders have it or something newer."""
         for holder in record.holders:
             if holder != self._peers.me:
                 self._add(holder, record, None)
+                if hurry:
+                    self._lines[holder, record.submission.latency_class is LatencyClass.BATCH].hurry.set()
 
     def waiting(self) -> int:
         """Count the records that are not with their holders yet, those for nodes that are gone apart."""

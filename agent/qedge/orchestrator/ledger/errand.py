@@ -47,6 +47,8 @@ class Errand:
     """Whether another holder was out of reach, so that it may have adopted the job."""
     digest: bytes = b""
     """Hash of the request, by which a repeated one is known."""
+    overtaken: str = ""
+    """The job that the client's key stands for instead."""
 
     @property
     def runner(self) -> str:
@@ -73,6 +75,16 @@ class Errand:
         return JobRecord(
             job.id, view.epoch, self.holders, job.client, submission, view, job.expires_utc_ns, self.digest
         )
+
+    def withdrawn(self, utc_ns: int) -> JobRecord:
+        """Say that there is no such job, to those who took a copy of its record."""
+        view = msgspec.structs.replace(self.view, state=JobState.CANCELLED, ended_utc_ns=utc_ns)
+        return msgspec.structs.replace(self.record(view), withdrawn=True)
+
+    @property
+    def undecided(self) -> bool:
+        """Say whether nobody was told of it yet, so that the client's key may still stand for another one."""
+        return self.busy and self.replicated is False and bool(self.job.submission.client_key)
 
     def forget_runner(self) -> None:
         """Let the job wait for another runner."""

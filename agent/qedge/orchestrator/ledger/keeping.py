@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Final
 
 from qedge.base.clock import Clock
@@ -32,6 +32,7 @@ _MOST_ASKED: Final = 16
 _MOST_RESULTS: Final = 8
 _MOST_LOOKUPS: Final = 32
 _ASK_EVERY: Final = 5
+_DECIDED_S: Final = 0.005
 _PRUNE_EVERY: Final = 1500
 
 
@@ -202,8 +203,13 @@ class KeepService:
             await self._adopt(record.id)
 
     async def _ask(self, _peer: str, ask: RecordsAsk) -> RecordsFound:
+        for job_id in ask.ids:
+            if ask.claim:
+                self._yield_to(job_id, ask)
+            else:
+                await self._decided(job_id)
         found = [record for job_id in ask.ids if (record := await self._find_here(job_id)) is not None]
-        if ask.client_key:
+        if ask.client_key and not ask.claim:
             known = await self._store.read(lambda connection: rows.by_key(connection, ask.client, ask.client_key))
             found += [known] if known is not None else []
         with_result = [record.id for record in found if record.view.result is not None]
@@ -225,8 +231,26 @@ class KeepService:
 
     # Finding
 
+    def _yield_to(self, job_id: str, ask: RecordsAsk) -> None:
+        """Let a job of which nobody was told be the one of another node, if that was there first."""
+        errand = self._book.errands.get(job_id)
+        if errand is None or not errand.undecided or ask.claim >= job_id:
+            return
+        if (errand.job.client, errand.job.submission.client_key) == (ask.client, ask.client_key):
+            errand.overtaken = ask.claim
+
+    async def _decided(self, job_id: str) -> None:
+        """Wait until it is clear whether a job of this node is the one that its client's key stands for."""
+        for _ in range(round(self._config.copy_wait_s / _DECIDED_S)):
+            errand = self._book.errands.get(job_id)
+            if errand is None or not errand.undecided:
+                break
+            await asyncio.sleep(_DECIDED_S)
+
     async def _find_here(self, job_id: str) -> JobRecord | None:
         errand = self._book.errands.get(job_id)
+        if errand is not None and errand.overtaken:
+            return None
         if errand is not None and not errand.yielded and errand.holders:
             return errand.record()
         return await self._store.read(lambda connection: rows.own(connection, job_id) or rows.copy(connection, job_id))
@@ -248,22 +272,29 @@ class KeepService:
             others = [owner] if owner in others else [name for name in others if name in here.holders]
         self._lookups += 1
         try:
-            asked = (self._ask_one(name, job_id, wanted=wanted) for name in others[:_MOST_ASKED])
-            answers = await asyncio.gather(*asked)
+            answers = await asyncio.gather(*(self._ask_one(name, job_id, wanted) for name in others[:_MOST_ASKED]))
         finally:
             self._lookups -= 1
-        found = [record for record in (here, *answers) if record is not None]
+        found = [record for record in (here, *(record for record, _ in answers)) if record is not None]
+        if wanted:
+            # of a request that came to two nodes at once, a holder may still have the job that its owner took back
+            denied = [name for name, (record, heard) in zip(others, answers, strict=False) if heard and record is None]
+            found = [each for each in found if each.view.ended_utc_ns or not _is_denied(each, denied)]
         return max(found, key=lambda record: (record.epoch, record.view.ended_utc_ns > 0), default=None)
 
-    async def _ask_one(self, node: str, job_id: str, *, wanted: bool) -> JobRecord | None:
-        ask = RecordsAsk((job_id,), wanted)
+    async def _ask_one(self, node: str, job_id: str, wanted: bool) -> tuple[JobRecord | None, bool]:
+        """Return what a node knows of a job, and whether it answered."""
         try:
-            found = await self._peers.call(node, ask, RecordsFound, deadline_s=_ASK_LIMIT_S)
+            found = await self._peers.call(node, RecordsAsk((job_id,), wanted), RecordsFound, deadline_s=_ASK_LIMIT_S)
         except QedgeError:
-            return None
-        return next((record for record in found.records if record.id == job_id), None)
+            return None, False
+        return next((record for record in found.records if record.id == job_id), None), True
 
     async def cancel(self, record: JobRecord) -> None:
         """Ask the owner of a job to end it."""
         owner = owner_of(record.epoch, record.holders)
         await self._peers.call(owner, JobCancel(record.id), JobHeard, deadline_s=_ASK_LIMIT_S)
+
+
+def _is_denied(record: JobRecord, denied: Collection[str]) -> bool:
+    return bool(record.submission.client_key) and owner_of(record.epoch, record.holders) in denied

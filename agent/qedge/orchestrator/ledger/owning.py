@@ -178,7 +178,7 @@ class OwnerService:
             copied = asyncio.ensure_future(self._copies.put(errand.record(), linger=linger))
         try:
             accepted = await self._store.write(
-                lambda connection: ledger.insert(connection, job, runner, errand.epoch, errand.holders)
+                lambda connection: rows.insert(connection, job, runner, errand.epoch, errand.holders)
             )
         except BaseException:
             self._book.close(errand)
@@ -186,7 +186,7 @@ class OwnerService:
                 copied.cancel()
             raise
         if accepted != job.id:
-            self._book.close(errand)
+            self._withdraw(errand)
             return accepted
         # What was accepted has its seed, so that another runner would give the same counts.
         job.submission = msgspec.structs.replace(submission, seed=job.seed)
@@ -207,17 +207,15 @@ class OwnerService:
         """Wait for the first copy, unless the client's job is known elsewhere: then that one is it."""
         said = await copied
         job_id = errand.job.id
-        if isinstance(said, JobRecord):
-            if errand.job.submission.client_key and said.id != job_id:
-                self._book.close(errand)
-                errand.ended = True
-                await self._store.write(lambda connection: rows.forget(connection, job_id), accepted=True)
-                gone = msgspec.structs.replace(errand.view, state=JobState.CANCELLED, ended_utc_ns=self._clock.utc_ns())
-                self._copies.tell(errand.record(gone))  # who took a copy has nothing to watch
-                if said.digest != errand.digest:
-                    raise ledger.conflict(errand.job.submission.client_key, said.id)
-                return said.id
-            said = True
+        if errand.job.submission.client_key:
+            said = await self._copies.standing(errand, said)
+        if errand.overtaken:
+            await self._store.write(lambda connection: rows.forget(connection, job_id), accepted=True)
+            self._withdraw(errand)
+            if isinstance(said, JobRecord) and said.digest != errand.digest:
+                raise ledger.conflict(errand.job.submission.client_key, said.id)
+            return errand.overtaken
+        said = said is not False
         if errand.ended:
             return job_id
         errand.replicated = said
@@ -228,6 +226,11 @@ class OwnerService:
         else:
             self.tell(errand)  # it was begun before
         return job_id
+
+    def _withdraw(self, errand: Errand) -> None:
+        errand.ended = True
+        self._book.close(errand)
+        self._copies.tell(errand.withdrawn(self._clock.utc_ns()), hurry=True)
 
     def _start(self, errand: Errand) -> None:
         errand.busy = False
@@ -299,7 +302,6 @@ class OwnerService:
                 book.resume(errand, row.runner, now_ns)
             if row.holders and owner == book.me:
                 self._copies.tell(errand.record())  # whoever owns it meanwhile says so in the answer
-
         after_ns = utc_ns - round(_TOLD_AGAIN_S * 1e9)
         for record in await self._store.read(lambda connection: rows.last_ended(connection, after_ns, _MOST_TOLD)):
             if owner_of(record.epoch, record.holders) == book.me:

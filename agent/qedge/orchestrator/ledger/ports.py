@@ -7,6 +7,7 @@ from typing import Protocol
 
 from qedge.engine.changes import Changes
 from qedge.engine.keeper import Keeper
+from qedge.orchestrator.ledger.errand import Errand
 from qedge.orchestrator.placement.model import Wish
 from qedge.wire.jobs import JobSubmission, JobView
 from qedge.wire.ledger import JobRecord
@@ -77,8 +78,12 @@ class Copies(Protocol):
         """
         ...
 
-    def tell(self, record: JobRecord) -> None:
-        """Send a record when there is time."""
+    async def standing(self, errand: Errand, said: bool | JobRecord) -> bool | JobRecord:
+        """Return what a job of which nobody was told yet stands by, or the record of the one that goes before it."""
+        ...
+
+    def tell(self, record: JobRecord, *, hurry: bool = False) -> None:
+        """Send a record when there is time, or at once."""
         ...
 
     def holders(self, key: str) -> Sequence[str]:

@@ -32,6 +32,12 @@ def find_by_key(connection: sqlite3.Connection, client: str, submission: JobSubm
     return record.id
 
 
+def insert(connection: sqlite3.Connection, job: Job, runner: str, epoch: int, holders: tuple[str, ...]) -> str:
+    """Accept a job as `ledger.insert` does, unless a record came meanwhile of the one that its key stands for."""
+    known = find_by_key(connection, job.client, job.submission) if job.submission.client_key else ""
+    return known or ledger.insert(connection, job, runner, epoch, holders)
+
+
 def copy_by_key(connection: sqlite3.Connection, client: str, key: str) -> JobRecord | None:
     """Return the record of the job that a client's key stands for at another node."""
     row = connection.execute(
@@ -141,19 +147,23 @@ class Kept:
 
 
 def keep(connection: sqlite3.Connection, sender: str, record: JobRecord, utc_ns: int) -> Kept:
-    """Hold a record, or what is newer of it."""
+    """Hold a record, or what is newer of it; forget one that was withdrawn."""
     mine = own(connection, record.id)
     if mine is not None:
         if not _same_job(mine, record):
             return Kept(refused=True)
         # the end of a job is written by whoever speaks for it in memory
         return Kept(mine if mine.epoch > record.epoch else None, mine=True)
+    before = copy(connection, record.id)
+    if record.withdrawn:
+        if before is not None and _same_job(before, record):
+            connection.execute("DELETE FROM job_copies WHERE id = ?", (record.id,))
+        return Kept()
     key = record.submission.client_key
     if key:
         known = by_key(connection, record.client, key)
         if known is not None and known.id != record.id:
             return Kept(known)
-    before = copy(connection, record.id)
     if before is not None and not _same_job(before, record):
         return Kept(refused=True)
     if before is not None and (
