@@ -17,7 +17,7 @@ from qedge.cli.jobs import jobs, submit
 from qedge.cli.links import links
 from qedge.cli.node import open_page, status
 from qedge.cli.peers import ping
-from qedge.web.fake_orders import ENDED
+from qedge.web.orders.fake import ENDED
 from qedge.wire.jobs import JobSubmission
 from qedge.wire.node import GatewayView
 from tests.integration.web_site import serving

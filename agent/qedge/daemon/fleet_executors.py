@@ -20,7 +20,7 @@ from qedge.fleet.commands.ports import Executor
 from qedge.fleet.configuration.executors import ConfigApply, ConfigRollback, ConfigSnapshot, ConfigStage
 from qedge.fleet.diagnostics.service import BoxLook, Doctor
 from qedge.fleet.update.service import SoftwareUpdateExecutor
-from qedge.web import prometheus
+from qedge.web.health import prometheus
 
 KINDS: Final[tuple[type[Kind], ...]] = (
     *DAEMON_KINDS,

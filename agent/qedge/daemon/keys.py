@@ -20,8 +20,8 @@ from qedge.qkd.delivery.registry import Registry
 from qedge.qkd.keys.service import KeyStore
 from qedge.qkd.keys.session_keys import SessionKeys
 from qedge.store.store import Store
-from qedge.web.key_service import KeyService
-from qedge.web.key_tls import TlsFiles, exchange_offered
+from qedge.web.key_delivery.service import KeyService
+from qedge.web.key_delivery.tls import TlsFiles, exchange_offered
 
 _ADDED = "saes"
 _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound

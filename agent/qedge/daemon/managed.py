@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from qedge.base.errors import QedgeError
 from qedge.fleet.configuration.service import ConfigurationService
-from qedge.web.order_ports import OrdersPort
+from qedge.web.orders.ports import OrdersPort
 from qedge.wire.node import SparkplugView
 from qedge.wire.telemetry import TelemetryView
 

@@ -30,9 +30,10 @@ from qedge.security.desk import SecurityDesk
 from qedge.security.policy.service import PolicyService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor
-from qedge.web.device_ports import DevicesPort
-from qedge.web.ports import DecodeLink, Pulse
-from qedge.web.results_ports import ResultsPort
+from qedge.web.decode.ports import DecodeLink
+from qedge.web.devices.ports import DevicesPort
+from qedge.web.health.ports import Pulse
+from qedge.web.results.ports import ResultsPort
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceView
 from qedge.wire.jobs import JobEstimate, JobList, JobState, JobSubmission, JobView, TemplateView

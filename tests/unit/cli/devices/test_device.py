@@ -17,8 +17,8 @@ import pytest
 
 from qedge.base.errors import QedgeError
 from qedge.cli.devices import device
+from qedge.web.devices.fake import LINE
 from qedge.web.fake import FakeNode
-from qedge.web.fake_devices import LINE
 from tests.integration.web_site import Site, serving
 
 

@@ -15,7 +15,7 @@ from qedge.crypto.authority_files import AuthorityFolder
 from qedge.crypto.model import Role
 from qedge.crypto.operator_files import read_operator
 from qedge.crypto.trust import Trust
-from qedge.web.fake_orders import ENDED
+from qedge.web.orders.fake import ENDED
 from qedge.wire.commands import OperatorRole
 from tests.unit.crypto.test_authority import CHEAP, PASSPHRASE, make
 

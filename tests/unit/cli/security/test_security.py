@@ -15,7 +15,7 @@ from qedge.base.errors import Exit, QedgeError
 from qedge.cli.security import audit, incident
 from qedge.security.audit.files import TrailFiles
 from qedge.security.audit.row import START
-from qedge.web.fake_security import DEVICE, INCIDENT
+from qedge.web.security.fake import DEVICE, INCIDENT
 from qedge.wire.audit import AuditKind, AuditRow, AuditTrail
 from tests.integration.web_site import serving
 from tests.unit.security.security_site import KEY

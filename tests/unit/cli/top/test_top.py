@@ -11,7 +11,8 @@ from qedge.cli.top.look import Look, look_of
 from qedge.cli.top.top import keys_in
 from qedge.cli.top.view import PANELS, Screen, crop, plain_lines, rooms_of, screen_lines
 from qedge.web.fake import FakeNode
-from qedge.web.fake_mesh import fake_links, fake_peers
+from qedge.web.links.fake import fake_links
+from qedge.web.peers.fake import fake_peers
 from qedge.wire.jobs import JobSubmission
 from qedge.wire.load import LoadView
 from qedge.wire.node import GatewayView
