@@ -12,8 +12,8 @@ from qedge import __version__
 from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.bus.service import Bus
-from qedge.daemon.fleet_desk import FleetDesk
 from qedge.daemon.managed import ManagedNode
+from qedge.daemon.membership.desk import FleetDesk
 from qedge.daemon.shared_state import StateDesk
 from qedge.devices.segments.office import SegmentOffice
 from qedge.engine.assessment.service import AssessmentService

@@ -83,7 +83,7 @@ def _show(args: argparse.Namespace) -> int:
 
 def _from_files(args: argparse.Namespace) -> SettingList:
     from qedge.config import load
-    from qedge.daemon.fleet_configuration import rows_of
+    from qedge.daemon.fleet.configuration import rows_of
     from qedge.fleet.configuration.settings import section_digests, settings_digest
     from qedge.wire.configuration import SettingList
 

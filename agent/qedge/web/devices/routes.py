@@ -7,13 +7,11 @@ from typing import Final
 from aiohttp import web
 
 from qedge.base.errors import QedgeError
-from qedge.base.ids import is_name
 from qedge.devices.model import DeviceState
 from qedge.web.access import Right
 from qedge.web.answers import json_answer
 from qedge.web.devices.ports import DevicesNode, DevicesPort
-from qedge.web.requests import body_of, caller_of, number_of
-from qedge.web.requests import name_of
+from qedge.web.requests import body_of, caller_of, name_of, number_of
 from qedge.web.route import Route
 from qedge.wire.gateway import (
     AttachedDevice,

@@ -11,6 +11,7 @@ from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceOperation, DeviceSite, DeviceView
 from qedge.wire.node import DriverChange, DriverView, Fact, WorkerView
 
+
 def _up(
     name: str, driver: str, kind: str, workers: tuple[WorkerView, ...], properties: dict[str, Fact | list[Fact]]
 ) -> DriverView:

@@ -6,13 +6,10 @@ from typing import Final
 
 from aiohttp import web
 
-from qedge.base.errors import QedgeError
-from qedge.base.ids import is_name
 from qedge.web.access import Right
 from qedge.web.answers import json_answer
 from qedge.web.fleet.ports import FleetNode, FleetPort
-from qedge.web.requests import body_of, number_of
-from qedge.web.requests import name_of
+from qedge.web.requests import body_of, name_of, number_of
 from qedge.web.route import Route
 from qedge.wire.trust import (
     BrokerAddress,

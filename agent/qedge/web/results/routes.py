@@ -6,12 +6,10 @@ from typing import Final
 
 from aiohttp import web
 
-from qedge.base.errors import QedgeError
-from qedge.base.ids import is_name
 from qedge.web.access import Right
 from qedge.web.answers import json_answer
-from qedge.web.results.ports import ResultsNode
 from qedge.web.requests import name_of
+from qedge.web.results.ports import ResultsNode
 from qedge.web.route import Route
 from qedge.wire.standing import Standing, StandingList
 

@@ -7,11 +7,10 @@ from typing import Final
 from aiohttp import web
 
 from qedge.base.errors import QedgeError
-from qedge.base.ids import is_name, is_uuid
+from qedge.base.ids import is_uuid
 from qedge.web.access import Right
 from qedge.web.answers import json_answer
-from qedge.web.requests import body_of, caller_of, number_of
-from qedge.web.requests import name_of
+from qedge.web.requests import body_of, caller_of, name_of, number_of
 from qedge.web.route import Route
 from qedge.web.security.ports import SecurityNode
 from qedge.wire.audit import AuditReport, AuditRows, AuditTrail

@@ -14,8 +14,7 @@ from qedge.web.access import Right, check_app
 from qedge.web.answers import json_answer, set_headers
 from qedge.web.events.buffer import HEARTBEAT, sse_frame
 from qedge.web.events.routes import WRITE_LIMIT_S
-from qedge.web.requests import body_of, caller_of
-from qedge.web.requests import name_of
+from qedge.web.requests import body_of, caller_of, name_of
 from qedge.web.route import Route
 from qedge.web.segments.ports import SegmentsNode
 from qedge.web.state import state_of

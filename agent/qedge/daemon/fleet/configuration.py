@@ -13,7 +13,7 @@ import msgspec
 from qedge.base.errors import QedgeError
 from qedge.base.settings import KeyPath
 from qedge.config import AgentConfig, LoadedConfig, Verdict, changed_sections
-from qedge.daemon.compose import Parts
+from qedge.daemon.fleet.ports import Parts
 from qedge.fleet.commands.ports import Executor
 from qedge.fleet.configuration.executors import ConfigApply, ConfigRollback, ConfigSnapshot, ConfigStage
 from qedge.fleet.configuration.files import ConfigurationFiles

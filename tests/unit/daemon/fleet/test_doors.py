@@ -11,9 +11,9 @@ import pytest
 from qedge.base.clock import ManualClock
 from qedge.base.errors import QedgeError
 from qedge.bus.service import Bus
-from qedge.daemon.fleet_commands import Power, make_fleet
-from qedge.daemon.fleet_doors import NodeDoors
-from qedge.daemon.identity import LocalIdentity
+from qedge.daemon.fleet.commands import Power, make_fleet
+from qedge.daemon.fleet.doors import NodeDoors
+from qedge.daemon.membership.identity import LocalIdentity
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools
 from qedge.fleet.commands.config import CommandsConfig

@@ -9,11 +9,11 @@ import msgspec
 
 from qedge import __version__
 from qedge.config import Verdict
-from qedge.daemon.compose import Parts
 from qedge.daemon.diagnosing import box_settings
-from qedge.daemon.fleet_commands import KINDS as DAEMON_KINDS
-from qedge.daemon.fleet_configuration import Running
-from qedge.daemon.fleet_update import make_update
+from qedge.daemon.fleet.commands import KINDS as DAEMON_KINDS
+from qedge.daemon.fleet.configuration import Running
+from qedge.daemon.fleet.ports import Parts
+from qedge.daemon.fleet.update import make_update
 from qedge.fleet.commands.kinds.kind import Kind
 from qedge.fleet.commands.kinds.looking import Diagnostics
 from qedge.fleet.commands.ports import Executor

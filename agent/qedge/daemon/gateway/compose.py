@@ -18,9 +18,7 @@ from qedge.bus.credentials import BrokerCredentials
 from qedge.bus.model import Endpoint, Locate
 from qedge.bus.service import Bus
 from qedge.crypto.signed import sign_envelope
-from qedge.daemon.gateway_desk import AuditedDevices
-from qedge.daemon.gateway_lists import open_lists
-from qedge.daemon.gateway_ports import (
+from qedge.daemon.gateway.adapters import (
     DeviceRoom,
     DeviceSubjects,
     Downward,
@@ -31,6 +29,8 @@ from qedge.daemon.gateway_ports import (
     TrustHistory,
     WatchfulSecurity,
 )
+from qedge.daemon.gateway.desk import AuditedDevices
+from qedge.daemon.gateway.lists import open_lists
 from qedge.daemon.node import GatewayDesks
 from qedge.daemon.peers import Tools, outside_broker
 from qedge.devices.enforcement import Enforcement, Outcome

@@ -24,7 +24,7 @@ from qedge.crypto.certificates import make_request
 from qedge.crypto.joining import Invitation, read_invitation
 from qedge.crypto.model import Role, Subject
 from qedge.crypto.trust import pin
-from qedge.daemon.identity import LocalIdentity, adopt_membership, request_identity, request_to_join
+from qedge.daemon.membership.identity import LocalIdentity, adopt_membership, request_identity, request_to_join
 from qedge.mesh.certificate_watch import renewal_due_utc_ns
 from qedge.mesh.enrolment import JoinDesk
 from qedge.mesh.service import MeshService

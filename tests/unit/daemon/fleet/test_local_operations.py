@@ -10,7 +10,7 @@ import pytest
 
 from qedge.base.clock import ManualClock
 from qedge.base.errors import QedgeError
-from qedge.daemon.fleet_telemetry import ExecutorOperation
+from qedge.daemon.fleet.telemetry import ExecutorOperation
 from qedge.fleet.commands.ports import AfterCrash, Progress, Recovered
 from qedge.fleet.thin_edge.commands import LocalCommand, Status
 from qedge.wire.commands import CommandRequest, OperatorRole

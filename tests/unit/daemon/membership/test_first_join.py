@@ -9,7 +9,7 @@ import pytest
 
 from qedge.base.backoff import Backoff
 from qedge.base.errors import QedgeError
-from qedge.daemon.first_join import FirstJoin, token_file
+from qedge.daemon.membership.first_join import FirstJoin, token_file
 
 
 class Fleet:
@@ -41,7 +41,7 @@ def token(tmp_path: Path) -> Path:
 async def test_a_box_asks_until_it_is_a_member_and_removes_its_token(
     token: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qedge.daemon.first_join._LEAST_S", 0.001)
+    monkeypatch.setattr("qedge.daemon.membership.first_join._LEAST_S", 0.001)
     fleet = Fleet("bus.unavailable", "bus.timeout", "fleet.expired", "fleet.bad_invitation")
     await service(token, fleet).run(lambda: None)
     assert fleet.lines == ["qedge1:abc"] * 5
@@ -64,7 +64,7 @@ async def test_a_token_that_cannot_be_removed_does_no_harm(tmp_path: Path) -> No
 
 
 async def test_a_token_that_is_taken_away_ends_the_asking(token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qedge.daemon.first_join._LEAST_S", 0.001)
+    monkeypatch.setattr("qedge.daemon.membership.first_join._LEAST_S", 0.001)
     fleet = Fleet(*["bus.unavailable"] * 10_000)
     running = asyncio.create_task(service(token, fleet).run(lambda: None))
     while len(fleet.lines) < 3:

@@ -14,7 +14,7 @@ from qedge.base.log import listening
 from qedge.base.service import Ready
 from qedge.crypto.durable_file import write_durably
 from qedge.crypto.trust import pin
-from qedge.daemon.identity import LocalIdentity
+from qedge.daemon.membership.identity import LocalIdentity
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools
 from qedge.fleet.commands.kinds.looking import LogBuffer

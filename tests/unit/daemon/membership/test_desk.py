@@ -22,8 +22,8 @@ from qedge.crypto.certificates import read_request
 from qedge.crypto.joining import Invitation, write_invitation
 from qedge.crypto.keys import generate
 from qedge.crypto.trust import pin
-from qedge.daemon.fleet_desk import FleetDesk
-from qedge.daemon.identity import adopt_membership, load_identity
+from qedge.daemon.membership.desk import FleetDesk
+from qedge.daemon.membership.identity import adopt_membership, load_identity
 from qedge.mesh.enrolment import JoinDesk
 from qedge.store.store import Store
 from qedge.wire.mesh import PeerState

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from qedge.crypto.web_files import WebFolder
 from qedge.daemon.adapters import PeerStores
-from qedge.daemon.key_files import KeyFiles, make_key_store
-from qedge.daemon.key_vault import StoreVault
+from qedge.daemon.keys.files import KeyFiles, make_key_store
+from qedge.daemon.keys.vault import StoreVault
 from qedge.daemon.peers import Tools
 from qedge.qkd.delivery.config import DeliveryConfig
 from qedge.qkd.delivery.desk import KeyDesk

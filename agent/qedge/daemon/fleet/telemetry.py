@@ -6,16 +6,15 @@ import asyncio
 import os
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from qedge.base.ids import uuid7
 from qedge.base.service import Service
-from qedge.bus.service import Bus
 from qedge.config import AgentConfig
 from qedge.crypto.signed import sign_envelope
-from qedge.daemon.node import Node
+from qedge.daemon.fleet.ports import TelemetryParts
 from qedge.daemon.peers import Tools
 from qedge.fleet.commands.ports import Executor
 from qedge.fleet.connections import AdapterService, ToolConnection
@@ -39,31 +38,7 @@ from qedge.wire.envelope import Header
 _HOUR_NS: Final = 3600 * 10**9
 
 
-class Parts(Protocol):
-    """What this needs of all the parts of a daemon."""
-
-    @property
-    def tools(self) -> Tools:
-        """Who the node is, its clock and metrics."""
-        ...
-
-    @property
-    def config(self) -> AgentConfig:
-        """All settings."""
-        ...
-
-    @property
-    def bus(self) -> Bus:
-        """The node's own broker."""
-        ...
-
-    @property
-    def node(self) -> Node:
-        """What describes the node."""
-        ...
-
-
-def make_telemetry(parts: Parts, store: Store, operations: Sequence[LocalOperation] = ()) -> list[Service]:
+def make_telemetry(parts: TelemetryParts, store: Store, operations: Sequence[LocalOperation] = ()) -> list[Service]:
     """Make what is enabled, in the order of its start.
 
     `operations`: what local tools may have done, of which the configuration permits some.
@@ -109,7 +84,7 @@ def make_telemetry(parts: Parts, store: Store, operations: Sequence[LocalOperati
     return [*services, collector]
 
 
-def _make_service(parts: Parts, store: Store) -> TelemetryService:
+def _make_service(parts: TelemetryParts, store: Store) -> TelemetryService:
     tools, config, thread = parts.tools, parts.config.fleet.telemetry, CryptoThread()
     identity = tools.identity
 

@@ -8,7 +8,7 @@ import msgspec
 
 from qedge.base.clock import ManualClock
 from qedge.config import AgentConfig
-from qedge.daemon.fleet_update import make_update
+from qedge.daemon.fleet.update import make_update
 from tests.unit.fleet.update.bundles import make_site
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from qedge.base.clock import ManualClock
 from qedge.base.errors import QedgeError
-from qedge.daemon.gateway_ports import DEVICES_SAE, KEY_BITS, StoredDeviceKeys
+from qedge.daemon.gateway.adapters import DEVICES_SAE, KEY_BITS, StoredDeviceKeys
 from qedge.qkd.keys.fake import FakeKeyFleet, FakeKeyStore
 
 

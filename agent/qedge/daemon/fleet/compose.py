@@ -9,8 +9,8 @@ from pathlib import Path
 
 from qedge.base.metrics import Metrics
 from qedge.config import AgentConfig
-from qedge.daemon.compose import Parts
-from qedge.daemon.fleet_configuration import Running, add_configuration
+from qedge.daemon.fleet.configuration import Running, add_configuration
+from qedge.daemon.fleet.ports import Parts
 from qedge.store.spool_schemas import TELEMETRY_SCHEMA
 from qedge.store.store import Store
 
@@ -27,17 +27,17 @@ def add_management(parts: Parts, running: Running, telemetry: Store | None) -> N
     """Take everything into the daemon that serves those who manage it from afar."""
     executors = add_configuration(parts, running)
     if parts.fleet is not None:
-        from qedge.daemon.fleet_executors import more_executors
+        from qedge.daemon.fleet.executors import more_executors
 
         for executor in (*executors, *more_executors(parts, running)):
             parts.fleet.commands.add(executor)
     if telemetry is not None:
-        from qedge.daemon.fleet_telemetry import RestartHere, make_telemetry
+        from qedge.daemon.fleet.telemetry import RestartHere, make_telemetry
 
         for service in make_telemetry(parts, telemetry, (RestartHere(running.restart),)):
             parts.supervisor.add(service)
     if parts.config.fleet.sparkplug.enabled:
-        from qedge.daemon.fleet_sparkplug import make_sparkplug
+        from qedge.daemon.fleet.sparkplug import make_sparkplug
 
         edge_node = make_sparkplug(parts.tools, parts.node)
         if edge_node is not None:

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import qedge
-from qedge.daemon.fleet_doors import HostRequests, clock_is_kept
-from qedge.daemon.fleet_sparkplug import FILE as SPARKPLUG_FILE
-from qedge.daemon.wiping import _FILES, _FOLDERS, MARK, mark_for_wiping, wipe_if_marked
+from qedge.daemon.fleet.doors import HostRequests, clock_is_kept
+from qedge.daemon.fleet.sparkplug import FILE as SPARKPLUG_FILE
+from qedge.daemon.fleet.wiping import _FILES, _FOLDERS, MARK, mark_for_wiping, wipe_if_marked
 from qedge.fleet.configuration.files import LAYER_FILE
 from qedge.fleet.update.databases import COPIED, FOLDER, MOVED_AWAY
 

@@ -15,11 +15,11 @@ from qedge.bus.service import Bus
 from qedge.crypto.keys import SigningKey
 from qedge.crypto.registry import ALGORITHMS
 from qedge.crypto.self_test import is_testable, run_once
-from qedge.daemon.fleet_doors import AuditedCommands, HostRequests, LogKeeper, NodeDoors, OwnAudit, clock_is_kept
+from qedge.daemon.fleet.doors import AuditedCommands, HostRequests, LogKeeper, NodeDoors, OwnAudit, clock_is_kept
+from qedge.daemon.fleet.wiping import mark_for_wiping
 from qedge.daemon.managed import Power
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools
-from qedge.daemon.wiping import mark_for_wiping
 from qedge.fleet.commands.journal import Journal
 from qedge.fleet.commands.kinds.kind import Kind
 from qedge.fleet.commands.kinds.looking import Benchmark, Check, Logs, Measured, SelfTest
@@ -115,7 +115,7 @@ def make_executors(
     power: Power,
     keeper: LogKeeper,
 ) -> list[Executor]:
-    """List what the node can be ordered to do; `cancel` comes with the service, `daemon/managing` has more."""
+    """List what the node can be ordered to do; `cancel` comes with the service, `executors` has more."""
     state_dir = Path(tools.config.node.state_dir)
 
     async def mark() -> int:

@@ -15,7 +15,7 @@ from qedge.base.errors import QedgeError
 from qedge.base.metrics import Metrics
 from qedge.crypto.certificates import read_request
 from qedge.crypto.trust import pin
-from qedge.daemon.identity import (
+from qedge.daemon.membership.identity import (
     LocalIdentity,
     adopt_membership,
     broker_password,
