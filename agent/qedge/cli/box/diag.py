@@ -37,11 +37,12 @@ def run(args: argparse.Namespace) -> int:
     from qedge.fleet.diagnostics.bundle import write_bundle
     from qedge.fleet.diagnostics.collection import gather, read_secrets, service_log
 
-    settings, report = look(args)
+    looked = look(args)
+    settings, report = looked.settings, looked.report
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(report.utc_ns // 10**9))
     target = Path(args.output or f"qedge-diag-{report.node or 'node'}-{stamp}.tar.gz")
     log = _read_log(Path(args.log)) if args.log else service_log()
-    files = gather(settings, report, _told(args, report.running), log)
+    files = gather(settings, report, _told(looked.socket) if report.running else {}, log)
     summary = write_bundle(target, files, read_secrets(settings.secret_files), report.utc_ns)
     if args.json:
         print_json(summary)
@@ -75,21 +76,17 @@ def _read_log(path: object) -> str:
         ) from error
 
 
-def _told(args: argparse.Namespace, running: bool) -> dict[str, str]:
+def _told(socket: str) -> dict[str, str]:
     """Ask the daemon for everything that a bundle takes from it."""
     import asyncio
 
     import msgspec
 
     from qedge.base.errors import QedgeError
-    from qedge.cli.box.doctor import socket_of
     from qedge.client.node import NodeClient
 
-    if not running:
-        return {}
-
     async def ask() -> dict[str, str]:
-        async with NodeClient(socket_of(args), timeout_s=_ASK_S) as client:
+        async with NodeClient(socket, timeout_s=_ASK_S) as client:
             return await _ask_all(client)
 
     try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from qedge.cli.asking import print_json
 from qedge.cli.terminal import Terminal, clean, terminal_of
 
 if TYPE_CHECKING:
+    from qedge.config import AgentConfig
     from qedge.fleet.diagnostics.model import BoxSettings
     from qedge.wire.diagnostics import DoctorReport
     from qedge.wire.node import NodeStatus
@@ -37,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """Look; exit code 1 where something is broken."""
     from qedge.base.errors import Exit
 
-    _, report = look(args)
+    report = look(args).report
     if args.json:
         print_json(report)
     else:
@@ -45,7 +47,19 @@ def run(args: argparse.Namespace) -> int:
     return int(Exit.FAILED if any(check.verdict == "failed" for check in report.checks) else Exit.OK)
 
 
-def look(args: argparse.Namespace) -> tuple[BoxSettings, DoctorReport]:
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """One look at the box: what its configuration says, what was found, and `socket` of its daemon.
+
+    `socket` is empty where it is the one that is found by itself.
+    """
+
+    settings: BoxSettings
+    report: DoctorReport
+    socket: str
+
+
+def look(args: argparse.Namespace) -> Looked:
     """Read the configuration, ask the daemon where it runs, look at the box, and judge."""
     from qedge import __version__
     from qedge.base.system_clock import SystemClock
@@ -57,10 +71,12 @@ def look(args: argparse.Namespace) -> tuple[BoxSettings, DoctorReport]:
 
     verdict = check_config(args.config, state_dir=args.state_dir)
     settings, utc_ns = box_settings(verdict), SystemClock().utc_ns()
-    status, identity, silence = _ask_daemon(args)
+    socket = _socket_of(args, verdict.sound)
+    status, identity, silence = _ask_daemon(socket)
     facts = inspect(settings, utc_ns, status, identity, silence)
     node = status.node if status is not None else settings.node
-    return settings, DoctorReport(node, __version__, utc_ns, status is not None, examine(settings, facts))
+    report = DoctorReport(node, __version__, utc_ns, status is not None, examine(settings, facts))
+    return Looked(settings, report, socket)
 
 
 def report_lines(report: DoctorReport, terminal: Terminal, *, everything: bool = False) -> list[str]:
@@ -80,32 +96,28 @@ def report_lines(report: DoctorReport, terminal: Terminal, *, everything: bool =
     return [*lines, f"{failed} broken, {warnings} to look at, {well} well"]
 
 
-def socket_of(args: argparse.Namespace) -> str:
+def _socket_of(args: argparse.Namespace, config: AgentConfig) -> str:
     """Return the socket of the daemon that the arguments mean; empty: the one that is found by itself."""
-    from qedge.config import check_config
     from qedge.web.config import socket_path
 
     if args.socket or not (args.config or args.state_dir):
         return str(args.socket)
-    config = check_config(args.config, state_dir=args.state_dir).sound
     return str(socket_path(config.http, config.node.runtime_dir))
 
 
-def _ask_daemon(args: argparse.Namespace) -> tuple[NodeStatus | None, IdentityView | None, str]:
+def _ask_daemon(socket: str) -> tuple[NodeStatus | None, IdentityView | None, str]:
     import asyncio
     from pathlib import Path
 
     from qedge.base.errors import QedgeError
     from qedge.client.node import NodeClient
 
-    found = socket_of(args)
-
     async def put() -> tuple[NodeStatus, IdentityView]:
-        async with NodeClient(found, timeout_s=_ASK_S) as client:
+        async with NodeClient(socket, timeout_s=_ASK_S) as client:
             return await client.status(), await client.fleet.identity()
 
-    if found and not Path(found).exists():
-        return None, None, f"it is not running: there is no socket at {found}"
+    if socket and not Path(socket).exists():
+        return None, None, f"it is not running: there is no socket at {socket}"
     try:
         return *asyncio.run(put()), ""
     except QedgeError as error:
