@@ -19,8 +19,8 @@ def test_a_look_at_the_box_reads_the_configuration_once(tmp_path: Path, monkeypa
 
     monkeypatch.setattr("qedge.config.check_config", counted)
     file = tmp_path / "agent.toml"
-    file.write_text(f'[node]\nruntime_dir = "{tmp_path}"\n')
+    file.write_text("")
     looked = doctor.look(argparse.Namespace(socket="", config=str(file), state_dir=str(tmp_path)))
     assert read == [str(file)]
-    assert looked.socket == str(tmp_path / "qedge.sock")
+    assert looked.socket == str(tmp_path / "run" / "qedge.sock")
     assert not looked.report.running
