@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
@@ -23,12 +23,14 @@ from qedge.web.orders import routes as orders_routes
 from qedge.web.page import routes as page_routes
 from qedge.web.peers import routes as peers_routes
 from qedge.web.policy import routes as policy_routes
-from qedge.web.ports import NodePort
 from qedge.web.results import routes as results_routes
 from qedge.web.route import Route
 from qedge.web.security import routes as security_routes
 from qedge.web.segments import routes as segments_routes
 from qedge.web.shared_state import routes as shared_state_routes
+
+if TYPE_CHECKING:
+    from qedge.web.ports import NodePort
 
 
 async def describe(_request: web.Request) -> web.Response:

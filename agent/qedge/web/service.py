@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
@@ -25,11 +25,13 @@ from qedge.web.events.routes import HUB
 from qedge.web.guard import Guard
 from qedge.web.page.assets import Asset, load_assets
 from qedge.web.page.routes import ASSETS
-from qedge.web.ports import NodePort
 from qedge.web.routes import add_routes
 from qedge.web.sockets import open_tcp, open_unix, remove_unix
 from qedge.web.state import STATE, WebState
 from qedge.web.tokens import PageTokens
+
+if TYPE_CHECKING:
+    from qedge.web.ports import NodePort
 
 _LOG: Final = get_logger("web")
 _STOP_LIMIT_S: Final = 0.5

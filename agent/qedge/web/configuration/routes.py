@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from qedge.web.access import Right
 from qedge.web.answers import json_answer
-from qedge.web.configuration.ports import ConfigurationNode, ConfigurationPort
 from qedge.web.requests import body_of
 from qedge.web.route import Route
 from qedge.wire.configuration import (
@@ -19,6 +18,9 @@ from qedge.wire.configuration import (
     SettingList,
     StagedConfiguration,
 )
+
+if TYPE_CHECKING:
+    from qedge.web.configuration.ports import ConfigurationNode, ConfigurationPort
 
 NODE: Final[web.AppKey[ConfigurationNode]] = web.AppKey("qedge.web.configuration")
 

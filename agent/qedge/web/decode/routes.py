@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
@@ -12,12 +12,14 @@ from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from qedge.base.errors import QedgeError, Side
 from qedge.web.access import Right, granted
 from qedge.web.answers import set_headers
-from qedge.web.decode.ports import DecodeLink, DecodeNode
 from qedge.web.requests import caller_of
 from qedge.web.route import Route
 from qedge.web.state import state_of
 from qedge.wire.decode import Answer, DecodeFailed, Request
 from qedge.wire.problem import problem_of
+
+if TYPE_CHECKING:
+    from qedge.web.decode.ports import DecodeLink, DecodeNode
 
 NODE: Final[web.AppKey[DecodeNode]] = web.AppKey("qedge.web.decode")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
@@ -10,7 +10,6 @@ from qedge.base.errors import QedgeError
 from qedge.devices.model import DeviceState
 from qedge.web.access import Right
 from qedge.web.answers import json_answer
-from qedge.web.devices.ports import DevicesNode, DevicesPort
 from qedge.web.requests import body_of, caller_of, name_of, number_of
 from qedge.web.route import Route
 from qedge.wire.gateway import (
@@ -28,6 +27,9 @@ from qedge.wire.gateway import (
     DeviceRotated,
     DeviceRotation,
 )
+
+if TYPE_CHECKING:
+    from qedge.web.devices.ports import DevicesNode, DevicesPort
 
 NODE: Final[web.AppKey[DevicesNode]] = web.AppKey("qedge.web.devices")
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from qedge.web.access import Right
 from qedge.web.answers import json_answer
-from qedge.web.drivers.ports import DriversPort
 from qedge.web.requests import body_of, name_of
 from qedge.web.route import Route
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceView
 from qedge.wire.node import DriverChange, DriverList, DriverView
+
+if TYPE_CHECKING:
+    from qedge.web.drivers.ports import DriversPort
 
 NODE: Final[web.AppKey[DriversPort]] = web.AppKey("qedge.web.drivers")
 

@@ -14,13 +14,14 @@ from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger, listening
 from qedge.base.metrics import Metrics
 from qedge.web.events.buffer import HEARTBEAT, EventBuffer, History, sse_frame
-from qedge.web.events.ports import EventsPort
 from qedge.wire.events import Detail, EventGap, NodeEvent
 from qedge.wire.jobs import JobView
 from qedge.wire.node import NodeStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from qedge.web.events.ports import EventsPort
 
 _LOG = get_logger("web")
 _RETRY_S = 1.0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from qedge.web.access import Right
 from qedge.web.answers import json_answer
-from qedge.web.fleet.ports import FleetNode, FleetPort
 from qedge.web.requests import body_of, name_of, number_of
 from qedge.web.route import Route
 from qedge.wire.trust import (
@@ -23,6 +22,9 @@ from qedge.wire.trust import (
     RevocationNotice,
     SigningRequest,
 )
+
+if TYPE_CHECKING:
+    from qedge.web.fleet.ports import FleetNode, FleetPort
 
 NODE: Final[web.AppKey[FleetNode]] = web.AppKey("qedge.web.fleet")
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from qedge.web.access import Right
 from qedge.web.answers import json_answer
 from qedge.web.health import prometheus
-from qedge.web.health.ports import HealthPort
 from qedge.web.health.readiness import readiness
 from qedge.web.route import Route
 from qedge.web.state import state_of
 from qedge.wire.http import Live, Readiness
+
+if TYPE_CHECKING:
+    from qedge.web.health.ports import HealthPort
 
 NODE: Final[web.AppKey[HealthPort]] = web.AppKey("qedge.web.health")
 

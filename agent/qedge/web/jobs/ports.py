@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from qedge.web.results.ports import ResultsPort
 from qedge.wire.jobs import JobEstimate, JobList, JobSubmission, JobView, TemplateView
+
+if TYPE_CHECKING:
+    from qedge.web.results.ports import ResultsPort
 
 
 class JobsPort(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from aiohttp import web
@@ -11,7 +11,6 @@ from qedge.base.errors import QedgeError
 from qedge.base.ids import is_uuid
 from qedge.web.access import Right
 from qedge.web.answers import json_answer
-from qedge.web.jobs.ports import JobsPort
 from qedge.web.requests import body_of, caller_of, number_of
 from qedge.web.route import Route
 from qedge.wire.jobs import (
@@ -27,6 +26,9 @@ from qedge.wire.jobs import (
     TemplateView,
 )
 from qedge.wire.problem import problem_of
+
+if TYPE_CHECKING:
+    from qedge.web.jobs.ports import JobsPort
 
 NODE: Final[web.AppKey[JobsPort]] = web.AppKey("qedge.web.jobs")
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from qedge.web.access import Right
 from qedge.web.answers import json_answer
-from qedge.web.keys.ports import KeysNode
 from qedge.web.requests import body_of, name_of
 from qedge.web.route import Route
 from qedge.wire.delivery import (
@@ -24,6 +23,9 @@ from qedge.wire.delivery import (
     SaeRevoked,
     SaeView,
 )
+
+if TYPE_CHECKING:
+    from qedge.web.keys.ports import KeysNode
 
 NODE: Final[web.AppKey[KeysNode]] = web.AppKey("qedge.web.keys")
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from qedge.web.access import Right
 from qedge.web.answers import json_answer
-from qedge.web.links.ports import LinksPort
 from qedge.web.requests import body_of, name_of
 from qedge.web.route import Route
 from qedge.wire.http import LinkList
 from qedge.wire.node import LinkMeasure, LinkView
+
+if TYPE_CHECKING:
+    from qedge.web.links.ports import LinksPort
 
 NODE: Final[web.AppKey[LinksPort]] = web.AppKey("qedge.web.links")
 

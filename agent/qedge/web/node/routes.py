@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from qedge.web.access import Right
 from qedge.web.answers import json_answer
-from qedge.web.node.ports import OwnPort
 from qedge.web.requests import body_of
 from qedge.web.route import Route
 from qedge.wire.node import DrainChange, DrainView, NodeStatus, RandomRequest, RandomView
 from qedge.wire.telemetry import TelemetryView
+
+if TYPE_CHECKING:
+    from qedge.web.node.ports import OwnPort
 
 NODE: Final[web.AppKey[OwnPort]] = web.AppKey("qedge.web.node")
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from qedge.base.errors import QedgeError
 from qedge.web.access import Right
 from qedge.web.answers import json_answer
-from qedge.web.orders.ports import OrdersNode
 from qedge.web.requests import number_of
 from qedge.web.route import Route
 from qedge.wire.commands import FleetCommandList, FleetCommandView, is_command_id
+
+if TYPE_CHECKING:
+    from qedge.web.orders.ports import OrdersNode
 
 NODE: Final[web.AppKey[OrdersNode]] = web.AppKey("qedge.web.orders")
 

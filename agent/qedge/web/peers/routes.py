@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from qedge.web.access import Right
 from qedge.web.answers import json_answer
-from qedge.web.peers.ports import PeersPort
 from qedge.web.requests import body_of
 from qedge.web.route import Route
 from qedge.wire.mesh import PeerList
 from qedge.wire.node import PingRequest, PingView
+
+if TYPE_CHECKING:
+    from qedge.web.peers.ports import PeersPort
 
 NODE: Final[web.AppKey[PeersPort]] = web.AppKey("qedge.web.peers")
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from qedge.web.access import Right
 from qedge.web.answers import json_answer
-from qedge.web.policy.ports import PolicyNode, PolicyPort
 from qedge.web.requests import body_of
 from qedge.web.route import Route
 from qedge.wire.policy import PolicyNotice, PolicyView, RecordCommand, RecordedRequests
+
+if TYPE_CHECKING:
+    from qedge.web.policy.ports import PolicyNode, PolicyPort
 
 NODE: Final[web.AppKey[PolicyNode]] = web.AppKey("qedge.web.policy")
 

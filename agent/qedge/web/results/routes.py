@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from qedge.web.access import Right
 from qedge.web.answers import json_answer
 from qedge.web.requests import name_of
-from qedge.web.results.ports import ResultsNode
 from qedge.web.route import Route
 from qedge.wire.standing import Standing, StandingList
+
+if TYPE_CHECKING:
+    from qedge.web.results.ports import ResultsNode
 
 NODE: Final[web.AppKey[ResultsNode]] = web.AppKey("qedge.web.results")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
@@ -12,9 +12,11 @@ from qedge.web.access import Right
 from qedge.web.answers import json_answer
 from qedge.web.requests import body_of, caller_of, name_of, number_of
 from qedge.web.route import Route
-from qedge.web.security.ports import SecurityNode
 from qedge.wire.audit import AuditReport, AuditRows, AuditTrail
 from qedge.wire.incidents import DeviceStory, IncidentChange, IncidentList, IncidentView
+
+if TYPE_CHECKING:
+    from qedge.web.security.ports import SecurityNode
 
 NODE: Final[web.AppKey[SecurityNode]] = web.AppKey("qedge.web.security")
 

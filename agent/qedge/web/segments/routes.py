@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from aiohttp import web
@@ -16,9 +16,11 @@ from qedge.web.events.buffer import HEARTBEAT, sse_frame
 from qedge.web.events.routes import WRITE_LIMIT_S
 from qedge.web.requests import body_of, caller_of, name_of
 from qedge.web.route import Route
-from qedge.web.segments.ports import SegmentsNode
 from qedge.web.state import state_of
 from qedge.wire.segments import MAX_CHANNELS, CommandView, DeviceCommand, SegmentDetail, SegmentList, SegmentView
+
+if TYPE_CHECKING:
+    from qedge.web.segments.ports import SegmentsNode
 
 NODE: Final[web.AppKey[SegmentsNode]] = web.AppKey("qedge.web.segments")
 

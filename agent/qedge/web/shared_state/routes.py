@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
@@ -13,8 +13,10 @@ from qedge.web.access import Right
 from qedge.web.answers import json_answer
 from qedge.web.requests import body_of, number_of
 from qedge.web.route import Route
-from qedge.web.shared_state.ports import StateNode
 from qedge.wire.state import StatePut, StateRow, StateRows
+
+if TYPE_CHECKING:
+    from qedge.web.shared_state.ports import StateNode
 
 NODE: Final[web.AppKey[StateNode]] = web.AppKey("qedge.web.shared_state")
 
