@@ -40,8 +40,8 @@ from qedge.qkd.delivery.config import DeliveryConfig, SaeConfig
 from qedge.qkd.delivery.desk import KeyDesk
 from qedge.qkd.delivery.fake import FakeLinks, FakeVault
 from qedge.qkd.delivery.registry import Registry
-from qedge.web.key_service import KeyService
-from qedge.web.key_tls import TlsFiles, load_tls
+from qedge.web.key_delivery.service import KeyService
+from qedge.web.key_delivery.tls import TlsFiles, load_tls
 
 SAES: Final = 64
 REQUESTS: Final = 4000

@@ -31,7 +31,7 @@ from benchmarks.fleet import Fleet
 from benchmarks.kernels import prepare
 from benchmarks.node import Node
 from benchmarks.report import Figure
-from qedge.cli.keys_watch import series_of
+from qedge.cli.keys.watch import series_of
 from qedge.client.node import NodeClient
 from qedge.qkd.planning.channel import RECEIVERS
 from qedge.qkd.planning.expectation import PostProcessing

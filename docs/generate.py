@@ -28,7 +28,7 @@ from qedge.base.metrics import METRICS
 from qedge.base.settings import Row, document, dotted, toml_value
 from qedge.cli.main import make_parser
 from qedge.config import DEFAULT_DRIVERS, DEFAULT_LINKS, SECTIONS
-from qedge.daemon.fleet_executors import KINDS
+from qedge.daemon.fleet.executors import KINDS
 from qedge.fleet.commands.cancelling import Cancel
 from qedge.fleet.commands.rules import ALWAYS_TWO
 from qedge.wire import tasks

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from qedge.base.system_clock import SystemClock
 from qedge.bus.service import Bus
-from qedge.cli.audit import row_lines
+from qedge.cli.security.audit import row_lines
 from qedge.crypto.model import Role
 from qedge.crypto.signed import sign_envelope
 from qedge.mesh.crypto_thread import CryptoThread

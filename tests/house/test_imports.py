@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.house.source_tree import ROOT, modules, project
 
 HEAVY = ("cirq", "qsimcirq", "stim", "numba", "numpy", "scipy", "pandas", "matplotlib", "sympy", "qedge_drivers")
-DAEMON_MODULES = ("qedge.daemon.lifecycle", "qedge.daemon.compose", "qedge.cli.run", "qedge.config")
+DAEMON_MODULES = ("qedge.daemon.lifecycle", "qedge.daemon.compose", "qedge.cli.node.run", "qedge.config")
 
 
 def test_every_layer_rule_holds() -> None:

@@ -75,6 +75,25 @@ def test_nothing_is_left_to_do_later() -> None:
     assert left == []
 
 
+@pytest.mark.parametrize(
+    ("room", "most"),
+    [("cli", 4), ("daemon", 15), ("web", 15)],  # what serves all capabilities of the room
+)
+def test_a_room_at_the_edge_keeps_its_capabilities_in_folders(room: str, most: int) -> None:
+    folder = ROOT / "agent" / "qedge" / room
+    flat = [file.name for file in sorted(folder.glob("*.py")) if file.name != "__init__.py"]
+    assert len(flat) <= most, flat
+
+
+def test_what_answers_over_http_is_furnished_alike() -> None:
+    web = ROOT / "agent" / "qedge" / "web"
+    no_node = {"key_delivery", "page"}  # the one asks a desk of its own, the other nobody
+    folders = [folder for folder in web.iterdir() if (folder / "routes.py").exists()]
+    assert {folder.name for folder in folders if not (folder / "ports.py").exists()} == no_node
+    loose = [folder.name for folder in web.iterdir() if (folder / "__init__.py").exists() and folder not in folders]
+    assert loose == []
+
+
 @pytest.mark.parametrize("room", ["unit", "properties", "conformance", "integration", "house"])
 def test_every_kind_of_test_is_there(room: str) -> None:
     assert list((ROOT / "tests" / room).rglob("test_*.py"))

@@ -24,8 +24,8 @@ from qedge.qkd.delivery.config import DeliveryConfig, SaeConfig
 from qedge.qkd.delivery.desk import KeyDesk
 from qedge.qkd.delivery.fake import FakeLinks, FakeVault
 from qedge.qkd.delivery.registry import Registry, uri_of
-from qedge.web.key_service import KeyService
-from qedge.web.key_tls import TlsFiles
+from qedge.web.key_delivery.service import KeyService
+from qedge.web.key_delivery.tls import TlsFiles
 
 ODD_ID = "SAE bö/7"
 SAES = {

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from qedge.base.errors import QedgeError
-from qedge.cli.demo_scenes import heavy_program
+from qedge.cli.demo.scenes import heavy_program
 from qedge.wire.jobs import JobState, JobSubmission
 from tests.integration.daemon_process import DaemonProcess, wait_ended
 

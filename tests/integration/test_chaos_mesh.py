@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.cable import Cable
 from qedge.base.errors import QedgeError
-from qedge.cli.demo_scenes import heavy_program
+from qedge.cli.demo.scenes import heavy_program
 from qedge.wire.jobs import JobState, JobSubmission
 from tests.integration.fleet_world import MQTT_ONLY, QPU, FleetWorld
 from tests.integration.test_ledger import KIND, TRANSIENT, end

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qedge.cli.demo_scenes import heavy_program
+from qedge.cli.demo.scenes import heavy_program
 from qedge.orchestrator.receipts.proof import check
 from qedge.wire.jobs import JobState, JobSubmission
 from qedge.wire.mesh import PeerState

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qedge.cli import check
+from qedge.cli.configuration import check
 
 pytestmark = pytest.mark.integration
 

@@ -11,8 +11,13 @@ from types import ModuleType
 import pytest
 
 from qedge.base.errors import QedgeError
-from qedge.cli import draw, drivers, jobs, links, open_page, orders, ping, status, submit
-from qedge.web.fake_orders import ENDED
+from qedge.cli.drivers import draw, drivers
+from qedge.cli.fleet import orders
+from qedge.cli.jobs import jobs, submit
+from qedge.cli.links import links
+from qedge.cli.node import open_page, status
+from qedge.cli.peers import ping
+from qedge.web.orders.fake import ENDED
 from qedge.wire.jobs import JobSubmission
 from qedge.wire.node import GatewayView
 from tests.integration.web_site import serving

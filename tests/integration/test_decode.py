@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from qedge.base.errors import QedgeError
-from qedge.cli import decode as command
+from qedge.cli.jobs import decode as command
 from qedge.client.decoding import DecodeStream
 from qedge.client.node import NodeClient
 from qedge.engine.qec.model import Memory, memory_errors

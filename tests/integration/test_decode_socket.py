@@ -92,7 +92,7 @@ async def test_a_page_session_opens_a_stream_over_tcp(tmp_path: Path) -> None:
 
 
 async def test_a_session_that_ends_takes_its_stream_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qedge.web.routes_decode._ACCESS_CHECK_S", 0.05)
+    monkeypatch.setattr("qedge.web.decode.routes._ACCESS_CHECK_S", 0.05)
     jar = aiohttp.CookieJar(unsafe=True)
     async with serving(tmp_path) as site, aiohttp.ClientSession(cookie_jar=jar) as session:
         headers = {"Qedge-Proof": await log_in(site, session)}
@@ -180,7 +180,7 @@ async def test_a_reader_that_goes_away_leaves_its_place(tmp_path: Path) -> None:
 
 
 async def test_a_slow_reader_holds_up_only_its_own_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qedge.web.routes_decode.WRITE_LIMIT_S", 0.3)
+    monkeypatch.setattr("qedge.web.decode.routes.WRITE_LIMIT_S", 0.3)
     async with serving(tmp_path) as site, site.client() as node:
         reader, writer = await asyncio.open_unix_connection(site.service.socket, limit=1024)
         writer.write(

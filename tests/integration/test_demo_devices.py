@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from qedge.cli.demo_device_scene import RICH, contained
-from qedge.cli.demo_gateway import gateway_config
+from qedge.cli.demo.device_scene import RICH, contained
+from qedge.cli.demo.gateway import gateway_config
 from tests.integration.daemon_process import DaemonProcess
 
 pytestmark = pytest.mark.integration

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from qedge.base.errors import QedgeError
-from qedge.cli.keys_watch import series_of
+from qedge.cli.keys.watch import series_of
 from qedge.client.kme import KeyContainer, KmeClient
 from qedge.client.kme_link import Credentials
 from qedge.wire.node import DriverChange, LinkView, NodeStatus

@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.broker import Broker
 from qedge.base.errors import QedgeError
-from qedge.cli.demo_scenes import heavy_program
+from qedge.cli.demo.scenes import heavy_program
 from qedge.client.node import NodeClient
 from qedge.wire.envelope import MAX_BYTES, Header, encode
 from qedge.wire.jobs import JobState, JobSubmission

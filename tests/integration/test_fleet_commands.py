@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from qedge.base.errors import QedgeError
-from qedge.cli import enrol, fleet, join, peers
+from qedge.cli.fleet import enrol, fleet, join
+from qedge.cli.peers import peers
 from qedge.crypto.authority_files import AuthorityFolder
 from qedge.crypto.certificates import make_request as make_signing_request
 from qedge.crypto.joining import Invitation, check_answer, make_request, read_invitation, write_invitation

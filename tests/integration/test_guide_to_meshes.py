@@ -15,8 +15,8 @@ from qedge.engine.config import EngineConfig
 from qedge.mesh.config import MeshConfig
 from qedge.orchestrator.ledger.config import LedgerConfig
 from qedge.web.config import WebConfig
-from qedge.web.hub import HISTORY
-from qedge.web.routes_jobs import MAX_LISTED
+from qedge.web.events.hub import HISTORY
+from qedge.web.jobs.routes import MAX_LISTED
 from tests.integration.bus_site import MOSQUITTO
 from tests.integration.fleet_world import QPU, FleetWorld
 from tests.integration.test_guides import BLOCK, GUIDES

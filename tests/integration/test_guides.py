@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from qedge.cli import decode
+from qedge.cli.jobs import decode
 from qedge.cli.main import main
 from qedge.security.policy.model import (
     Conditions,

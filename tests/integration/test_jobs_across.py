@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.cable import Cable
 from qedge.base.errors import QedgeError
-from qedge.cli.demo_scenes import heavy_program
+from qedge.cli.demo.scenes import heavy_program
 from qedge.wire.jobs import JobState, JobSubmission
 from qedge.wire.mesh import PeerState
 from qedge.wire.topics import Channel, every_node, parse_topic

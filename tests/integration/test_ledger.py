@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from qedge.base.errors import QedgeError
-from qedge.cli.demo_scenes import heavy_program
+from qedge.cli.demo.scenes import heavy_program
 from qedge.wire.jobs import JobState, JobSubmission, JobView
 from qedge.wire.mesh import PeerState
 from tests.integration.bus_site import MOSQUITTO

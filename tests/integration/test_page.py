@@ -12,7 +12,8 @@ import pytest_asyncio
 
 from qedge.base.system_clock import SystemClock
 from qedge.web.fake import FakeNode
-from qedge.web.fake_mesh import fake_links, fake_peers
+from qedge.web.links.fake import fake_links
+from qedge.web.peers.fake import fake_peers
 from qedge.wire.events import NodeEvent
 from qedge.wire.incidents import IncidentChange
 from qedge.wire.jobs import JobSubmission

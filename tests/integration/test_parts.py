@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qedge.cli.demo_scenes import heavy_program
+from qedge.cli.demo.scenes import heavy_program
 from qedge.client.node import NodeClient
 from qedge.wire.jobs import JobState, JobSubmission, JobView
 from qedge.wire.mesh import PeerState

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qedge.cli import install
+from qedge.cli.box import install
 
 MAX_EXPOSURE_TENTHS = 20
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from qedge.cli import update
+from qedge.cli.box import update
 from tests.integration.debian import ROOT, Seen, add_steps, boot, build_wheel, dependencies, plant, require_tools
 from tests.integration.debian import step_of as _step
 
@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(360
 Change = tuple[str, str, str]
 """File, text in it, text instead."""
 
-_RUN = "agent/qedge/cli/run.py"
+_RUN = "agent/qedge/cli/node/run.py"
 _BEGIN = "    early = EarlyHangup()\n"
 HANGS: Change = (_RUN, _BEGIN, "    __import__('time').sleep(3600)\n")
 CRASHES: Change = (_RUN, _BEGIN, "    raise SystemExit(3)\n")

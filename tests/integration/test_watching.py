@@ -18,9 +18,11 @@ from pathlib import Path
 import pytest
 
 from qedge.base.errors import QedgeError
-from qedge.cli import events, jobs, top
+from qedge.cli.jobs import jobs
+from qedge.cli.node import events
+from qedge.cli.top import top
 from qedge.client.news import FROM_START, Away, follow
-from qedge.web.fake_mesh import fake_peers
+from qedge.web.peers.fake import fake_peers
 from qedge.wire.events import EventGap, NodeEvent
 from qedge.wire.jobs import JobSubmission
 from qedge.wire.node import GatewayView, NodeStatus

@@ -28,7 +28,7 @@ def test_the_wheel_holds_all_packages_their_data_and_the_licence(tmp_path: Path)
         names = wheel.namelist()
         tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
         assert tops == {"qedge", "qedge_device", "qedge_driver_api", "qedge_drivers"}
-        for data in ("qedge/py.typed", "qedge/web/page/index.html", "qedge/cli/circuits/ghz.qasm"):
+        for data in ("qedge/py.typed", "qedge/web/page/files/index.html", "qedge/cli/demo/circuits/ghz.qasm"):
             assert data in names
         assert any(name.endswith("licenses/LICENSE") for name in names)
         entry_points = next(name for name in names if name.endswith("entry_points.txt"))

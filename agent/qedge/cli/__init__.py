@@ -1,1 +1,1 @@
-"""The `qedge` command line: one module per command."""
+"""The `qedge` command line: a folder per capability, in it a module per command."""

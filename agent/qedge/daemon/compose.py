@@ -31,11 +31,11 @@ from qedge.daemon.adapters import (
     ThisHost,
 )
 from qedge.daemon.certificates import make_certificates
-from qedge.daemon.first_join import FirstJoin, token_file
-from qedge.daemon.identity import LocalIdentity
-from qedge.daemon.key_files import KeyFiles
-from qedge.daemon.keys import KeyParts, make_keys
+from qedge.daemon.keys.compose import KeyParts, make_keys
+from qedge.daemon.keys.files import KeyFiles
 from qedge.daemon.managed import Power
+from qedge.daemon.membership.first_join import FirstJoin, token_file
+from qedge.daemon.membership.identity import LocalIdentity
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools, make_bus, make_fleet_desk, make_mesh
 from qedge.daemon.shared_state import StateParts, follow_policy, make_state
@@ -62,7 +62,7 @@ from qedge.workers.config import DriverConfig
 from qedge.workers.driver_service import DriverService
 
 if TYPE_CHECKING:
-    from qedge.daemon.fleet_commands import FleetParts
+    from qedge.daemon.fleet.commands import FleetParts
 
 CIRCUIT_HOST: Final = "qedge.engine.circuit_host:CircuitHost"
 PULSE_LIMIT_S: Final = 20.0
@@ -163,7 +163,7 @@ def _make_fleet(parts: Parts, power: Power) -> FleetParts | None:
     if not tools.config.fleet.commands.enabled or tools.me.standalone:
         return None
     # loaded only where it is wanted: a fleet of one has no operators
-    from qedge.daemon.fleet_commands import make_fleet
+    from qedge.daemon.fleet.commands import make_fleet
 
     return make_fleet(tools, parts.node, parts.bus, parts.drivers, power, partial(_enable, parts))
 
@@ -285,7 +285,7 @@ def _enlist(parts: Parts, notifier: Notifier) -> Parts:
 async def add_gateway(parts: Parts, spool: Store) -> None:
     """Take attached devices into the daemon."""
     # loaded only where it is wanted: most boxes of a fleet have no devices of their own
-    from qedge.daemon.gateway import open_gateway
+    from qedge.daemon.gateway.compose import open_gateway
 
     gateway = await open_gateway(
         parts.tools,
@@ -298,7 +298,7 @@ async def add_gateway(parts: Parts, spool: Store) -> None:
     )
     parts.node.attach_gateway(gateway.desks)
     if parts.fleet is not None:
-        from qedge.daemon.fleet_doors import AuditedCommands
+        from qedge.daemon.fleet.doors import AuditedCommands
 
         parts.fleet.commands.audit_with(AuditedCommands(gateway.desks.security.audit, parts.tools.me.node))
     for service in (*gateway.services, follow_policy(parts.shared, gateway.desks.policy)):

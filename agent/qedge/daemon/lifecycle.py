@@ -24,13 +24,13 @@ from qedge.base.system_clock import SystemClock
 from qedge.base.systemd import Notifier
 from qedge.config import Change, LoadedConfig, Verdict, changed_sections
 from qedge.daemon.compose import Parts, add_driver, add_gateway, compose, remove_driver
-from qedge.daemon.fleet_configuration import Running
-from qedge.daemon.identity import broker_password, load_identity
-from qedge.daemon.key_files import KeyFiles, open_key_files
+from qedge.daemon.fleet.compose import add_management, open_telemetry
+from qedge.daemon.fleet.configuration import Running
+from qedge.daemon.fleet.wiping import wipe_if_marked
+from qedge.daemon.keys.files import KeyFiles, open_key_files
 from qedge.daemon.managed import Power
-from qedge.daemon.managing import add_management, open_telemetry
+from qedge.daemon.membership.identity import broker_password, load_identity
 from qedge.daemon.pauses import shorten_pauses
-from qedge.daemon.wiping import wipe_if_marked
 from qedge.store.spool_schemas import SPOOL_SCHEMA
 from qedge.store.store import Store
 

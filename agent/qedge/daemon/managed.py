@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from qedge.base.errors import QedgeError
 from qedge.fleet.configuration.service import ConfigurationService
-from qedge.web.order_ports import OrdersPort
 from qedge.wire.node import SparkplugView
 from qedge.wire.telemetry import TelemetryView
+
+if TYPE_CHECKING:
+    from qedge.web.orders.ports import OrdersPort
 
 
 @dataclass(frozen=True, slots=True)

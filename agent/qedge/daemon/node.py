@@ -6,14 +6,14 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from qedge import __version__
 from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.bus.service import Bus
-from qedge.daemon.fleet_desk import FleetDesk
 from qedge.daemon.managed import ManagedNode
+from qedge.daemon.membership.desk import FleetDesk
 from qedge.daemon.shared_state import StateDesk
 from qedge.devices.segments.office import SegmentOffice
 from qedge.engine.assessment.service import AssessmentService
@@ -30,9 +30,7 @@ from qedge.security.desk import SecurityDesk
 from qedge.security.policy.service import PolicyService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor
-from qedge.web.device_ports import DevicesPort
-from qedge.web.ports import DecodeLink, Pulse
-from qedge.web.results_ports import ResultsPort
+from qedge.web.health.ports import Pulse
 from qedge.wire.assessment import Assessment
 from qedge.wire.device import DeviceView
 from qedge.wire.jobs import JobEstimate, JobList, JobState, JobSubmission, JobView, TemplateView
@@ -53,6 +51,11 @@ from qedge.wire.node import (
     RandomView,
 )
 from qedge.workers.driver_service import DriverService
+
+if TYPE_CHECKING:
+    from qedge.web.decode.ports import DecodeLink
+    from qedge.web.devices.ports import DevicesPort
+    from qedge.web.results.ports import ResultsPort
 
 MAX_RANDOM_BYTES: Final = 65_536
 MAX_PINGS: Final = 10_000

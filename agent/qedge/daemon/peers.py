@@ -21,9 +21,9 @@ from qedge.bus.service import Bus
 from qedge.config import AgentConfig
 from qedge.crypto.handshake import HandshakeContexts
 from qedge.crypto.registry import usable_suites
-from qedge.daemon.fleet_desk import FleetDesk
-from qedge.daemon.identity import LocalIdentity, keep_revocations
-from qedge.daemon.second_signature import check_second_signature
+from qedge.daemon.membership.desk import FleetDesk
+from qedge.daemon.membership.identity import LocalIdentity, keep_revocations
+from qedge.daemon.membership.second_signature import check_second_signature
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.crypto_thread import CryptoThread
 from qedge.mesh.direct import DirectChannel, host_towards

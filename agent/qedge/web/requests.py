@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from qedge.base.errors import QedgeError
+from qedge.base.ids import is_name
 from qedge.web.access import Caller, Door
 from qedge.web.state import state_of
 from qedge.web.tokens import PROOF_HEADER
@@ -75,3 +76,11 @@ def number_of(request: web.Request, name: str, default: float, low: float, high:
     if not low <= value <= high:
         raise QedgeError("http.bad_request", f"{name} has to be a number, {low:g} … {high:g}.")
     return value
+
+
+def name_of(request: web.Request, part: str = "name") -> str:
+    """Read a name from the path; raises `http.not_found` for what can be no name."""
+    name = request.match_info[part]
+    if not is_name(name):
+        raise QedgeError("http.not_found", "No such name can exist: letters, digits, _ and -, at most 36.")
+    return name

@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
@@ -18,16 +18,20 @@ from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
 from qedge.web.access import Door, Rules, host_names
-from qedge.web.assets import load_assets
 from qedge.web.config import WebConfig, socket_mode
 from qedge.web.connection import ConnectionFactory
+from qedge.web.events.hub import EventHub
+from qedge.web.events.routes import HUB
 from qedge.web.guard import Guard
-from qedge.web.hub import EventHub
-from qedge.web.ports import NodePort
+from qedge.web.page.assets import Asset, load_assets
+from qedge.web.page.routes import ASSETS
 from qedge.web.routes import add_routes
 from qedge.web.sockets import open_tcp, open_unix, remove_unix
 from qedge.web.state import STATE, WebState
 from qedge.web.tokens import PageTokens
+
+if TYPE_CHECKING:
+    from qedge.web.ports import NodePort
 
 _LOG: Final = get_logger("web")
 _STOP_LIMIT_S: Final = 0.5
@@ -91,8 +95,7 @@ class WebService:
             for door, listener in ((Door.UNIX, unix), (Door.TCP, tcp)):
                 if listener is not None:
                     state = self._state(door)
-                    state.assets = assets
-                    doors.append(await _OpenDoor.open(state, listener, self._clock))
+                    doors.append(await _OpenDoor.open(self._app(state, assets), state, listener))
             _LOG.info("http.listening", address=f"unix:{self._socket_path} {self._address}".rstrip())
             ready()
             await self.hub.run()
@@ -105,6 +108,15 @@ class WebService:
                     listener.close()
             remove_unix(self._socket_path, inode)
 
+    def _app(self, state: WebState, assets: Mapping[str, Asset]) -> web.Application:
+        guard = Guard(self._clock).middleware()
+        app = web.Application(middlewares=[guard], client_max_size=self._config.body_limit_bytes)
+        app[STATE] = state
+        app[HUB] = self.hub
+        app[ASSETS] = assets
+        add_routes(app, self._node)
+        return app
+
     def _state(self, door: Door) -> WebState:
         gids = set(self._config.allowed_gids)
         if self._config.socket_group:
@@ -113,7 +125,6 @@ class WebService:
         return WebState(
             door=door,
             config=self._config,
-            node=self._node,
             rules=Rules(
                 daemon_uid=os.getuid(),
                 uids=frozenset(self._config.allowed_uids),
@@ -122,9 +133,7 @@ class WebService:
                 hosts=host_names(host.strip("[]"), int(port)) if port else frozenset(),
             ),
             tokens=self._tokens,
-            hub=self.hub,
             metrics=self._metrics,
-            assets={},
             address=self._address,
         )
 
@@ -143,11 +152,8 @@ class _OpenDoor:
         self._server = server
 
     @classmethod
-    async def open(cls, state: WebState, listener: socket.socket, clock: Clock) -> _OpenDoor:
+    async def open(cls, app: web.Application, state: WebState, listener: socket.socket) -> _OpenDoor:
         """Begin to accept connections."""
-        app = web.Application(middlewares=[Guard(clock).middleware()], client_max_size=state.config.body_limit_bytes)
-        app[STATE] = state
-        add_routes(app)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_STOP_LIMIT_S)
         await runner.setup()
         handlers = runner.server

@@ -9,10 +9,7 @@ from aiohttp import web
 
 from qedge.base.metrics import Metrics
 from qedge.web.access import Door, Rules
-from qedge.web.assets import Asset
 from qedge.web.config import WebConfig
-from qedge.web.hub import EventHub
-from qedge.web.ports import NodePort
 from qedge.web.tokens import COOKIE_PREFIX, PageTokens
 
 
@@ -22,12 +19,9 @@ class WebState:
 
     door: Door
     config: WebConfig
-    node: NodePort
     rules: Rules
     tokens: PageTokens
-    hub: EventHub
     metrics: Metrics
-    assets: dict[str, Asset]
     address: str = ""
 
     @property

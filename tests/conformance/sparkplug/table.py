@@ -1,256 +1,246 @@
-"""The table: requirement id → check, or the reason why it does not apply."""
+"""The table: which check decides which requirements, or the reason why they do not apply."""
 
 from __future__ import annotations
 
 from tests.conformance.sparkplug import requirements as r
 from tests.conformance.sparkplug.requirements import Check, NotApplicable
 
-T = "topic-structure-namespace-"
-F = "message-flow-edge-node-birth-publish-"
-D = "message-flow-device-birth-publish-"
-O = "operational-behavior-"  # noqa: E741 - as short as the others
-P = "payloads-"
-
-_TOPICS: dict[str, Check | NotApplicable] = {
-    "intro-group-id-string": r.no_strange_ids,
-    "intro-group-id-chars": r.no_strange_ids,
-    "intro-edge-node-id-string": r.no_strange_ids,
-    "intro-edge-node-id-chars": r.no_strange_ids,
-    "intro-device-id-string": r.no_strange_ids,
-    "intro-device-id-chars": r.no_strange_ids,
-    "intro-edge-node-id-uniqueness": r.OPERATOR,
-    "principles-rbe-recommended": r.by_exception,
-    "principles-birth-certificates-order": r.nbirth_first,
-    "principles-persistence-clean-session-311": r.clean,
-    "principles-persistence-clean-session-50": r.MQTT_5,
-    "case-sensitivity-sparkplug-ids": r.distinct_by_case,
-    "case-sensitivity-metric-names": r.distinct_by_case,
-    "topic-structure": r.topic("NBIRTH"),
-    T + "a": r.topic("NDATA"),
-    T + "valid-group-id": r.no_strange_ids,
-    T + "unique-edge-node-descriptor": r.OPERATOR,
-    T + "valid-edge-node-id": r.no_strange_ids,
-    T + "valid-device-id": r.no_strange_ids,
-    T + "unique-device-id": r.distinct_by_case,
-    T + "duplicate-device-id-across-edge-node": NotApplicable("it allows something"),
-    T + "device-id-associated-message-types": r.topic("DDATA"),
-    T + "device-id-non-associated-message-types": r.topic("NDEATH"),
-    "topics-nbirth-topic": r.topic("NBIRTH"),
-    "topics-nbirth-mqtt": r.qos_0("NBIRTH"),
-    "topics-nbirth-seq-num": r.nbirth_seq_0,
-    "topics-nbirth-timestamp": r.has_timestamp("NBIRTH"),
-    "topics-nbirth-metric-reqs": r.births_hold_all,
-    "topics-nbirth-metrics": r.metrics_of_births("NBIRTH"),
-    "topics-nbirth-templates": r.TEMPLATES,
-    "topics-nbirth-bdseq-included": r.bd_seq_in_births,
-    "topics-nbirth-bdseq-matching": r.bd_seq_in_births,
-    "topics-nbirth-bdseq-increment": r.bd_seq_counts,
-    "topics-nbirth-rebirth-metric": r.rebirth_metric,
-    "topics-ndata-topic": r.topic("NDATA"),
-    "topics-ndata-mqtt": r.qos_0("NDATA"),
-    "topics-ndata-seq-num": r.seq_goes_on,
-    "topics-ndata-timestamp": r.has_timestamp("NDATA"),
-    "topics-ndata-payload": r.changes_are_told,
-    "topics-ndeath-topic": r.topic("NDEATH"),
-    "topics-ndeath-payload": r.only_bd_seq,
-    "topics-ndeath-seq": r.no_seq,
-    "topics-ncmd-topic": r.subscribes_first,
-    "topics-ncmd-mqtt": r.HOSTS,
-    "topics-ncmd-timestamp": r.HOSTS,
-    "topics-ncmd-payload": r.HOSTS,
-    "topics-dbirth-topic": r.topic("DBIRTH"),
-    "topics-dbirth-mqtt": r.qos_0("DBIRTH"),
-    "topics-dbirth-seq": r.seq_goes_on,
-    "topics-dbirth-timestamp": r.has_timestamp("DBIRTH"),
-    "topics-dbirth-metric-reqs": r.births_hold_all,
-    "topics-dbirth-metrics": r.metrics_of_births("DBIRTH"),
-    "topics-ddata-topic": r.topic("DDATA"),
-    "topics-ddata-mqtt": r.qos_0("DDATA"),
-    "topics-ddata-seq-num": r.seq_goes_on,
-    "topics-ddata-timestamp": r.has_timestamp("DDATA"),
-    "topics-ddata-payload": r.changes_are_told,
-    "topics-ddeath-topic": r.topic("DDEATH"),
-    "topics-ddeath-mqtt": r.qos_0("DDEATH"),
-    "topics-ddeath-seq-num": r.seq_goes_on,
-    "topics-dcmd-topic": r.subscribes_first,
-    "topics-dcmd-mqtt": r.HOSTS,
-    "topics-dcmd-timestamp": r.HOSTS,
-    "topics-dcmd-payload": r.HOSTS,
-}
-
-_FLOW: dict[str, Check | NotApplicable] = {
-    "message-flow-edge-node-ncmd-subscribe": r.subscribes_first,
-    F + "connect": r.subscribes_first,
-    F + "will-message": r.will,
-    F + "will-message-topic": r.will,
-    F + "will-message-payload": r.only_bd_seq,
-    F + "will-message-payload-bdSeq": r.bd_seq_counts,
-    F + "will-message-qos": r.will,
-    F + "will-message-will-retained": r.will,
-    F + "phid-wait": r.waits_for_host,
-    F + "phid-wait-id": r.waits_for_host,
-    F + "phid-wait-online": r.waits_for_host,
-    F + "phid-wait-timestamp": r.ignores_stale,
-    F + "nbirth-topic": r.topic("NBIRTH"),
-    F + "nbirth-payload": r.decodes,
-    F + "nbirth-payload-bdSeq": r.bd_seq_in_births,
-    F + "nbirth-qos": r.qos_0("NBIRTH"),
-    F + "nbirth-retained": r.qos_0("NBIRTH"),
-    F + "nbirth-payload-seq": r.nbirth_seq_0,
-    F + "phid-offline": r.walks,
-    O + "edge-node-intentional-disconnect-ndeath": r.ndeath_then_disconnect,
-    O + "edge-node-intentional-disconnect-packet": r.ndeath_then_disconnect,
-    O + "edge-node-termination-host-offline": r.walks,
-    O + "edge-node-termination-host-offline-reconnect": r.walks,
-    O + "edge-node-termination-host-offline-timestamp": r.ignores_stale,
-    "message-flow-device-dcmd-subscribe": r.subscribes_first,
-    D + "nbirth-wait": r.nbirth_first,
-    D + "dbirth-topic": r.topic("DBIRTH"),
-    D + "dbirth-match-edge-node-topic": r.dbirth_beside_nbirth,
-    D + "dbirth-payload": r.decodes,
-    D + "dbirth-qos": r.qos_0("DBIRTH"),
-    D + "dbirth-retained": r.qos_0("DBIRTH"),
-    D + "dbirth-payload-seq": r.seq_goes_on,
-    O + "device-ddeath": r.device_dies_and_returns,
-    O + "primary-application-state-with-multiple-servers-state-subs": r.subscribes_first,
-    O + "primary-application-state-with-multiple-servers-single-server": r.one_at_a_time,
-    O + "primary-application-state-with-multiple-servers-walk": r.walks,
-    O + "edge-node-birth-sequence-wait": r.waits_for_host,
-    O + "data-publish-nbirth": r.births_hold_all,
-    O + "data-publish-nbirth-values": r.metrics_of_births("NBIRTH"),
-    O + "data-publish-nbirth-change": r.by_exception,
-    O + "data-publish-nbirth-order": r.in_order_of_time,
-    O + "data-publish-dbirth": r.births_hold_all,
-    O + "data-publish-dbirth-values": r.metrics_of_births("DBIRTH"),
-    O + "data-publish-dbirth-change": r.by_exception,
-    O + "data-publish-dbirth-order": r.in_order_of_time,
-    O + "data-commands-rebirth-name": r.rebirth_metric,
-    O + "data-commands-rebirth-name-aliases": r.rebirth_metric,
-    O + "data-commands-rebirth-datatype": r.rebirth_metric,
-    O + "data-commands-rebirth-value": r.rebirth_metric,
-    O + "data-commands-ncmd-rebirth-verb": r.HOSTS,
-    O + "data-commands-ncmd-rebirth-name": r.HOSTS,
-    O + "data-commands-ncmd-rebirth-value": r.HOSTS,
-    O + "data-commands-rebirth-action-1": r.rebirth,
-    O + "data-commands-rebirth-action-2": r.rebirth,
-    O + "data-commands-rebirth-action-3": r.rebirth,
-    O + "data-commands-ncmd-verb": r.HOSTS,
-    O + "data-commands-ncmd-metric-name": r.HOSTS,
-    O + "data-commands-ncmd-metric-value": r.HOSTS,
-    O + "data-commands-dcmd-verb": r.writes,
-    O + "data-commands-dcmd-metric-name": r.writes,
-    O + "data-commands-dcmd-metric-value": r.writes,
-}
-
-_PAYLOADS: dict[str, Check | NotApplicable] = {
-    P + "timestamp-in-UTC": r.has_timestamp("NDATA"),
-    P + "sequence-num-always-included": r.seq_goes_on,
-    P + "sequence-num-zero-nbirth": r.nbirth_seq_0,
-    P + "sequence-num-incrementing": r.seq_goes_on,
-    P + "name-requirement": r.names_no_aliases,
-    P + "alias-uniqueness": r.ALIASES,
-    P + "alias-birth-requirement": r.ALIASES,
-    P + "alias-data-cmd-requirement": r.ALIASES,
-    P + "name-birth-data-requirement": r.metric_timestamps,
-    P + "name-cmd-requirement": r.HOSTS,
-    P + "metric-timestamp-in-UTC": r.metric_timestamps,
-    P + "metric-datatype-value-type": r.metrics_of_births("NBIRTH"),
-    P + "metric-datatype-value": r.metrics_of_births("NBIRTH"),
-    P + "metric-datatype-req": r.metrics_of_births("DBIRTH"),
-    P + "metric-datatype-not-req": r.no_types_in_data,
-    P + "propertyset-keys-array-size": r.quality,
-    P + "propertyset-values-array-size": r.quality,
-    P + "metric-propertyvalue-type-type": r.quality,
-    P + "metric-propertyvalue-type-value": r.quality,
-    P + "metric-propertyvalue-type-req": r.quality,
-    P + "propertyset-quality-value-type": r.quality,
-    P + "propertyset-quality-value-value": r.quality,
-    **{
-        P + each: r.DATA_SETS
-        for each in (
-            "dataset-column-size",
-            "dataset-column-num-headers",
-            "dataset-types-def",
-            "dataset-types-num",
-            "dataset-types-type",
-            "dataset-types-value",
-            "dataset-parameter-type-req",
-            "template-dataset-value",
-        )
-    },
-    **{
-        P + "template-" + each: r.TEMPLATES
-        for each in (
-            "definition-nbirth-only",
-            "definition-is-definition",
-            "definition-ref",
-            "definition-members",
-            "definition-nbirth",
-            "definition-parameters",
-            "definition-parameters-default",
-            "instance-is-definition",
-            "instance-ref",
-            "instance-members",
-            "instance-members-birth",
-            "instance-members-data",
-            "instance-parameters",
-            "version",
-            "ref-definition",
-            "ref-instance",
-            "is-definition",
-            "is-definition-definition",
-            "is-definition-instance",
-            "parameter-name-required",
-            "parameter-name-type",
-            "parameter-value-type",
-            "parameter-type-value",
-            "parameter-type-req",
-            "parameter-value",
-        )
-    },
-    P + "nbirth-timestamp": r.has_timestamp("NBIRTH"),
-    P + "nbirth-edge-node-descriptor": r.OPERATOR,
-    P + "nbirth-seq": r.nbirth_seq_0,
-    P + "nbirth-bdseq": r.bd_seq_in_births,
-    P + "nbirth-bdseq-repeat": r.bd_seq_in_births,
-    P + "nbirth-rebirth-req": r.rebirth_metric,
-    P + "nbirth-qos": r.qos_0("NBIRTH"),
-    P + "nbirth-retain": r.qos_0("NBIRTH"),
-    P + "dbirth-timestamp": r.has_timestamp("DBIRTH"),
-    P + "dbirth-seq": r.seq_goes_on,
-    P + "dbirth-seq-inc": r.seq_goes_on,
-    P + "dbirth-order": r.dbirths_before_data,
-    P + "dbirth-qos": r.qos_0("DBIRTH"),
-    P + "dbirth-retain": r.qos_0("DBIRTH"),
-    P + "ndata-timestamp": r.has_timestamp("NDATA"),
-    P + "ndata-seq": r.seq_goes_on,
-    P + "ndata-seq-inc": r.seq_goes_on,
-    P + "ndata-order": r.dbirths_before_data,
-    P + "ndata-qos": r.qos_0("NDATA"),
-    P + "ndata-retain": r.qos_0("NDATA"),
-    P + "ddata-timestamp": r.has_timestamp("DDATA"),
-    P + "ddata-seq": r.seq_goes_on,
-    P + "ddata-seq-inc": r.seq_goes_on,
-    P + "ddata-order": r.dbirths_before_data,
-    P + "ddata-qos": r.qos_0("DDATA"),
-    P + "ddata-retain": r.qos_0("DDATA"),
-    **{P + verb + each: r.HOSTS for verb in ("ncmd-", "dcmd-") for each in ("timestamp", "seq", "qos", "retain")},
-    P + "ndeath-seq": r.no_seq,
-    P + "ndeath-will-message": r.will,
-    P + "ndeath-will-message-qos": r.will,
-    P + "ndeath-will-message-retain": r.will,
-    P + "ndeath-bdseq": r.bd_seq_in_births,
-    P + "ndeath-will-message-publisher": r.ndeath_then_disconnect,
-    P + "ndeath-will-message-publisher-disconnect-mqtt311": r.ndeath_then_disconnect,
-    P + "ndeath-will-message-publisher-disconnect-mqtt50": r.MQTT_5,
-    P + "ddeath-timestamp": r.has_timestamp("DDEATH"),
-    P + "ddeath-seq": r.seq_goes_on,
-    P + "ddeath-seq-inc": r.seq_goes_on,
-    P + "ddeath-seq-number": r.seq_goes_on,
-}
+_VERDICTS: tuple[tuple[Check | NotApplicable, str], ...] = (
+    (
+        r.no_strange_ids,
+        """
+        intro-group-id-string intro-group-id-chars intro-edge-node-id-string intro-edge-node-id-chars
+        intro-device-id-string intro-device-id-chars topic-structure-namespace-valid-group-id
+        topic-structure-namespace-valid-edge-node-id topic-structure-namespace-valid-device-id
+        """,
+    ),
+    (
+        r.OPERATOR,
+        """
+        intro-edge-node-id-uniqueness topic-structure-namespace-unique-edge-node-descriptor
+        payloads-nbirth-edge-node-descriptor
+        """,
+    ),
+    (
+        r.by_exception,
+        """
+        principles-rbe-recommended operational-behavior-data-publish-nbirth-change
+        operational-behavior-data-publish-dbirth-change
+        """,
+    ),
+    (r.nbirth_first, "principles-birth-certificates-order message-flow-device-birth-publish-nbirth-wait"),
+    (r.clean, "principles-persistence-clean-session-311"),
+    (r.MQTT_5, "principles-persistence-clean-session-50 payloads-ndeath-will-message-publisher-disconnect-mqtt50"),
+    (
+        r.distinct_by_case,
+        "case-sensitivity-sparkplug-ids case-sensitivity-metric-names topic-structure-namespace-unique-device-id",
+    ),
+    (r.topic("NBIRTH"), "topic-structure topics-nbirth-topic message-flow-edge-node-birth-publish-nbirth-topic"),
+    (r.topic("NDATA"), "topic-structure-namespace-a topics-ndata-topic"),
+    (NotApplicable("it allows something"), "topic-structure-namespace-duplicate-device-id-across-edge-node"),
+    (r.topic("DDATA"), "topic-structure-namespace-device-id-associated-message-types topics-ddata-topic"),
+    (r.topic("NDEATH"), "topic-structure-namespace-device-id-non-associated-message-types topics-ndeath-topic"),
+    (
+        r.qos_0("NBIRTH"),
+        """
+        topics-nbirth-mqtt message-flow-edge-node-birth-publish-nbirth-qos
+        message-flow-edge-node-birth-publish-nbirth-retained payloads-nbirth-qos payloads-nbirth-retain
+        """,
+    ),
+    (
+        r.nbirth_seq_0,
+        """
+        topics-nbirth-seq-num message-flow-edge-node-birth-publish-nbirth-payload-seq
+        payloads-sequence-num-zero-nbirth payloads-nbirth-seq
+        """,
+    ),
+    (r.has_timestamp("NBIRTH"), "topics-nbirth-timestamp payloads-nbirth-timestamp"),
+    (
+        r.births_hold_all,
+        """
+        topics-nbirth-metric-reqs topics-dbirth-metric-reqs operational-behavior-data-publish-nbirth
+        operational-behavior-data-publish-dbirth
+        """,
+    ),
+    (
+        r.metrics_of_births("NBIRTH"),
+        """
+        topics-nbirth-metrics operational-behavior-data-publish-nbirth-values payloads-metric-datatype-value-type
+        payloads-metric-datatype-value
+        """,
+    ),
+    (
+        r.TEMPLATES,
+        """
+        topics-nbirth-templates payloads-template-definition-nbirth-only payloads-template-definition-is-definition
+        payloads-template-definition-ref payloads-template-definition-members payloads-template-definition-nbirth
+        payloads-template-definition-parameters payloads-template-definition-parameters-default
+        payloads-template-instance-is-definition payloads-template-instance-ref payloads-template-instance-members
+        payloads-template-instance-members-birth payloads-template-instance-members-data
+        payloads-template-instance-parameters payloads-template-version payloads-template-ref-definition
+        payloads-template-ref-instance payloads-template-is-definition payloads-template-is-definition-definition
+        payloads-template-is-definition-instance payloads-template-parameter-name-required
+        payloads-template-parameter-name-type payloads-template-parameter-value-type
+        payloads-template-parameter-type-value payloads-template-parameter-type-req payloads-template-parameter-value
+        """,
+    ),
+    (
+        r.bd_seq_in_births,
+        """
+        topics-nbirth-bdseq-included topics-nbirth-bdseq-matching
+        message-flow-edge-node-birth-publish-nbirth-payload-bdSeq payloads-nbirth-bdseq payloads-nbirth-bdseq-repeat
+        payloads-ndeath-bdseq
+        """,
+    ),
+    (r.bd_seq_counts, "topics-nbirth-bdseq-increment message-flow-edge-node-birth-publish-will-message-payload-bdSeq"),
+    (
+        r.rebirth_metric,
+        """
+        topics-nbirth-rebirth-metric operational-behavior-data-commands-rebirth-name
+        operational-behavior-data-commands-rebirth-name-aliases operational-behavior-data-commands-rebirth-datatype
+        operational-behavior-data-commands-rebirth-value payloads-nbirth-rebirth-req
+        """,
+    ),
+    (r.qos_0("NDATA"), "topics-ndata-mqtt payloads-ndata-qos payloads-ndata-retain"),
+    (
+        r.seq_goes_on,
+        """
+        topics-ndata-seq-num topics-dbirth-seq topics-ddata-seq-num topics-ddeath-seq-num
+        message-flow-device-birth-publish-dbirth-payload-seq payloads-sequence-num-always-included
+        payloads-sequence-num-incrementing payloads-dbirth-seq payloads-dbirth-seq-inc payloads-ndata-seq
+        payloads-ndata-seq-inc payloads-ddata-seq payloads-ddata-seq-inc payloads-ddeath-seq payloads-ddeath-seq-inc
+        payloads-ddeath-seq-number
+        """,
+    ),
+    (r.has_timestamp("NDATA"), "topics-ndata-timestamp payloads-timestamp-in-UTC payloads-ndata-timestamp"),
+    (r.changes_are_told, "topics-ndata-payload topics-ddata-payload"),
+    (r.only_bd_seq, "topics-ndeath-payload message-flow-edge-node-birth-publish-will-message-payload"),
+    (r.no_seq, "topics-ndeath-seq payloads-ndeath-seq"),
+    (
+        r.subscribes_first,
+        """
+        topics-ncmd-topic topics-dcmd-topic message-flow-edge-node-ncmd-subscribe
+        message-flow-edge-node-birth-publish-connect message-flow-device-dcmd-subscribe
+        operational-behavior-primary-application-state-with-multiple-servers-state-subs
+        """,
+    ),
+    (
+        r.HOSTS,
+        """
+        topics-ncmd-mqtt topics-ncmd-timestamp topics-ncmd-payload topics-dcmd-mqtt topics-dcmd-timestamp
+        topics-dcmd-payload operational-behavior-data-commands-ncmd-rebirth-verb
+        operational-behavior-data-commands-ncmd-rebirth-name operational-behavior-data-commands-ncmd-rebirth-value
+        operational-behavior-data-commands-ncmd-verb operational-behavior-data-commands-ncmd-metric-name
+        operational-behavior-data-commands-ncmd-metric-value payloads-name-cmd-requirement payloads-ncmd-timestamp
+        payloads-ncmd-seq payloads-ncmd-qos payloads-ncmd-retain payloads-dcmd-timestamp payloads-dcmd-seq
+        payloads-dcmd-qos payloads-dcmd-retain
+        """,
+    ),
+    (r.topic("DBIRTH"), "topics-dbirth-topic message-flow-device-birth-publish-dbirth-topic"),
+    (
+        r.qos_0("DBIRTH"),
+        """
+        topics-dbirth-mqtt message-flow-device-birth-publish-dbirth-qos
+        message-flow-device-birth-publish-dbirth-retained payloads-dbirth-qos payloads-dbirth-retain
+        """,
+    ),
+    (r.has_timestamp("DBIRTH"), "topics-dbirth-timestamp payloads-dbirth-timestamp"),
+    (
+        r.metrics_of_births("DBIRTH"),
+        "topics-dbirth-metrics operational-behavior-data-publish-dbirth-values payloads-metric-datatype-req",
+    ),
+    (r.qos_0("DDATA"), "topics-ddata-mqtt payloads-ddata-qos payloads-ddata-retain"),
+    (r.has_timestamp("DDATA"), "topics-ddata-timestamp payloads-ddata-timestamp"),
+    (r.topic("DDEATH"), "topics-ddeath-topic"),
+    (r.qos_0("DDEATH"), "topics-ddeath-mqtt"),
+    (
+        r.will,
+        """
+        message-flow-edge-node-birth-publish-will-message message-flow-edge-node-birth-publish-will-message-topic
+        message-flow-edge-node-birth-publish-will-message-qos
+        message-flow-edge-node-birth-publish-will-message-will-retained payloads-ndeath-will-message
+        payloads-ndeath-will-message-qos payloads-ndeath-will-message-retain
+        """,
+    ),
+    (
+        r.waits_for_host,
+        """
+        message-flow-edge-node-birth-publish-phid-wait message-flow-edge-node-birth-publish-phid-wait-id
+        message-flow-edge-node-birth-publish-phid-wait-online operational-behavior-edge-node-birth-sequence-wait
+        """,
+    ),
+    (
+        r.ignores_stale,
+        """
+        message-flow-edge-node-birth-publish-phid-wait-timestamp
+        operational-behavior-edge-node-termination-host-offline-timestamp
+        """,
+    ),
+    (r.decodes, "message-flow-edge-node-birth-publish-nbirth-payload message-flow-device-birth-publish-dbirth-payload"),
+    (
+        r.walks,
+        """
+        message-flow-edge-node-birth-publish-phid-offline operational-behavior-edge-node-termination-host-offline
+        operational-behavior-edge-node-termination-host-offline-reconnect
+        operational-behavior-primary-application-state-with-multiple-servers-walk
+        """,
+    ),
+    (
+        r.ndeath_then_disconnect,
+        """
+        operational-behavior-edge-node-intentional-disconnect-ndeath
+        operational-behavior-edge-node-intentional-disconnect-packet payloads-ndeath-will-message-publisher
+        payloads-ndeath-will-message-publisher-disconnect-mqtt311
+        """,
+    ),
+    (r.dbirth_beside_nbirth, "message-flow-device-birth-publish-dbirth-match-edge-node-topic"),
+    (r.device_dies_and_returns, "operational-behavior-device-ddeath"),
+    (r.one_at_a_time, "operational-behavior-primary-application-state-with-multiple-servers-single-server"),
+    (
+        r.in_order_of_time,
+        "operational-behavior-data-publish-nbirth-order operational-behavior-data-publish-dbirth-order",
+    ),
+    (
+        r.rebirth,
+        """
+        operational-behavior-data-commands-rebirth-action-1 operational-behavior-data-commands-rebirth-action-2
+        operational-behavior-data-commands-rebirth-action-3
+        """,
+    ),
+    (
+        r.writes,
+        """
+        operational-behavior-data-commands-dcmd-verb operational-behavior-data-commands-dcmd-metric-name
+        operational-behavior-data-commands-dcmd-metric-value
+        """,
+    ),
+    (r.names_no_aliases, "payloads-name-requirement"),
+    (r.ALIASES, "payloads-alias-uniqueness payloads-alias-birth-requirement payloads-alias-data-cmd-requirement"),
+    (r.metric_timestamps, "payloads-name-birth-data-requirement payloads-metric-timestamp-in-UTC"),
+    (r.no_types_in_data, "payloads-metric-datatype-not-req"),
+    (
+        r.quality,
+        """
+        payloads-propertyset-keys-array-size payloads-propertyset-values-array-size
+        payloads-metric-propertyvalue-type-type payloads-metric-propertyvalue-type-value
+        payloads-metric-propertyvalue-type-req payloads-propertyset-quality-value-type
+        payloads-propertyset-quality-value-value
+        """,
+    ),
+    (
+        r.DATA_SETS,
+        """
+        payloads-dataset-column-size payloads-dataset-column-num-headers payloads-dataset-types-def
+        payloads-dataset-types-num payloads-dataset-types-type payloads-dataset-types-value
+        payloads-dataset-parameter-type-req payloads-template-dataset-value
+        """,
+    ),
+    (r.dbirths_before_data, "payloads-dbirth-order payloads-ndata-order payloads-ddata-order"),
+    (r.has_timestamp("DDEATH"), "payloads-ddeath-timestamp"),
+)
 
 REQUIREMENTS: dict[str, Check | NotApplicable] = {
-    f"tck-id-{name}": check for part in (_TOPICS, _FLOW, _PAYLOADS) for name, check in part.items()
+    f"tck-id-{name}": check for check, names in _VERDICTS for name in names.split()
 }
 
 BEYOND: dict[str, Check] = {

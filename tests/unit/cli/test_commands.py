@@ -9,27 +9,15 @@ from pathlib import Path
 import pytest
 
 from qedge.base.errors import QedgeError
-from qedge.cli import (
-    crypto,
-    decode,
-    draw,
-    drivers,
-    enrol,
-    events,
-    fleet,
-    jobs,
-    join,
-    keys,
-    links,
-    open_page,
-    peers,
-    ping,
-    policy,
-    qkd,
-    status,
-    submit,
-    top,
-)
+from qedge.cli.drivers import draw, drivers
+from qedge.cli.fleet import enrol, fleet, join
+from qedge.cli.jobs import decode, jobs, submit
+from qedge.cli.keys import keys, qkd
+from qedge.cli.links import links
+from qedge.cli.node import events, open_page, status
+from qedge.cli.peers import peers, ping
+from qedge.cli.security import crypto, policy
+from qedge.cli.top import top
 
 COMMANDS = [
     status,

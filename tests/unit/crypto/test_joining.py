@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qedge.base.errors import QedgeError
-from qedge.cli.inviting import _Desk
+from qedge.cli.fleet.inviting import _Desk
 from qedge.crypto.authority import Authority, found
 from qedge.crypto.authority_files import AuthorityFolder
 from qedge.crypto.certificates import make_request

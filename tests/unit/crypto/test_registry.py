@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from qedge.base.errors import QedgeError
-from qedge.cli import check
-from qedge.cli import crypto as crypto_command
+from qedge.cli.configuration import check
+from qedge.cli.security import crypto as crypto_command
 from qedge.crypto import self_test
 from qedge.crypto.config import CryptoConfig
 from qedge.crypto.policy import check_policy

@@ -10,5 +10,5 @@ At the start the journal says what was under way: what waited waits on, what was
 is begun anew, looked at or has failed, as its kind says (`ports.AfterCrash`).
 
 A kind of command is an `Executor` (`ports`); those of every node stand in `kinds`, their list in
-`qedge.daemon.fleet_commands`.
+`qedge.daemon.fleet.commands`.
 """

@@ -7,7 +7,7 @@ import pytest
 
 from qedge.base.errors import QedgeError
 from qedge.client.fleet_tool.kinds import ARGUMENTS, encode_arguments, read_result
-from qedge.daemon.fleet_executors import KINDS
+from qedge.daemon.fleet.executors import KINDS
 from qedge.fleet.commands.cancelling import Cancel
 from qedge.wire.command_kinds import DriverCommand, LogAsk
 from qedge.wire.policy import PolicyNotice

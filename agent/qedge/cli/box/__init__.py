@@ -1,0 +1,1 @@
+"""Commands about the box below the node: installing, updating, finding what is wrong."""

@@ -1,0 +1,1 @@
+"""Commands about attached devices and their segments."""

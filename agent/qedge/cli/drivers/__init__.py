@@ -1,0 +1,1 @@
+"""Commands about the hardware of this box: drivers, QPUs, random bytes."""

@@ -1,0 +1,1 @@
+"""Commands of a fleet: founding and joining it, its authority, its operators, and their orders."""

@@ -1,0 +1,1 @@
+"""Commands about work for QPUs: circuits, tasks, decode streams, and what came out."""

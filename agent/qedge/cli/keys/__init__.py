@@ -1,0 +1,1 @@
+"""Commands about quantum keys: the stores, applications, key managers."""

@@ -1,0 +1,1 @@
+"""Commands about QKD links, built and planned."""

@@ -1,0 +1,1 @@
+"""Commands about this node: running it, seeing what it does, emptying it."""

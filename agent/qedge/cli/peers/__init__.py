@@ -1,0 +1,1 @@
+"""Commands about the other nodes, and what all of them share."""

@@ -1,0 +1,1 @@
+"""Commands about policy, incidents, the audit log and algorithms."""

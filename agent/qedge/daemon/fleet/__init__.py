@@ -1,0 +1,1 @@
+"""What a fleet's operators are offered by this daemon, put together."""

@@ -1,0 +1,45 @@
+"""What manages the node from afar, put into the daemon: configuration, commands, telemetry, adapters.
+
+What not every box has is loaded where it is wanted, since all start-ups would pay for it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qedge.base.metrics import Metrics
+from qedge.config import AgentConfig
+from qedge.daemon.fleet.configuration import Running, add_configuration
+from qedge.daemon.fleet.ports import Parts
+from qedge.store.spool_schemas import TELEMETRY_SCHEMA
+from qedge.store.store import Store
+
+
+def open_telemetry(config: AgentConfig, metrics: Metrics) -> Store | None:
+    """Open the file of telemetry and of adapters to other tools, where any of them is enabled."""
+    fleet = config.fleet
+    if not (fleet.telemetry.enabled or fleet.thin_edge.enabled or fleet.home_assistant.enabled):
+        return None
+    return Store(Path(config.node.state_dir) / "telemetry.sqlite3", metrics=metrics, schema=TELEMETRY_SCHEMA)
+
+
+def add_management(parts: Parts, running: Running, telemetry: Store | None) -> None:
+    """Take everything into the daemon that serves those who manage it from afar."""
+    executors = add_configuration(parts, running)
+    if parts.fleet is not None:
+        from qedge.daemon.fleet.executors import more_executors
+
+        for executor in (*executors, *more_executors(parts, running)):
+            parts.fleet.commands.add(executor)
+    if telemetry is not None:
+        from qedge.daemon.fleet.telemetry import RestartHere, make_telemetry
+
+        for service in make_telemetry(parts, telemetry, (RestartHere(running.restart),)):
+            parts.supervisor.add(service)
+    if parts.config.fleet.sparkplug.enabled:
+        from qedge.daemon.fleet.sparkplug import make_sparkplug
+
+        edge_node = make_sparkplug(parts.tools, parts.node)
+        if edge_node is not None:
+            parts.node.attach_sparkplug(edge_node.view)
+            parts.supervisor.add(edge_node)

@@ -1,0 +1,1 @@
+"""The gateway for attached devices, put together."""

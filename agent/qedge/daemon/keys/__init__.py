@@ -1,0 +1,1 @@
+"""The key store of this daemon and what hands its keys on, put together."""

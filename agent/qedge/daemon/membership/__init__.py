@@ -1,0 +1,1 @@
+"""Who this node is, and its place in a fleet."""

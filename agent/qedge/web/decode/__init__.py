@@ -1,0 +1,1 @@
+"""Decode streams, over a WebSocket."""

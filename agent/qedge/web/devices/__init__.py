@@ -1,0 +1,1 @@
+"""Attached devices, over HTTP."""

@@ -1,0 +1,1 @@
+"""Drivers and QPUs of the node, over HTTP."""

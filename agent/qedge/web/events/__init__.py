@@ -1,0 +1,1 @@
+"""What happens at the node, as a stream over HTTP."""

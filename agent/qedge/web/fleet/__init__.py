@@ -1,0 +1,1 @@
+"""The node's place in a fleet, over HTTP."""

@@ -1,0 +1,1 @@
+"""QKD links, over HTTP."""

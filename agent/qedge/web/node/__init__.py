@@ -1,0 +1,1 @@
+"""The node itself, over HTTP: its status, what it gives out, whether it takes jobs."""

@@ -1,0 +1,1 @@
+"""Commands of fleet operators, over HTTP."""

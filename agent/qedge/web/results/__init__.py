@@ -1,0 +1,1 @@
+"""What results of other nodes have been worth, over HTTP."""

@@ -1,0 +1,1 @@
+"""Incidents, trust and the audit log, over HTTP."""

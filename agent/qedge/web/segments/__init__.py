@@ -1,0 +1,1 @@
+"""Segments of attached devices, over HTTP."""
