@@ -50,7 +50,7 @@ class ShortPauses:
 
 
 def collect_from_now() -> None:
-    """Begin to collect garbage, leaving out what is there now: modules and what they hold, which stay."""
+    """Begin to collect garbage, but look at what is there now only once the node is ready: most of it stays."""
     gc.freeze()
     gc.enable()
 
@@ -58,6 +58,7 @@ def collect_from_now() -> None:
 def shorten_pauses() -> None:
     """Leave what is there now out of every later collection, keep those short, and let threads change often."""
     sys.setswitchinterval(SWITCH_S)
+    gc.unfreeze()  # what `collect_from_now` left out; loading modules leaves circles, too
     gc.collect()
     gc.freeze()
     gc.set_threshold(*YOUNG)
