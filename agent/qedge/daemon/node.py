@@ -15,7 +15,6 @@ from qedge.bus.service import Bus
 from qedge.daemon.managed import ManagedNode
 from qedge.daemon.membership.desk import FleetDesk
 from qedge.daemon.shared_state import StateDesk
-from qedge.devices.segments.office import SegmentOffice
 from qedge.engine.assessment.service import AssessmentService
 from qedge.engine.decoding.service import DecodeService
 from qedge.engine.service import EngineService
@@ -26,8 +25,6 @@ from qedge.orchestrator.placement.service import PlacementService
 from qedge.orchestrator.service import JobDesk
 from qedge.qkd.delivery.office import KeyOffice
 from qedge.qkd.ports import Link
-from qedge.security.desk import SecurityDesk
-from qedge.security.policy.service import PolicyService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor
 from qedge.web.health.ports import Pulse
@@ -53,6 +50,9 @@ from qedge.wire.node import (
 from qedge.workers.driver_service import DriverService
 
 if TYPE_CHECKING:
+    from qedge.devices.segments.office import SegmentOffice  # loaded where the node takes devices
+    from qedge.security.desk import SecurityDesk
+    from qedge.security.policy.service import PolicyService
     from qedge.web.decode.ports import DecodeLink
     from qedge.web.devices.ports import DevicesPort
     from qedge.web.results.ports import ResultsPort
