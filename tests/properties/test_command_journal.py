@@ -78,7 +78,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(wait=st.integers(0, 10))
     def drop(self, wait: int) -> None:
         self.now += wait
-        for command in rows.drop(self.connection, self.now):
+        for command in rows.drop(self.connection, self.now)[0]:
             gone = self.model.pop(command)
             assert gone.expires_utc_ns < self.now
             assert gone.phase in ENDS
