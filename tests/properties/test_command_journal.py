@@ -88,7 +88,7 @@ class JournalMachine(RuleBasedStateMachine):
     def what_is_kept_is_what_the_model_says(self) -> None:
         if not hasattr(self, "model"):
             return
-        kept = {each.id: each for each in rows.newest(self.connection, 100)}
+        kept = {each.id: rows.one(self.connection, each.id) for each in rows.newest(self.connection, 100)}
         assert kept == self.model
         assert rows.all_digests(self.connection) == {each.id: each.digest for each in self.model.values()}
         assert {each.id for each in rows.unfinished(self.connection)} == {
