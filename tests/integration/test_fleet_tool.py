@@ -28,7 +28,8 @@ from qedge.client.fleet_tool.rollout_run import RolloutRun
 from qedge.client.fleet_tool.tool import FleetTool
 from qedge.client.fleet_tool.trail import Act
 from qedge.crypto.operator_files import read_operator
-from qedge.wire.commands import CommandRequest, OperatorRole, command_topic
+from qedge.crypto.operators import pack_order
+from qedge.wire.commands import Approval, CommandOrder, CommandRequest, OperatorRole, command_topic
 from qedge.wire.envelope import Header, encode, purpose_of
 from qedge.wire.mesh import Lost
 from qedge.wire.topics import Channel, topic
@@ -144,6 +145,23 @@ async def test_a_second_person_approves_and_nobody_approves_the_own_request(thre
         with pytest.raises(QedgeError) as caught:
             await bob.approve("beta", sent.id)
         assert caught.value.code == "fleet.no_command"
+
+
+async def test_approvals_that_anybody_put_there_do_not_keep_out_the_good_one_and_one_may_ask_again(
+    three: FakeFleet, tmp_path: Path
+) -> None:
+    three.nodes["alpha"].script = lambda *_: [("init", "")]
+    async with tool_of(three, tmp_path / "ann") as ann, tool_of(three, tmp_path / "bob", "bob") as bob:
+        (sent,) = await ann.send(Order("wipe"), ["alpha"])
+        ((request, order),) = await bob.standing("alpha")
+        rubbish = tuple(Approval(f"x{number}", (b"y",), b"z") for number in range(4))
+        where = command_topic("home", "alpha", sent.id)
+        await three.bus.publish(where, pack_order(CommandOrder(order.signed, rubbish)), qos=1, retain=True)
+        assert (await bob.approve("alpha", sent.id)).id == request.id
+        await until(lambda: three.nodes["alpha"].approvers == ["bob"])
+        assert (await bob.approve("alpha", sent.id)).id == request.id
+        for _ in range(2):
+            assert await bob.standing_ids() == frozenset({sent.id})
 
 
 async def test_what_no_operator_signed_is_not_shown_as_a_request(three: FakeFleet, tmp_path: Path) -> None:

@@ -201,3 +201,22 @@ def test_a_layer_with_faults_or_with_what_is_not_the_fleets_to_set_is_refused_in
     verdict = check_config(_folder(tmp_path), environ=USER, fleet_layer=layer)
     assert verdict.loaded is None
     assert all(fault.file.endswith("conf.d/90-fleet.toml") and fault.line for fault in verdict.faults)
+
+
+@pytest.mark.parametrize(
+    ("layer", "good"),
+    [
+        ('[fleet.commands]\ntwo_persons = ["wipe", "drain"]\n', False),
+        ("fleet.commands.two_persons = []\n", False),
+        ('[fleet.commands]\ntwo_persons = ["drain", "policy"]\n', True),
+        ("[fleet.commands]\nmax_kept = 100\n", True),
+    ],
+)
+def test_no_layer_takes_away_the_second_person_that_a_file_of_the_box_asks_for(
+    tmp_path: Path, layer: str, good: bool
+) -> None:
+    folder = _folder(tmp_path, agent='[fleet.commands]\ntwo_persons = ["wipe", "policy"]\n')
+    verdict = check_config(folder, environ=USER, fleet_layer=layer)
+    assert (verdict.loaded is not None) is good
+    assert [fault.key for fault in verdict.faults] == ([] if good else ["fleet.commands.two_persons"])
+    assert all(fault.line for fault in verdict.faults)

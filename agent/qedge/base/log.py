@@ -24,8 +24,10 @@ if _hidden:
     del sys.modules["rich"]
 
 Value = str | int | float | bool | None
-_SECRET_NAME: Final = re.compile(r"(?i)(password|passwd|secret|token|private|seed|credential|authorization|cookie)")
-_URL_PASSWORD: Final = re.compile(r"(\w+://[^/\s:@]*):[^/\s@]+@")
+_SECRET_NAME: Final = re.compile(
+    r"(?i)(password|passwd|passphrase|secret|token|private|seed|credential|authorization|cookie|(api|access)_?key)"
+)
+_URL_PASSWORD: Final = re.compile(r"(\w+://[^/\s:@]*):[^/\s]+@")
 SCRUBBED: Final = "[scrubbed]"
 Listener = Callable[[Mapping[str, object]], None]
 _listeners: Final[list[Listener]] = []
@@ -120,6 +122,11 @@ class _RoomLogger:
     def debug(self, event: str, **fields: object) -> None:
         if self.debugs:
             self._logger.debug(event, **fields)
+
+
+def is_secret_name(name: str) -> bool:
+    """Say whether what is called so may be secret."""
+    return _SECRET_NAME.search(name) is not None
 
 
 def scrub(fields: Mapping[str, object]) -> dict[str, object]:

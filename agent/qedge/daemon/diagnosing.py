@@ -13,6 +13,8 @@ def box_settings(verdict: Verdict) -> BoxSettings:
     """Take from a configuration, faults and all, what a look at the box needs."""
     config = verdict.sound
     endpoint = external_endpoint(config.broker)
+    fleet = config.fleet
+    accesses = (config.broker, config.uplink, fleet.thin_edge, fleet.home_assistant, fleet.sparkplug)
     return BoxSettings(
         node=config.node.name,
         state_dir=config.node.state_dir,
@@ -25,14 +27,15 @@ def box_settings(verdict: Verdict) -> BoxSettings:
         max_devices=config.devices.sessions.max_devices if config.devices.enabled else 0,
         drivers=tuple((name, driver.driver) for name, driver in config.drivers.items()),
         secret_files=_named(
-            config.broker.password_file,
-            config.broker.key_file,
+            *(path for access in accesses for path in (access.password_file, access.key_file)),
             config.qkd.keys.wrapping_key_file,
             config.qkd.delivery.private_key,
             config.devices.listener.key_file,
         ),
         certificate_files=_named(
-            config.broker.cert_file, config.qkd.delivery.certificate, config.devices.listener.cert_file
+            *(access.cert_file for access in accesses),
+            config.qkd.delivery.certificate,
+            config.devices.listener.cert_file,
         ),
     )
 

@@ -160,7 +160,7 @@ class FleetCommandView(msgspec.Struct, frozen=True, tag_field="type", tag="fleet
 
 
 class FleetCommandList(msgspec.Struct, frozen=True, tag_field="type", tag="fleet-command-list/1"):
-    """The newest commands of a node, newest first."""
+    """The newest commands of a node, newest first, without their results."""
 
     commands: tuple[FleetCommandView, ...]
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import string
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qedge.base.log import SCRUBBED, scrub
+from qedge.fleet.diagnostics.collection import configured_secrets
 from qedge.fleet.diagnostics.redaction import LEAST_SECRET_BYTES, MARK, Redactor
 
 KEY = bytes(range(7, 39))
@@ -29,6 +32,13 @@ PEM = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nAAAA\n----
         ("api_key: 0123456789", "0123456789"),
         ('{"token": "tok-12345", "x": 1}', "tok-12345"),
         ("settings = { access_token = 'tick tock' }", "tick tock"),
+        ('tokens = [\n  "first one",\n  "second ] one",\n]', "second ] one"),
+        ('password = """\nopen\nsesame"""', "sesame"),
+        ("passphrase = '''\nopen sesame\n'''", "open sesame"),
+        ('credentials = { user = "u", key = "v }w" }', "v }w"),
+        ('access_key = "0123456789"', "0123456789"),
+        ("mqtts://user:hush@hush@host/", "hush"),
+        ("GET https://cloud/b.qup?X-Amz-Signature=0123456789abcdef&x=1", "0123456789abcdef"),
         (f"key {base64.b64encode(KEY + KEY).decode()}", base64.b64encode(KEY + KEY).decode()),
         (f"shared {(KEY + KEY).hex()}", (KEY + KEY).hex()),
     ],
@@ -82,3 +92,33 @@ def test_a_known_secret_is_found_in_text_and_in_json(secret: str) -> None:
     assert secret not in redacted.replace(MARK, "")
     written = json.dumps({"x": secret})
     assert json.dumps(secret)[1:-1] not in Redactor([secret.encode()]).redact(written).replace(MARK, "")
+
+
+def test_what_stands_below_the_name_of_a_secret_in_a_file_is_known_wherever_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(
+        """
+        [drivers.qpu.settings.credentials]
+        user = "who-am-i"
+        keys = ["alpha-beta", { inner = "gamma-delta" }]
+        [broker]
+        password_file = "/etc/qedge/password"
+        [[drivers.link.settings.peers]]
+        api_key = '''
+epsilon-zeta
+eta-theta'''
+        """
+    )
+    broken = tmp_path / "broken.toml"
+    broken.write_text("token = ")
+    found = configured_secrets([str(file), str(broken), str(tmp_path / "none.toml")])
+    assert {b"who-am-i", b"alpha-beta", b"gamma-delta", b"epsilon-zeta", b"eta-theta"} <= set(found)
+    assert b"/etc/qedge/password" not in found
+    redacted = Redactor(found).redact(file.read_text() + "\nthe vendor refused gamma-delta")
+    assert not [each for each in ("who-am-i", "beta", "delta", "zeta", "theta") if each in redacted]
+
+
+@pytest.mark.parametrize("name", ["api_key", "apikey", "access_key", "passphrase", "vendor_password", "Token"])
+def test_settings_that_are_shown_to_operators_elsewhere_hold_no_value_of_a_secret_name(name: str) -> None:
+    assert scrub({"settings": {name: "hunter2", "key_id": "ab"}}) == {"settings": {name: SCRUBBED, "key_id": "ab"}}
+    assert scrub({"url": "mqtt://u:p@ss@host"}) == {"url": "mqtt://u:***@host"}

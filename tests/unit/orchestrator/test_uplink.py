@@ -12,6 +12,7 @@ from typing import cast
 import msgspec
 import pytest
 
+from qedge.base.errors import QedgeError
 from qedge.base.metrics import Metrics
 from qedge.bus.model import Incoming
 from qedge.bus.service import Bus
@@ -21,6 +22,7 @@ from qedge.engine.ledger_row import new_job
 from qedge.engine.model import view_of
 from qedge.mesh.crypto_thread import CryptoThread
 from qedge.orchestrator.ledger import rows
+from qedge.orchestrator.state.proof import peek
 from qedge.orchestrator.uplink import spool
 from qedge.orchestrator.uplink.cloud import CloudService
 from qedge.orchestrator.uplink.config import UplinkConfig
@@ -225,3 +227,68 @@ async def test_the_cloud_keeps_no_result_that_its_owner_did_not_sign_and_not_too
     forged = signed[:-8] + secrets.token_bytes(8)
     with pytest.raises(Exception, match="ignature"):
         await site.cloud._hear(Incoming(where, forged, 1, False))
+
+
+def refusing(site: UpSite, most_bytes: int) -> None:
+    """Have the cloud's broker take small messages alone, as its operator may have set it."""
+    publish = site.up.publish
+
+    async def small(where: str, payload: bytes, *, qos: int, retain: bool = False, expiry_s: int = 0) -> None:
+        if len(payload) > most_bytes:
+            raise QedgeError("bus.too_large", "A message is over the limit.")
+        await publish(where, payload, qos=qos, retain=retain, expiry_s=expiry_s)
+
+    site.up.publish = small  # type: ignore[method-assign] # a broker with a limit of its own
+
+
+async def test_what_is_too_large_for_the_cloud_s_broker_holds_up_nothing_behind_it(site: UpSite) -> None:
+    refusing(site, 24 * 1024)
+    large = await site.job(1, values=2_000)
+    last = [await site.job(seed) for seed in range(2, 8)]
+    await site.up.connect()
+    for job_id in last:
+        await reached(site, job_id)
+    record = await reached(site, large)
+    assert record.view.result is None
+    assert await site.waiting() == 0
+
+
+async def test_an_entry_that_no_message_has_room_for_is_given_up_and_told(site: UpSite) -> None:
+    await site.b.state.put("settings", "large", bytes(4_000))
+    (message,) = site.site.broker.of(Channel.SHARED)
+    refusing(site, len(message.payload) - 2_000)
+    async with asyncio.timeout(5):
+        while await site.waiting() != 1:
+            await asyncio.sleep(0.02)
+    await site.b.state.put("settings", "small", b"1")
+    await site.up.connect()
+    await until(holds(site.k, "small", b"1"))
+    assert site.metrics.value("qedge_uplink_messages_total", ("given_up",)) == 1
+
+
+async def test_a_result_that_ended_right_before_a_kill_goes_up_after_the_next_start(site: UpSite) -> None:
+    await site.job(1)
+    async with asyncio.timeout(5):
+        while await site.waiting() != 1:
+            await asyncio.sleep(0.02)
+    for task in site.tasks:
+        task.cancel()
+    await asyncio.gather(*site.tasks, return_exceptions=True)
+    lost = await site.job(2)  # nobody follows
+    await site.job(3, client="node:b")
+    ready = asyncio.Event()
+    site.tasks = [asyncio.create_task(site.up.pump()), asyncio.create_task(site.uplink.run(ready.set))]
+    await ready.wait()
+    await site.up.connect()
+    await reached(site, lost)
+    assert await site.above("job-3") is None
+
+
+async def test_nobody_keeps_an_entry_of_the_site_from_going_up_by_sending_a_forged_one_first(site: UpSite) -> None:
+    await site.b.state.put("settings", "x", b"1")
+    (message,) = site.site.broker.of(Channel.SHARED)
+    site.uplink._unwritten.clear()
+    forged = message.payload[:-8] + secrets.token_bytes(8)
+    await site.uplink._hear(Incoming(message.topic, forged, 1, False))
+    _, _, _, ident, version = peek(message.payload, FLEET, message.topic)
+    assert (ident, version) not in site.uplink._from_above

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
     from qedge.base.units import format_bytes
     from qedge.fleet.diagnostics.bundle import write_bundle
-    from qedge.fleet.diagnostics.collection import gather, read_secrets, service_log
+    from qedge.fleet.diagnostics.collection import gather, secrets_of, service_log
 
     looked = look(args)
     settings, report = looked.settings, looked.report
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     target = Path(args.output or f"qedge-diag-{report.node or 'node'}-{stamp}.tar.gz")
     log = _read_log(Path(args.log)) if args.log else service_log()
     files = gather(settings, report, _told(looked.socket) if report.running else {}, log)
-    summary = write_bundle(target, files, read_secrets(settings.secret_files), report.utc_ns)
+    summary = write_bundle(target, files, secrets_of(settings), report.utc_ns)
     if args.json:
         print_json(summary)
     else:

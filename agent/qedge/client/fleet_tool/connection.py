@@ -71,6 +71,7 @@ class FleetConnection:
         self._unread_bytes = 0
         self._births = 0
         self._births_came = asyncio.Event()
+        self._listening_utc_ns = 0
         where = endpoint or external_endpoint(config)
         if where is None:
             raise QedgeError(
@@ -94,6 +95,7 @@ class FleetConnection:
         self.bus.subscribe(every_node(self.fleet, Channel.PULSE), self._pulse)
         self.bus.subscribe(every_node(self.fleet, Channel.COMMANDS), self._commands, retained=True)
         self.bus.subscribe(every_state(self.fleet), self._report, retained=True)
+        self.bus.on_session(self._listens)
         self._running: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> FleetConnection:
@@ -131,6 +133,12 @@ class FleetConnection:
             with contextlib.suppress(QedgeError):
                 self._believe(node, kept)
 
+    def note_silence(self) -> None:
+        """Take nodes for lost whose heartbeats have ceased."""
+        if self.bus.connected:
+            for name in self.inventory.hush(self._clock.utc_ns(), self._listening_utc_ns):
+                self._tell(name)
+
     async def publish(self, where: str, payload: bytes, *, expiry_s: int, deadline_s: float) -> None:
         """Have the broker retain a message; tries again while it is away. Raises `bus.unavailable`, `bus.too_large`."""
         try:
@@ -163,6 +171,9 @@ class FleetConnection:
                 f"The fleet's broker {view.broker} cannot be reached ({view.error or 'no answer'}).",
                 fix="Check address, port and credentials in --broker or broker.toml.",
             )
+
+    async def _listens(self, _session_present: bool) -> None:
+        self._listening_utc_ns = self._clock.utc_ns()
 
     async def _end(self) -> None:
         if self._running is not None:

@@ -12,6 +12,10 @@ from qedge.crypto.model import Member
 from qedge.wire.mesh import Birth, Lost, NodeState, Pulse
 
 MAX_NODES: Final = 100_000
+_MISSED_BEATS: Final = 5
+_LEAST_SILENCE_NS: Final = 10_000_000_000
+"""Silence of a node that is not taken for its end: heartbeats may be late, and come at QoS 0."""
+
 _CERTAIN: Final = {NodeState.UP.value: NodeStanding.UP, NodeState.LEAVING.value: NodeStanding.LEAVING}
 
 
@@ -92,6 +96,22 @@ class Inventory:
         self._nodes[name] = msgspec.structs.replace(node, state=state, seen_utc_ns=utc_ns)
         return True
 
+    def hush(self, utc_ns: int, since_utc_ns: int = 0) -> list[str]:
+        """Take nodes for lost whose heartbeats have ceased, whatever the broker says or keeps to itself; returns them.
+
+        Only those count that were heard here since their birth: who may not listen to heartbeats knows nothing. Before
+        `since_utc_ns` nobody listened.
+        """
+        silent = []
+        for name in self._beats:
+            node, birth = self._nodes[name], self._births[name]
+            silence_ns = max(_LEAST_SILENCE_NS, _MISSED_BEATS * birth.pulse_ms * 1_000_000)
+            is_over = utc_ns > max(node.seen_utc_ns, since_utc_ns) + silence_ns
+            if is_over and birth.pulse_ms and node.state is NodeStanding.UP:
+                self._nodes[name] = msgspec.structs.replace(node, state=NodeStanding.LOST)
+                silent.append(name)
+        return silent
+
     def can(self, name: str, kinds: tuple[str, ...]) -> None:
         """Take the kinds of commands that a node says it carries out."""
         if name in self._kinds or len(self._kinds) < MAX_NODES:
@@ -104,6 +124,7 @@ class Inventory:
         """Forget nodes whose keys count no more."""
         for name in [node.name for node in self._nodes.values() if node.key_id in key_ids]:
             del self._nodes[name], self._births[name]
+            self._beats.pop(name, None)
 
     def heard(self, name: str, utc_ns: int) -> None:
         """Note that a node signed something else just now."""

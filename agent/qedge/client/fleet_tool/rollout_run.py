@@ -46,6 +46,7 @@ class RolloutRun:
         await self._again()
         while True:
             self._take_word()
+            self._tool.connection.note_silence()
             events, self._events = self._events, []
             self._came.clear()
             changed = self._file.take(events)

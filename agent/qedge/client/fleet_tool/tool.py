@@ -10,6 +10,7 @@ async with FleetTool(folder, identity, config, ...) as tool:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from types import TracebackType
@@ -21,26 +22,25 @@ from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.base.ids import RandomBytes, uuid7
 from qedge.bus.config import BusConfig
-from qedge.bus.model import Endpoint, Incoming
+from qedge.bus.model import Endpoint
 from qedge.client.fleet_tool.connection import FleetConnection
 from qedge.client.fleet_tool.model import FleetNode, SentCommand
 from qedge.client.fleet_tool.operator_folder import OperatorFolder
 from qedge.client.fleet_tool.rollout_plan import Order
+from qedge.client.fleet_tool.standing import StandingRequests
 from qedge.client.fleet_tool.trail import Act, TrailEntry, arguments_hash
 from qedge.client.fleet_tool.watching import Watch
 from qedge.crypto.operator_files import OperatorIdentity
-from qedge.crypto.operators import approve, pack_order, sign_request, verify_request
+from qedge.crypto.operators import approve, pack_order, sign_request, verify_approval, verify_request
 from qedge.crypto.trust import Trust
 from qedge.wire.commands import (
+    Approval,
     CancelCommand,
     CommandOrder,
     CommandReport,
     CommandRequest,
     command_topic,
-    every_command,
-    parse_command_topic,
 )
-from qedge.wire.envelope import decode
 
 AT_ONCE: Final = 100
 """Requests on their way to the broker at once."""
@@ -50,6 +50,9 @@ GATHER_S: Final = 0.03
 
 PUBLISH_LIMIT_S: Final = 60.0
 CANCEL_KIND: Final = "cancel"
+MAX_OTHERS: Final = 3
+"""Approvals that go with one's own; `CommandOrder` holds one more."""
+
 _QUIET_S: Final = 0.4
 _SETTLE_LIMIT_S: Final = 30.0
 _ORDER_LIMIT_S: Final = 5.0
@@ -95,6 +98,7 @@ class FleetTool:
         self._news: dict[tuple[str, str], SentCommand] = {}
         self._noted: set[str] = set()
         self._looked_ns = 0
+        self._standing = StandingRequests(self.connection, clock)
         self.connection.on_report.append(self._reported)
 
     async def __aenter__(self) -> FleetTool:
@@ -216,39 +220,13 @@ class FleetTool:
             await self.connection.publish(where, b"", expiry_s=0, deadline_s=PUBLISH_LIMIT_S)
         return len(ended)
 
-    async def standing(self, pattern_node: str = "+") -> list[tuple[CommandRequest, CommandOrder]]:
+    async def standing(self, node: str = "+") -> list[tuple[CommandRequest, CommandOrder]]:
         """Return the requests that stand with the broker and that an operator of the fleet signed."""
-        found: dict[str, tuple[CommandRequest, CommandOrder]] = {}
-        came = asyncio.Event()
-
-        async def hear(message: Incoming) -> None:
-            came.set()
-            place = parse_command_topic(message.topic)
-            if place is None or not message.payload:
-                return
-            utc_ns = self.clock.utc_ns()
-            _, order = decode(message.payload, message.topic, CommandOrder, utc_ns)
-            request, _ = verify_request(order.signed, message.topic, self.connection.trust, utc_ns)
-            found[request.id] = (request, order)
-
-        self.connection.bus.subscribe(every_command(self.fleet, pattern_node), hear, retained=True)
-        await _quiet(came)
-        return sorted(found.values(), key=lambda each: (each[0].issued_utc_ns, each[0].node))
+        return await self._standing.requests(node)
 
     async def standing_ids(self) -> frozenset[str]:
         """Return the ids of all requests that stand with the broker, whoever signed them."""
-        found: set[str] = set()
-        came = asyncio.Event()
-
-        async def hear(message: Incoming) -> None:
-            came.set()
-            place = parse_command_topic(message.topic)
-            if place is not None and message.payload:
-                found.add(place[3])
-
-        self.connection.bus.subscribe(every_command(self.fleet, "+"), hear, retained=True)
-        await _quiet(came)
-        return frozenset(found)
+        return await self._standing.ids()
 
     async def approve(self, node: str, command_id: str) -> CommandRequest:
         """Approve, as a second person, a request that stands with the broker; returns what was approved.
@@ -274,10 +252,19 @@ class FleetTool:
             raise QedgeError(
                 "client.usage", "You sent this request; somebody else has to approve it.", fix="Ask a second operator."
             )
-        others = tuple(each for each in order.approvals if each.operator != self.operator)
+        others = self._good_approvals(order)
         self.folder.note([self._entry(Act.APPROVED, node=node, command=command_id, kind=request.kind)])
         await self._put(request, CommandOrder(order.signed, (*others, approval)))
         return request
+
+    def _good_approvals(self, order: CommandOrder) -> tuple[Approval, ...]:
+        """Return approvals of others that hold: anybody can put some there, and a node reads only so many."""
+        good = []
+        for each in order.approvals:
+            with contextlib.suppress(QedgeError):
+                verify_approval(each, order.signed, self.connection.trust, self.clock.utc_ns())
+                good.append(each)
+        return tuple(each for each in good if each.operator != self.operator)[:MAX_OTHERS]
 
     def unfinished(self) -> list[CommandRequest]:
         """Return one's requests, without arguments, whose end the trail does not tell."""
@@ -362,17 +349,6 @@ class FleetTool:
     def note_rollout(self, act: Act, rollout: str, *, outcome: str = "", reason: str = "", kind: str = "") -> None:
         """Note in the trail how a roll-out stands."""
         self.folder.note([self._entry(act, kind=kind, rollout=rollout, outcome=outcome, reason=reason)])
-
-
-async def _quiet(came: asyncio.Event) -> None:
-    """Wait until nothing more comes: brokers send what they retain at once."""
-    while True:
-        came.clear()
-        try:
-            async with asyncio.timeout(_QUIET_S):
-                await came.wait()
-        except TimeoutError:
-            return
 
 
 def _account() -> str:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.base.service import Service
 from qedge.bus.service import Bus
@@ -118,11 +119,6 @@ def make_executors(
     """List what the node can be ordered to do; `cancel` comes with the service, `executors` has more."""
     state_dir = Path(tools.config.node.state_dir)
 
-    async def mark() -> int:
-        await asyncio.to_thread(mark_for_wiping, state_dir, "by a command of the fleet")
-        power.wipe()
-        return tools.clock.utc_ns()
-
     return [
         RestartAgent(power.restart, journal, this_run),
         RestartHost(HostRequests(state_dir), journal, this_run),
@@ -137,8 +133,22 @@ def make_executors(
         Logs(keeper.buffer),
         SelfTest(partial(_checks, tools, node, bus), tools.clock),
         Benchmark(partial(_measured, tools, node), tools.clock),
-        Wipe(tools.me.node, mark),
+        Wipe(tools.me.node, partial(mark_and_wipe, state_dir, power, tools.clock)),
     ]
+
+
+async def mark_and_wipe(state_dir: Path, power: Power, clock: Clock) -> int:
+    """Have the node wiped soon; returns the time. Raises `order.failed`.
+
+    The mark is written in one go, not in another thread: a command that is cancelled meanwhile would leave it behind,
+    and the box would be wiped at some later start.
+    """
+    try:
+        mark_for_wiping(state_dir, "by a command of the fleet")
+    except OSError as error:
+        raise QedgeError("order.failed", f"The mark cannot be written: {error.strerror or error}.") from error
+    power.wipe()
+    return clock.utc_ns()
 
 
 class _DriverDoor:

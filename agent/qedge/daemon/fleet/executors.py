@@ -47,7 +47,7 @@ def more_executors(parts: Parts, running: Running) -> Sequence[Executor]:
         identity=parts.node.fleet.identity,
         told=lambda: _told(parts),
     )
-    return (*make_update(parts.config, parts.clock), Diagnostics(look), Doctor(look))
+    return (*make_update(parts.config, parts.clock, running.stopping), Diagnostics(look), Doctor(look))
 
 
 async def _told(parts: Parts) -> Mapping[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from qedge import __version__
@@ -16,10 +17,15 @@ ROOT = Layout().root
 """Folder of the two environments."""
 
 
-def make_update(config: AgentConfig, clock: Clock, root: Path = ROOT) -> list[Executor]:
-    """Return the executors of software updates."""
+def make_update(config: AgentConfig, clock: Clock, stopping: Callable[[], bool], root: Path = ROOT) -> list[Executor]:
+    """Return the executors of software updates; `stopping` says whether the daemon ends."""
     layout = Layout(root, Path(config.node.state_dir))
     executor = SoftwareUpdateExecutor(
-        layout, version=__version__, python=python_version(), platform=platform_name(), clock=clock
+        layout,
+        version=__version__,
+        python=python_version(),
+        platform=platform_name(),
+        clock=clock,
+        stopping=stopping,
     )
     return [executor]

@@ -5,6 +5,7 @@ Only names that this program gives are removed, only in a folder that has its da
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Final
@@ -61,4 +62,6 @@ def _remove(path: Path) -> None:
     with path.open("r+b") as file:
         while left > 0:
             left -= file.write(bytes(min(left, _BLOCK)))
+        file.flush()
+        os.fsync(file.fileno())  # or the blocks would be freed as they were
     path.unlink()

@@ -18,7 +18,7 @@ _LIMIT_S: Final = 30.0
 class Cancel:
     """`cancel`: end another command, whatever it waits for or does.
 
-    Who may order a command may cancel it, so its own role counts only for unknown targets.
+    Who may order a command may cancel it, so its own role counts only for kinds that this version does not know.
     """
 
     kind = CANCEL

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -18,7 +18,7 @@ from qedge.bus.model import Incoming
 from qedge.crypto.model import Member
 from qedge.crypto.operators import peek_request, verify_approval, verify_request
 from qedge.crypto.trust import Trust
-from qedge.fleet.commands import rules
+from qedge.fleet.commands import rows, rules
 from qedge.fleet.commands.config import CommandsConfig
 from qedge.fleet.commands.journal import Journal, digest_of
 from qedge.fleet.commands.lanes import Lanes
@@ -34,6 +34,9 @@ _LOG: Final = get_logger("fleet")
 CANCEL: Final = "cancel"
 _BURST: Final = 5.0
 """Seconds of bad signatures that may come at once."""
+
+_AGAIN_NS: Final = 30 * 1_000_000_000
+"""Least time between two readings of all requests."""
 
 _MOST_BAD: Final = 4096
 _BAD_FOR_NS: Final = 600 * 1_000_000_000
@@ -76,16 +79,32 @@ class Intake:
         """Set once the journal is read; messages wait for it."""
 
         self._dropped = False
+        self._again_ns = clock.now_ns()
         self._bad: OrderedDict[bytes, int] = OrderedDict()
 
     def look_again(self) -> bool:
-        """Say, once, whether requests were passed over in a flood that is over, and should be read again."""
-        again = self._dropped and self._allowance.is_calm(self._clock.now_ns())
-        self._dropped &= not again
+        """Say, once, whether requests were passed over for what is over perhaps, and should be read again.
+
+        That is a flood, or a disk that was full: brokers take what was passed over for dealt with.
+        """
+        now_ns = self._clock.now_ns()
+        again = self._dropped and now_ns >= self._again_ns and self._allowance.is_calm(now_ns)
+        if again:
+            self._dropped, self._again_ns = False, now_ns + _AGAIN_NS
         return again
 
     async def receive(self, message: Incoming) -> None:
         """Take one message. It is in the journal, or has no effect, when this returns."""
+        try:
+            await self._receive(message)
+        except QedgeError as error:
+            self._dropped |= error.code.startswith(("store.", "audit."))
+            raise
+        except asyncio.CancelledError:
+            self._dropped = True  # the bus waits for no handler longer than it may
+            raise
+
+    async def _receive(self, message: Incoming) -> None:
         await self.opened.wait()
         parsed = parse_command_topic(message.topic)
         if parsed is None or parsed[:2] != (self._speaker.fleet, self._speaker.node):
@@ -112,7 +131,8 @@ class Intake:
 
     def _circumstances(self, utc_ns: int) -> rules.Circumstances:
         me = self._speaker
-        return rules.Circumstances(me.fleet, me.node, utc_ns, self._journal.newest_utc_ns, self._clock_good())
+        newest_utc_ns, dropped_utc_ns = self._journal.newest_utc_ns, self._journal.dropped_utc_ns
+        return rules.Circumstances(me.fleet, me.node, utc_ns, newest_utc_ns, dropped_utc_ns, self._clock_good())
 
     async def _believe(self, order: CommandOrder, topic: str, utc_ns: int) -> tuple[Member, list[Member]]:
         """Check signatures. Bad ones cost; where too many came, none is looked at for a moment."""
@@ -121,11 +141,14 @@ class Intake:
             _, member = await self._thread.run(verify_request, order.signed, topic, self._trust, utc_ns)
         except QedgeError:
             self._allowance.spend()
-            self._bad[digest_of(order.signed)] = self._clock.now_ns()
-            if len(self._bad) > _MOST_BAD:
-                self._bad.popitem(last=False)
+            self._note_bad(digest_of(order.signed))
             raise
         return member, await self._approvers(order, utc_ns)
+
+    def _note_bad(self, digest: bytes) -> None:
+        self._bad[digest] = self._clock.now_ns()
+        if len(self._bad) > _MOST_BAD:
+            self._bad.popitem(last=False)
 
     def _check_known_bad(self, digest: bytes) -> None:
         """Raise `order.flood` for what was found bad a while ago: what stands on a topic may come again and again."""
@@ -174,17 +197,13 @@ class Intake:
             if seconds is None:
                 entry = replace(entry, phase=Phase.HELD, step=HELD_STEP)
             else:
-                entry = replace(entry, approvals=" ".join(seconds))
+                entry = replace(entry, approvals=_approvals(seconds))
         except QedgeError as error:
             entry = _refused(entry, error, now.utc_ns)
+        if await self._journal.knows_serial(entry.key_id, entry.serial):
+            await self._refuse_replayed(entry, now.utc_ns)
         await self._audit(entry)
-        try:
-            await self._journal.add(entry)
-        except QedgeError as error:
-            if error.code == "order.replayed":
-                self._log_refusal(entry, error.code)
-                await self._teller.say(report_of(_refused(entry, error, now.utc_ns), now.utc_ns))
-            raise
+        await self._journal.add(entry)
         self._metrics.add("qedge_orders_total", (self._runner.label(entry.kind), _outcome(entry)))
         self._teller.tell(entry.id)
         if entry.phase is Phase.FAILED:
@@ -194,6 +213,16 @@ class Intake:
         if entry.phase is Phase.WAITING:
             self._runner.enqueue(entry)
 
+    async def _refuse_replayed(self, entry: Entry, utc_ns: int) -> None:
+        """Raise `order.replayed`, and tell it: the journal has no room for two commands of one serial."""
+        error = rows.replayed()
+        entry = _refused(entry, error, utc_ns)
+        self._note_bad(entry.digest)
+        await self._audit(entry)
+        self._log_refusal(entry, error.code)
+        await self._teller.say(report_of(entry, utc_ns))
+        raise error
+
     async def _judge(
         self,
         request: CommandRequest,
@@ -201,7 +230,7 @@ class Intake:
         member: Member,
         approvers: list[Member],
         now: rules.Circumstances,
-    ) -> tuple[str, ...] | None:
+    ) -> tuple[Member, ...] | None:
         """Return who approved (nobody has to for most kinds), None where a second person is wanted; raises refusals."""
         rules.check_time(request, now, self._config)
         if executor is None:
@@ -209,17 +238,22 @@ class Intake:
         role = await self._role(request, executor)
         rules.check_role(member, role, now, strict=self._config.synchronised_clock)
         executor.check(request)
-        self._lanes.check_room()
+        if request.kind != CANCEL:  # which makes room
+            self._lanes.check_room()
         seconds = rules.second_persons(member, approvers, role)
         return seconds if seconds or not rules.needs_second(request.kind, self._config) else None
 
     async def _role(self, request: CommandRequest, executor: Executor) -> OperatorRole:
-        """Return the role that a request takes: who may order a command may cancel it."""
+        """Return the role that a request takes: who may order a command may cancel it.
+
+        Raises `order.not_found` where that is not known yet: it may come before the cancelling begins, and be anything.
+        """
         if request.kind != CANCEL:
             return executor.role
-        wanted = read_cancel(request)
-        target = await self._journal.get(wanted.id)
-        other = self._executors.get(target.kind) if target is not None else None
+        target = await self._journal.get(read_cancel(request).id)
+        if target is None:
+            raise QedgeError("order.not_found", "The node knows no command of this id.")
+        other = self._executors.get(target.kind)
         return other.role if other is not None else executor.role
 
     async def _again(self, command: str, order: CommandOrder, topic: str) -> None:
@@ -241,7 +275,7 @@ class Intake:
                     phase=Phase.WAITING,
                     revision=entry.revision + 1,
                     step=WAITING_STEP,
-                    approvals=" ".join(seconds),
+                    approvals=_approvals(seconds),
                 )
                 await self._audit(entry)
                 await self._journal.change(entry)
@@ -254,7 +288,7 @@ class Intake:
             kind=entry.kind,
             operator=entry.operator,
             decision=_outcome(entry),
-            why=entry.code or (f"approved by {entry.approvals}" if entry.approvals else "signed"),
+            why=entry.code or (f"approved by {' '.join(entry.approver_names)}" if entry.approvals else "signed"),
         )
 
     def _log_refusal(self, entry: Entry, code: str) -> None:
@@ -267,6 +301,10 @@ def read_cancel(request: CommandRequest) -> CancelCommand:
         return msgspec.msgpack.decode(request.arguments, type=CancelCommand)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise QedgeError("order.bad_arguments", f"The arguments cannot be read: {error}.") from error
+
+
+def _approvals(seconds: Sequence[Member]) -> str:
+    return " ".join(f"{each.subject.name}:{each.key_id}" for each in seconds)
 
 
 def _refused(entry: Entry, error: QedgeError, utc_ns: int) -> Entry:

@@ -1,7 +1,8 @@
 """The journal of commands: what is written here decides, whatever topics say.
 
 A row keeps request and result for `keep_days` after the end, then it only tells that the command was (a tombstone) and
-goes once the request has expired: nothing that a node did can be brought to it a second time.
+goes once the request has expired. What is older than the newest that went is refused, so that nothing that a node did
+can be brought to it a second time, whatever its clock says.
 """
 
 from __future__ import annotations
@@ -32,10 +33,14 @@ class Journal:
         self.newest_utc_ns = 0
         """When the newest command was signed, by its operator's clock."""
 
+        self.dropped_utc_ns = 0
+        """When the newest command was signed of those that are not known any more; 0: all still are."""
+
     async def open(self) -> None:
         """Read which commands are known."""
         self._digests = await self._store.read(rows.all_digests)
-        self.newest_utc_ns = await self._store.read(rows.newest_utc_ns)
+        self.dropped_utc_ns = await self._store.read(rows.dropped_utc_ns)
+        self.newest_utc_ns = max(self.dropped_utc_ns, await self._store.read(rows.newest_utc_ns))
 
     @property
     def size(self) -> int:
@@ -45,6 +50,10 @@ class Journal:
     def digest(self, command: str) -> bytes | None:
         """Return the digest of a known command."""
         return self._digests.get(command)
+
+    async def knows_serial(self, key_id: str, serial: int) -> bool:
+        """Say whether a key used a serial before."""
+        return await self._store.read(lambda connection: rows.knows_serial(connection, key_id, serial))
 
     async def add(self, entry: Entry) -> None:
         """Write a new command; raises `order.replayed`, `store.*`."""
@@ -66,7 +75,7 @@ class Journal:
         return await self._store.read(lambda connection: rows.one(connection, command))
 
     async def newest(self, limit: int) -> list[Entry]:
-        """Read the newest commands, newest first."""
+        """Read the newest commands, newest first, without requests and results."""
         return await self._store.read(lambda connection: rows.newest(connection, limit))
 
     async def unfinished(self) -> list[Entry]:
@@ -87,6 +96,7 @@ class Journal:
 
     async def drop(self, utc_ns: int) -> None:
         """Drop tombstones whose requests have expired."""
-        gone = await self._store.write(lambda connection: rows.drop(connection, utc_ns - MARGIN_NS))
+        work = partial(rows.drop, before_utc_ns=utc_ns - MARGIN_NS)
+        gone, self.dropped_utc_ns = await self._store.write(work)
         for command in gone:
             self._digests.pop(command, None)

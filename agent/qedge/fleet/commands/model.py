@@ -89,6 +89,7 @@ WAITING_STEP: Final = "waits for its turn"
 class Entry:
     """One command. `digest` is SHA3-256 of the signed request, `request` the encoded one, empty once it is forgotten.
 
+    `approvals` are the second persons as `name:key-id`, with blanks between them.
     `boot_id` and `epoch` are of the run of the node in which it was begun last; `told` is the newest revision that the
     broker took; times are nanoseconds since 1970 UTC, 0: not yet.
     """
@@ -124,6 +125,16 @@ class Entry:
         """Whether nothing follows."""
         return self.phase in ENDS
 
+    @property
+    def approver_names(self) -> tuple[str, ...]:
+        """Who approved it."""
+        return tuple(each.partition(":")[0] for each in self.approvals.split())
+
+    @property
+    def approver_keys(self) -> tuple[str, ...]:
+        """Ids of the keys with which it was approved, as far as they were written down."""
+        return tuple(key for each in self.approvals.split() if (key := each.partition(":")[2]))
+
 
 def report_of(entry: Entry, utc_ns: int) -> CommandReport:
     """Say of a command what operators are told."""
@@ -158,7 +169,7 @@ def view_of(entry: Entry) -> FleetCommandView:
         entry.began_utc_ns,
         entry.ended_utc_ns,
         entry.expires_utc_ns,
-        tuple(entry.approvals.split()),
+        entry.approver_names,
         entry.step,
         entry.progress,
         entry.code,

@@ -11,9 +11,11 @@ from qedge.fleet.commands.model import ENDS, NEXT, Entry, Phase
 
 _COLUMNS: Final = tuple(each.name for each in fields(Entry))
 _LIST: Final = ", ".join(_COLUMNS)
+_BRIEF: Final = ", ".join("x''" if name in ("request", "result") else name for name in _COLUMNS)
 _CHANGING: Final = tuple(name for name in _COLUMNS if name not in ("id", "told"))
 _SET: Final = ", ".join(f"{name} = ?" for name in _CHANGING)
 _MARKS: Final = ", ".join("?" for _ in _COLUMNS)
+_DROPPED: Final = "commands-dropped"
 _ENDS: Final = ", ".join(f"'{each}'" for each in sorted(ENDS))
 
 
@@ -23,9 +25,14 @@ def insert(connection: sqlite3.Connection, entry: Entry) -> None:
     try:
         connection.execute(f"INSERT INTO commands ({_LIST}) VALUES ({_MARKS})", _values(entry))  # noqa: S608 - names of columns
     except sqlite3.IntegrityError as error:
-        raise QedgeError(
-            "order.replayed", "The serial was used by another command of this key.", fix="Use a higher serial."
-        ) from error
+        raise replayed() from error
+
+
+def replayed() -> QedgeError:
+    """Make the error for a serial that was used before."""
+    return QedgeError(
+        "order.replayed", "The serial was used by another command of this key.", fix="Use a higher serial."
+    )
 
 
 def replace(connection: sqlite3.Connection, entry: Entry) -> None:
@@ -48,8 +55,8 @@ def one(connection: sqlite3.Connection, command: str) -> Entry | None:
 
 
 def newest(connection: sqlite3.Connection, limit: int) -> list[Entry]:
-    """Read the newest commands, newest first."""
-    query = f"SELECT {_LIST} FROM commands ORDER BY received_utc_ns DESC, id DESC LIMIT ?"  # noqa: S608 - names of columns
+    """Read the newest commands, newest first, without requests and results: those of many are too much at once."""
+    query = f"SELECT {_BRIEF} FROM commands ORDER BY received_utc_ns DESC, id DESC LIMIT ?"  # noqa: S608 - names of columns
     return [_entry(row) for row in connection.execute(query, (limit,))]
 
 
@@ -92,10 +99,32 @@ def forget(connection: sqlite3.Connection, command: str) -> None:
     )
 
 
-def drop(connection: sqlite3.Connection, before_utc_ns: int) -> list[str]:
-    """Drop what is forgotten and could not count again: it expired before. Returns the ids."""
-    query = "DELETE FROM commands WHERE request = x'' AND expires_utc_ns < ? RETURNING id"
-    return [str(row[0]) for row in connection.execute(query, (before_utc_ns,)).fetchall()]
+def drop(connection: sqlite3.Connection, before_utc_ns: int) -> tuple[list[str], int]:
+    """Drop what is forgotten and could not count again: it expired before. Returns the ids, and `dropped_utc_ns`.
+
+    The clock that says so may be wrong and go back later, so what stays is when the newest of them was signed.
+    """
+    query = "DELETE FROM commands WHERE request = x'' AND expires_utc_ns < ? RETURNING id, issued_utc_ns, code"
+    gone = connection.execute(query, (before_utc_ns,)).fetchall()
+    signed = max((int(row[1]) for row in gone if row[2] != "order.clock"), default=0)
+    if signed > dropped_utc_ns(connection):
+        connection.execute(
+            "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (_DROPPED, str(signed)),
+        )
+    return [str(row[0]) for row in gone], dropped_utc_ns(connection)
+
+
+def dropped_utc_ns(connection: sqlite3.Connection) -> int:
+    """Return when the newest command was signed that was ever dropped, by its operator's clock; 0: none was."""
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (_DROPPED,)).fetchone()
+    return int(row[0]) if row is not None else 0
+
+
+def knows_serial(connection: sqlite3.Connection, key_id: str, serial: int) -> bool:
+    """Say whether a key used a serial before."""
+    query = "SELECT 1 FROM commands WHERE key_id = ? AND serial = ?"
+    return connection.execute(query, (key_id, serial)).fetchone() is not None
 
 
 def _check(before: Phase, after: Phase) -> None:

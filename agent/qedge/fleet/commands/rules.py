@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +21,7 @@ _DAY_NS: Final = 86_400 * 1_000_000_000
 @dataclass(frozen=True, slots=True)
 class Circumstances:
     """What a request is judged by, beside itself. `newest_utc_ns`: when the newest command
-    was signed, as far as its time was right.
+    was signed, as far as its time was right; `dropped_utc_ns`: the newest of those that are not known any more.
 
     `clock_good` is None where the node cannot tell whether something synchronises its clock.
     """
@@ -30,6 +30,7 @@ class Circumstances:
     node: str
     utc_ns: int
     newest_utc_ns: int
+    dropped_utc_ns: int
     clock_good: bool | None
 
 
@@ -41,7 +42,7 @@ def check_address(request: CommandRequest, now: Circumstances, command: str) -> 
 
 def check_age(request: CommandRequest, now: Circumstances, config: CommandsConfig) -> None:
     """Raise `order.forgotten` where a request is so old that the journal could have forgotten it."""
-    if request.issued_utc_ns < now.utc_ns - _keep_ns(config):
+    if request.issued_utc_ns < now.utc_ns - _keep_ns(config) or request.issued_utc_ns <= now.dropped_utc_ns:
         raise QedgeError("order.forgotten", "A command is older than this node remembers commands.")
 
 
@@ -89,14 +90,22 @@ def needs_second(kind: str, config: CommandsConfig) -> bool:
     return kind in ALWAYS_TWO or kind in config.two_persons
 
 
-def second_persons(member: Member, approvers: Sequence[Member], role: OperatorRole) -> tuple[str, ...]:
-    """Return the others, by name and key, whose certificates name the role as well."""
+def second_persons(member: Member, approvers: Sequence[Member], role: OperatorRole) -> tuple[Member, ...]:
+    """Return the others, by name and key, whose certificates name the role as well; each person once, by name."""
     others = {
-        each.subject.name
+        each.subject.name: each
         for each in approvers
         if each.subject.name != member.subject.name and each.key_id != member.key_id and role in each.roles
     }
-    return tuple(sorted(others))
+    return tuple(others[name] for name in sorted(others))
+
+
+def check_keys(key_id: str, approvers: Sequence[str], is_revoked: Callable[[str], bool]) -> None:
+    """Raise `auth.revoked` where the key that signed a command counts no more, or none that approved it does."""
+    if is_revoked(key_id):
+        raise QedgeError("auth.revoked", "The key of its operator was revoked before it began.")
+    if approvers and all(map(is_revoked, approvers)):
+        raise QedgeError("auth.revoked", "The key of who approved it was revoked before it began.")
 
 
 def time_limit_s(request: CommandRequest, executor: Executor) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
@@ -17,7 +17,7 @@ from qedge.fleet.commands.journal import Journal
 from qedge.fleet.commands.lanes import Lanes
 from qedge.fleet.commands.model import ENDS, Entry, Phase
 from qedge.fleet.commands.ports import AfterCrash, Auditor, Executor
-from qedge.fleet.commands.rules import time_limit_s
+from qedge.fleet.commands.rules import check_keys, time_limit_s
 from qedge.fleet.commands.telling import Teller
 from qedge.wire.commands import CommandRequest
 
@@ -46,6 +46,7 @@ class _Stop:
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
+        self.over = asyncio.Event()
         self.by = ""
 
 
@@ -63,7 +64,9 @@ class Runner:
         *,
         clock: Clock,
         metrics: Metrics,
+        is_revoked: Callable[[str], bool],
     ) -> None:
+        """`is_revoked` says of the id of a key whether it counts no more."""
         self._executors = executors
         self._journal = journal
         self._teller = teller
@@ -72,6 +75,7 @@ class Runner:
         self._this_run = this_run
         self._clock = clock
         self._metrics = metrics
+        self._is_revoked = is_revoked
         self._wake = asyncio.Event()
         self._under_way: dict[str, _Stop] = {}
 
@@ -81,33 +85,41 @@ class Runner:
         self._wake.set()
 
     async def cancel(self, command: str, by: str) -> None:
-        """End a command that has not ended; raises `order.not_found`, `order.ended`."""
-        stop = self._under_way.get(command)
-        if stop is not None:
-            stop.by = by
-            stop.asked.set()
-            return
-        entry = await self._journal.get(command)
-        if entry is None:
-            raise QedgeError("order.not_found", "The node knows no command of this id.")
-        if entry.ended:
-            raise QedgeError("order.ended", f"The command has ended: {entry.phase}.")
-        self._lanes.remove(command)
-        await self.end(entry, QedgeError("order.cancelled", _cancelled_by(by)))
+        """End a command that has not ended, and see that it has; raises `order.not_found`, `order.ended`."""
+        while True:
+            stop = self._under_way.get(command)
+            if stop is not None:
+                stop.by = by
+                stop.asked.set()
+                await stop.over.wait()
+            entry = await self._journal.get(command)
+            if entry is None:
+                raise QedgeError("order.not_found", "The node knows no command of this id.")
+            if entry.ended and stop is not None and entry.code == "order.cancelled":
+                return
+            if entry.ended:
+                raise QedgeError("order.ended", f"The command has ended: {entry.phase}.")
+            if command in self._under_way:
+                continue  # its turn came meanwhile
+            self._lanes.drop(command)
+            if await self.end(entry, QedgeError("order.cancelled", _cancelled_by(by))):
+                return
 
     async def run(self) -> None:
         """Carry out until cancelled."""
+        self._under_way.clear()  # what an earlier run of the service could not begin
         async with asyncio.TaskGroup() as group:
             while True:
                 for command in self._lanes.due():
+                    self._under_way[command] = _Stop()
                     group.create_task(self._guarded(command))
                 self._metrics.set("qedge_orders_waiting", self._lanes.waiting)
                 self._metrics.set("qedge_orders_running", self._lanes.running)
                 await self._wake.wait()
                 self._wake.clear()
 
-    async def end(self, entry: Entry, error: QedgeError | None = None, result: bytes = b"") -> None:
-        """Write down how a command ended and tell it; waits for room on the disk."""
+    async def end(self, entry: Entry, error: QedgeError | None = None, result: bytes = b"") -> bool:
+        """Write down how a command ended and tell it; waits for room on the disk. False: it is elsewhere by now."""
         ended = replace(
             entry,
             phase=Phase.FAILED if error else Phase.SUCCESSFUL,
@@ -119,7 +131,7 @@ class Runner:
             result=result,
         )
         if not await self._write_end(ended):
-            return
+            return False
         self._teller.tell(entry.id)
         phase = str(ended.phase)
         self._metrics.add("qedge_orders_total", (self.label(entry.kind), phase))
@@ -129,6 +141,7 @@ class Runner:
             await self.auditor.keep(decision=phase, why=ended.code or "carried out", **who)
         except QedgeError as failure:
             _LOG.error("audit.failed", error=str(failure))
+        return True
 
     def label(self, kind: str) -> str:
         """Return a kind as a label of metrics; senders choose kinds, so that others are one."""
@@ -146,20 +159,21 @@ class Runner:
                 return True
 
     async def _guarded(self, command: str) -> None:
-        self._under_way[command] = _Stop()
+        stop = self._under_way[command]
         try:
-            await self._carry_out(command)
+            await self._carry_out(command, stop)
         finally:
             self._under_way.pop(command, None)
+            stop.over.set()
             self._lanes.remove(command)
             self._wake.set()
 
-    async def _carry_out(self, command: str) -> None:
+    async def _carry_out(self, command: str, stop: _Stop) -> None:
         """Lead a command from where it is to its end."""
         entry = await self._journal.get(command)
         if entry is None or entry.phase in ENDS:
             return
-        course = _Course(self, entry, self._under_way[command])
+        course = _Course(self, entry, stop)
         try:
             result = await course.run()
         except QedgeError as error:
@@ -206,14 +220,17 @@ class Runner:
             epoch=self._this_run.epoch,
         )
 
+    def check_may_begin(self, entry: Entry) -> None:
+        """Raise `order.expired` or `auth.revoked` where what has done nothing yet may not begin any more."""
+        if self._clock.utc_ns() >= entry.expires_utc_ns:
+            raise QedgeError("order.expired", "Its turn came after its expiry.", fix="Send it again.")
+        check_keys(entry.key_id, entry.approver_keys, self._is_revoked)
+
     def left_s(self, entry: Entry, limit_s: float) -> float:
-        """Return how much of its time a command has left; raises `order.expired` where it may not begin any more."""
-        utc_ns = self._clock.utc_ns()
+        """Return how much of its time a command has left."""
         if not entry.began_utc_ns:
-            if utc_ns >= entry.expires_utc_ns:
-                raise QedgeError("order.expired", "Its turn came after its expiry.", fix="Send it again.")
             return limit_s
-        return max(_LEAST_S, min(limit_s, limit_s - (utc_ns - entry.began_utc_ns) / 1e9))
+        return max(_LEAST_S, min(limit_s, limit_s - (self._clock.utc_ns() - entry.began_utc_ns) / 1e9))
 
 
 class _Course:
@@ -229,7 +246,10 @@ class _Course:
         executor = self._runner.executor(self.entry.kind)
         request = msgspec.msgpack.decode(self.entry.request, type=CommandRequest)
         limit_s = self._runner.left_s(self.entry, time_limit_s(request, executor))
-        if self.entry.phase is Phase.RUNNING:
+        fresh = self.entry.phase is not Phase.RUNNING
+        if fresh:
+            self._runner.check_may_begin(self.entry)
+        else:
             if executor.after_crash is AfterCrash.FAIL:
                 raise QedgeError("order.interrupted", "Interrupted by a restart of the node.", fix="Send it again.")
             if executor.after_crash is AfterCrash.CHECK:
@@ -243,6 +263,8 @@ class _Course:
             if error.code != "order.timeout":
                 raise
             raise QedgeError("order.not_announced", "The broker did not take the word that it begins.") from error
+        if fresh:
+            self._runner.check_may_begin(self.entry)  # that may have taken long
         self.entry = await self._runner.write(
             replace(self.entry, phase=Phase.RUNNING, revision=self.entry.revision + 1)
         )
@@ -254,7 +276,14 @@ class _Course:
         self._runner.tell(entry)
 
     async def _bounded(self, work: Awaitable[T], limit_s: float) -> T:
-        """Wait for `work` until its time is over or somebody cancels it; what does not heed that is abandoned."""
+        """Wait for `work` until its time is over or somebody cancels it; what does not heed that is abandoned.
+
+        What was cancelled before does not begin.
+        """
+        if self._stop.asked.is_set():
+            if asyncio.iscoroutine(work):
+                work.close()
+            raise QedgeError("order.cancelled", _cancelled_by(self._stop.by))
         task = asyncio.ensure_future(work)
         stopped = asyncio.ensure_future(self._stop.asked.wait())
         try:
@@ -266,6 +295,8 @@ class _Course:
             task.cancel()
             if not (await asyncio.wait({task}, timeout=_HEED_S))[0]:
                 _LOG.error("order.abandoned", command=self.entry.id, kind=self.entry.kind)
+            elif not task.cancelled() and task.exception() is None:
+                return task.result()  # it was done before it could heed that
             if self._stop.asked.is_set():
                 raise QedgeError("order.cancelled", _cancelled_by(self._stop.by))
             raise QedgeError("order.timeout", f"It was not done within {limit_s:g} s.")

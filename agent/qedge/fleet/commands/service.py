@@ -66,6 +66,7 @@ class CommandService:
             this_run,
             clock=clock,
             metrics=metrics,
+            is_revoked=trust.is_revoked,
         )
         self._executors[CANCEL] = Cancel(self._runner, self.journal)
         self._intake = Intake(
@@ -102,7 +103,7 @@ class CommandService:
         )
 
     async def commands(self, limit: int) -> FleetCommandList:
-        """Return the newest commands."""
+        """Return the newest commands, without their results."""
         return FleetCommandList(tuple(view_of(entry) for entry in await self.journal.newest(limit)))
 
     async def command(self, command: str) -> FleetCommandView:

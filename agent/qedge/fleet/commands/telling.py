@@ -126,10 +126,20 @@ class Teller:
         async with self._order:
             if self._last.get(entry.id, -1) > entry.revision:
                 return
-            await self._send(report_of(entry, self._clock.utc_ns()))
+            await self._send_what_fits(report_of(entry, self._clock.utc_ns()))
             self._last[entry.id] = entry.revision
         if entry.ended:
             await self._journal.told(entry.id, entry.revision)
+
+    async def _send_what_fits(self, report: CommandReport) -> None:
+        """Leave a result out that the broker does not take: it must not hold up what is to be told behind it."""
+        try:
+            await self._send(report)
+        except QedgeError as error:
+            if error.code != "bus.too_large" or not report.result:
+                raise
+            told = f"The result of {len(report.result)} bytes is more than the broker takes; ask for it at the box."
+            await self._send(msgspec.structs.replace(report, result=b"", code=error.code, reason=told))
 
     async def _send(self, report: CommandReport) -> None:
         me = self._speaker

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from qedge.base.layered_toml import LayeredToml, parse_layer, read_layer
+from qedge.base.layered_toml import Layer, LayeredToml, parse_layer, read_layer
 from qedge.base.settings import Fault, KeyPath
 
 FOREIGN_KEYS: Final[frozenset[KeyPath]] = frozenset({("node", "state_dir"), ("node", "runtime_dir")})
 """What the fleet may not set: where the layer itself is found, and where programs of the box find the daemon."""
+
+
+_TWO_PERSONS: Final[KeyPath] = ("fleet", "commands", "two_persons")
 
 
 def with_fleet(text: LayeredToml, file: Path, given: str | None) -> tuple[LayeredToml, str]:
@@ -38,4 +42,25 @@ def with_fleet(text: LayeredToml, file: Path, given: str | None) -> tuple[Layere
         for key in sorted(FOREIGN_KEYS)
         if key in found.lines
     )
-    return text.under(found, tuple(foreign)), sha256(data).hexdigest()
+    return text.under(found, (*foreign, *_loosened(text, found))), sha256(data).hexdigest()
+
+
+def _loosened(text: LayeredToml, found: Layer) -> Iterator[Fault]:
+    """Find what the fleet may only make stricter: who needs a second person must not do away with that alone."""
+    wanted, given = _words(text.values), _words(found.values)
+    missing = sorted((wanted or set()) - (given or set()) - {"wipe"})  # which always takes two
+    if given is not None and missing:
+        yield Fault(
+            _TWO_PERSONS,
+            f"leaves out {', '.join(missing)}",
+            "all kinds that a file of the box names, and perhaps more",
+            found.file,
+            found.lines.get(_TWO_PERSONS, 0),
+        )
+
+
+def _words(values: Mapping[str, object]) -> set[str] | None:
+    at: object = values
+    for key in _TWO_PERSONS:
+        at = at.get(key) if isinstance(at, Mapping) else None
+    return {str(each) for each in at} if isinstance(at, list) else None

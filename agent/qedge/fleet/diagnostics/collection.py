@@ -8,18 +8,23 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from qedge.base.log import is_secret_name
 from qedge.fleet.diagnostics.model import BoxSettings
 from qedge.wire.diagnostics import DoctorReport
 
 _LOG_LINES: Final = 5000
 _LOG_LIMIT_S: Final = 20.0
+_PLACES: Final = ("_file", "_dir", "_path")
+"""Ends of names of settings that say where something is."""
+
 _MAX_SECRET_BYTES: Final = 64 * 1024
 
 
@@ -83,6 +88,34 @@ def read_secrets(paths: Iterable[str]) -> list[bytes]:
             content = opened.read(_MAX_SECRET_BYTES)
             found += [content.strip(), *(line.strip() for line in content.splitlines())]
     return [secret for secret in dict.fromkeys(found) if secret and not secret.startswith(b"-----")]
+
+
+def secrets_of(settings: BoxSettings) -> list[bytes]:
+    """Return all secrets of a configuration that are known: in files that it names, and in itself."""
+    return [*read_secrets(settings.secret_files), *configured_secrets(settings.files)]
+
+
+def configured_secrets(paths: Iterable[str]) -> list[bytes]:
+    """Find texts that stand below names of secrets, at any depth of TOML files; files that are none are left."""
+    found: list[bytes] = []
+    for path in paths:
+        with contextlib.suppress(OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError):
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            found += [text.encode() for text in _secret_texts(values, secret=False)]
+    return list(dict.fromkeys(found))
+
+
+def _secret_texts(value: object, *, secret: bool) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            named = is_secret_name(str(name)) and not str(name).endswith(_PLACES)
+            yield from _secret_texts(inner, secret=secret or named)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _secret_texts(inner, secret=secret)
+    elif secret and isinstance(value, str) and not value.startswith("/"):
+        yield value
+        yield from value.splitlines()
 
 
 def _pretty(value: msgspec.Struct) -> str:

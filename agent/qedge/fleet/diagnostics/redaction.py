@@ -21,15 +21,17 @@ _PEM: Final = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL
 )
 _INVITATION: Final = re.compile(r"\bqedge[0-9]?:[A-Za-z0-9_+/=.-]{16,}")
-_URL_PASSWORD: Final = re.compile(r"(?P<user>[a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s/@]+@", re.IGNORECASE)
+_URL_PASSWORD: Final = re.compile(r"(?P<user>[a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s/\"']+@", re.IGNORECASE)
 _BEARER: Final = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
 _NAMED: Final = re.compile(
-    r"""(?ix)
-    (?P<name>["']?[a-z0-9_.-]*(?:password|passwd|passphrase|secret|token|private|seed|credential|authorization|cookie|api_?key)
+    r"""(?isx)
+    (?P<name>["']?[a-z0-9_.-]*(?:password|passwd|passphrase|secret|token|private|seed|credential|authorization|cookie|(?:api|access)_?key)
     [a-z0-9_.-]*["']?\s*[:=]\s*)
-    (?P<value>"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|\[[^\]\n]*\]|[^\s,;}\])]+)
+    (?P<value>\"{3}.*?(?:\"{3}|\Z)|'{3}.*?(?:'{3}|\Z)|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'
+        |\[(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[^\]"'])*\]|\{(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[^}"'])*\}|[^\s,;}\])]+)
     """
 )
+_SIGNED_URL: Final = re.compile(r"(?P<name>[?&][^=&\s]*(?:sig|signature|key|code)=)[^&\s\"']+", re.IGNORECASE)
 _FILE_NAME: Final = re.compile(r"""(?i)[a-z0-9-]*_(?:file|dir|path)["']?\s*[:=]\s*\Z""")
 _LONG: Final = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{43,}={0,2}(?![A-Za-z0-9+/_=-])")
 _PLAIN_WORDS: Final = re.compile(r"[0-9a-f]{64}|[a-z0-9]+([_/-][a-z0-9]+)+|[a-z_/-]+")
@@ -55,6 +57,7 @@ class Redactor:
         for pattern in (_PEM, _INVITATION):
             text = pattern.sub(self._marked, text)
         text = _URL_PASSWORD.sub(lambda found: self._marked(found, found["user"] + ":", "@"), text)
+        text = _SIGNED_URL.sub(lambda found: self._marked(found, found["name"]), text)
         text = _BEARER.sub(lambda found: self._marked(found, found[1] + " "), text)
         text = _NAMED.sub(self._named, text)
         return _LONG.sub(lambda found: found[0] if _PLAIN_WORDS.fullmatch(found[0]) else self._marked(found), text)

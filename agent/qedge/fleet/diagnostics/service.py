@@ -12,7 +12,7 @@ from qedge.fleet.commands.kinds.kind import Kind
 from qedge.fleet.commands.ports import Progress
 from qedge.fleet.diagnostics.bundle import write_bundle
 from qedge.fleet.diagnostics.checks import examine
-from qedge.fleet.diagnostics.collection import gather, read_secrets, service_log
+from qedge.fleet.diagnostics.collection import gather, secrets_of, service_log
 from qedge.fleet.diagnostics.inspection import inspect
 from qedge.fleet.diagnostics.model import BoxSettings
 from qedge.wire.commands import CommandRequest, OperatorRole
@@ -68,7 +68,7 @@ class BoxLook:
         folder.mkdir(mode=0o700, exist_ok=True)
         target = folder / f"{report.utc_ns}.tar.gz"
         files = gather(settings, report, told, service_log())
-        write_bundle(target, files, read_secrets(settings.secret_files), report.utc_ns)
+        write_bundle(target, files, secrets_of(settings), report.utc_ns)
         for old in sorted(folder.glob("*.tar.gz"))[:-_KEPT]:
             old.unlink(missing_ok=True)
         return target.read_bytes()

@@ -125,7 +125,7 @@ class HomeAssistant:
 
     async def _heard_status(self, message: Incoming) -> None:
         """Home Assistant has started: announce again after a while, since it says so a little early."""
-        if message.payload == _BIRTH and not message.retain:
+        if message.payload == _BIRTH and not message.retain and not self._again:
             task = asyncio.create_task(self._announce_later())
             self._again.add(task)
             task.add_done_callback(self._again.discard)

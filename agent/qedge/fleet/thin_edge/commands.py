@@ -33,7 +33,10 @@ class Status(StrEnum):
     CLEARED = "cleared"
 
 
-ENDS: Final = frozenset({Status.SUCCESSFUL, Status.FAILED})
+PAST: Final = frozenset({Status.SUCCESSFUL, Status.FAILED, Status.CLEARED})
+MOST_KNOWN: Final = 1000
+"""Commands that are remembered; the oldest that are past are forgotten: anybody at the broker can make new ones."""
+
 _SPOKEN: Final = frozenset(each.value for each in Status if each is not Status.CLEARED)
 
 

@@ -10,7 +10,7 @@ from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger
 from qedge.bus.model import Incoming
-from qedge.fleet.thin_edge.commands import Act, LocalCommand, Status, decide, parse
+from qedge.fleet.thin_edge.commands import MOST_KNOWN, PAST, Act, LocalCommand, Status, decide, parse
 from qedge.fleet.thin_edge.mapping import Json
 from qedge.fleet.thin_edge.ports import CommandJournal, LocalOperation
 
@@ -101,7 +101,8 @@ class CommandDesk:
     async def _carry_out(self, command: LocalCommand) -> None:
         operation = self._operations[command.kind]
         async with self._lanes[command.kind]:
-            if self._known[command.topic].status is Status.CLEARED:
+            known = self._known.get(command.topic)
+            if known is None or known.status is Status.CLEARED:
                 return  # its requester did not wait
             begun = command.to(Status.EXECUTING)
             await self._keep(begun)
@@ -126,14 +127,20 @@ class CommandDesk:
         return command.to(Status.SUCCESSFUL, more)
 
     async def _end(self, command: LocalCommand) -> None:
-        cleared = self._known.get(command.topic, command).status is Status.CLEARED
-        if not cleared:
+        known = self._known.get(command.topic)
+        if known is not None and known.status is not Status.CLEARED:
             await self._keep(command)
             await self._tell(command)
 
     async def _keep(self, command: LocalCommand) -> None:
         await self._journal.keep(command, self._clock.utc_ns())
+        self._known.pop(command.topic, None)  # so that the newest stand at the end
         self._known[command.topic] = command
+        if len(self._known) > MOST_KNOWN:
+            oldest = next((each for each in self._known.values() if each.status in PAST), None)
+            if oldest is not None:
+                del self._known[oldest.topic]
+                self._untold.discard(oldest.topic)
         _LOG.info(
             "adapter.command",
             adapter="thin-edge",

@@ -9,15 +9,12 @@ from typing import Final
 
 import msgspec
 
-from qedge.fleet.thin_edge.commands import ENDS, LocalCommand, Status
+from qedge.fleet.thin_edge.commands import MOST_KNOWN, PAST, LocalCommand, Status
 from qedge.store.store import Store
 
 _DECODER: Final = msgspec.json.Decoder(dict)
 _ENCODE: Final = msgspec.json.Encoder().encode
-_MOST: Final = 10_000
-"""Commands that are remembered; the oldest that have ended are forgotten."""
-
-_PAST: Final = tuple(each.value for each in (*ENDS, Status.CLEARED))
+_PAST: Final = tuple(sorted(each.value for each in PAST))
 
 
 class StoredCommands:
@@ -55,7 +52,7 @@ def _keep(connection: sqlite3.Connection, *, command: LocalCommand, utc_ns: int)
     connection.execute(
         "DELETE FROM foreign_commands WHERE state IN (?, ?, ?) AND topic IN"
         " (SELECT topic FROM foreign_commands ORDER BY changed_utc_ns DESC LIMIT 64 OFFSET ?)",
-        (*_PAST, _MOST),
+        (*_PAST, MOST_KNOWN),
     )
 
 

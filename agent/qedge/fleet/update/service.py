@@ -7,6 +7,7 @@ refuse early what the updater would refuse.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -46,13 +47,24 @@ class SoftwareUpdateExecutor(KindOf[SoftwareUpdate]):
     arguments = SoftwareUpdate
     answers = SoftwareUpdated
 
-    def __init__(self, layout: Layout, *, version: str, python: str, platform: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        version: str,
+        python: str,
+        platform: str,
+        clock: Clock,
+        stopping: Callable[[], bool],
+    ) -> None:
+        """`stopping` says whether the daemon ends; the next one goes on with what this one began."""
         self._layout = layout
         self._disk = Disk(layout)
         self._version = version
         self._python = python
         self._platform = platform
         self._clock = clock
+        self._stopping = stopping
 
     def check(self, request: CommandRequest) -> None:
         """Refuse arguments that cannot be read, and a box that has no updater; touches nothing."""
@@ -71,9 +83,20 @@ class SoftwareUpdateExecutor(KindOf[SoftwareUpdate]):
             await progress("checking", _FETCH_SHARE)
             await asyncio.to_thread(self._look_into, bundle, order)
             await progress("handed over", _FETCH_SHARE)
-            await asyncio.to_thread(self._ask, UpdateRequest(request.id, bundle.name, order.sha256))
+            wanted = UpdateRequest(request.id, bundle.name, order.sha256)
             _LOG.info("update.handed_over", version=order.version, sha256=order.sha256)
-        return await self._wait(request.id, progress)
+            asked = asyncio.ensure_future(asyncio.to_thread(self._ask, wanted))
+        else:
+            asked = asyncio.ensure_future(asyncio.sleep(0))
+        try:
+            await asyncio.shield(asked)
+            return await self._wait(request.id, progress)
+        except BaseException:
+            if not self._stopping():
+                # one that nobody took must not change the box some other day; what the updater has begun goes on
+                await asyncio.wait({asked})
+                (self._layout.staging / REQUEST).unlink(missing_ok=True)
+            raise
 
     async def recover(self, request: CommandRequest) -> Recovered:
         """Say how it ended where the updater has reported; raises that error where it failed. Else it goes on."""

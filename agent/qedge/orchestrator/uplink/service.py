@@ -111,6 +111,7 @@ class UplinkService:
         self._from_above: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
         self._work = asyncio.Event()
         self._sequence = 0
+        self._most_bytes = _MOST_BYTES
         uplink.subscribe(every_node(identity.fleet, Channel.SHARED), self._hear)
         uplink.on_session(self._connected)
 
@@ -124,9 +125,10 @@ class UplinkService:
         ready()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._write())
                 if self._config.results:
                     group.create_task(self._follow())
+                    await self._catch_up()
+                group.create_task(self._write())
                 await self._send_all()
         finally:
             for stop in stops:
@@ -144,31 +146,45 @@ class UplinkService:
             if view.state in FINAL_STATES and not view.client.startswith("node:") and view.client != CHECKS:
                 self._put(spool.RESULT, view.id, b"")
 
+    async def _catch_up(self) -> None:
+        """Take what ended when nobody followed: those who follow are told from memory."""
+        work = partial(spool.catch_up, most=self._config.spool_entries, utc_ns=self._clock.utc_ns(), but_of=CHECKS)
+        with contextlib.suppress(QedgeError):  # the store said so already; the next start catches up
+            self._gave_up(await self._store.write(work))
+
     def _put(self, kind: str, key: str, payload: bytes) -> None:
         if len(self._unwritten) < _MOST_UNWRITTEN or (kind, key) in self._unwritten:
             self._unwritten[kind, key] = payload
+        else:
+            self._gave_up(1)
+
+    def _gave_up(self, number: int) -> None:
+        if number:
+            self._metrics.add("qedge_uplink_messages_total", ("given_up",), number)
+            _LOG.warning("uplink.given_up", results=number)
 
     async def _write(self) -> None:
         while True:
             await asyncio.sleep(_FLUSH_S)
             if not self._unwritten:
                 continue
+            utc_ns = self._clock.utc_ns() if self._config.results else 0
             waiting, self._unwritten = self._unwritten, {}
             entries = [(kind, key, payload) for (kind, key), payload in waiting.items()]
             try:
-                gone = await self._store.write(partial(spool.put, entries=entries, most=self._config.spool_entries))
+                most = self._config.spool_entries
+                gone = await self._store.write(partial(spool.put, entries=entries, most=most, utc_ns=utc_ns))
             except QedgeError:  # the store said so already
                 self._unwritten = {**waiting, **self._unwritten}
                 await asyncio.sleep(_RETRY_S)
                 continue
-            if gone:
-                self._metrics.add("qedge_uplink_messages_total", ("given_up",), gone)
-                _LOG.warning("uplink.given_up", results=gone)
+            self._gave_up(gone)
             self._work.set()
 
     # Sending
 
     async def _connected(self, _session_present: bool) -> None:
+        self._most_bytes = _MOST_BYTES
         self._work.set()
 
     async def _send_all(self) -> None:
@@ -190,8 +206,9 @@ class UplinkService:
                 _, _, writer, _, _ = peek(payload, self._identity.fleet)
                 await self._publish(topic(self._identity.fleet, writer, Channel.SHARED), payload)
             except QedgeError as error:
-                if error.code != "bus.bad_message":
+                if error.code not in ("bus.bad_message", "bus.too_large"):
                     raise
+                self._gave_up(1)  # what cannot go must not hold up what follows
             await self._store.write(partial(spool.sent, numbers=[number]), accepted=True)
         return bool(rows)
 
@@ -203,16 +220,24 @@ class UplinkService:
         for number, _, job_id, _ in rows:
             found = await self._store.read(partial(spool.record, me=self._identity.node, job_id=job_id))
             if found is not None:
-                found, bytes_of_it = _that_fits(found)
-                if records and size + bytes_of_it > _MOST_BYTES:
+                found, bytes_of_it = _that_fits(found, self._most_bytes)
+                if records and size + bytes_of_it > self._most_bytes:
                     break
                 records.append(found)
                 size += bytes_of_it
             numbers.append(number)
         if records:
             where = topic(self._identity.fleet, self._identity.node, Channel.RESULTS)
-            signed = await self._thread.run(self._signed, where, ResultReports(tuple(records)))
-            await self._publish(where, signed)
+            try:
+                await self._publish(where, await self._thread.run(self._signed, where, ResultReports(tuple(records))))
+            except QedgeError as error:
+                if error.code != "bus.too_large":
+                    raise
+                if len(records) > 1 or records[0].view.result is not None:
+                    # a broker may take less than the wire allows: go on with smaller messages rather than stand still
+                    self._most_bytes = min(self._most_bytes, size) // 2
+                    return True
+                self._gave_up(1)
         if numbers:
             await self._store.write(partial(spool.sent, numbers=numbers), accepted=True)
         return bool(numbers)
@@ -235,17 +260,23 @@ class UplinkService:
         self._from_above[ident, version] = None
         if len(self._from_above) > _MOST_REMEMBERED:
             self._from_above.popitem(last=False)
-        if writer == self._identity.node or not await self._state.learn("uplink", message.payload):
+        learned = False
+        try:
+            learned = writer != self._identity.node and await self._state.learn("uplink", message.payload)
+        finally:
+            if not learned:  # anybody can send what looks like it; the true one still has to go up
+                self._from_above.pop((ident, version), None)
+        if not learned:
             return
         self._metrics.add("qedge_uplink_messages_total", ("heard",))
         with contextlib.suppress(QedgeError):  # without the site's broker they hear of it when they compare
             self._site.post(message.topic, message.payload, expiry_s=60)
 
 
-def _that_fits(record: JobRecord) -> tuple[JobRecord, int]:
+def _that_fits(record: JobRecord, most: int) -> tuple[JobRecord, int]:
     """Leave a result out that is too large for a message; returns the record and its size in bytes."""
     size = len(_ENCODE(record))
-    if size <= _MOST_BYTES:
+    if size <= most:
         return record, size
     bare = msgspec.structs.replace(record, view=msgspec.structs.replace(record.view, result=None))
     return bare, len(_ENCODE(bare))

@@ -11,13 +11,48 @@ from qedge.wire.ledger import JobRecord
 
 STATE: Final = "state"
 RESULT: Final = "result"
+_FOLLOWED: Final = "uplink-followed"
+_MARGIN_NS: Final = 30 * 1_000_000_000
+"""Ends of jobs come to the spool within this time; what is told twice counts once."""
+
 Row = tuple[int, str, str, bytes]
 """Number, kind, key and payload: an envelope of the shared state, or nothing for a job, which has its own table."""
 
 
-def put(connection: sqlite3.Connection, entries: Iterable[tuple[str, str, bytes]], most: int) -> int:
-    """Let things wait, each at the end; returns how many old results were given up for that."""
+def put(connection: sqlite3.Connection, entries: Iterable[tuple[str, str, bytes]], most: int, utc_ns: int = 0) -> int:
+    """Let things wait, each at the end; returns how many old results were given up for that.
+
+    `utc_ns`: all jobs that ended before it wait, or have waited; 0: nothing is known of that.
+    """
     connection.executemany("INSERT OR REPLACE INTO uplink_spool (kind, key, payload) VALUES (?, ?, ?)", entries)
+    if utc_ns:
+        _note(connection, utc_ns)
+    return _bound(connection, most)
+
+
+def catch_up(connection: sqlite3.Connection, most: int, utc_ns: int, but_of: str) -> int:
+    """Let the results of jobs wait that ended when nobody followed them, as right before a kill; those of peers and of
+    the client `but_of` apart. Returns how many were given up for that; what waited already stays where it is.
+    """
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (_FOLLOWED,)).fetchone()
+    if row is not None:
+        connection.execute(
+            "INSERT OR IGNORE INTO uplink_spool (kind, key, payload) SELECT ?, id, x'' FROM jobs"
+            " WHERE ended_utc_ns > max(0, ?) AND client NOT LIKE 'node:%' AND client <> ? ORDER BY ended_utc_ns",
+            (RESULT, int(row[0]) - _MARGIN_NS, but_of),
+        )
+    _note(connection, utc_ns)
+    return _bound(connection, most)
+
+
+def _note(connection: sqlite3.Connection, utc_ns: int) -> None:
+    connection.execute(
+        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (_FOLLOWED, str(utc_ns)),
+    )
+
+
+def _bound(connection: sqlite3.Connection, most: int) -> int:
     over = waiting(connection) - most
     if over <= 0:
         return 0

@@ -90,3 +90,20 @@ def test_nodes_whose_keys_were_revoked_are_forgotten() -> None:
     assert len(inventory) == 1
     inventory.drop_revoked(frozenset({KEY.key_id}))
     assert len(inventory) == 0
+
+
+def test_a_node_whose_heartbeats_cease_is_lost_though_nobody_says_so_until_it_is_heard_again() -> None:
+    inventory = Inventory()
+    chain = PulseChain(b"s" * 32, 16, pulse_binding("a", 1, INSTANCE))
+    inventory.born(birth(anchor=chain.anchor), member("a"), NOW, retained=False)
+    inventory.born(birth("b"), member("b"), NOW, retained=False)
+    later = NOW + 60 * 10**9
+    assert inventory.hush(later) == []  # no heartbeat was ever heard: perhaps one may not listen to them
+    assert inventory.beat("a", Pulse(1, INSTANCE, 1, chain.element(1)), NOW)
+    assert inventory.hush(NOW + 9 * 10**9) == []
+    assert inventory.hush(later, since_utc_ns=later - 10**9) == []  # the tool itself was away
+    assert inventory.hush(later) == ["a"]
+    assert inventory.hush(later) == []
+    assert told(inventory).state is NodeStanding.LOST
+    assert inventory.beat("a", Pulse(1, INSTANCE, 2, chain.element(2)), later)
+    assert told(inventory).state is NodeStanding.UP

@@ -16,5 +16,5 @@ def test_one_kind_of_command_comes_of_it(tmp_path: Path) -> None:
     site = make_site(tmp_path)
     config = AgentConfig()
     config = msgspec.structs.replace(config, node=msgspec.structs.replace(config.node, state_dir=str(tmp_path)))
-    (executor,) = make_update(config, ManualClock(), site.disk.layout.root)
+    (executor,) = make_update(config, ManualClock(), lambda: True, site.disk.layout.root)
     assert executor.kind == "software-update"

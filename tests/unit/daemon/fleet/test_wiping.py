@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 from pathlib import Path
 
+import pytest
+
 import qedge
+from qedge.base.clock import ManualClock
+from qedge.base.errors import QedgeError
+from qedge.daemon.fleet.commands import mark_and_wipe
 from qedge.daemon.fleet.doors import HostRequests, clock_is_kept
 from qedge.daemon.fleet.sparkplug import FILE as SPARKPLUG_FILE
 from qedge.daemon.fleet.wiping import _FILES, _FOLDERS, MARK, mark_for_wiping, wipe_if_marked
+from qedge.daemon.managed import Power
 from qedge.fleet.configuration.files import LAYER_FILE
 from qedge.fleet.update.databases import COPIED, FOLDER, MOVED_AWAY
 
@@ -51,6 +59,36 @@ def test_a_removal_that_was_interrupted_goes_on(tmp_path: Path) -> None:
     assert (tmp_path / "state" / MARK).exists()
     assert wipe_if_marked(tmp_path / "state")
     assert not (tmp_path / "state" / "keys.wrap").exists()
+
+
+def test_what_is_overwritten_is_on_the_disk_before_its_blocks_are_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path / "state")
+    mark_for_wiping(tmp_path / "state", "test")
+    synced: dict[str, bytes] = {}
+
+    def sync(number: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{number}"))
+        if path.is_file():
+            synced[path.name] = path.read_bytes()
+
+    monkeypatch.setattr("os.fsync", sync)
+    assert wipe_if_marked(tmp_path / "state")
+    assert synced["keys.wrap"] == bytes(6000)
+
+
+async def test_a_wiping_that_is_cancelled_leaves_no_mark_for_another_day(tmp_path: Path) -> None:
+    wiped: list[bool] = []
+    power = Power(lambda: None, lambda: wiped.append(True))
+    task = asyncio.create_task(mark_and_wipe(tmp_path, power, ManualClock()))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert (tmp_path / MARK).exists() is bool(wiped)
+    with pytest.raises(QedgeError) as caught:
+        await mark_and_wipe(tmp_path / "none", power, ManualClock())
+    assert caught.value.code == "order.failed"
 
 
 def test_a_mark_that_is_a_link_is_none(tmp_path: Path) -> None:

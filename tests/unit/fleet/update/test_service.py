@@ -22,9 +22,14 @@ from tests.unit.fleet.update.bundles import Site, digest_of, make, make_site
 ID = "01a22473-14f9-7ca5-b6d0-6f6a6221a79e"
 
 
-def _executor(site: Site, clock: ManualClock | None = None) -> SoftwareUpdateExecutor:
+def _executor(site: Site, clock: ManualClock | None = None, *, stopping: bool = True) -> SoftwareUpdateExecutor:
     return SoftwareUpdateExecutor(
-        site.disk.layout, version="0.1.0", python="3.11", platform="linux-x86_64", clock=clock or ManualClock()
+        site.disk.layout,
+        version="0.1.0",
+        python="3.11",
+        platform="linux-x86_64",
+        clock=clock or ManualClock(),
+        stopping=lambda: stopping,
     )
 
 
@@ -93,6 +98,17 @@ async def test_the_daemon_that_is_restarted_in_the_middle_neither_asks_again_nor
     assert isinstance(recovered.result, SoftwareUpdated)
     assert isinstance(await after.run(request, Told()), SoftwareUpdated)
     assert not (site.disk.layout.staging / REQUEST).exists()
+
+
+async def test_an_order_that_is_cancelled_before_anybody_took_it_changes_nothing_some_other_day(tmp_path: Path) -> None:
+    site = make_site(tmp_path)
+    request = _request(_order(make(tmp_path, site.secret)))
+    task = asyncio.create_task(_executor(site, stopping=False).run(request, Told()))
+    await _wait_for_request(site)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert not (site.disk.layout.staging / REQUEST).exists()
+    assert await asyncio.to_thread(_update, site) is None
 
 
 async def test_a_daemon_that_starts_before_the_verdict_waits_for_it(tmp_path: Path) -> None:
