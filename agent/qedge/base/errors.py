@@ -130,6 +130,8 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "crypto.unknown_algorithm": _remote(400, "No algorithm has this name.", Exit.CONFIG),
     "crypto.test_failed": _local(500, "An algorithm failed its self test.", Exit.SOFTWARE),
     # fleets
+    "fleet.renewal_refused": _remote(403, "The fleet's authority renews no certificate of the node."),
+    "fleet.issuing_ends": _remote(503, "The issuing certificate of the fleet's authority ends too soon."),
     "fleet.bad_level": _remote(422, "The level of a fleet is 3 or 5.", Exit.USAGE),
     "fleet.bad_name": _remote(422, "The name cannot be one of a fleet or of its members.", Exit.USAGE),
     "fleet.bad_passphrase": _remote(401, "The passphrase of the authority is wrong.", Exit.NO_PERMISSION),

@@ -18,6 +18,7 @@ from qedge.cli.fleet_rollout import run as run_rollout
 from qedge.cli.fleet_tool import ACTIONS as TOOL_ACTIONS
 from qedge.cli.fleet_tool import add_actions
 from qedge.cli.fleet_tool import run as run_tool
+from qedge.cli.operator_desk import add_broker_arguments
 from qedge.cli.terminal import clean, table_lines, terminal_of
 
 NAME: Final = "fleet"
@@ -43,12 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     renew = actions.add_parser("renew", help="give all members that are there a new certificate")
     renew.add_argument("--due", action="store_true", help="only those with two thirds of their certificate's life over")
     renew.add_argument("--every", type=float, default=0.0, metavar="S", help="do it every S seconds until Ctrl-C")
+    renewer = actions.add_parser("renewer", help="answer nodes that ask for their next certificate, until Ctrl-C")
+    add_broker_arguments(renewer)
+    reissue = actions.add_parser("reissue", help="make a new issuing key with the root, before the present one ends")
     relist = actions.add_parser("relist", help="sign the list of revoked keys anew, so that it does not grow old")
     policy = actions.add_parser("policy", help="sign a policy for all nodes, and hand it to the node of this box")
     policy.add_argument("file", metavar="FILE", help="the policy")
     policy.add_argument("--days", type=int, default=365, metavar="N", help="how long it counts (default: 365)")
     policy.add_argument("--out", default="", metavar="PATH", help="write it to a file, for `qedge policy take`")
-    for action in (init, invite, listing, revoke, renew, relist, policy):
+    for action in (init, invite, listing, revoke, renew, renewer, reissue, relist, policy):
         add_authority_arguments(action)
         action.add_argument("--json", action="store_true", help="print JSON")
     add_actions(actions)
@@ -75,9 +79,9 @@ def run(args: argparse.Namespace) -> int:
         return sign(args, say)
     if args.action == "revoke":
         return _revoke(args)
-    from qedge.cli.fleet_certificates import relist, renew
+    from qedge.cli.fleet_certificates import reissue, relist, renew, renewer
 
-    return relist(args, say) if args.action == "relist" else renew(args, say)
+    return {"relist": relist, "renew": renew, "renewer": renewer, "reissue": reissue}[args.action](args, say)
 
 
 def say(line: str) -> None:
@@ -131,8 +135,8 @@ def _list(args: argparse.Namespace) -> int:
 def _revoke(args: argparse.Namespace) -> int:
     folder = folder_of(args)
     authority = open_authority(folder, args)
-    signed = authority.revoke(args.node, args.reason, time.time_ns())
-    folder.save(authority.ledger)
+    with folder.turn(authority):
+        signed = authority.revoke(args.node, args.reason, time.time_ns())
     serial = authority.ledger.revocation_serial
     try:
         ask(args, lambda node: node.fleet.revoke(signed))

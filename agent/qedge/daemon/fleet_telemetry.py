@@ -114,7 +114,7 @@ def _make_service(parts: Parts, store: Store) -> TelemetryService:
     identity = tools.identity
 
     async def sign(header: Header, body: msgspec.Struct) -> bytes:
-        return await thread.run(sign_envelope, header, body, identity.key, identity.membership.chain)
+        return await thread.run(sign_envelope, header, body, identity.key, identity.shown)
 
     uplink = BusTelemetry(identity.fleet, identity.node, parts.bus, sign, clock=tools.clock)
     spool = Spool(config, store, clock=tools.clock, metrics=tools.metrics, random_bytes=tools.random_bytes)

@@ -31,6 +31,10 @@ def add_management(parts: Parts, running: Running, telemetry: Store | None) -> N
 
         for executor in (*executors, *more_executors(parts, running)):
             parts.fleet.commands.add(executor)
+    if parts.config.fleet.renewal.enabled and not parts.tools.me.standalone:
+        from qedge.daemon.renewing import make_renewal
+
+        parts.supervisor.add(make_renewal(parts.tools, parts.bus, parts.node.fleet))
     if telemetry is not None:
         from qedge.daemon.fleet_telemetry import RestartHere, make_telemetry
 

@@ -88,7 +88,8 @@ def make_mesh(
 ) -> tuple[SessionService, MeshService]:
     """Make what speaks to peers; the thread for signatures ends with the process."""
     config, identity, me = tools.config, tools.identity, tools.me
-    thread, chain = CryptoThread(), identity.membership.chain
+    thread, chain = CryptoThread(), identity.shown
+    contexts = HandshakeContexts(identity.key, chain.now, identity.trust, usable_suites(config.crypto))
     direct = DirectChannel(
         me.node,
         config.mesh.listen,
@@ -98,7 +99,7 @@ def make_mesh(
     )
     hellos = Hellos(
         me,
-        HandshakeContexts(identity.key, chain, identity.trust, usable_suites(config.crypto)),
+        contexts,
         bus=bus,
         thread=thread,
         extra_keys=extra_keys,
@@ -133,6 +134,8 @@ def make_mesh(
         metrics=tools.metrics,
         random_bytes=tools.random_bytes,
     )
+    # Sessions stand on the key, which stays; new handshakes and the birth show the new certificate.
+    identity.on_renewed += [lambda: contexts.show(chain.now), lambda: mesh.announcer.look(force=True)]
     return sessions, mesh
 
 

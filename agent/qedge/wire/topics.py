@@ -19,6 +19,7 @@ from qedge.wire.gateway import SignedByNode
 from qedge.wire.incidents import IncidentBoard
 from qedge.wire.mesh import Birth, Lost, Pulse
 from qedge.wire.policy import PolicyNotice
+from qedge.wire.renewal import RenewalAnswer, RenewalRequest
 from qedge.wire.segments import OnwardSealed, SegmentReadings
 from qedge.wire.session import Call, Hello
 from qedge.wire.state import SharedEntry, StateEntry
@@ -49,6 +50,8 @@ class Channel(StrEnum):
     SHARED = "shared"
     COMMANDS = "commands"
     RESULTS = "results"
+    RENEWAL = "renewal"
+    RENEWED = "renewed"
 
 
 class Publisher(StrEnum):
@@ -59,6 +62,7 @@ class Publisher(StrEnum):
     ANYONE = "anyone with an invitation"
     DEVICE = "the device"
     OPERATORS = "operators of the fleet"
+    AUTHORITY = "the fleet's authority"
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +272,29 @@ TOPICS: Final[tuple[Row, ...]] = (
         "the node's signature",
         "Jobs of the node that ended, on the broker of the cloud.",
         reader="nodes of the class cloud",
+    ),
+    Row(
+        Channel.RENEWAL,
+        RenewalRequest,
+        1,
+        False,
+        Publisher.OWNER,
+        False,
+        SealKind.SIGNED,
+        "the node's signature with its present key, and a signing request that proves the key to be certified",
+        "The node asks for its next certificate before the present one ends.",
+        reader="the fleet's authority",
+    ),
+    Row(
+        Channel.RENEWED,
+        RenewalAnswer,
+        1,
+        False,
+        Publisher.AUTHORITY,
+        True,
+        SealKind.NONE,
+        "the authority's signature inside, over node, nonce and certificate",
+        "The next certificate of the node, or why there is none.",
     ),
     _of_device(
         DeviceLeaf.HELLO,

@@ -10,7 +10,6 @@ async with FleetTool(folder, identity, config, ...) as tool:
 from __future__ import annotations
 
 import asyncio
-import getpass
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Final
@@ -24,7 +23,7 @@ from qedge.bus.config import BusConfig
 from qedge.bus.model import Endpoint, Incoming
 from qedge.client.fleet_tool.connection import FleetConnection
 from qedge.client.fleet_tool.model import FleetNode, SentCommand
-from qedge.client.fleet_tool.operator_folder import OperatorFolder
+from qedge.client.fleet_tool.operator_folder import OperatorFolder, account
 from qedge.client.fleet_tool.rollout_plan import Order
 from qedge.client.fleet_tool.trail import Act, TrailEntry, arguments_hash
 from qedge.client.fleet_tool.watching import Watch
@@ -90,7 +89,7 @@ class FleetTool:
         self.commands = Watch()
         self._key, self._chain = identity.key, identity.chain
         self._random_bytes = random_bytes
-        self._user = _account()
+        self._user = account()
         self._told = asyncio.Event()
         self._news: dict[tuple[str, str], SentCommand] = {}
         self._noted: set[str] = set()
@@ -373,10 +372,3 @@ async def _quiet(came: asyncio.Event) -> None:
                 await came.wait()
         except TimeoutError:
             return
-
-
-def _account() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # an account without a name
-        return ""

@@ -9,7 +9,7 @@ import msgspec
 
 from qedge.base.errors import QedgeError
 from qedge.crypto.keys import SigningKey
-from qedge.crypto.signed import open_signed, sign_envelope
+from qedge.crypto.signed import ShowsChain, open_signed, sign_envelope
 from qedge.crypto.trust import Trust
 from qedge.orchestrator.receipts.tree import leads_to, leaf_of
 from qedge.wire.envelope import Header, purpose_of, take_apart
@@ -36,7 +36,7 @@ def entry_of(job_id: str, epoch: int, asked: bytes, given: bytes) -> bytes:
 
 
 def sign_root(
-    root: ReceiptRoot, fleet: str, node: str, key: SigningKey, chain: tuple[bytes, ...], utc_ns: int
+    root: ReceiptRoot, fleet: str, node: str, key: SigningKey, chain: ShowsChain, utc_ns: int
 ) -> bytes:
     """Sign a root. About 0.5 ms."""
     where = topic(fleet, node, Channel.SEALED)
