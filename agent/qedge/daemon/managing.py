@@ -36,9 +36,12 @@ def add_management(parts: Parts, running: Running, telemetry: Store | None) -> N
 
         parts.supervisor.add(make_renewal(parts.tools, parts.bus, parts.node.fleet))
     if telemetry is not None:
-        from qedge.daemon.fleet_telemetry import RestartHere, make_telemetry
+        from qedge.daemon.fleet_telemetry import make_telemetry
+        from qedge.daemon.local_operations import make_operations, offered_update
 
-        for service in make_telemetry(parts, telemetry, (RestartHere(running.restart),)):
+        update = offered_update(parts.tools)
+        operations, services = make_operations(parts.config.fleet.thin_edge, running, update)
+        for service in (*services, *make_telemetry(parts, telemetry, operations, update)):
             parts.supervisor.add(service)
     if parts.config.fleet.sparkplug.enabled:
         from qedge.daemon.fleet_sparkplug import make_sparkplug

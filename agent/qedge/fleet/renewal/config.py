@@ -23,6 +23,6 @@ class RenewalConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retry_s: Annotated[
         float, msgspec.Meta(description="Pause after the first request without an answer; it doubles.", ge=1, le=86_400)
     ] = 300.0
-    retry_cap_s: Annotated[
-        float, msgspec.Meta(description="Longest pause between two requests.", ge=1, le=604_800)
-    ] = 21_600.0
+    retry_cap_s: Annotated[float, msgspec.Meta(description="Longest pause between two requests.", ge=1, le=604_800)] = (
+        21_600.0
+    )
