@@ -118,8 +118,8 @@ def seeds() -> list[int]:
 
 @pytest.mark.parametrize("seed", seeds())
 def test_over_years_no_certificate_ends_and_nobody_is_overrun(seed: int) -> None:
-    away = [(70 * DAY_NS, 88 * DAY_NS), (400 * DAY_NS, 418 * DAY_NS)]
-    fleet = Fleet(seed, away, power_cut_ns=80 * DAY_NS)
+    away = [(60 * DAY_NS, 78 * DAY_NS), (400 * DAY_NS, 418 * DAY_NS)]
+    fleet = Fleet(seed, away, power_cut_ns=75 * DAY_NS)
     fleet.run(years=3)
     assert fleet.expired == []
     assert fleet.least_left_ns > DAY_NS

@@ -215,9 +215,14 @@ def test_a_program_that_stays_open_does_not_undo_what_another_one_wrote(tmp_path
 def test_a_turn_that_fails_writes_nothing(tmp_path: Path) -> None:
     folder = founded(tmp_path)
     authority = folder.open(PASSPHRASE)
-    with pytest.raises(QedgeError), folder.turn(authority):
-        certify(authority, request("box-1"))
-        raise QedgeError("fleet.join_refused", "not this one")
+
+    def fail() -> None:
+        with folder.turn(authority):
+            certify(authority, request("box-1"))
+            certify(authority, request("box-1"))  # another key for the name
+
+    with pytest.raises(QedgeError):
+        fail()
     assert folder.ledger().issued == ()
 
 
