@@ -36,6 +36,9 @@ EARLIEST: Final = 1 / 2
 PERIOD: Final = 1 / 10
 """Share of a certificate's life in which a node gets one new certificate, and after that the same one again."""
 
+LEAST_PAUSE_NS: Final = 5 * 1_000_000_000
+"""A node that asks again within this time is not answered: one that was taken over must not keep others waiting."""
+
 _MOST_NONCES: Final = 100_000
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _VERDICT: Final = msgspec.msgpack.Decoder(RenewalVerdict)
@@ -137,6 +140,7 @@ class RenewalDesk:
         self._random_bytes = random_bytes
         self._trust = Trust(authority.ledger.anchor, authority.fleet)
         self._nonces: dict[bytes, int] = {}
+        self._answered: dict[str, int] = {}
 
     def answer(self, message: bytes, where: str, utc_ns: int) -> Answered:
         """Answer a request that came on the topic `where`. Some ms.
@@ -153,6 +157,9 @@ class RenewalDesk:
         if not header.utc_ns <= header.expires_utc_ns <= header.utc_ns + REQUEST_LASTS_NS:
             raise bad_message("it counts for longer than a request may")
         self._take_nonce(body.nonce, header.expires_utc_ns, utc_ns)
+        if 0 <= utc_ns - self._answered.get(node, 0) < LEAST_PAUSE_NS:
+            raise bad_message("its node asks too often")
+        self._answered[node] = utc_ns
         try:
             if header.utc_ns > utc_ns + REQUEST_LASTS_NS:
                 raise QedgeError("fleet.renewal_refused", f"The clock of {node} is ahead.", fix="Set its clock.")

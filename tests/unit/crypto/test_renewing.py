@@ -203,7 +203,17 @@ def test_a_node_whose_clock_is_ahead_is_told_so_and_one_that_is_behind_gets_noth
 ) -> None:
     assert refused(site, box.asks(utc_ns=site.utc_ns + DAY_NS)) == "fleet.renewal_refused"
     assert refused(site, box.asks(utc_ns=site.utc_ns - DAY_NS)) == "ignored bus.bad_message"
+    site.later(0.001)
     box.renews()
+
+
+def test_a_node_that_floods_the_authority_is_answered_now_and_then(site: RenewalSite, box: Box) -> None:
+    outcomes = []
+    for _ in range(20):
+        outcomes.append(refused(site, box.asks()))
+        site.utc_ns += 10**9
+    assert outcomes.count("") == 4
+    assert outcomes.count("ignored bus.bad_message") == 16
 
 
 def test_where_the_issuing_key_ends_the_authority_says_so_and_a_new_one_goes_on(site: RenewalSite) -> None:

@@ -103,7 +103,8 @@ def test_a_foreign_topic_is_none_of_ours(text: str) -> None:
 
 
 def test_a_node_listens_to_its_questions_and_answers_only() -> None:
-    assert listened("f", "n") == tuple(f"qedge/v1/f/n/{each}" for each in ("hello", "sealed", "join", "reply", "renewed"))
+    heard = ("hello", "sealed", "join", "reply", "renewed")
+    assert listened("f", "n") == tuple(f"qedge/v1/f/n/{each}" for each in heard)
     assert every_node("f", Channel.BIRTH) == "qedge/v1/f/+/birth"
 
 

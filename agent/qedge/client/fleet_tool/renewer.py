@@ -31,8 +31,8 @@ from qedge.wire.renewal import RenewalAnswer
 from qedge.wire.topics import Channel, every_node, topic
 from qedge.wire.trust import AUTHORITY
 
-_SAME_REFUSAL_NS: Final = 3600 * 1_000_000_000
-_MOST_REFUSALS: Final = 10_000
+_SAME_WORDS_NS: Final = 3600 * 1_000_000_000
+_MOST_TOLD: Final = 10_000
 
 Tell = Callable[[str, str], None]
 """Hears of a node, and of what became of its request in a few words."""
@@ -60,7 +60,7 @@ class Renewer:
         self._random_bytes = random_bytes
         self._tell = tell
         self._sequence = itertools.count()
-        self._refusals: dict[tuple[str, str], int] = {}
+        self._told: dict[tuple[str, str], int] = {}
         self.ignored = 0
         """Messages that were no request that counts."""
 
@@ -134,15 +134,15 @@ class Renewer:
         return False
 
     def _is_news(self, answered: Answered, utc_ns: int) -> bool:
-        """Say whether to note an answer: a node that is refused again and again is noted once an hour."""
-        if not answered.code:
+        """Say whether to note an answer: what a node is told again and again is noted once an hour."""
+        if answered.anew:
             return True
-        refusal = (answered.node, answered.code)
-        if utc_ns - self._refusals.get(refusal, 0) < _SAME_REFUSAL_NS:
+        words = (answered.node, answered.code)
+        if utc_ns - self._told.get(words, 0) < _SAME_WORDS_NS:
             return False
-        if len(self._refusals) >= _MOST_REFUSALS:
-            self._refusals.clear()
-        self._refusals[refusal] = utc_ns
+        if len(self._told) >= _MOST_TOLD:
+            self._told.clear()
+        self._told[words] = utc_ns
         return True
 
     def _entry(self, answered: Answered, utc_ns: int) -> TrailEntry:
