@@ -151,7 +151,7 @@ def test_a_forged_answer_is_not_believed(site: RenewalSite, box: Box) -> None:
         RenewalAnswer(b"junk", honest.signature, honest.issuer),
     )
     for forged in forgeries:
-        with pytest.raises(QedgeError, match="") as error:
+        with pytest.raises(QedgeError) as error:
             read_verdict(forged, box.member, box.nonce, box.trust)
         assert error.value.code in ("auth.untrusted", "auth.bad_signature")
 
@@ -219,7 +219,8 @@ def test_a_node_that_floods_the_authority_is_answered_now_and_then(site: Renewal
 def test_where_the_issuing_key_ends_the_authority_says_so_and_a_new_one_goes_on(site: RenewalSite) -> None:
     box = site.box()
     while True:
-        site.later(62)
+        member = box.member
+        site.utc_ns = member.not_before_utc_ns + (member.not_after_utc_ns - member.not_before_utc_ns) * 7 // 10
         answered = site.answer(*box.asks())
         if answered.code:
             break
@@ -228,5 +229,6 @@ def test_where_the_issuing_key_ends_the_authority_says_so_and_a_new_one_goes_on(
     entries = len(site.authority.ledger.issued)
     ledger, seed = renew_issuing(site.authority.ledger, site.root, utc_ns=site.utc_ns, random_bytes=os.urandom)
     site.desk.authority = site.authority = Authority(ledger, seed)
-    assert box.renews().not_after_utc_ns == site.utc_ns + 90 * DAY_NS
+    site.later(0.001)
+    assert box.renews().not_after_utc_ns // 10**9 == (site.utc_ns + 90 * DAY_NS) // 10**9
     assert len(site.authority.ledger.issued) == entries + 1

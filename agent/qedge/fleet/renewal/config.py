@@ -22,7 +22,7 @@ class RenewalConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 600.0
     retry_s: Annotated[
         float, msgspec.Meta(description="Pause after the first request without an answer; it doubles.", ge=1, le=86_400)
-    ] = 300.0
+    ] = 1800.0
     retry_cap_s: Annotated[float, msgspec.Meta(description="Longest pause between two requests.", ge=1, le=604_800)] = (
         21_600.0
     )

@@ -58,6 +58,10 @@ class Pacing:
         pause_s = min(nominal_s, self._config.retry_cap_s)
         self._hold_ns = now_ns + self._wait_ns(pause_s, member, 0.5 + self._uniform())
 
+    def renewed(self) -> None:
+        """Take note of the next certificate."""
+        self._due, self.asked = False, 0
+
     def warns(self, member: Member, utc_ns: int) -> bool:
         """Say once, for each certificate, that too little of its life is left."""
         life_ns = member.not_after_utc_ns - member.not_before_utc_ns

@@ -86,13 +86,13 @@ class RenewalService:
         self._nonce = self._random_bytes(NONCE_BYTES)
         where, message = await self._holder.request(self._nonce, next(self._sequence))
         self._pacing.has_asked(member, self._clock.now_ns())
+        self.reason = ""
         try:
             await self._line.publish(where, message, qos=1, expiry_s=REQUEST_LASTS_NS // 10**9)
         except QedgeError as error:
             self.reason = str(error)
             self._count("unsent")
         else:
-            self.reason = ""
             self._count("asked")
 
     async def _hear(self, message: Incoming) -> None:
@@ -114,6 +114,7 @@ class RenewalService:
             return
         await self._holder.take(found.chain)
         self.reason = ""
+        self._pacing.renewed()
         self._count("renewed")
 
     def _count(self, outcome: str) -> None:

@@ -168,7 +168,7 @@ def test_lines_of_the_log_are_chosen_by_date_and_number() -> None:
     assert len(select_lines(lines, {"lines": 3}).splitlines()) == 3
     assert select_lines(["no json"], fields) == b""
     for wrong in ({"dateFrom": "yesterday"}, {"dateTo": "2027-01-01T00:00:00"}, {"lines": 0}, {"lines": "many"}):
-        with pytest.raises(QedgeError, match="") as error:
+        with pytest.raises(QedgeError) as error:
             select_lines(lines, wrong)  # type: ignore[arg-type] # JSON of a test
         assert error.value.code == "adapter.bad_command"
     assert (wanted_lines({}), wanted_text({"searchText": None})) == (2000, "")
