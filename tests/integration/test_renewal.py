@@ -29,19 +29,17 @@ PASSPHRASE = "correct horse battery"
 SOON = "[fleet.renewal]\nwindow_s = 1\nretry_s = 1\nretry_cap_s = 2\n[http]\nenabled = false\n"
 
 
-def enrolled_long_ago(world: FleetWorld, *nodes: str) -> None:
-    """Give nodes certificates of 30 days that were made 25 days ago."""
-    now_ns = world.fleet.utc_ns
-    world.fleet.utc_ns = now_ns - 25 * DAY_NS
+def found_long_ago(world: FleetWorld, *nodes: str) -> None:
+    """Give nodes certificates of 30 days that were made 25 days ago, in a fleet that was founded then."""
+    world.fleet = ThrowAwayFleet(utc_ns=time.time_ns() - 25 * DAY_NS)
     for node in nodes:
         world.fleet.enrol(world.folder / node, node)
-    world.fleet.utc_ns = now_ns
 
 
 def authority_of(fleet: ThrowAwayFleet, path: Path, keys: dict[str, str], passphrase: str) -> AuthorityFolder:
     """Write the folder of the fleet's authority, which knows nodes by their keys."""
-    begun_ns = fleet.utc_ns - 25 * DAY_NS
-    issued = tuple(Issued(node, key_id, begun_ns, begun_ns + 30 * DAY_NS) for node, key_id in keys.items())
+    until_ns = fleet.utc_ns + 30 * DAY_NS
+    issued = tuple(Issued(node, key_id, fleet.utc_ns, until_ns) for node, key_id in keys.items())
     ledger = Ledger(fleet.anchor, fleet.issuing, 3, 90, 0, issued)
     folder = AuthorityFolder(path)
     folder.create(
@@ -89,7 +87,7 @@ async def told_until(world: FleetWorld, at: str, of: str, until_utc_ns: int) -> 
 
 async def test_nodes_renew_while_they_work_and_nothing_restarts(tmp_path: Path) -> None:
     async with FleetWorld(tmp_path, KIND) as world:
-        enrolled_long_ago(world, "alpha", "beta", "stolen")
+        found_long_ago(world, "alpha", "beta", "stolen")
         for node in ("alpha", "beta", "stolen"):
             world.start_stranger(node, SOON)
         await world.wait_up("alpha", "beta", "stolen")

@@ -5,56 +5,15 @@ The table `ERROR_CODES` is the one source of truth: the reference page `docs/ref
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import IntEnum, StrEnum
 from typing import Final
 
+from qedge.base.error_rows import ErrorSpec as ErrorSpec
+from qedge.base.error_rows import Exit as Exit
+from qedge.base.error_rows import Side as Side
+from qedge.base.error_rows import local as _local
+from qedge.base.error_rows import remote as _remote
+
 Detail = str | int | float | bool | None
-
-
-class Side(StrEnum):
-    """Who has to change something: this node (`local`) or whoever sent the request (`remote`)."""
-
-    LOCAL = "local"
-    REMOTE = "remote"
-
-
-class Exit(IntEnum):
-    """Exit codes of the command line, from BSD sysexits."""
-
-    OK = 0
-    FAILED = 1
-    USAGE = 64
-    DATA = 65
-    NO_INPUT = 66
-    UNAVAILABLE = 69
-    SOFTWARE = 70
-    OS = 71
-    CANT_CREATE = 73
-    IO = 74
-    TEMPORARY = 75
-    PROTOCOL = 76
-    NO_PERMISSION = 77
-    CONFIG = 78
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorSpec:
-    """What a code means: `http_status` and `exit_code` it maps to, the side at fault and a sentence for the manual."""
-
-    http_status: int
-    exit_code: Exit
-    side: Side
-    meaning: str
-
-
-def _remote(http_status: int, meaning: str, exit_code: Exit = Exit.DATA) -> ErrorSpec:
-    return ErrorSpec(http_status, exit_code, Side.REMOTE, meaning)
-
-
-def _local(http_status: int, meaning: str, exit_code: Exit = Exit.UNAVAILABLE) -> ErrorSpec:
-    return ErrorSpec(http_status, exit_code, Side.LOCAL, meaning)
-
 
 ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     # base

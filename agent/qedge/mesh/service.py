@@ -88,7 +88,6 @@ class MeshService:
         self._keep_revocations = keep_revocations
         self._clock = clock
         self._metrics = metrics
-        self._key_id = key.key_id
         self._chain = chain
         self._revocations = b""
         self.duplicate = False
@@ -272,8 +271,8 @@ class MeshService:
     # What follows from it
 
     def _announced(self, birth: Birth) -> None:
-        until_utc_ns = self._trust.read(chain_now(self._chain)).not_after_utc_ns
-        self._membership.announced(birth, self._key_id, until_utc_ns, self._clock.now_ns())
+        me = self._trust.read(chain_now(self._chain))
+        self._membership.announced(birth, me.key_id, me.not_after_utc_ns, self._clock.now_ns())
 
     def _period_s(self) -> float:
         return self._membership.period_s()

@@ -6,13 +6,14 @@ Topics are `qedge/v1/{fleet}/{node}/…`: at most 7 levels, each `[A-Za-z0-9_-]{
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 import msgspec
 
 from qedge.base.ids import is_name
 from qedge.wire.attached import DeviceLeaf
+from qedge.wire.channels import Channel as Channel
+from qedge.wire.channels import Publisher as Publisher
 from qedge.wire.commands import CommandOrder, CommandReport, NodeCommands
 from qedge.wire.envelope import SealKind
 from qedge.wire.gateway import SignedByNode
@@ -29,40 +30,6 @@ from qedge.wire.uplink import ResultReports
 
 ROOT: Final = "qedge/v1"
 MAX_LEVELS: Final = 7
-
-
-class Channel(StrEnum):
-    """What a node's topics carry."""
-
-    BIRTH = "birth"
-    LOST = "lost"
-    PULSE = "pulse"
-    HELLO = "hello"
-    SEALED = "sealed"
-    REVOKED = "revoked"
-    POLICY = "policy"
-    JOIN = "join"
-    REPLY = "reply"
-    INCIDENTS = "incidents"
-    DEVICES_REVOKED = "devices-revoked"
-    ONWARD = "onward"
-    STATE = "state"
-    SHARED = "shared"
-    COMMANDS = "commands"
-    RESULTS = "results"
-    RENEWAL = "renewal"
-    RENEWED = "renewed"
-
-
-class Publisher(StrEnum):
-    """Who may publish on a topic."""
-
-    OWNER = "the node itself"
-    PEERS = "any node of the fleet"
-    ANYONE = "anyone with an invitation"
-    DEVICE = "the device"
-    OPERATORS = "operators of the fleet"
-    AUTHORITY = "the fleet's authority"
 
 
 @dataclass(frozen=True, slots=True)
