@@ -69,10 +69,10 @@ class RenewalSite:
 
     def __init__(self, node_days: int = 90) -> None:
         self.utc_ns = START
-        self.ledger, self.root, seed = found(
+        self.ledger, self.root, self.seed = found(
             "fleet", level=3, utc_ns=START, random_bytes=os.urandom, node_days=node_days
         )
-        self.authority = Authority(self.ledger, seed)
+        self.authority = Authority(self.ledger, self.seed)
         self.shelf = MemoryShelf()
         self.desk = RenewalDesk(self.authority, self.shelf, random_bytes=os.urandom)
 
