@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,10 +11,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from qedge.base.errors import QedgeError
 from qedge.fleet.home_assistant.config import HomeAssistantConfig
+from qedge.fleet.home_assistant.ports import Software, SoftwareView
 from qedge.fleet.home_assistant.service import HomeAssistant
 from tests.unit.fleet.adapters.test_home_assistant_words import check
-from tests.unit.fleet.adapters.tool_site import MOSQUITTO, Box, ToolBroker, ill, running, until, watching, well
+from tests.unit.fleet.adapters.tool_site import MOSQUITTO, Box, ToolBroker, Watcher, ill, running, until, watching, well
 
 pytestmark = [pytest.mark.integration, pytest.mark.skipif(not MOSQUITTO, reason="mosquitto is not installed")]
 CONFIG = "homeassistant/device/qedge-f-box-1/config"
@@ -32,16 +35,33 @@ async def broker(tmp_path: Path) -> AsyncIterator[ToolBroker]:
 
 @asynccontextmanager
 async def node(
-    broker: ToolBroker, *, remove: bool = False, change: Callable[[Box], None] | None = None
+    broker: ToolBroker,
+    *,
+    remove: bool = False,
+    change: Callable[[Box], None] | None = None,
+    install: bool = False,
+    software: Software | None = None,
 ) -> AsyncIterator[Box]:
     config = HomeAssistantConfig(
-        enabled=True, url=f"mqtt://127.0.0.1:{broker.port}", remove=remove, announce_delay_s=0.2, period_s=1
+        enabled=True,
+        url=f"mqtt://127.0.0.1:{broker.port}",
+        remove=remove,
+        announce_delay_s=0.2,
+        period_s=1,
+        install=install,
     )
     box = Box(config, "home-assistant")
     if change is not None:
         change(box)
     adapter = HomeAssistant(
-        config, box.connection, box.collector, fleet="f", node="box-1", uniform=lambda: 0.5, settle_s=0.1
+        config,
+        box.connection,
+        box.collector,
+        fleet="f",
+        node="box-1",
+        uniform=lambda: 0.5,
+        software=software,
+        settle_s=0.1,
     )
     box.collector.add(adapter.take)
     async with running(box, adapter.run):
@@ -139,3 +159,60 @@ async def test_a_device_that_is_to_be_removed_leaves_nothing_behind(broker: Tool
             await late.say("end", b"1")
             await until(lambda: "end" in late.stands)
             assert set(late.stands) == {"end"}
+
+
+INSTALL = "qedge/f-box-1/update/install"
+
+
+class Program:
+    """A program of which a newer version is offered, until it is installed."""
+
+    def __init__(self) -> None:
+        self.view = SoftwareView("1.0.0", "1.1.0")
+        self.installs = 0
+        self.go = asyncio.Event()
+        self.error = ""
+
+    async def look(self) -> SoftwareView:
+        return self.view
+
+    async def install(self) -> None:
+        self.installs += 1
+        self.view = SoftwareView("1.0.0", "1.1.0", in_progress=True)
+        await self.go.wait()
+        self.view = SoftwareView("1.0.0" if self.error else "1.1.0", "1.1.0")
+        if self.error:
+            raise QedgeError("update.rolled_back", self.error)
+
+
+def update_of(watcher: Watcher) -> object:
+    found = watcher.json(STATE) if STATE in watcher.stands else {}
+    return found.get("update") if isinstance(found, dict) else None
+
+
+async def test_home_assistant_starts_the_update_that_is_offered_once(broker: ToolBroker) -> None:
+    program = Program()
+    waits = {"installed_version": "1.0.0", "latest_version": "1.1.0", "in_progress": False}
+    async with watching(broker.port) as home, node(broker, install=True, software=program):
+        await until(lambda: update_of(home) == waits)
+        for _ in range(3):
+            await home.say(INSTALL, b"INSTALL")
+        await home.say(INSTALL, b"something else")
+        await until(lambda: update_of(home) == {**waits, "in_progress": True})
+        program.go.set()
+        await until(lambda: update_of(home) == {**waits, "installed_version": "1.1.0"})
+    assert program.installs == 1
+
+
+async def test_where_it_may_not_nothing_is_started_and_what_is_retained_starts_nothing(broker: ToolBroker) -> None:
+    program = Program()
+    async with watching(broker.port) as home:
+        await home.say(INSTALL, b"INSTALL", retain=True)
+        async with node(broker, software=program):
+            await until(lambda: update_of(home) is not None)
+            await home.say(INSTALL, b"INSTALL")
+            components = msgspec.json.decode(home.on(CONFIG)[-1])["cmps"]
+            assert "command_topic" not in components["update"]
+        async with node(broker, install=True, software=program):
+            await until(lambda: len(home.on(CONFIG)) == 2)
+    assert program.installs == 0

@@ -5,56 +5,15 @@ The table `ERROR_CODES` is the one source of truth: the reference page `docs/ref
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import IntEnum, StrEnum
 from typing import Final
 
+from qedge.base.error_rows import ErrorSpec as ErrorSpec
+from qedge.base.error_rows import Exit as Exit
+from qedge.base.error_rows import Side as Side
+from qedge.base.error_rows import local as _local
+from qedge.base.error_rows import remote as _remote
+
 Detail = str | int | float | bool | None
-
-
-class Side(StrEnum):
-    """Who has to change something: this node (`local`) or whoever sent the request (`remote`)."""
-
-    LOCAL = "local"
-    REMOTE = "remote"
-
-
-class Exit(IntEnum):
-    """Exit codes of the command line, from BSD sysexits."""
-
-    OK = 0
-    FAILED = 1
-    USAGE = 64
-    DATA = 65
-    NO_INPUT = 66
-    UNAVAILABLE = 69
-    SOFTWARE = 70
-    OS = 71
-    CANT_CREATE = 73
-    IO = 74
-    TEMPORARY = 75
-    PROTOCOL = 76
-    NO_PERMISSION = 77
-    CONFIG = 78
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorSpec:
-    """What a code means: `http_status` and `exit_code` it maps to, the side at fault and a sentence for the manual."""
-
-    http_status: int
-    exit_code: Exit
-    side: Side
-    meaning: str
-
-
-def _remote(http_status: int, meaning: str, exit_code: Exit = Exit.DATA) -> ErrorSpec:
-    return ErrorSpec(http_status, exit_code, Side.REMOTE, meaning)
-
-
-def _local(http_status: int, meaning: str, exit_code: Exit = Exit.UNAVAILABLE) -> ErrorSpec:
-    return ErrorSpec(http_status, exit_code, Side.LOCAL, meaning)
-
 
 ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     # base
@@ -130,6 +89,8 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "crypto.unknown_algorithm": _remote(400, "No algorithm has this name.", Exit.CONFIG),
     "crypto.test_failed": _local(500, "An algorithm failed its self test.", Exit.SOFTWARE),
     # fleets
+    "fleet.renewal_refused": _remote(403, "The fleet's authority renews no certificate of the node."),
+    "fleet.issuing_ends": _remote(503, "The issuing certificate of the fleet's authority ends too soon."),
     "fleet.bad_level": _remote(422, "The level of a fleet is 3 or 5.", Exit.USAGE),
     "fleet.bad_name": _remote(422, "The name cannot be one of a fleet or of its members.", Exit.USAGE),
     "fleet.bad_passphrase": _remote(401, "The passphrase of the authority is wrong.", Exit.NO_PERMISSION),
@@ -167,6 +128,10 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "update.no_updater": _local(503, "Nothing on the box takes up the request for an update.", Exit.CONFIG),
     "update.no_service": _local(500, "The service manager does not do what the updater asks.", Exit.OS),
     "update.no_copy": _local(500, "The databases cannot be copied before the switch.", Exit.IO),
+    "update.not_offered": _remote(404, "No bundle of the version is offered on the box."),
+    "adapter.refused": _remote(403, "A local tool wants what this node does not do for one."),
+    "adapter.bad_command": _remote(400, "A command of a local tool cannot be read."),
+    "adapter.not_uploaded": _remote(502, "The file transfer service did not take a file.", Exit.UNAVAILABLE),
     "update.not_for_here": _remote(409, "A bundle does not go onto this box: version, Python or platform differ."),
     "update.not_fetched": _local(502, "A bundle cannot be fetched from where it is said to be.", Exit.IO),
     "update.not_built": _local(500, "The new version cannot be installed, or failed its dry start.", Exit.SOFTWARE),

@@ -43,6 +43,9 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_configuration_trial": MetricSpec(Kind.GAUGE, "1 while a new configuration is tried or undone."),
     "qedge_certificate_left_seconds": MetricSpec(Kind.GAUGE, "Time until the node's certificate ends; 0: it has."),
     "qedge_certificate_renewal_due": MetricSpec(Kind.GAUGE, "1 where the node's certificate should be renewed."),
+    "qedge_renewals_total": MetricSpec(
+        Kind.COUNTER, "Requests of the node for its next certificate, by what became of them.", ("outcome",)
+    ),
     "qedge_revocations_age_seconds": MetricSpec(Kind.GAUGE, "Age of the list of revoked keys; 0: there is none."),
     "qedge_revocations_old": MetricSpec(Kind.GAUGE, "1 while the list of revoked keys is older than it may be."),
     "qedge_loop_lag_seconds": MetricSpec(

@@ -20,6 +20,7 @@ from qedge.crypto.trust import Trust, sign_policy, sign_revocations
 from qedge.wire.commands import OperatorRole
 from qedge.wire.mesh import Name, Short
 from qedge.wire.policy import PolicyBundle
+from qedge.wire.renewal import RENEWAL_PURPOSE, RenewalAnswer
 from qedge.wire.trust import Anchor, BrokerAddress, Der, Membership, Revocations, Revoked, SigningRequest
 
 SECOND_ALGORITHM: Final = "slh-dsa-sha2-128s"
@@ -249,6 +250,10 @@ class Authority:
         self.ledger = msgspec.structs.replace(self.ledger, policy_serial=serial)
         bundle = PolicyBundle(self.fleet, serial, utc_ns, expires_utc_ns, text)
         return sign_policy(bundle, self._key, self.ledger.issuing)
+
+    def sign_renewal(self, body: bytes) -> RenewalAnswer:
+        """Sign a verdict on a renewal; save the ledger before it leaves."""
+        return RenewalAnswer(body, self._key.sign(body, RENEWAL_PURPOSE), self.ledger.issuing)
 
     def check(self) -> None:
         """Raise `auth.untrusted` where issuing key and ledger do not belong together."""

@@ -1,11 +1,18 @@
 """The folder of a fleet's authority on the operator's machine, or on a stick in a safe.
 
 `ledger.qedge` is public; `issuing.sealed` is needed to certify and revoke; `root.sealed` only to make a new issuing
-key, and may be moved away. Writes are atomic: a new file, synced, then renamed.
+key, and may be moved away. `renewals` has, for each node, the chain that was last made without a person. Writes are
+atomic: a new file, synced, then renamed.
+
+Several programs may work on one folder: each takes its `turn`, in which nobody else changes the ledger.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -13,13 +20,16 @@ import msgspec
 
 from qedge.base.errors import QedgeError
 from qedge.base.ids import RandomBytes
-from qedge.crypto.authority import Authority, Ledger, RootSecret
+from qedge.crypto.authority import Authority, Ledger, RootSecret, renew_issuing
 from qedge.crypto.durable_file import write_durably
 from qedge.crypto.sealed_file import DEFAULT_COST, Cost, open_secret, seal_secret
 
 _LEDGER: Final = "ledger.qedge"
 _ISSUING: Final = "issuing.sealed"
 _ROOT: Final = "root.sealed"
+_LOCK: Final = "ledger.lock"
+_RENEWALS: Final = "renewals"
+_CHAIN: Final = msgspec.msgpack.Decoder(tuple[bytes, ...])
 _MAX_BYTES: Final = 64 * 2**20
 
 
@@ -84,6 +94,59 @@ class AuthorityFolder:
     def save(self, ledger: Ledger) -> None:
         """Write the ledger down; do this before a certificate leaves."""
         self._write(_LEDGER, msgspec.msgpack.encode(ledger))
+
+    @contextlib.contextmanager
+    def turn(self, authority: Authority) -> Iterator[Authority]:
+        """Have the newest ledger for a while, alone; what changed of it is on the disk afterwards.
+
+        A program that stays open would otherwise write back a ledger of long ago, and with it undo a revocation.
+        Nothing is written where the body raises. Raises `fleet.folder`, and `auth.untrusted` where there is another
+        issuing key now.
+        """
+        with self._alone():
+            found = authority.ledger = self.ledger()
+            authority.check()
+            yield authority
+            if authority.ledger is not found:
+                self.save(authority.ledger)
+
+    def reissue(self, passphrase: str, utc_ns: int, random_bytes: RandomBytes, cost: Cost = DEFAULT_COST) -> Ledger:
+        """Make a new issuing key with the root's, which has to be there; certificates of the old one stay good.
+
+        Raises as `open_root` does. It may be done again where power failed on the way.
+        """
+        root = self.open_root(passphrase)
+        with self._alone():
+            ledger, seed = renew_issuing(self.ledger(), root, utc_ns=utc_ns, random_bytes=random_bytes)
+            self.replace_issuing(ledger, seed, passphrase, random_bytes, cost)
+        return ledger
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        try:
+            lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _unusable(self.path / _LOCK, error) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def kept(self, node: str) -> tuple[bytes, ...]:
+        """Return the chain that was last made for a node; empty where there is none, or none that can be read."""
+        try:
+            return _CHAIN.decode((self.path / _RENEWALS / node).read_bytes())
+        except (OSError, msgspec.DecodeError):
+            return ()
+
+    def keep(self, node: str, chain: tuple[bytes, ...]) -> None:
+        """Keep the chain that was made for a node; raises `fleet.folder`."""
+        try:
+            (self.path / _RENEWALS).mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise _unusable(self.path / _RENEWALS, error) from error
+        self._write(f"{_RENEWALS}/{node}", msgspec.msgpack.encode(chain))
 
     def replace_issuing(
         self, ledger: Ledger, issuing_seed: bytes, passphrase: str, random_bytes: RandomBytes, cost: Cost = DEFAULT_COST

@@ -64,15 +64,18 @@ class Agreed:
 
 
 class HandshakeContexts:
-    """The TLS settings of one node, one for each role; made once for each certificate and list of suites."""
+    """The TLS settings of one node, one for each role; made for each certificate and list of suites."""
 
     def __init__(self, key: SigningKey, chain: Sequence[bytes], trust: Trust, suites: Sequence[Suite]) -> None:
         self.suites = suites_of(key.algorithm, suites)
         self.trust = trust
-        self._chain = [load_der_x509_certificate(each) for each in chain]
         self._key = key
-        self.client = self._make(server=False)
-        self.server = self._make(server=True)
+        self.show(chain)
+
+    def show(self, chain: Sequence[bytes]) -> None:
+        """Show another chain of the same key in the handshakes to come; some ms."""
+        self._chain = [load_der_x509_certificate(each) for each in chain]
+        self.client, self.server = self._make(server=False), self._make(server=True)
 
     def _make(self, *, server: bool) -> SSL.Context:
         context = SSL.Context(SSL.TLS_METHOD)

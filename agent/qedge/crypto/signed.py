@@ -19,6 +19,27 @@ _SEAL_BYTES: Final = 48 * 1024
 """Room for the largest chain and signature: a level-5 chain is 16 KiB."""
 
 
+class ShownChain:
+    """The chain that a node shows, leaf first. A renewal puts the next one in its place for all who hold it."""
+
+    __slots__ = ("now",)
+
+    def __init__(self, chain: tuple[bytes, ...]) -> None:
+        self.now = chain
+
+    def __repr__(self) -> str:
+        return "ShownChain()"
+
+
+ShowsChain = tuple[bytes, ...] | ShownChain
+"""A chain that stays, or the one that a node shows at the time."""
+
+
+def chain_now(chain: ShowsChain) -> tuple[bytes, ...]:
+    """Return the chain that is to be shown now."""
+    return chain.now if isinstance(chain, ShownChain) else chain
+
+
 class Seal(msgspec.Struct, frozen=True, array_like=True):
     """What stands behind the body of a signed envelope."""
 
@@ -30,13 +51,13 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 _SEAL: Final = msgspec.msgpack.Decoder(Seal)
 
 
-def sign_envelope(header: Header, body: msgspec.Struct, key: SigningKey, chain: tuple[bytes, ...]) -> bytes:
+def sign_envelope(header: Header, body: msgspec.Struct, key: SigningKey, chain: ShowsChain) -> bytes:
     """Write an envelope signed by `key`, whose chain goes with it; raises `bus.too_large`.
 
     The signature's context is `qedge/v1/` and the purpose, so a signature for one purpose is worth nothing for another.
     """
     covered = cover(SealKind.SIGNED, header, _ENCODER.encode(body), _SEAL_BYTES)
-    return covered + _ENCODER.encode(Seal(chain, key.sign(covered, header.purpose)))
+    return covered + _ENCODER.encode(Seal(chain_now(chain), key.sign(covered, header.purpose)))
 
 
 def open_signed(

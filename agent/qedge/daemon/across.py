@@ -108,5 +108,5 @@ def make_across(tools: Tools, engine: EngineService, peers: MeshPeers, mesh: Mes
 
 def _make_receipts(tools: Tools, peers: MeshPeers) -> ReceiptService:
     identity = tools.identity
-    seal = Seal(identity.fleet, identity.node, identity.key, identity.membership.chain, identity.trust)
+    seal = Seal(identity.fleet, identity.node, identity.key, identity.shown, identity.trust)
     return ReceiptService(seal, tools.store, peers, CryptoThread(), clock=tools.clock, metrics=tools.metrics)

@@ -41,4 +41,5 @@ def make_certificates(tools: Tools) -> CertificateService:
         clock=tools.clock,
         metrics=tools.metrics,
     )
+    identity.on_renewed.append(lambda: watch.renewed(identity.member))
     return CertificateService(watch)

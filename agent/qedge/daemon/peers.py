@@ -91,7 +91,8 @@ def make_mesh(
 ) -> tuple[SessionService, MeshService]:
     """Make what speaks to peers; the thread for signatures ends with the process."""
     config, identity, me = tools.config, tools.identity, tools.me
-    thread, chain = CryptoThread(), identity.membership.chain
+    thread, chain = CryptoThread(), identity.shown
+    contexts = _contexts_of(tools)
     direct = DirectChannel(
         me.node,
         config.mesh.listen,
@@ -101,7 +102,7 @@ def make_mesh(
     )
     hellos = Hellos(
         me,
-        _contexts_of(tools),
+        contexts,
         bus=bus,
         thread=thread,
         extra_keys=extra_keys,
@@ -136,6 +137,8 @@ def make_mesh(
         metrics=tools.metrics,
         random_bytes=tools.random_bytes,
     )
+    # Sessions stand on the key, which stays; new handshakes and the birth show the new certificate.
+    identity.on_renewed += [lambda: contexts().show(chain.now), lambda: mesh.announcer.look(force=True)]
     return sessions, mesh
 
 
@@ -151,7 +154,7 @@ def _contexts_of(tools: Tools) -> Callable[[], HandshakeContexts]:
     def make() -> HandshakeContexts:
         from qedge.crypto.handshake import HandshakeContexts
 
-        return HandshakeContexts(identity.key, identity.membership.chain, identity.trust, suites)
+        return HandshakeContexts(identity.key, identity.shown.now, identity.trust, suites)
 
     if not identity.standalone:
         make()

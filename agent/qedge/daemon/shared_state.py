@@ -137,7 +137,7 @@ def make_state(
     state = StateService(
         identity.node,
         tools.config.state,
-        Signer(identity.fleet, identity.node, identity.key, identity.membership.chain),
+        Signer(identity.fleet, identity.node, identity.key, identity.shown),
         identity.trust,
         peers,
         bus=bus,

@@ -44,7 +44,7 @@ def make_uplink(tools: Tools, bus: Bus, state: StateService, changes: Changes) -
             uniform=random.SystemRandom().random,
         )
         above.name = "uplink bus"
-        identity = UplinkIdentity(me.fleet, me.node, me.key, me.membership.chain)
+        identity = UplinkIdentity(me.fleet, me.node, me.key, me.shown)
         service = UplinkService(
             config,
             identity,

@@ -10,6 +10,7 @@ import msgspec
 from qedge.fleet.commands.config import CommandsConfig
 from qedge.fleet.configuration.config import ConfigurationConfig
 from qedge.fleet.home_assistant.config import HomeAssistantConfig
+from qedge.fleet.renewal.config import RenewalConfig
 from qedge.fleet.sparkplug.config import SparkplugConfig
 from qedge.fleet.telemetry.config import TelemetryConfig
 from qedge.fleet.thin_edge.config import ThinEdgeConfig
@@ -24,6 +25,7 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     thin_edge: ThinEdgeConfig = ThinEdgeConfig()
     home_assistant: HomeAssistantConfig = HomeAssistantConfig()
     sparkplug: SparkplugConfig = SparkplugConfig()
+    renewal: RenewalConfig = RenewalConfig()
 
 
 FLEET_SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
@@ -33,5 +35,6 @@ FLEET_SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "fleet.thin_edge": ThinEdgeConfig,
     "fleet.home_assistant": HomeAssistantConfig,
     "fleet.sparkplug": SparkplugConfig,
+    "fleet.renewal": RenewalConfig,
 }
 """Sections as the reference lists them."""

@@ -17,7 +17,7 @@ from qedge.base.log import get_logger
 from qedge.bus.model import LastWill
 from qedge.bus.service import Bus
 from qedge.crypto.keys import SigningKey
-from qedge.crypto.signed import sign_envelope
+from qedge.crypto.signed import ShowsChain, sign_envelope
 from qedge.mesh.birth import NodeIdentity, Serials, differs, make_birth
 from qedge.mesh.crypto_thread import CryptoThread
 from qedge.mesh.ports import Capabilities
@@ -47,7 +47,7 @@ class Announcer:
         self,
         identity: NodeIdentity,
         key: SigningKey,
-        chain: tuple[bytes, ...],
+        chain: ShowsChain,
         *,
         bus: Bus,
         thread: CryptoThread,

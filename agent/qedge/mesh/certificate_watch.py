@@ -55,6 +55,11 @@ class CertificateWatch:
         """Name what keeps the node from being ready: an old list, where the node refuses somebody for it."""
         return ("a young list of revoked keys",) if self._trust.when_old != "tell" and self.old_list else ()
 
+    def renewed(self, member: Member) -> None:
+        """Watch the next certificate."""
+        self._member = member
+        self.look()
+
     def look(self) -> None:
         """Set the metrics, and tell what is new."""
         utc_ns, trust = self._clock.utc_ns(), self._trust

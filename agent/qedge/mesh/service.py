@@ -19,7 +19,7 @@ from qedge.bus.model import Incoming
 from qedge.bus.service import Bus
 from qedge.crypto.keys import SigningKey
 from qedge.crypto.model import Member
-from qedge.crypto.signed import open_signed
+from qedge.crypto.signed import ShowsChain, chain_now, open_signed
 from qedge.crypto.trust import Trust
 from qedge.mesh.announcer import Announcer
 from qedge.mesh.birth import NodeIdentity
@@ -65,7 +65,7 @@ class MeshService:
         self,
         identity: NodeIdentity,
         key: SigningKey,
-        chain: tuple[bytes, ...],
+        chain: ShowsChain,
         trust: Trust,
         config: MeshConfig,
         *,
@@ -88,8 +88,7 @@ class MeshService:
         self._keep_revocations = keep_revocations
         self._clock = clock
         self._metrics = metrics
-        self._key_id = key.key_id
-        self._until_utc_ns = trust.read(chain).not_after_utc_ns
+        self._chain = chain
         self._revocations = b""
         self.duplicate = False
         """Another box speaks under this node's name."""
@@ -272,7 +271,8 @@ class MeshService:
     # What follows from it
 
     def _announced(self, birth: Birth) -> None:
-        self._membership.announced(birth, self._key_id, self._until_utc_ns, self._clock.now_ns())
+        me = self._trust.read(chain_now(self._chain))
+        self._membership.announced(birth, me.key_id, me.not_after_utc_ns, self._clock.now_ns())
 
     def _period_s(self) -> float:
         return self._membership.period_s()

@@ -6,19 +6,21 @@ Topics are `qedge/v1/{fleet}/{node}/…`: at most 7 levels, each `[A-Za-z0-9_-]{
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 import msgspec
 
 from qedge.base.ids import is_name
 from qedge.wire.attached import DeviceLeaf
+from qedge.wire.channels import Channel as Channel
+from qedge.wire.channels import Publisher as Publisher
 from qedge.wire.commands import CommandOrder, CommandReport, NodeCommands
 from qedge.wire.envelope import SealKind
 from qedge.wire.gateway import SignedByNode
 from qedge.wire.incidents import IncidentBoard
 from qedge.wire.mesh import Birth, Lost, Pulse
 from qedge.wire.policy import PolicyNotice
+from qedge.wire.renewal import RenewalAnswer, RenewalRequest
 from qedge.wire.segments import OnwardSealed, SegmentReadings
 from qedge.wire.session import Call, Hello
 from qedge.wire.state import SharedEntry, StateEntry
@@ -28,37 +30,6 @@ from qedge.wire.uplink import ResultReports
 
 ROOT: Final = "qedge/v1"
 MAX_LEVELS: Final = 7
-
-
-class Channel(StrEnum):
-    """What a node's topics carry."""
-
-    BIRTH = "birth"
-    LOST = "lost"
-    PULSE = "pulse"
-    HELLO = "hello"
-    SEALED = "sealed"
-    REVOKED = "revoked"
-    POLICY = "policy"
-    JOIN = "join"
-    REPLY = "reply"
-    INCIDENTS = "incidents"
-    DEVICES_REVOKED = "devices-revoked"
-    ONWARD = "onward"
-    STATE = "state"
-    SHARED = "shared"
-    COMMANDS = "commands"
-    RESULTS = "results"
-
-
-class Publisher(StrEnum):
-    """Who may publish on a topic."""
-
-    OWNER = "the node itself"
-    PEERS = "any node of the fleet"
-    ANYONE = "anyone with an invitation"
-    DEVICE = "the device"
-    OPERATORS = "operators of the fleet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +239,29 @@ TOPICS: Final[tuple[Row, ...]] = (
         "the node's signature",
         "Jobs of the node that ended, on the broker of the cloud.",
         reader="nodes of the class cloud",
+    ),
+    Row(
+        Channel.RENEWAL,
+        RenewalRequest,
+        1,
+        False,
+        Publisher.OWNER,
+        False,
+        SealKind.SIGNED,
+        "the node's signature with its present key, and a signing request that proves the key to be certified",
+        "The node asks for its next certificate before the present one ends.",
+        reader="the fleet's authority",
+    ),
+    Row(
+        Channel.RENEWED,
+        RenewalAnswer,
+        1,
+        False,
+        Publisher.AUTHORITY,
+        True,
+        SealKind.NONE,
+        "the authority's signature inside, over node, nonce and certificate",
+        "The next certificate of the node, or why there is none.",
     ),
     _of_device(
         DeviceLeaf.HELLO,

@@ -166,7 +166,8 @@ class Renewals(msgspec.Struct, frozen=True, tag_field="type", tag="renewals/1"):
 class IdentityView(msgspec.Struct, frozen=True, tag_field="type", tag="identity/1"):
     """Who a node is. Times are nanoseconds since 1970 UTC; `pin` is the fleet's, in hex.
 
-    `broker` is the URL under which other boxes may reach the node's broker; empty: only this box can.
+    `broker` is the URL under which other boxes may reach the node's broker; empty: only this box can. `renewal` says
+    how its requests for the next certificate stand; empty: none was necessary.
     """
 
     fleet: str
@@ -181,3 +182,4 @@ class IdentityView(msgspec.Struct, frozen=True, tag_field="type", tag="identity/
     broker: str = ""
     chain: tuple[bytes, ...] = ()
     renewal_due_utc_ns: int = 0
+    renewal: str = ""

@@ -190,3 +190,56 @@ def test_an_empty_folder_says_how_to_begin(tmp_path: Path) -> None:
         AuthorityFolder(tmp_path).open(PASSPHRASE)
     assert error.value.code == "fleet.none"
     assert "init" in error.value.fix
+
+
+def founded(path: Path) -> AuthorityFolder:
+    ledger, root, seed = found("fleet", level=3, utc_ns=time.time_ns(), random_bytes=os.urandom)
+    folder = AuthorityFolder(path / "fleet")
+    folder.create(ledger, root, seed, PASSPHRASE, os.urandom, CHEAP)
+    return folder
+
+
+def test_a_program_that_stays_open_does_not_undo_what_another_one_wrote(tmp_path: Path) -> None:
+    folder = founded(tmp_path)
+    stays, comes = folder.open(PASSPHRASE), folder.open(PASSPHRASE)
+    with folder.turn(stays):
+        certify(stays, request("box-1"))
+    with folder.turn(comes):
+        comes.revoke("box-1", "stolen", time.time_ns())
+    with folder.turn(stays):
+        certify(stays, request("box-2"))
+    entries = folder.ledger().issued
+    assert [(each.node, bool(each.revoked_utc_ns)) for each in entries] == [("box-1", True), ("box-2", False)]
+
+
+def test_a_turn_that_fails_writes_nothing(tmp_path: Path) -> None:
+    folder = founded(tmp_path)
+    authority = folder.open(PASSPHRASE)
+
+    def fail() -> None:
+        with folder.turn(authority):
+            certify(authority, request("box-1"))
+            certify(authority, request("box-1"))  # another key for the name
+
+    with pytest.raises(QedgeError):
+        fail()
+    assert folder.ledger().issued == ()
+
+
+def test_a_new_issuing_key_is_found_out_by_programs_that_have_the_old_one(tmp_path: Path) -> None:
+    folder = founded(tmp_path)
+    stays = folder.open(PASSPHRASE)
+    folder.reissue(PASSPHRASE, time.time_ns(), os.urandom, CHEAP)
+    with pytest.raises(QedgeError) as error, folder.turn(stays):
+        pass
+    assert error.value.code == "auth.untrusted"
+    assert folder.open(PASSPHRASE).fleet == "fleet"
+
+
+def test_a_chain_that_was_made_is_kept_and_a_damaged_one_is_none(tmp_path: Path) -> None:
+    folder = founded(tmp_path)
+    assert folder.kept("box") == ()
+    folder.keep("box", (b"leaf", b"issuer"))
+    assert folder.kept("box") == (b"leaf", b"issuer")
+    (folder.path / "renewals" / "box").write_bytes(b"\xff")
+    assert folder.kept("box") == ()

@@ -35,7 +35,7 @@ STATUS = NodeStatus(
     "box", "f", "1", False, "b", 1.0, NOW, True, (ServiceView("web", "ready"),), (UP,),
     BusView(True, "127.0.0.1:1883", "mosquitto"), EntropyView("", False, False), HostView(verdict="ok"),
 )  # fmt: skip
-IDENTITY = IdentityView("f", "box", False, "k", "ml-dsa-65", "p", 0, NOW + 60 * DAY_NS)
+IDENTITY = IdentityView("f", "box", False, "k", "ml-dsa-65", "p", NOW - 30 * DAY_NS, NOW + 60 * DAY_NS)
 
 
 def seen(**changed: object) -> BoxFacts:
@@ -89,6 +89,20 @@ def test_a_sound_box_has_nothing_wrong_whether_its_daemon_runs_or_not() -> None:
             "certificate",
             "failed",
             "expired",
+        ),
+        (
+            WELL,
+            seen(
+                identity=msgspec.structs.replace(
+                    IDENTITY,
+                    valid_from_utc_ns=NOW - 70 * DAY_NS,
+                    valid_until_utc_ns=NOW + 20 * DAY_NS,
+                    renewal="asked 9 times: nobody answers",
+                )
+            ),
+            "certificate",
+            "warning",
+            "20 days; asked 9 times",
         ),
         (WELL, seen(certificates=(FileCertificate("/c", NOW + DAY_NS),)), "certificate", "warning", "1 days"),
         (WELL, seen(certificates=(FileCertificate("/c", 0, "no PEM"),)), "certificate", "failed", "no PEM"),

@@ -53,7 +53,7 @@ def test_every_message_has_a_seal_or_says_why_it_is_believed() -> None:
     assert all(row.proof for row in TOPICS)
     assert {row.channel for row in TOPICS if row.seal is SealKind.SEALED} == {Channel.SEALED}
     signed = {str(row.channel or row.pattern) for row in TOPICS if row.seal is SealKind.SIGNED}
-    shared = {"state", "shared", "results"}
+    shared = {"state", "shared", "results", "renewal"}
     assert signed == {"birth", "onward", "incidents", "commands", "telemetry/{kind}", "cmd-state/{command}"} | shared
 
 
@@ -103,7 +103,8 @@ def test_a_foreign_topic_is_none_of_ours(text: str) -> None:
 
 
 def test_a_node_listens_to_its_questions_and_answers_only() -> None:
-    assert listened("f", "n") == tuple(f"qedge/v1/f/n/{each}" for each in ("hello", "sealed", "join", "reply"))
+    heard = ("hello", "sealed", "join", "reply", "renewed")
+    assert listened("f", "n") == tuple(f"qedge/v1/f/n/{each}" for each in heard)
     assert every_node("f", Channel.BIRTH) == "qedge/v1/f/+/birth"
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from qedge.base.errors import QedgeError
 from qedge.cli.asking import ask, print_json
 from qedge.cli.fleet.authority_desk import add_authority_arguments, folder_of, open_authority
+from qedge.cli.terminal import clean
 
 if TYPE_CHECKING:
     import msgspec
@@ -66,6 +67,8 @@ def _show(args: argparse.Namespace) -> int:
     print(f"key        {view.key_id}  {view.algorithm}")
     print(f"pin        {view.pin}")
     print(f"valid      until {until:%Y-%m-%d}, {days:.0f} days left")
+    if view.renewal:
+        print(f"renewal    {clean(view.renewal)}")
     print(f"revoked    list {view.revocation_serial}" if view.revocation_serial else "revoked    no list known")
     print(f"broker     {view.broker or 'reachable from this box alone'}")
     return 0
@@ -91,14 +94,14 @@ def _accept(args: argparse.Namespace) -> int:
     request = _read(args.file, SigningRequest)
     folder = folder_of(args)
     authority = open_authority(folder, args)
-    membership = authority.certify(
-        request,
-        utc_ns=time.time_ns(),
-        random_bytes=secrets.token_bytes,
-        replace=args.replace,
-        broker=BrokerAddress(args.broker) if args.broker else None,
-    )
-    folder.save(authority.ledger)
+    with folder.turn(authority):
+        membership = authority.certify(
+            request,
+            utc_ns=time.time_ns(),
+            random_bytes=secrets.token_bytes,
+            replace=args.replace,
+            broker=BrokerAddress(args.broker) if args.broker else None,
+        )
     _write(args.output, membership)
     _say(f"{request.node} is certified. Carry the membership back to the box: qedge node enrol install FILE")
     return 0

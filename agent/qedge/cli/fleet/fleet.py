@@ -19,6 +19,7 @@ from qedge.cli.fleet.authority_desk import (
     found_fleet,
     open_authority,
 )
+from qedge.cli.fleet.operator_desk import add_broker_arguments
 from qedge.cli.fleet.rollout import add_action as add_rollout
 from qedge.cli.fleet.rollout import run as run_rollout
 from qedge.cli.fleet.tool import ACTIONS as TOOL_ACTIONS
@@ -49,12 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     renew = actions.add_parser("renew", help="give all members that are there a new certificate")
     renew.add_argument("--due", action="store_true", help="only those with two thirds of their certificate's life over")
     renew.add_argument("--every", type=float, default=0.0, metavar="S", help="do it every S seconds until Ctrl-C")
+    renewer = actions.add_parser("renewer", help="answer nodes that ask for their next certificate, until Ctrl-C")
+    add_broker_arguments(renewer)
+    reissue = actions.add_parser("reissue", help="make a new issuing key with the root, before the present one ends")
     relist = actions.add_parser("relist", help="sign the list of revoked keys anew, so that it does not grow old")
     policy = actions.add_parser("policy", help="sign a policy for all nodes, and hand it to the node of this box")
     policy.add_argument("file", metavar="FILE", help="the policy")
     policy.add_argument("--days", type=int, default=365, metavar="N", help="how long it counts (default: 365)")
     policy.add_argument("--out", default="", metavar="PATH", help="write it to a file, for `qedge policy take`")
-    for action in (init, invite, listing, revoke, renew, relist, policy):
+    for action in (init, invite, listing, revoke, renew, renewer, reissue, relist, policy):
         add_authority_arguments(action)
         action.add_argument("--json", action="store_true", help="print JSON")
     add_actions(actions)
@@ -81,9 +85,9 @@ def run(args: argparse.Namespace) -> int:
         return sign(args, say)
     if args.action == "revoke":
         return _revoke(args)
-    from qedge.cli.fleet.certificates import relist, renew
+    from qedge.cli.fleet.certificates import reissue, relist, renew, renewer
 
-    return relist(args, say) if args.action == "relist" else renew(args, say)
+    return {"relist": relist, "renew": renew, "renewer": renewer, "reissue": reissue}[args.action](args, say)
 
 
 def say(line: str) -> None:
@@ -137,8 +141,8 @@ def _list(args: argparse.Namespace) -> int:
 def _revoke(args: argparse.Namespace) -> int:
     folder = folder_of(args)
     authority = open_authority(folder, args)
-    signed = authority.revoke(args.node, args.reason, time.time_ns())
-    folder.save(authority.ledger)
+    with folder.turn(authority):
+        signed = authority.revoke(args.node, args.reason, time.time_ns())
     serial = authority.ledger.revocation_serial
     try:
         ask(args, lambda node: node.fleet.revoke(signed))

@@ -77,8 +77,8 @@ async def _be_member(node: NodeClient, folder: AuthorityFolder, authority: Autho
         )
     level = authority.ledger.level
     request = await node.fleet.new_identity(NewIdentity(authority.fleet, identity.node, level))
-    membership = authority.certify(request, utc_ns=time.time_ns(), random_bytes=secrets.token_bytes)
-    folder.save(authority.ledger)
+    with folder.turn(authority):
+        membership = authority.certify(request, utc_ns=time.time_ns(), random_bytes=secrets.token_bytes)
     await node.fleet.adopt(membership)
     await wait_for_member(node, authority.fleet)
     say(f"{identity.node} is now the first member of fleet {authority.fleet}.")
@@ -192,16 +192,16 @@ class _Desk:
             gone = QedgeError("fleet.expired", "The invitation was used.", fix="Have a new one made.")
             return name, make_answer(invitation, request, gone)
         try:
-            membership = self._authority.certify(
-                request.request,
-                utc_ns=time.time_ns(),
-                random_bytes=secrets.token_bytes,
-                replace=self._replace,
-                broker=self._broker,
-            )
+            with self._folder.turn(self._authority):
+                membership = self._authority.certify(
+                    request.request,
+                    utc_ns=time.time_ns(),
+                    random_bytes=secrets.token_bytes,
+                    replace=self._replace,
+                    broker=self._broker,
+                )
         except QedgeError as error:
             return name, make_answer(invitation, request, error)
-        self._folder.save(self._authority.ledger)
         answer = make_answer(invitation, request, membership)
         self._used[request.token] = (self._open.pop(request.token), request, answer)
         return name, answer

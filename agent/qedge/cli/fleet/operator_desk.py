@@ -32,6 +32,11 @@ def add_operator_arguments(parser: argparse.ArgumentParser, *, broker: bool = Tr
     if not broker:
         return
     parser.add_argument("--passphrase-file", default="", metavar="FILE", help="passphrase of the key, in a first line")
+    add_broker_arguments(parser)
+
+
+def add_broker_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare where the fleet's broker is and how to be let in."""
     parser.add_argument("--broker", default="", metavar="URL", help="mqtt://HOST:PORT or mqtts://… (or broker.toml)")
     parser.add_argument("--username", default="", metavar="NAME", help="user name at the broker")
     parser.add_argument("--password-file", default="", metavar="FILE", help="password at the broker, in a first line")
@@ -84,7 +89,7 @@ def open_tool(args: argparse.Namespace) -> FleetTool:
 
     configure(LogConfig(level="error"))
     folder = operator_folder(args)
-    config = _broker(args, folder)
+    config = broker_of(args, folder)
     path = folder.key_path()
     args.passphrase_file = args.passphrase_file or os.environ.get("QEDGE_OPERATOR_PASSPHRASE_FILE", "")
     identity = read_operator(path, read_passphrase(args))
@@ -128,7 +133,8 @@ def deadline(wait_s: float) -> float:
     return time.monotonic() + wait_s
 
 
-def _broker(args: argparse.Namespace, folder: OperatorFolder) -> BusConfig:
+def broker_of(args: argparse.Namespace, folder: OperatorFolder) -> BusConfig:
+    """Return what `broker.toml` of a folder says, and arguments before it; raises `client.usage`."""
     import msgspec
 
     from qedge.bus.config import BusConfig

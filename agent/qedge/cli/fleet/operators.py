@@ -60,18 +60,18 @@ def _new(args: argparse.Namespace) -> int:
     folder = folder_of(args)
     authority = open_authority(folder, args)
     now_ns = time.time_ns()
-    key, chain = enrol_operator(
-        authority,
-        args.name,
-        may,
-        utc_ns=now_ns,
-        random_bytes=secrets.token_bytes,
-        days=args.days,
-        replace=args.replace,
-    )
     passphrase = read_new_passphrase(args.operator_passphrase_file, f"New passphrase of {args.name}'s file: ")
+    with folder.turn(authority):
+        key, chain = enrol_operator(
+            authority,
+            args.name,
+            may,
+            utc_ns=now_ns,
+            random_bytes=secrets.token_bytes,
+            days=args.days,
+            replace=args.replace,
+        )
     identity = OperatorIdentity(authority.fleet, args.name, key.algorithm, key.seed, chain, authority.ledger.anchor)
-    folder.save(authority.ledger)
     write_operator(path, identity, passphrase, secrets.token_bytes)
     if args.json:
         print_json({"operator": args.name, "roles": may, "key_id": key.key_id, "file": str(path)})
@@ -105,8 +105,8 @@ def _revoke(args: argparse.Namespace) -> int:
 
     folder = folder_of(args)
     authority = open_authority(folder, args)
-    signed = authority.revoke(args.name, args.reason, time.time_ns(), role=Role.OPERATOR)
-    folder.save(authority.ledger)
+    with folder.turn(authority):
+        signed = authority.revoke(args.name, args.reason, time.time_ns(), role=Role.OPERATOR)
     serial = authority.ledger.revocation_serial
     try:
         _hand_over(args, signed)

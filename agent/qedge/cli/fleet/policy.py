@@ -31,8 +31,8 @@ def sign(args: argparse.Namespace, say: Callable[[str], None]) -> int:
     folder = folder_of(args)
     authority = open_authority(folder, args)
     now_ns = time.time_ns()
-    signed = authority.sign_policy(text, utc_ns=now_ns, expires_utc_ns=now_ns + args.days * _DAY_NS)
-    folder.save(authority.ledger)
+    with folder.turn(authority):
+        signed = authority.sign_policy(text, utc_ns=now_ns, expires_utc_ns=now_ns + args.days * _DAY_NS)
     serial = authority.ledger.policy_serial
     if args.out:
         _write(Path(args.out), signed)

@@ -7,6 +7,7 @@ itself. Several programs may use one folder at once.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import os
 import tomllib
 from collections.abc import Iterable
@@ -28,6 +29,14 @@ _TRAIL: Final = "audit.jsonl"
 _ROLLOUTS: Final = "rollouts"
 _TAIL_BYTES: Final = 64 * 1024
 _MAX_BROKER_BYTES: Final = 64 * 1024
+
+
+def account() -> str:
+    """Return the name of the account that this program runs in; empty where it has none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""
 
 
 class OperatorFolder:

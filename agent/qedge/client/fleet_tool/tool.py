@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import getpass
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Final
@@ -25,7 +24,7 @@ from qedge.bus.config import BusConfig
 from qedge.bus.model import Endpoint
 from qedge.client.fleet_tool.connection import FleetConnection
 from qedge.client.fleet_tool.model import FleetNode, SentCommand
-from qedge.client.fleet_tool.operator_folder import OperatorFolder
+from qedge.client.fleet_tool.operator_folder import OperatorFolder, account
 from qedge.client.fleet_tool.rollout_plan import Order
 from qedge.client.fleet_tool.standing import StandingRequests
 from qedge.client.fleet_tool.trail import Act, TrailEntry, arguments_hash
@@ -93,7 +92,7 @@ class FleetTool:
         self.commands = Watch()
         self._key, self._chain = identity.key, identity.chain
         self._random_bytes = random_bytes
-        self._user = _account()
+        self._user = account()
         self._told = asyncio.Event()
         self._news: dict[tuple[str, str], SentCommand] = {}
         self._noted: set[str] = set()
@@ -351,8 +350,3 @@ class FleetTool:
         self.folder.note([self._entry(act, kind=kind, rollout=rollout, outcome=outcome, reason=reason)])
 
 
-def _account() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # an account without a name
-        return ""

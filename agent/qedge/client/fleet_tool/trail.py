@@ -33,6 +33,8 @@ class Act(StrEnum):
     ROLLOUT_BEGUN = "rollout begun"
     ROLLOUT_TOLD = "rollout told"
     ROLLOUT_ENDED = "rollout ended"
+    RENEWED = "renewed"
+    RENEWAL_REFUSED = "renewal refused"
 
 
 class TrailEntry(msgspec.Struct, frozen=True, omit_defaults=True):

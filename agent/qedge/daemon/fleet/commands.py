@@ -90,7 +90,7 @@ def make_fleet(
     commands = CommandService(
         tools.config.fleet.commands,
         make_executors(tools, node, bus, doors, journal, this_run, power, keeper),
-        Speaker(me.fleet, me.node, me.key, me.membership.chain),
+        Speaker(me.fleet, me.node, me.key, me.shown),
         me.trust,
         journal=journal,
         line=bus,

@@ -31,10 +31,17 @@ def add_management(parts: Parts, running: Running, telemetry: Store | None) -> N
 
         for executor in (*executors, *more_executors(parts, running)):
             parts.fleet.commands.add(executor)
-    if telemetry is not None:
-        from qedge.daemon.fleet.telemetry import RestartHere, make_telemetry
+    if parts.config.fleet.renewal.enabled and not parts.tools.me.standalone:
+        from qedge.daemon.fleet.renewing import make_renewal
 
-        for service in make_telemetry(parts, telemetry, (RestartHere(running.restart),)):
+        parts.supervisor.add(make_renewal(parts.tools, parts.bus, parts.node.fleet))
+    if telemetry is not None:
+        from qedge.daemon.fleet.local_operations import make_operations, offered_update
+        from qedge.daemon.fleet.telemetry import make_telemetry
+
+        update = offered_update(parts.tools)
+        operations, services = make_operations(parts.config.fleet.thin_edge, running, update)
+        for service in (*services, *make_telemetry(parts, telemetry, operations, update)):
             parts.supervisor.add(service)
     if parts.config.fleet.sparkplug.enabled:
         from qedge.daemon.fleet.sparkplug import make_sparkplug

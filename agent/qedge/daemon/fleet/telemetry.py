@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from qedge.base.ids import uuid7
 from qedge.base.service import Service
 from qedge.config import AgentConfig
 from qedge.crypto.signed import sign_envelope
 from qedge.daemon.fleet.ports import TelemetryParts
 from qedge.daemon.peers import Tools
-from qedge.fleet.commands.ports import Executor
 from qedge.fleet.connections import AdapterService, ToolConnection
+from qedge.fleet.home_assistant.ports import Software
 from qedge.fleet.home_assistant.service import ADAPTER as HOME_ASSISTANT
 from qedge.fleet.home_assistant.service import HomeAssistant
 from qedge.fleet.telemetry.service import Collector, TelemetryService
 from qedge.fleet.telemetry.spool import Spool
 from qedge.fleet.telemetry.uplink import BusTelemetry
-from qedge.fleet.thin_edge.commands import LocalCommand
 from qedge.fleet.thin_edge.journal import StoredCommands
 from qedge.fleet.thin_edge.mapping import Json
 from qedge.fleet.thin_edge.ports import LocalOperation
@@ -32,16 +28,16 @@ from qedge.fleet.thin_edge.service import ThinEdge
 from qedge.fleet.tool_broker import ToolBrokerConfig
 from qedge.mesh.crypto_thread import CryptoThread
 from qedge.store.store import Store
-from qedge.wire.commands import CommandRequest
 from qedge.wire.envelope import Header
 
-_HOUR_NS: Final = 3600 * 10**9
 
-
-def make_telemetry(parts: TelemetryParts, store: Store, operations: Sequence[LocalOperation] = ()) -> list[Service]:
+def make_telemetry(
+    parts: TelemetryParts, store: Store, operations: Sequence[LocalOperation] = (), software: Software | None = None
+) -> list[Service]:
     """Make what is enabled, in the order of its start.
 
-    `operations`: what local tools may have done, of which the configuration permits some.
+    `operations`: what local tools may have done, of which the configuration permits some; `software`: what tells of
+    newer versions and installs them.
     """
     tools, config = parts.tools, parts.config.fleet
     collector = Collector(config.telemetry, parts.node.status, clock=tools.clock)
@@ -78,6 +74,7 @@ def make_telemetry(parts: TelemetryParts, store: Store, operations: Sequence[Loc
             fleet=tools.identity.fleet,
             node=tools.identity.node,
             uniform=random.SystemRandom().random,
+            software=software,
         )
         collector.add(device.take)
         services.append(AdapterService(home, f"adapter-{HOME_ASSISTANT}", device.run))
@@ -89,7 +86,7 @@ def _make_service(parts: TelemetryParts, store: Store) -> TelemetryService:
     identity = tools.identity
 
     async def sign(header: Header, body: msgspec.Struct) -> bytes:
-        return await thread.run(sign_envelope, header, body, identity.key, identity.membership.chain)
+        return await thread.run(sign_envelope, header, body, identity.key, identity.shown)
 
     uplink = BusTelemetry(identity.fleet, identity.node, parts.bus, sign, clock=tools.clock)
     spool = Spool(config, store, clock=tools.clock, metrics=tools.metrics, random_bytes=tools.random_bytes)
@@ -118,90 +115,3 @@ def _told(config: AgentConfig) -> dict[str, Json]:
         "devices": {"enabled": config.devices.enabled},
         "commands": list(config.fleet.thin_edge.commands),
     }
-
-
-class ExecutorOperation:
-    """Implements `LocalOperation` by an executor of signed commands; `arguments` and `fields` translate.
-
-    The request that it makes names no operator: who may give local commands is settled by `fleet.thin_edge.commands`.
-    """
-
-    def __init__(
-        self,
-        kind: str,
-        executor: Executor,
-        tools: Tools,
-        *,
-        arguments: Callable[[LocalCommand], bytes] = lambda _command: b"",
-        fields: Callable[[msgspec.Struct | None], Mapping[str, Json]] = lambda _result: {},
-        about: Mapping[str, Json] | None = None,
-    ) -> None:
-        self.kind = kind
-        self.about: Mapping[str, Json] = about or {}
-        self._executor = executor
-        self._tools = tools
-        self._arguments = arguments
-        self._fields = fields
-
-    @property
-    def time_limit_s(self) -> float:
-        """How long one may take."""
-        return self._executor.time_limit_s
-
-    async def run(self, command: LocalCommand) -> Mapping[str, Json]:
-        """Do it. Raises `QedgeError`."""
-        request = self._request(command)
-        self._executor.check(request)
-        return self._fields(await self._executor.run(request, _silent))
-
-    async def recover(self, command: LocalCommand) -> Mapping[str, Json] | None:
-        """Say how it ended, where its executor can tell."""
-        match self._executor.after_crash.value:
-            case "rerun":
-                return await self.run(command)
-            case "check":
-                request = self._request(command)
-                found = await self._executor.recover(request)
-                return await self.run(command) if found.go_on else self._fields(found.result)
-            case _:
-                return None
-
-    def _request(self, command: LocalCommand) -> CommandRequest:
-        tools, utc_ns = self._tools, self._tools.clock.utc_ns()
-        return CommandRequest(
-            uuid7(utc_ns, tools.random_bytes),
-            tools.identity.fleet,
-            tools.identity.node,
-            self._executor.kind,
-            1,
-            utc_ns,
-            utc_ns + _HOUR_NS,
-            self._arguments(command),
-            note=f"{THIN_EDGE} {command.id}"[:200],
-        )
-
-
-async def _silent(_step: str, _share: float) -> None:
-    """Tell nobody of steps: local tools know none."""
-
-
-class RestartHere:
-    """Implements `LocalOperation`: local tools restart the service. To be here again is to have succeeded."""
-
-    kind = "restart"
-    about: Mapping[str, Json] = {}
-    time_limit_s = 120.0
-
-    def __init__(self, restart: Callable[[], None]) -> None:
-        self._restart = restart
-
-    async def run(self, command: LocalCommand) -> Mapping[str, Json]:
-        """Ask for it; never returns."""
-        self._restart()
-        never: Awaitable[None] = asyncio.get_running_loop().create_future()
-        await never
-        return {}
-
-    async def recover(self, command: LocalCommand) -> Mapping[str, Json] | None:
-        """Say that it has restarted."""
-        return {}

@@ -217,13 +217,13 @@ async def _open_floor(tools: Tools, bus: Bus, access: _BrokerAccess, keys: KeySt
     devices = await open_devices(
         config.devices.sessions,
         config.devices.enrolment,
-        NodeIdentity(identity.fleet, identity.node, identity.key, identity.membership.chain),
+        NodeIdentity(identity.fleet, identity.node, identity.key, identity.shown),
         DeviceTools(tools.store, tools.clock, tools.random_bytes, random.SystemRandom().random, tools.metrics),
         address=lambda: _address(guard.listener, access),
         keys=StoredDeviceKeys(identity.node, keys),
         history=history,
     )
-    chain = identity.membership.chain
+    chain = identity.shown
     herald = FleetHerald(
         identity.fleet, identity.node, identity.key, chain, identity.trust, bus=bus, thread=thread, clock=tools.clock
     )
@@ -348,10 +348,9 @@ async def _make_uplink(tools: Tools, floor: _Floor, bus: Bus) -> Uplink:
     if not file:
         return NoUplink()
     recipient = read_recipient(await asyncio.to_thread(Path(file).read_text, "ascii"))
-    chain = identity.membership.chain
 
     async def sign(header: Header, body: msgspec.Struct) -> bytes:
-        return await floor.thread.run(sign_envelope, header, body, identity.key, chain)
+        return await floor.thread.run(sign_envelope, header, body, identity.key, identity.shown)
 
     sealer = OnwardSealer(identity.fleet, identity.node, recipient)
     return BusUplink(identity.fleet, identity.node, bus, sealer, sign, clock=tools.clock)

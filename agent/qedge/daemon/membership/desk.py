@@ -15,6 +15,7 @@ import msgspec
 from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.base.ids import RandomBytes
+from qedge.base.log import get_logger
 from qedge.bus.child_broker import ChildBroker
 from qedge.bus.config import BusConfig
 from qedge.bus.credentials import read_password
@@ -22,9 +23,15 @@ from qedge.bus.endpoint import external_endpoint
 from qedge.bus.model import Endpoint
 from qedge.crypto.certificates import make_request
 from qedge.crypto.joining import Invitation, read_invitation
-from qedge.crypto.model import Role, Subject
+from qedge.crypto.model import Member, Role, Subject
 from qedge.crypto.trust import pin
-from qedge.daemon.membership.identity import LocalIdentity, adopt_membership, request_identity, request_to_join
+from qedge.daemon.membership.identity import (
+    LocalIdentity,
+    adopt_membership,
+    keep_renewal,
+    request_identity,
+    request_to_join,
+)
 from qedge.mesh.certificate_watch import renewal_due_utc_ns
 from qedge.mesh.enrolment import JoinDesk
 from qedge.mesh.service import MeshService
@@ -47,7 +54,9 @@ from qedge.wire.trust import (
     SigningRequest,
 )
 
+_LOG: Final = get_logger("mesh")
 _RENEWAL_LIMIT_S: Final = 5.0
+_DAY_NS: Final = 86_400 * 1_000_000_000
 
 
 AskToJoin = Callable[[Invitation, JoinRequest, Endpoint], Awaitable[Membership]]
@@ -85,22 +94,34 @@ class FleetDesk:
         self._clock = clock
         self._random_bytes = random_bytes
         self._renew = renew
+        self.renewal: Callable[[], str] = str
+        """Says how requests for the next certificate stand; what makes them sets it."""
+
         sessions.serve(RenewalAsk, self._ask_for_renewal)
         sessions.serve(Membership, self._be_renewed)
 
     def identity(self) -> IdentityView:
         """Describe who this node is."""
         url = self._broker_url()
-        return self._identity.view("" if _why_unreachable(url) else url)
+        view = self._identity.view("" if _why_unreachable(url) else url)
+        return msgspec.structs.replace(view, renewal=self.renewal())
 
     async def new_identity(self, wanted: NewIdentity) -> SigningRequest:
         """Make a key for a place in a fleet and return its signing request."""
         return await request_identity(self._store, wanted, self._random_bytes)
 
     async def adopt(self, membership: Membership) -> IdentityView:
-        """Take a place in a fleet: the services start anew with it right after the answer."""
+        """Take a place in a fleet: the services start anew with it right after the answer.
+
+        Where it is but the next certificate of this node's key, everything goes on with it at once.
+        """
         if pin(membership.anchor) != pin(self._identity.membership.anchor):
             await self._check_anchor(membership.anchor)
+        elif self._is_renewal(membership):
+            if membership.revocations:
+                await self._mesh.take_revocations(membership.revocations)
+            await self.take_renewal(membership.chain)
+            return self.identity()
         await adopt_membership(self._store, membership, self._clock.utc_ns())
         self._renew()
         return self._identity.view()
@@ -184,6 +205,31 @@ class FleetDesk:
             return
         await self._sessions.call(node, membership, Adopted, deadline_s=_RENEWAL_LIMIT_S)
 
+    async def take_renewal(self, chain: tuple[bytes, ...]) -> Member:
+        """Go on with the next certificate of this node's key and name; its sessions and its work stay.
+
+        It is in the database before it is shown. One that ends no later than the present one changes nothing. Raises
+        `auth.untrusted` or `auth.revoked` for what is not the next certificate.
+        """
+        me = self._identity
+        member = me.trust.verify(chain, self._clock.utc_ns(), name=me.node)
+        if member.key_id != me.key.key_id:
+            raise QedgeError("auth.untrusted", "The certificate is not for this node's key.")
+        if member.not_after_utc_ns > me.member.not_after_utc_ns:
+            membership = msgspec.structs.replace(me.membership, chain=member.chain)
+            await keep_renewal(self._store, membership)
+            me.renewed(membership, member)
+            left_days = (member.not_after_utc_ns - self._clock.utc_ns()) / _DAY_NS
+            _LOG.info("trust.renewed", days=round(left_days, 1))
+        return me.member
+
+    def _is_renewal(self, membership: Membership) -> bool:
+        """Say whether a membership changes nothing but the certificate."""
+        me = self._identity
+        member = me.trust.read(membership.chain)
+        same = (member.key_id, member.subject.fleet, member.subject.name) == (me.key.key_id, me.fleet, me.node)
+        return same and not me.standalone and membership.broker in (None, me.membership.broker)
+
     def own_request(self) -> SigningRequest:
         """Make a request for the next certificate of the present key."""
         fleet, node = self._identity.fleet, self._identity.node
@@ -196,16 +242,9 @@ class FleetDesk:
 
     async def _be_renewed(self, _peer: str, membership: Membership) -> Adopted:
         """Take a new certificate that a peer brings: of the same fleet, for the same key and name, and no broker."""
-        present = self._identity.membership
-        same = pin(membership.anchor) == pin(present.anchor)
-        member = self._identity.trust.verify(membership.chain, self._clock.utc_ns(), name=self._identity.node)
-        if not same or member.key_id != self._identity.key.key_id:
-            raise QedgeError("auth.untrusted", "The certificate is not for this node's key.")
-        if member.not_after_utc_ns > self._identity.member.not_after_utc_ns:
-            await adopt_membership(
-                self._store, msgspec.structs.replace(present, chain=membership.chain), self._clock.utc_ns()
-            )
-            self._renew()
+        if pin(membership.anchor) != pin(self._identity.membership.anchor):
+            raise QedgeError("auth.untrusted", "The certificate is of another fleet.")
+        await self.take_renewal(membership.chain)
         return Adopted(self._identity.node)
 
     def _broker_url(self) -> str:

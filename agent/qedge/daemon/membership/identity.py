@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -22,6 +22,7 @@ from qedge.crypto.joining import Invitation
 from qedge.crypto.joining import make_request as make_join_request
 from qedge.crypto.keys import SigningKey, generate
 from qedge.crypto.model import Member, Role, Subject
+from qedge.crypto.signed import ShownChain
 from qedge.crypto.trust import Trust, pin
 from qedge.mesh.certificate_watch import renewal_due_utc_ns
 from qedge.store.store import Store
@@ -38,7 +39,10 @@ _MEMBERSHIP: Final = msgspec.msgpack.Decoder(Membership)
 
 @dataclass(slots=True)
 class LocalIdentity:
-    """The node's own key and what certifies it. `trust` is shared by everything that checks certificates."""
+    """The node's own key and what certifies it. `trust` is shared by everything that checks certificates.
+
+    `shown` is the chain for those who sign or show it as long as the node runs, through renewals.
+    """
 
     fleet: str
     node: str
@@ -47,6 +51,19 @@ class LocalIdentity:
     membership: Membership
     trust: Trust
     member: Member
+    shown: ShownChain = field(init=False)
+    on_renewed: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]], init=False)
+    """Called after each renewal, for those who have to do more than show another chain."""
+
+    def __post_init__(self) -> None:
+        self.shown = ShownChain(self.membership.chain)
+
+    def renewed(self, membership: Membership, member: Member) -> None:
+        """Go on with the next certificate of the same key; the database has it already."""
+        self.membership, self.member = membership, member
+        self.shown.now = membership.chain
+        for hook in self.on_renewed:
+            hook()
 
     def view(self, broker: str = "") -> IdentityView:
         """Describe the identity; nothing secret is in it."""
@@ -97,6 +114,12 @@ async def load_identity(store: Store, fleet: str, node: str, utc_ns: int, random
             trust.take_revocations(signed, utc_ns)
     # An expired or revoked certificate must not keep the box from its local work; its peers will refuse it.
     member = trust.read(membership.chain)
+    if utc_ns < member.not_before_utc_ns:  # a clock that lost the time: the one before is perhaps valid to it
+        earlier = await store.read(lambda connection: _read(connection, "previous"))
+        if earlier is not None:
+            before = _MEMBERSHIP.decode(earlier.membership)
+            if trust.read(before.chain).not_before_utc_ns <= utc_ns:
+                membership, member = before, trust.read(before.chain)
     return LocalIdentity(row.fleet, row.node, row.standalone, key, membership, trust, member)
 
 
@@ -154,6 +177,11 @@ async def adopt_membership(store: Store, membership: Membership, utc_ns: int) ->
     )
 
 
+async def keep_renewal(store: Store, membership: Membership) -> None:
+    """Write down the next certificate of the present key; the one before is kept beside it until the next renewal."""
+    await store.write(lambda connection: _keep_renewal(connection, _ENCODE(membership)))
+
+
 async def keep_revocations(store: Store, fleet: str, serial: int, signed: bytes) -> None:
     """Keep the newest list, so that a restarted node does not forget whom to refuse."""
     await store.write(lambda connection: _write_revocations(connection, fleet, serial, signed))
@@ -194,9 +222,18 @@ def _write(connection: sqlite3.Connection, state: str, row: _Row) -> None:
     )
 
 
+def _keep_renewal(connection: sqlite3.Connection, membership: bytes) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO identities (state, fleet, node, standalone, algorithm, seed, membership)"
+        " SELECT 'previous', fleet, node, standalone, algorithm, seed, membership FROM identities"
+        " WHERE state = 'current'"
+    )
+    connection.execute("UPDATE identities SET membership = ? WHERE state = 'current'", (membership,))
+
+
 def _adopt(connection: sqlite3.Connection, row: _Row) -> None:
     _write(connection, "current", row)
-    connection.execute("DELETE FROM identities WHERE state = 'pending'")
+    connection.execute("DELETE FROM identities WHERE state <> 'current'")
     connection.execute("DELETE FROM meta WHERE key = ?", (_JOIN_ENTRY,))
     connection.execute("DELETE FROM revocations WHERE fleet <> ?", (row.fleet,))
 

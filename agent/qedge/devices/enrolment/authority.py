@@ -22,6 +22,7 @@ from qedge.base.ids import RandomBytes
 from qedge.crypto.certificates import make_device_authority, make_leaf
 from qedge.crypto.keys import PublicKey, SigningKey, generate
 from qedge.crypto.model import Role, Subject
+from qedge.crypto.signed import ShowsChain, chain_now
 from qedge.wire.gateway import DeviceDelegation, SignedByNode
 from qedge_device.agreement import XWING_SEED_BYTES, XWingKey
 from qedge_device.enrolling import KemStatement, kem_id_of, pin_of
@@ -63,7 +64,7 @@ class NodeIdentity:
     fleet: str
     node: str
     key: SigningKey
-    chain: tuple[bytes, ...]
+    chain: ShowsChain
 
 
 def make_authority(identity: NodeIdentity, utc_ns: int, random_bytes: RandomBytes) -> NodeKey:
@@ -176,7 +177,7 @@ class DeviceAuthority:
 
 def signed_by(identity: NodeIdentity, body: bytes, purpose: str) -> SignedByNode:
     """Sign an encoded struct with the identity key."""
-    return SignedByNode(body, identity.key.sign(body, purpose), identity.chain)
+    return SignedByNode(body, identity.key.sign(body, purpose), chain_now(identity.chain))
 
 
 def is_own_certificate(der: bytes, authority_der: bytes) -> bool:

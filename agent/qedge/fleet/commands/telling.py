@@ -13,7 +13,7 @@ from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger
 from qedge.crypto.keys import SigningKey
-from qedge.crypto.signed import sign_envelope
+from qedge.crypto.signed import ShowsChain, sign_envelope
 from qedge.fleet.commands.journal import Journal
 from qedge.fleet.commands.model import Entry, report_of
 from qedge.fleet.commands.ports import Line
@@ -33,7 +33,7 @@ class Speaker:
     fleet: str
     node: str
     key: SigningKey
-    chain: tuple[bytes, ...]
+    chain: ShowsChain
 
 
 class Teller:

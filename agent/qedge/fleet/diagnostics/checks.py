@@ -7,7 +7,9 @@ from typing import Final
 
 from qedge.base.units import format_bytes
 from qedge.fleet.diagnostics.model import BoxFacts, BoxSettings
+from qedge.fleet.renewal.pacing import WARN_SHARE
 from qedge.wire.diagnostics import CheckVerdict, DoctorCheck
+from qedge.wire.trust import IdentityView
 
 _DAY_NS: Final = 86_400 * 10**9
 _SOON_DAYS: Final = 14
@@ -143,14 +145,25 @@ def _clock(_settings: BoxSettings, facts: BoxFacts) -> Iterator[DoctorCheck]:
 
 def _certificates(_settings: BoxSettings, facts: BoxFacts) -> Iterator[DoctorCheck]:
     if facts.identity is not None and not facts.identity.standalone:
-        fix = "`qedge node renew` asks for a new one; does the node reach its fleet's authority?"
-        yield _expiry("identity", facts.identity.valid_until_utc_ns, facts.utc_ns, fix)
+        yield _identity(facts.identity, facts.utc_ns)
     for certificate in facts.certificates:
         fix = "Put a new certificate there; the daemon takes it up by itself."
         if certificate.problem:
             yield _failed("certificate", f"{certificate.path}: {certificate.problem}", fix)
         else:
             yield _expiry(certificate.path, certificate.until_utc_ns, facts.utc_ns, fix)
+
+
+def _identity(own: IdentityView, utc_ns: int) -> DoctorCheck:
+    """The node asks for its next certificate by itself; late is where three quarters of the present one are over."""
+    left_ns = own.valid_until_utc_ns - utc_ns
+    finding = f"identity is good for {left_ns / _DAY_NS:.0f} days" + (f"; {own.renewal}" if own.renewal else "")
+    if left_ns <= 0:
+        return _expiry("identity", own.valid_until_utc_ns, utc_ns, "`qedge node enrol` brings the node back.")
+    if left_ns < (own.valid_until_utc_ns - own.valid_from_utc_ns) * WARN_SHARE:
+        fix = "Is `qedge fleet renewer` running where the fleet's authority is? `qedge fleet renew` renews at once."
+        return _warning("certificate", finding, fix)
+    return _ok("certificate", finding)
 
 
 def _expiry(what: str, until_utc_ns: int, utc_ns: int, fix: str) -> DoctorCheck:

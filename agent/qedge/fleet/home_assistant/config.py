@@ -30,6 +30,22 @@ class HomeAssistantConfig(ToolBrokerConfig, frozen=True, forbid_unknown_fields=T
             le=300,
         ),
     ] = 10.0
+    install: Annotated[
+        bool,
+        msgspec.Meta(
+            description="Let Home Assistant start the update that is offered on the box. What it installs is signed, "
+            "what it says is not: whoever may publish at that broker may start it."
+        ),
+    ] = False
+    release_url: Annotated[
+        str,
+        msgspec.Meta(
+            description="Address of what is new, for people; {version} stands for the version. Empty: none.",
+            pattern=r"^(https?://[^\s]+)?\Z",
+            max_length=500,
+            title="https://… or empty",
+        ),
+    ] = ""
     remove: Annotated[
         bool, msgspec.Meta(description="Take the device out of Home Assistant and publish nothing more.")
     ] = False

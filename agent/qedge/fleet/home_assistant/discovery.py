@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from qedge.fleet.home_assistant.config import HomeAssistantConfig
+from qedge.fleet.home_assistant.ports import SoftwareView
 from qedge.wire.node import NodeStatus
 from qedge.wire.telemetry import HealthState
 
@@ -23,6 +24,8 @@ MAX_DRIVERS: Final = 32
 MAX_LINKS: Final = 8
 ONLINE: Final = b"online"
 OFFLINE: Final = b"offline"
+INSTALL: Final = b"INSTALL"
+_UPDATE: Final = "{{ value_json.update | tojson }}"
 _ENCODE: Final = msgspec.json.Encoder(order="deterministic").encode
 _DECODER: Final = msgspec.json.Decoder(dict)
 
@@ -36,6 +39,7 @@ class Places:
     state: str
     availability: str
     status: str
+    install: str
 
 
 def places(config: HomeAssistantConfig, fleet: str, node: str) -> Places:
@@ -47,12 +51,14 @@ def places(config: HomeAssistantConfig, fleet: str, node: str) -> Places:
         f"{base}/state",
         f"{base}/availability",
         f"{config.discovery_prefix}/status",
+        f"{base}/update/install",
     )
 
 
-def discovery(status: NodeStatus, where: Places) -> dict[str, Json]:
-    """Describe the device with all its components."""
+def discovery(status: NodeStatus, where: Places, *, install: bool = False) -> dict[str, Json]:
+    """Describe the device with all its components; `install`: Home Assistant may start an update."""
     components = {name: dict(each) for name, each in _components(status).items()}
+    components["update"] = _update(where.install if install else "")
     for name, each in components.items():
         each["unique_id"] = f"{where.object_id}-{name}"
     return {
@@ -90,10 +96,13 @@ def without(document: Mapping[str, Json], stands: bytes) -> dict[str, Json] | No
     return {**document, "cmps": {**new, **gone}} if gone else None
 
 
-def state(status: NodeStatus, health: HealthState) -> dict[str, Json]:
-    """Return the values of all entities."""
+def state(
+    status: NodeStatus, health: HealthState, software: SoftwareView | None = None, release_url: str = ""
+) -> dict[str, Json]:
+    """Return the values of all entities; without `software` the installed version is the latest."""
     host, gateway = status.host, status.gateway
     values: dict[str, Json] = {
+        "update": _versions(software or SoftwareView(status.version, status.version), release_url),
         "problem": _flag(health is not HealthState.UP),
         "health": health.value,
         "cpu": round(host.cpu_ratio * 100, 1),
@@ -170,6 +179,26 @@ def _count(name: str, path: str, state_class: str) -> Component:
 def _binary(name: str, path: str, device_class: str | None) -> Component:
     kind: Component = {} if device_class is None else {"device_class": device_class}
     return {"p": "binary_sensor", "name": name, "value_template": f"{{{{ value_json.{path} }}}}", **kind}
+
+
+def _update(install: str) -> Component:
+    """Describe the update entity (`update.mqtt`); without a command topic people see it and cannot start it.
+
+    Its state is a document of its own within the state: `installed_version`, `latest_version`, `in_progress`.
+    """
+    command: Component = {"command_topic": install, "payload_install": INSTALL.decode()} if install else {}
+    return {"p": "update", "name": "Software", "title": "qedge", "value_template": _UPDATE, **command}
+
+
+def _versions(software: SoftwareView, release_url: str) -> dict[str, Json]:
+    found: dict[str, Json] = {
+        "installed_version": software.installed,
+        "latest_version": software.latest,
+        "in_progress": software.in_progress,
+    }
+    if release_url:
+        found["release_url"] = release_url.replace("{version}", software.latest)
+    return found
 
 
 def _flag(on: bool) -> str:

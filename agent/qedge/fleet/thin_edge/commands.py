@@ -84,6 +84,12 @@ class Decision:
     command: LocalCommand | None = None
 
 
+DENIED: Final[Mapping[str, str]] = {
+    "config_update": "configuration comes by signed commands of the fleet, not from a local tool",
+}
+"""Kinds that are never carried out, and why."""
+
+
 def parse(topic: str, payload: bytes) -> LocalCommand | None:
     """Read a message on `…/cmd/{kind}/{id}`; None where it is no command, or in a state that others own."""
     kind, name = topic.split("/")[-2:]
@@ -115,7 +121,8 @@ def decide(came: LocalCommand, known: LocalCommand | None, *, retained: bool, al
     if came.status is Status.INIT:
         if came.kind in allowed:
             return Decision(Act.BEGIN, came)
-        return Decision(Act.FAIL, came.to(Status.FAILED, reason=f"{came.kind} is not among fleet.thin_edge.commands"))
+        why = DENIED.get(came.kind, f"{came.kind} is not among fleet.thin_edge.commands")
+        return Decision(Act.FAIL, came.to(Status.FAILED, reason=why))
     if came.status is Status.EXECUTING and came.kind in allowed:
         return Decision(Act.FAIL, came.to(Status.FAILED, reason="state lost: this command is not known here any more"))
     return Decision(Act.NOTHING)

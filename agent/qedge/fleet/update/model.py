@@ -130,6 +130,11 @@ class Layout:
         return self.root / "update"
 
     @property
+    def offered(self) -> Path:
+        """The folder of bundles that local tools may have installed."""
+        return self.state / "offered"
+
+    @property
     def staging(self) -> Path:
         """The folder in which the daemon leaves bundles and its request."""
         return self.state / "update"

@@ -9,7 +9,7 @@ import msgspec
 
 from qedge.base.errors import QedgeError
 from qedge.crypto.keys import SigningKey
-from qedge.crypto.signed import open_signed, sign_envelope
+from qedge.crypto.signed import ShowsChain, open_signed, sign_envelope
 from qedge.crypto.trust import Trust
 from qedge.orchestrator.receipts.tree import leads_to, leaf_of
 from qedge.wire.envelope import Header, purpose_of, take_apart
@@ -35,9 +35,7 @@ def entry_of(job_id: str, epoch: int, asked: bytes, given: bytes) -> bytes:
     return leaf_of(_ENCODE((job_id, epoch, asked, given)))
 
 
-def sign_root(
-    root: ReceiptRoot, fleet: str, node: str, key: SigningKey, chain: tuple[bytes, ...], utc_ns: int
-) -> bytes:
+def sign_root(root: ReceiptRoot, fleet: str, node: str, key: SigningKey, chain: ShowsChain, utc_ns: int) -> bytes:
     """Sign a root. About 0.5 ms."""
     where = topic(fleet, node, Channel.SEALED)
     return sign_envelope(Header(where, node, 0, purpose_of(ReceiptRoot), utc_ns), root, key, chain)

@@ -17,6 +17,7 @@ from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
 from qedge.crypto.keys import SigningKey
+from qedge.crypto.signed import ShowsChain
 from qedge.crypto.trust import Trust
 from qedge.engine import ledger
 from qedge.engine.ledger_row import Stored
@@ -45,7 +46,7 @@ class Seal:
     fleet: str
     node: str
     key: SigningKey
-    chain: tuple[bytes, ...]
+    chain: ShowsChain
     trust: Trust
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from qedge.base.errors import QedgeError
 from qedge.crypto.keys import SigningKey
-from qedge.crypto.signed import join_signed, open_signed, sign_envelope, split_signed
+from qedge.crypto.signed import ShowsChain, join_signed, open_signed, sign_envelope, split_signed
 from qedge.crypto.trust import Trust
 from qedge.orchestrator.state.hybrid_clock import utc_ns_of
 from qedge.orchestrator.state.model import Entry, Proof, ident_of, make_entry
@@ -29,7 +29,7 @@ KINDS: Final[dict[Scope, type[StateEntry]]] = {Scope.SITE: StateEntry, Scope.FLE
 class Signer:
     """Signs what this node says."""
 
-    def __init__(self, fleet: str, node: str, key: SigningKey, chain: tuple[bytes, ...]) -> None:
+    def __init__(self, fleet: str, node: str, key: SigningKey, chain: ShowsChain) -> None:
         self._fleet = fleet
         self._node = node
         self._key = key

@@ -20,7 +20,7 @@ from qedge.base.service import Ready
 from qedge.bus.model import MAX_MESSAGE_BYTES, Incoming
 from qedge.bus.service import Bus
 from qedge.crypto.keys import SigningKey
-from qedge.crypto.signed import sign_envelope
+from qedge.crypto.signed import ShowsChain, sign_envelope
 from qedge.engine.changes import Changes
 from qedge.engine.model import FINAL_STATES
 from qedge.mesh.crypto_thread import CryptoThread
@@ -71,7 +71,7 @@ class UplinkIdentity:
     fleet: str
     node: str
     key: SigningKey
-    chain: tuple[bytes, ...]
+    chain: ShowsChain
 
 
 class UplinkService:

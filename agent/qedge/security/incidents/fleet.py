@@ -10,7 +10,7 @@ from qedge.base.clock import Clock
 from qedge.bus.model import Incoming
 from qedge.bus.service import Bus
 from qedge.crypto.keys import SigningKey
-from qedge.crypto.signed import open_signed, sign_envelope
+from qedge.crypto.signed import ShowsChain, open_signed, sign_envelope
 from qedge.crypto.trust import Trust
 from qedge.mesh.crypto_thread import CryptoThread
 from qedge.wire.envelope import Header, bad_message, purpose_of
@@ -28,7 +28,7 @@ class FleetHerald:
         fleet: str,
         node: str,
         key: SigningKey,
-        chain: tuple[bytes, ...],
+        chain: ShowsChain,
         trust: Trust,
         *,
         bus: Bus,

@@ -1,102 +1,107 @@
-"""A command of a local tool is carried out by the executor of signed commands that does the same."""
+"""What a daemon lets local tools do, and what of itself it hands over."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 
-import msgspec
 import pytest
+from aiohttp import web
 
 from qedge.base.clock import ManualClock
 from qedge.base.errors import QedgeError
-from qedge.daemon.fleet.telemetry import ExecutorOperation
-from qedge.fleet.commands.ports import AfterCrash, Progress, Recovered
+from qedge.config import load
+from qedge.daemon.fleet.doors import LogKeeper
+from qedge.daemon.fleet.local_operations import OfferedUpdate, make_operations
 from qedge.fleet.thin_edge.commands import LocalCommand, Status
-from qedge.wire.commands import CommandRequest, OperatorRole
+from qedge.fleet.thin_edge.config import Kind, ThinEdgeConfig
+from qedge.fleet.thin_edge.mapping import Json
+from qedge.fleet.thin_edge.ports import LocalOperation
+from qedge.fleet.update.model import Layout
+
+CONFIG = """
+[node]
+name = "box-1"
+[broker]
+username = "box"
+password_file = "/etc/qedge/broker-password"
+[drivers.qrng]
+driver = "sim_qrng"
+settings = { token = "a secret word" }
+"""
 
 
-class Uploaded(msgspec.Struct, frozen=True, tag_field="type", tag="uploaded/1"):
-    """What the executor below returns."""
-
-    url: str
-
-
-class FakeExecutor:
-    """Keeps requests, and recovers as a test says."""
-
-    kind = "logs"
-    lane = "logs"
-    role = OperatorRole.VIEWER
-    two_persons = False
-    time_limit_s = 42.0
-
-    def __init__(self, after_crash: AfterCrash = AfterCrash.FAIL, recovered: Recovered | None = None) -> None:
-        self.after_crash = after_crash
-        self.requests: list[CommandRequest] = []
-        self._recovered = recovered or Recovered()
-
-    def check(self, request: CommandRequest) -> None:
-        if request.arguments == b"bad":
-            raise QedgeError("job.bad_request", "Bad.")
-
-    async def run(self, request: CommandRequest, progress: Progress) -> msgspec.Struct | None:
-        await progress("half", 0.5)
-        self.requests.append(request)
-        return Uploaded("http://x")
-
-    async def recover(self, request: CommandRequest) -> Recovered:
-        return self._recovered
+def operations(
+    folder: Path, *kinds: Kind, files: str = "http://127.0.0.1:8000"
+) -> tuple[dict[str, LocalOperation], list[object]]:
+    path = folder / "agent.toml"
+    path.write_text(CONFIG)
+    loaded = load(str(path), environ={}, state_dir=str(folder))
+    running = SimpleNamespace(loaded=lambda: loaded, restart=lambda: None)
+    update = OfferedUpdate(Layout(folder / "opt", folder), "f", "box-1", clock=ManualClock(), version="1.0.0")
+    config = ThinEdgeConfig(commands=kinds, files=files)
+    made, services = make_operations(config, running, update)  # type: ignore[arg-type] # what it needs of them
+    return {each.kind: each for each in made}, list(services)
 
 
-def operation(executor: FakeExecutor) -> ExecutorOperation:
-    tools = SimpleNamespace(clock=ManualClock(), random_bytes=bytes, identity=SimpleNamespace(fleet="f", node="box-1"))
-    return ExecutorOperation(
-        "log_upload",
-        executor,
-        tools,  # type: ignore[arg-type] # what it needs of them
-        arguments=lambda command: str(command.fields["lines"]).encode(),
-        fields=lambda result: {"tedgeUrl": result.url} if isinstance(result, Uploaded) else {},
-    )
+def command(kind: str, **fields: Json) -> LocalCommand:
+    where = f"te/device/main/service/qedge/cmd/{kind}/c1"
+    return LocalCommand(where, kind, "c1", Status.EXECUTING, fields)
 
 
-def command(lines: str) -> LocalCommand:
-    return LocalCommand(
-        "te/device/main/service/qedge/cmd/log_upload/1", "log_upload", "1", Status.INIT, {"lines": lines}
-    )
+async def uploaded(
+    folder: Path, kind: Kind, fields: Mapping[str, Json], lines: tuple[Mapping[str, object], ...] = ()
+) -> bytes:
+    """Carry out an upload against a file transfer service, and return what came there."""
+    came: list[bytes] = []
+
+    async def take(request: web.Request) -> web.Response:
+        came.append(await request.read())
+        return web.Response(status=201)
+
+    app = web.Application()
+    app.router.add_put("/{name:.*}", take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        host, port = runner.addresses[0][:2]
+        made, services = operations(folder, kind, files=f"http://{host}:{port}")
+        for service in services:
+            assert isinstance(service, LogKeeper)
+            for line in lines:
+                service.buffer.hear(line)
+        await made[kind].run(command(kind, **fields))
+    finally:
+        await runner.cleanup()
+    return came[0]
 
 
-async def test_fields_become_arguments_and_the_result_becomes_fields() -> None:
-    executor = FakeExecutor()
-    made = operation(executor)
-    assert (made.kind, made.time_limit_s) == ("log_upload", 42.0)
-    assert await made.run(command("10")) == {"tedgeUrl": "http://x"}
-    [request] = executor.requests
-    assert (request.kind, request.fleet, request.node, request.arguments) == ("logs", "f", "box-1", b"10")
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(request), type=CommandRequest) == request
-    assert "thin-edge 1" in request.note
-    assert json.dumps(made.about) == "{}"
+def test_only_what_is_permitted_is_there(tmp_path: Path) -> None:
+    assert operations(tmp_path) == ({}, [])
+    made, services = operations(tmp_path, "restart", "software_list", "config_update")
+    assert set(made) == {"restart", "software_list"}
+    assert services == []
 
 
-async def test_arguments_that_are_wrong_are_refused_before_anything_is_done() -> None:
-    executor = FakeExecutor()
-    with pytest.raises(QedgeError):
-        await operation(executor).run(command("bad"))
-    assert executor.requests == []
+async def test_settings_go_out_without_secrets(tmp_path: Path) -> None:
+    data = await uploaded(tmp_path, "config_snapshot", {})
+    found = {each["key"]: each["value"] for each in json.loads(data)["settings"]}
+    assert found["node.name"] == '"box-1"'
+    assert b"a secret word" not in data
 
 
-@pytest.mark.parametrize(
-    ("after", "recovered", "result", "runs"),
-    [
-        (AfterCrash.RERUN, None, {"tedgeUrl": "http://x"}, 1),
-        (AfterCrash.CHECK, Recovered(result=Uploaded("http://y")), {"tedgeUrl": "http://y"}, 0),
-        (AfterCrash.CHECK, Recovered(go_on=True), {"tedgeUrl": "http://x"}, 1),
-        (AfterCrash.FAIL, None, None, 0),
-    ],
-)
-async def test_what_was_begun_before_a_crash_ends_as_its_executor_says(
-    after: AfterCrash, recovered: Recovered | None, result: dict[str, str] | None, runs: int
-) -> None:
-    executor = FakeExecutor(after, recovered)
-    assert await operation(executor).recover(command("1")) == result
-    assert len(executor.requests) == runs
+async def test_the_newest_lines_of_the_log_go_out_that_have_a_text(tmp_path: Path) -> None:
+    lines = tuple({"event": f"peer.up {number}", "level": "info"} for number in range(5))
+    data = await uploaded(tmp_path, "log_upload", {"searchText": "peer.up", "lines": 2}, lines)
+    assert [json.loads(line)["event"] for line in data.splitlines()] == ["peer.up 3", "peer.up 4"]
+
+
+async def test_an_update_on_a_box_without_anything_offered_fails_with_what_to_do(tmp_path: Path) -> None:
+    made, _ = operations(tmp_path, "software_update")
+    fields: dict[str, Json] = {"updateList": [{"type": "qedge", "modules": [{"name": "qedge", "version": "2.0.0"}]}]}
+    with pytest.raises(QedgeError, match=str(tmp_path / "offered")) as error:
+        await made["software_update"].run(command("software_update", **fields))
+    assert error.value.code == "update.not_offered"

@@ -23,7 +23,7 @@ from qedge.crypto.joining import Invitation, write_invitation
 from qedge.crypto.keys import generate
 from qedge.crypto.trust import pin
 from qedge.daemon.membership.desk import FleetDesk
-from qedge.daemon.membership.identity import adopt_membership, load_identity
+from qedge.daemon.membership.identity import adopt_membership, keep_renewal, load_identity
 from qedge.mesh.enrolment import JoinDesk
 from qedge.store.store import Store
 from qedge.wire.mesh import PeerState
@@ -138,12 +138,57 @@ async def test_a_peer_brings_the_next_certificate_of_the_same_key(desk: Desk) ->
     chain = desk.fleet.certify("b", public_key, days=90)
     answer = await bring(desk, Membership(desk.fleet.anchor, chain, BrokerAddress("mqtt://evil.example:1883")))
     assert answer == Adopted("b")
-    assert desk.renewed == 1
     fleet, until_utc_ns = await desk.present()
     assert fleet == "fleet"
     assert until_utc_ns > time.time_ns() + 80 * DAY_NS
     renewed = await load_identity(desk.store, "x", "x", time.time_ns(), os.urandom)
     assert renewed.membership.broker == desk.identity.membership.broker
+
+
+async def test_a_node_goes_on_with_the_next_certificate_at_once_and_its_sessions_stay(desk: Desk) -> None:
+    await desk.start()
+    told: list[int] = []
+    desk.identity.on_renewed.append(lambda: told.append(desk.identity.member.not_after_utc_ns))
+    before = desk.a.sessions.view("b")
+    chain = desk.fleet.certify("b", desk.identity.key.public_key, days=90)
+    member = await desk.desk.take_renewal(chain)
+    assert (desk.renewed, told) == (0, [member.not_after_utc_ns])
+    assert desk.identity.shown.now == chain == desk.identity.membership.chain
+    assert desk.desk.identity().valid_until_utc_ns == member.not_after_utc_ns
+    assert desk.a.sessions.view("b") == before
+    assert (await desk.present())[1] == member.not_after_utc_ns
+
+
+async def test_the_renewal_of_the_own_box_keeps_the_place_where_the_fleet_meets(desk: Desk) -> None:
+    await desk.start()
+    chain = desk.fleet.certify("b", desk.identity.key.public_key, days=90)
+    await desk.desk.renew("b", Membership(desk.fleet.anchor, chain))
+    renewed = await load_identity(desk.store, "x", "x", time.time_ns(), os.urandom)
+    assert renewed.membership.broker == BrokerAddress("mqtt://192.0.2.7:1883", "u", "p")
+    assert desk.renewed == 0
+
+
+async def test_a_renewal_leaves_a_key_alone_that_waits_to_be_certified(desk: Desk) -> None:
+    await desk.start()
+    request = await desk.desk.new_identity(NewIdentity("fleet", "b", 3))
+    await desk.desk.take_renewal(desk.fleet.certify("b", desk.identity.key.public_key, days=90))
+    chain = desk.fleet.certify("b", read_request(request.request)[1], days=91)
+    await desk.desk.adopt(Membership(desk.fleet.anchor, chain, desk.identity.membership.broker))
+    assert desk.renewed == 1
+
+
+async def test_where_the_clock_has_lost_the_time_the_certificate_before_is_shown(desk: Desk) -> None:
+    await desk.start()
+    old = desk.identity.member
+    desk.fleet.utc_ns += 20 * DAY_NS
+    chain = desk.fleet.certify("b", desk.identity.key.public_key, days=90)
+    now_ns = time.time_ns()
+    membership = msgspec.structs.replace(desk.identity.membership, chain=chain)
+    await keep_renewal(desk.store, membership)
+    lost = await load_identity(desk.store, "x", "x", now_ns, os.urandom)
+    assert lost.member.chain == lost.membership.chain == old.chain
+    after = await load_identity(desk.store, "x", "x", now_ns + 21 * DAY_NS, os.urandom)
+    assert after.membership.chain == chain
 
 
 @pytest.mark.parametrize("wrong", ["fleet", "key", "name"])

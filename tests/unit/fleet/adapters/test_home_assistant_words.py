@@ -11,6 +11,7 @@ import pytest
 
 from qedge.fleet.home_assistant.config import HomeAssistantConfig
 from qedge.fleet.home_assistant.discovery import MAX_DRIVERS, discovery, places, state, without, written
+from qedge.fleet.home_assistant.ports import SoftwareView
 from qedge.wire.node import GatewayView, NodeStatus
 from qedge.wire.telemetry import HealthState
 from tests.unit.fleet.adapters.tool_site import ill, well
@@ -40,6 +41,21 @@ ORIGIN: Final = {"name", "sw", "url"}
 
 PLATFORMS: Final = {
     "sensor": {"device_class", "state_class", "unit_of_measurement", "options", "value_template", "icon", "name"},
+    "update": {
+        "command_topic",
+        "device_class",
+        "entity_picture",
+        "latest_version_template",
+        "latest_version_topic",
+        "name",
+        "payload_install",
+        "release_summary",
+        "release_url",
+        "retain",
+        "state_topic",
+        "title",
+        "value_template",
+    },
     "binary_sensor": {"device_class", "value_template", "payload_on", "payload_off", "icon", "name"},
 }
 """Platforms that are used here, and their keys beside `p` and `unique_id`, which an entity needs."""
@@ -86,8 +102,32 @@ def check(document: dict[str, object]) -> None:
             assert each.get("unit_of_measurement") in UNITS[each.get("device_class")]
             assert ("options" in each) == (each.get("device_class") == "enum")
             assert not ("options" in each and "state_class" in each)
+        elif each["p"] == "update":
+            assert each.get("device_class") in (None, "firmware")
+            assert ("command_topic" in each) == ("payload_install" in each)
         else:
             assert each.get("device_class") in BINARY_CLASSES
+
+
+UPDATE: Final[dict[str, type | tuple[type, ...]]] = {
+    "installed_version": str,
+    "latest_version": str,
+    "title": str,
+    "release_summary": str,
+    "release_url": str,
+    "entity_picture": str,
+    "in_progress": bool,
+    "update_percentage": (int, float, type(None)),
+}
+"""What the state of an update entity may hold, as JSON."""
+
+
+def check_update(found: object) -> None:
+    """Hold the state of the update entity against the table."""
+    assert isinstance(found, dict)
+    assert {"installed_version", "latest_version"} <= set(found) <= set(UPDATE)
+    for key, value in found.items():
+        assert isinstance(value, UPDATE[key]), key
 
 
 def full() -> NodeStatus:
@@ -125,13 +165,15 @@ def test_every_entity_finds_its_value_in_the_state_also_of_drivers_with_dashes()
     components = document(status)["cmps"]
     assert isinstance(components, dict)
     for name, each in components.items():
-        path = re.fullmatch(r"\{\{ value_json\.(.+) \}\}", each["value_template"])
+        path = re.fullmatch(r"\{\{ value_json\.(.+?)(?: \| tojson)? \}\}", each["value_template"])
         assert path is not None
         found: object = values
         for step in re.findall(r"[A-Za-z_]+|\['[^']+'\]", path[1].replace("['", ".['").replace("..", ".")):
             assert isinstance(found, dict), name
             found = found[step.strip("[]'")]
-        if each["p"] == "binary_sensor":
+        if each["p"] == "update":
+            check_update(found)
+        elif each["p"] == "binary_sensor":
             assert found in ("ON", "OFF"), name
         elif "unit_of_measurement" in each and name not in ("temperature", "power"):
             assert isinstance(found, (int, float)), name
@@ -178,3 +220,29 @@ def test_a_component_that_is_gone_is_taken_out_by_its_platform_alone_and_then_le
 @pytest.mark.parametrize("stands", [b"x", b"[]", b"{}", b'{"cmps": 3}', b"\xff"])
 def test_what_stands_there_and_cannot_be_read_is_replaced(stands: bytes) -> None:
     assert without(discovery(well(), WHERE), stands) is None
+
+
+def test_without_permission_the_update_entity_only_shows() -> None:
+    shown, started = discovery(well(), WHERE)["cmps"], discovery(well(), WHERE, install=True)["cmps"]
+    assert isinstance(shown, dict)
+    assert isinstance(started, dict)
+    assert "command_topic" not in (shown["update"] or {})
+    update = started["update"]
+    assert isinstance(update, dict)
+    assert (update["command_topic"], update["payload_install"]) == ("qedge/fleet-box-1/update/install", "INSTALL")
+    check(json.loads(written(discovery(well(), WHERE, install=True))))
+
+
+def test_the_update_entity_tells_what_is_installed_offered_and_under_way() -> None:
+    quiet = state(well(), HealthState.UP)["update"]
+    check_update(quiet)
+    assert quiet == {"installed_version": well().version, "latest_version": well().version, "in_progress": False}
+    offered = SoftwareView("1.0.0", "1.1.0", in_progress=True)
+    told = state(well(), HealthState.UP, offered, "https://example.org/{version}/notes")["update"]
+    check_update(told)
+    assert told == {
+        "installed_version": "1.0.0",
+        "latest_version": "1.1.0",
+        "in_progress": True,
+        "release_url": "https://example.org/1.1.0/notes",
+    }

@@ -140,7 +140,7 @@ class CertificateRequest(KindOf[CertificateAsk]):
 
 
 class CertificateTake(KindOf[Membership]):
-    """`certificate-take`: take the next certificate; the services start anew with it."""
+    """`certificate-take`: take the next certificate; where its key is new, the services start anew with it."""
 
     kind = "certificate-take"
     lane = LANE
