@@ -148,6 +148,18 @@ def test_the_package_brings_up_a_node_that_works(seen: Seen) -> None:
     assert step["work"]["job"]["state"] == "done"
 
 
+def test_a_daemon_that_begins_anew_for_its_settings_stays_the_same_process_to_systemd(seen: Seen) -> None:
+    step = _step(seen, "settings")
+    for name, serial, code in (("bad", 0, 1), ("good", 2, 0)):
+        each = step[name]
+        assert (each["code"], each["view"]["serial"]) == (code, serial), each
+        assert each["pids"][0] == each["pids"][1] != 0, each
+        assert each["restarts"][0] == each["restarts"][1], each
+        assert each["active"] == "active"
+    assert step["bad"]["view"]["last"]["code"] == "start.port_taken"
+    assert step["good"]["starts"] == 1
+
+
 def test_a_first_update_that_hangs_is_undone_within_a_minute(seen: Seen) -> None:
     step = _step(seen, "first_update_hangs")
     assert step["report"]["outcome"] == "rolled-back"
