@@ -31,7 +31,6 @@ from qedge.wire.command_kinds import (
     WorkerCommand,
 )
 from qedge.wire.commands import CancelCommand, CommandReport
-from qedge.wire.configuration import ConfigurationApply, ConfigurationRollback, ConfigurationStage, ConfigurationView
 from qedge.wire.node import DrainView
 from qedge.wire.policy import PolicyBundle, PolicyNotice
 from qedge.wire.trust import Membership, RevocationNotice, SigningRequest
@@ -338,66 +337,6 @@ class DoctorPlay(Play):
 
 class SnapshotPlay(Play):
     kind = "config-snapshot"
-
-
-TRIAL = "[fleet.configuration]\nhealth_limit_s = 60.0\nhealth_hold_s = 0.2\n"
-
-
-class StagePlay(Play):
-    kind = "config-stage"
-
-    async def arguments(self) -> msgspec.Struct | None:
-        return ConfigurationStage(self.turn, _layer(self.turn))
-
-    async def check(self, report: CommandReport) -> None:
-        view = await self.stage.ask(lambda client: client.configuration.show())
-        assert (view.staged, view.highest) == (self.turn, self.turn)
-
-
-class ApplyPlay(Play):
-    """The layer takes a restart of the daemon, which is in the middle of the command."""
-
-    kind = "config-apply"
-    config = TRIAL
-    instants = (*INSTANTS[:5], "exec", *INSTANTS[5:])
-    counted = True
-
-    async def arguments(self) -> msgspec.Struct | None:
-        text = _layer(self.turn)
-        await self.stage.ask(lambda client: client.configuration.stage(self.turn, text))
-        return ConfigurationApply(self.turn)
-
-    def effects(self) -> int:
-        return self.stage.seen("configuration.applied")
-
-    async def check(self, report: CommandReport) -> None:
-        view = await self.stage.ask(lambda client: client.configuration.show())
-        assert (view.serial, view.state, view.drift) == (self.turn, "", ())
-
-
-class RollbackPlay(ApplyPlay):
-    kind = "config-rollback"
-    before: ConfigurationView
-
-    async def arguments(self) -> msgspec.Struct | None:
-        self.before = await self.stage.ask(lambda client: client.configuration.show())
-        apply = await super().arguments()
-        assert isinstance(apply, ConfigurationApply)
-        await self.stage.ask(lambda client: client.configuration.apply(apply))
-
-        async def good() -> bool:
-            return (await self.stage.ask(lambda client: client.configuration.show())).serial == self.turn
-
-        await until(good)
-        return ConfigurationRollback(self.turn, "a test")
-
-    async def check(self, report: CommandReport) -> None:
-        view = await self.stage.ask(lambda client: client.configuration.show())
-        assert (view.serial, view.sha256, view.state) == (self.before.serial, self.before.sha256, "")
-
-
-def _layer(turn: int) -> str:
-    return f"[engine]\nqueue_limit = {1000 + turn}\n"
 
 
 class CancelPlay(Play):

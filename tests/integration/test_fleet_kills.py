@@ -11,13 +11,23 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from qedge.daemon.fleet_executors import KINDS
-from qedge.wire.commands import CommandReport
+from qedge.wire.command_kinds import CertificateAsk, DrainCommand, DriverCommand, LogAsk
+from qedge.wire.commands import CancelCommand, CommandReport
+from tests.integration.change_plays import (
+    ApplyPlay,
+    RollbackPlay,
+    StagePlay,
+    UpdatePlay,
+    begin_anew,
+    left_of,
+    wipe_order,
+)
 from tests.integration.command_plays import (
     INSTANTS,
-    ApplyPlay,
     BenchmarkPlay,
     CancelPlay,
     CertificateRequestPlay,
@@ -34,14 +44,11 @@ from tests.integration.command_plays import (
     RestartHostPlay,
     RestartWorkerPlay,
     RevocationPlay,
-    RollbackPlay,
     SelfTestPlay,
     SnapshotPlay,
-    StagePlay,
 )
 from tests.integration.kill_stage import LIMIT_S, NODE, KillStage, beside, kill_stage
 from tests.integration.operator_desk import ENDS
-from tests.integration.update_play import UpdatePlay, begin_anew, left_of, wipe_order
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -108,6 +115,48 @@ async def test_a_command_is_done_once_though_the_broker_dies_at_any_of_its_state
         for instant in instants:
             report = await strike(stage, play, instant, cut=True)
             assert report.state == "successful", said(report)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("blow", ["none", "kill", "cut"])
+async def test_of_a_hundred_commands_at_once_one_hangs_and_all_others_end_once(tmp_path: Path, blow: str) -> None:
+    async with kill_stage(tmp_path) as stage:
+        await stage.open()
+        hanging = await stage.desk.send(NODE, "restart-host")
+        request = stage.home / "requests" / "restart-host"
+        async with asyncio.timeout(LIMIT_S):
+            while not request.exists():
+                await asyncio.sleep(0.02)
+        request.unlink()  # taken, and the system does not restart
+        dice = random.Random(100)
+        crowd: tuple[tuple[str, msgspec.Struct | None], ...] = (
+            ("logs", LogAsk(lines=3)),
+            ("drain", DrainCommand(undo=True)),
+            ("driver", DriverCommand("qrng", "unlocked")),
+            ("config-snapshot", None),
+            ("certificate-request", CertificateAsk()),
+            ("no-such-kind", None),
+        )
+        commands = [await stage.desk.send(NODE, *dice.choice(crowd)) for _ in range(100)]
+        async with asyncio.timeout(LIMIT_S):
+            while sum(bool(stage.ends(each)) for each in commands) < 30:
+                await asyncio.sleep(0.01)
+        if blow == "kill":
+            stage.kill()
+        elif blow == "cut":
+            stage.world.broker.kill()
+            stage.world.broker.start()
+            await stage.sit_down()
+        for command in commands:
+            report = await stage.end(command)
+            assert report.state == "successful" or report.code == "order.unknown_kind", said(report)
+        if blow != "kill":
+            assert not stage.ends(hanging)
+            assert (await stage.ordered("cancel", CancelCommand(hanging))).state == "successful"
+        assert (await stage.end(hanging)).code == ("order.failed" if blow == "kill" else "order.cancelled")
+        for command in (hanging, *commands):
+            assert len(stage.ends(command)) == 1
+            assert {*ENDS, "refused"} & set(stage.audited(command))
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""The command `software-update` with the updater played here, and `wipe`, of which nothing is left."""
+"""Commands that change what the box is: its configuration, its program (the updater is played here), and `wipe`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,74 @@ from qedge.fleet.update.machine import platform_name, python_version
 from qedge.fleet.update.model import Journal, Layout, Step
 from qedge.wire.command_kinds import WipeCommand
 from qedge.wire.commands import CommandReport
+from qedge.wire.configuration import ConfigurationApply, ConfigurationRollback, ConfigurationStage, ConfigurationView
 from qedge.wire.update import Outcome, SoftwareUpdate, SoftwareUpdated, UpdateReport, UpdateRequest
-from tests.integration.command_plays import Play, result_of
+from tests.integration.command_plays import INSTANTS, Play, result_of, until
 from tests.integration.halting_daemon import OPT
 from tests.integration.kill_stage import NODE, KillStage
 from tests.unit.fleet.update.bundles import digest_of, make, make_release_key
 
 VERSION = "99.0.0"
+
+
+TRIAL = "[fleet.configuration]\nhealth_limit_s = 60.0\nhealth_hold_s = 0.2\n"
+
+
+class StagePlay(Play):
+    kind = "config-stage"
+
+    async def arguments(self) -> msgspec.Struct | None:
+        return ConfigurationStage(self.turn, _layer(self.turn))
+
+    async def check(self, report: CommandReport) -> None:
+        view = await self.stage.ask(lambda client: client.configuration.show())
+        assert (view.staged, view.highest) == (self.turn, self.turn)
+
+
+class ApplyPlay(Play):
+    """The layer takes a restart of the daemon, which is in the middle of the command."""
+
+    kind = "config-apply"
+    config = TRIAL
+    instants = (*INSTANTS[:5], "exec", *INSTANTS[5:])
+    counted = True
+
+    async def arguments(self) -> msgspec.Struct | None:
+        text = _layer(self.turn)
+        await self.stage.ask(lambda client: client.configuration.stage(self.turn, text))
+        return ConfigurationApply(self.turn)
+
+    def effects(self) -> int:
+        return self.stage.seen("configuration.applied")
+
+    async def check(self, report: CommandReport) -> None:
+        view = await self.stage.ask(lambda client: client.configuration.show())
+        assert (view.serial, view.state, view.drift) == (self.turn, "", ())
+
+
+class RollbackPlay(ApplyPlay):
+    kind = "config-rollback"
+    before: ConfigurationView
+
+    async def arguments(self) -> msgspec.Struct | None:
+        self.before = await self.stage.ask(lambda client: client.configuration.show())
+        apply = await super().arguments()
+        assert isinstance(apply, ConfigurationApply)
+        await self.stage.ask(lambda client: client.configuration.apply(apply))
+
+        async def good() -> bool:
+            return (await self.stage.ask(lambda client: client.configuration.show())).serial == self.turn
+
+        await until(good)
+        return ConfigurationRollback(self.turn, "a test")
+
+    async def check(self, report: CommandReport) -> None:
+        view = await self.stage.ask(lambda client: client.configuration.show())
+        assert (view.serial, view.sha256, view.state) == (self.before.serial, self.before.sha256, "")
+
+
+def _layer(turn: int) -> str:
+    return f"[engine]\nqueue_limit = {1000 + turn}\n"
 
 
 class UpdatePlay(Play):
