@@ -43,8 +43,8 @@ MIGRATES: Change = (
 )
 HANGS_LATER: Change = (
     "agent/qedge/daemon/lifecycle.py",
-    "        key_files, spool = None, None\n",
-    "        key_files, spool = None, None\n        await asyncio.sleep(3600)\n",
+    "        key_files, spool, telemetry = None, None, None\n",
+    "        key_files, spool, telemetry = None, None, None\n        await asyncio.sleep(3600)\n",
 )
 CRASHES_LATER: Change = (HANGS_LATER[0], HANGS_LATER[1], HANGS_LATER[1] + "        raise SystemExit(3)\n")
 VERSIONS: Mapping[str, tuple[str, tuple[Change, ...]]] = {
