@@ -202,8 +202,22 @@ class DriverPlay(Play):
         assert driver.admin_state == ("unlocked", "locked")[self.turn % 2]
 
 
+def with_devices(stage: KillStage) -> int:
+    """Have the node take devices, as one needs who enforces a policy; returns the port."""
+    port, policy = free_port(), stage.world.folder / "policy.toml"
+    policy.write_text(POLICY)
+    stage.config += f'[devices]\nenabled = true\n[devices.listener]\nlisten = ["127.0.0.1:{port}"]\n'
+    stage.config += f'[security.policy]\nfile = "{policy}"\n'
+    stage.config += '[devices.segments.hall]\nchannels = ["temperature"]\n'
+    return port
+
+
 class PolicyPlay(Play):
     kind = "policy"
+
+    def __init__(self, stage: KillStage) -> None:
+        super().__init__(stage)
+        with_devices(stage)
 
     async def arguments(self) -> msgspec.Struct | None:
         fleet, now_ns = self.stage.world.fleet, time.time_ns()
@@ -233,12 +247,7 @@ class DevicePlay(Play):
 
     def __init__(self, stage: KillStage) -> None:
         super().__init__(stage)
-        self.port = free_port()
-        policy = stage.world.folder / "policy.toml"
-        policy.write_text(POLICY)
-        stage.config += f'[devices]\nenabled = true\n[devices.listener]\nlisten = ["127.0.0.1:{self.port}"]\n'
-        stage.config += f'[security.policy]\nfile = "{policy}"\n'
-        stage.config += '[devices.segments.hall]\nchannels = ["temperature"]\n'
+        self.port = with_devices(stage)
 
     async def prepare(self) -> None:
         await self.stage.daemon.wait_status(
