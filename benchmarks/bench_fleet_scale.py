@@ -210,6 +210,9 @@ def world() -> tuple[float, int, int]:
         raise AssertionError(f"the roll-out of a good version {good.phase}")
     radius = 0
     for seed in range(SEEDS):
+        tell(
+            f"a good version on {WORLD_NODES} nodes of the world took {good.took_s:.0f} s; bad ones, {seed} of {SEEDS}"
+        )
         for version in (Version(refused=True), Version(dies_after_s=60.0), Version(dies_after_s=250.0)):
             course = RolloutWorld(WORLD_NODES, random.Random(seed), version).play(
                 WORLD_WAVES, soak_s=WORLD_SOAK_S, back=True

@@ -233,7 +233,7 @@ class RevocationPlay(Play):
     kind = "revocation"
 
     async def arguments(self) -> msgspec.Struct | None:
-        return RevocationNotice(self.stage.world.fleet.revoke(f"{self.turn:064x}"))
+        return RevocationNotice(self.stage.world.fleet.revoke(f"{self.turn:032x}"))
 
     async def check(self, report: CommandReport) -> None:
         assert result_of(report, SerialOutcome).serial == self.stage.world.fleet.serial
