@@ -23,7 +23,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, aclosing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 
 from benchmarks.broker import Broker
@@ -55,6 +56,9 @@ WORLD_ROLLOUT_S = 2400.0
 PSS_MIB = 64.0
 ONE_BY_ONE = 20
 SEEDS = 5
+THERE_S = 180.0
+AT_ONCE = 8
+"""Daemons that start at the same time: most of a start is waiting for the disk and for the broker."""
 
 CONFIG = """
 [node]
@@ -68,6 +72,12 @@ url = "mqtt://127.0.0.1:{port}"
 reconnect_cap_s = 5.0
 [mesh]
 listen = "off"
+pulse_s = 25.6
+[host]
+sample_interval_s = 10.0
+[state]
+compare_s = 3600.0
+summary_s = 600.0
 [devices]
 enabled = false
 [drivers.none]
@@ -88,17 +98,27 @@ class Site:
 
     @contextmanager
     def running(self, count: int) -> Iterator[list[Node]]:
-        """Run `count` daemons; one after the other, since each takes a core while it starts."""
-        with ExitStack() as stack:
-            nodes = []
-            for number in range(count):
-                name = f"n{number:03}"
-                self.fleet.enrol(self.folder / name, name)
-                config = CONFIG.format(name=name, port=self.port)
-                nodes.append(stack.enter_context(Node(self.folder / name, config)))
-                if (number + 1) % 10 == 0:
-                    print(f"{number + 1} daemons run", file=sys.stderr, flush=True)
+        """Run `count` daemons, and kill them at the end: leaving in order would say goodbye to each of the others."""
+        nodes: list[Node] = []
+        began = time.monotonic()
+        try:
+            with ThreadPoolExecutor(AT_ONCE) as starting:
+                for number, _ in enumerate(starting.map(lambda each: self._start(each, nodes), range(count)), 1):
+                    if number % 10 == 0 or number == count:
+                        tell(f"{number} of {count} daemons run after {time.monotonic() - began:.0f} s")
             yield nodes
+        finally:
+            for node in nodes:
+                node.kill()
+
+    def _start(self, number: int, nodes: list[Node]) -> None:
+        """Start one daemon and wait until it is ready; `nodes` has it as soon as there is a process."""
+        name = f"n{number:03}"
+        self.fleet.enrol(self.folder / name, name)
+        node = Node(self.folder / name, CONFIG.format(name=name, port=self.port))
+        node.start()
+        nodes.append(node)
+        node.wait_ready()
 
     def tool(self) -> FleetTool:
         """Make the tool of an operator who may do everything."""
@@ -115,13 +135,19 @@ class Site:
         )
 
 
+def tell(line: str) -> None:
+    """Say to who waits how far it is."""
+    print(f"fleet-scale: {line}", file=sys.stderr, flush=True)
+
+
 async def all_there(tool: FleetTool, count: int) -> int:
     """Wait until as many have introduced themselves and said what they can do; returns how many have."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + THERE_S
     while time.monotonic() < deadline:
         ready = [node for node in await tool.nodes() if node.kinds]
         if len(ready) >= count:
             break
+        tell(f"{len(ready)} of {count} have introduced themselves")
     return len(ready)
 
 
@@ -142,8 +168,12 @@ async def roll_out(tool: FleetTool, order: Order) -> tuple[float, RolloutView]:
     file = RolloutFile.create(tool.folder.rollout_path(plan.id), plan)
     began = time.monotonic()
     async with aclosing(RolloutRun(tool, file).run()) as views:
+        told = 0
         async for view in views:
             last = view
+            if view.reached > told:
+                told = view.reached
+                tell(f"{order.kind}: {view.phase}, {view.reached} of {view.nodes} asked, {len(view.faults)} failed")
     file.close()
     return time.monotonic() - began, last
 
@@ -180,6 +210,9 @@ def world() -> tuple[float, int, int]:
         raise AssertionError(f"the roll-out of a good version {good.phase}")
     radius = 0
     for seed in range(SEEDS):
+        tell(
+            f"a good version on {WORLD_NODES} nodes of the world took {good.took_s:.0f} s; bad ones, {seed} of {SEEDS}"
+        )
         for version in (Version(refused=True), Version(dies_after_s=60.0), Version(dies_after_s=250.0)):
             course = RolloutWorld(WORLD_NODES, random.Random(seed), version).play(
                 WORLD_WAVES, soak_s=WORLD_SOAK_S, back=True

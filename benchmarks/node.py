@@ -24,6 +24,7 @@ class Node:
         self._notify.bind(str(home / "notify.sock"))
         self._notify.settimeout(60)
         self._process: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
         self.ready_s = 0.0
 
     @property
@@ -33,16 +34,24 @@ class Node:
         return self._process.pid
 
     def __enter__(self) -> Node:
+        self.start()
+        self.wait_ready()
+        return self
+
+    def start(self) -> None:
+        """Start the process and return at once."""
         command = [sys.executable, "-m", "qedge", "run", "--config", str(self.home / "agent.toml")]
         command += ["--state-dir", str(self.home), "--quiet"]
         environ = os.environ | {"NOTIFY_SOCKET": str(self.home / "notify.sock")}
-        started = time.perf_counter()
+        self._started = time.perf_counter()
         with (self.home / "log").open("wb") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ)
+
+    def wait_ready(self) -> None:
+        """Wait until it says that it is ready."""
         while not self._notify.recv(4096).startswith(b"READY=1"):
             continue
-        self.ready_s = time.perf_counter() - started
-        return self
+        self.ready_s = time.perf_counter() - self._started
 
     def __exit__(self, *_: object) -> None:
         assert self._process is not None

@@ -79,9 +79,12 @@ class OperatorDesk:
         request = self.request(node, kind, arguments, **changes)
         signed = sign_request(request, *self.olga)
         order = CommandOrder(signed, tuple(approve(signed, *each) for each in approvers))
-        where = command_topic(self.fleet.name, node, request.id)
-        await self._client.publish(where, pack_order(order), qos=1, retain=True)
+        await self.publish(command_topic(self.fleet.name, node, request.id), pack_order(order))
         return request.id
+
+    async def publish(self, where: str, order: bytes) -> None:
+        """Let an order stand on a topic."""
+        await self._client.publish(where, order, qos=1, retain=True)
 
     async def end(self, command: str, limit_s: float = 60.0) -> CommandReport:
         """Wait until a command has ended."""

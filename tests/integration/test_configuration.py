@@ -144,16 +144,24 @@ def good(number: int) -> str:
     return text
 
 
+def tell_progress(capsys: pytest.CaptureFixture[str], number: int, of: int, more: str) -> None:
+    """Tell whoever waits for a long run how far it is."""
+    if of >= 100 and number % 10 == 0:
+        with capsys.disabled():
+            print(f"\r{number} of {of}, {more}", end="\n" if number == of else "", flush=True)
+
+
 @pytest.mark.parametrize("number", [3, pytest.param(200, marks=pytest.mark.long)])
 async def test_of_many_configurations_under_load_bad_ones_undo_themselves_and_no_job_is_lost(
-    make: Callable[..., DaemonProcess], number: int
+    make: Callable[..., DaemonProcess], number: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    daemon = make()
+    daemon = make(limit=2.0)
     await daemon.wait_up()
     load, dice = Load(daemon), random.Random(8)
     in_force = 0
     async with load.on():
         for serial in range(1, number + 1):
+            tell_progress(capsys, serial, number, f"{len(load.accepted)} jobs accepted")
             kind = serial % 4
             if kind == 1:
                 with pytest.raises(QedgeError) as refused:
@@ -177,13 +185,16 @@ async def test_of_many_configurations_under_load_bad_ones_undo_themselves_and_no
 
 
 @pytest.mark.parametrize("number", [15, pytest.param(1000, marks=pytest.mark.long)])
-async def test_many_reloads_under_load_lose_no_job(make: Callable[..., DaemonProcess], number: int) -> None:
+async def test_many_reloads_under_load_lose_no_job(
+    make: Callable[..., DaemonProcess], number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     daemon = make()
     await daemon.wait_up()
     load = Load(daemon)
     base = BASE.format(limit=6.0, hold=0.3)
     async with load.on():
         for turn in range(number):
+            tell_progress(capsys, turn + 1, number, f"{len(load.accepted)} jobs accepted")
             more = ("", '[drivers.more]\ndriver = "sim_qrng"\n', "[broken\n", "[drivers.qpu.settings]\nseed = 1\n")[
                 turn % 4
             ]

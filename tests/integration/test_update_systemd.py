@@ -43,8 +43,8 @@ MIGRATES: Change = (
 )
 HANGS_LATER: Change = (
     "agent/qedge/daemon/lifecycle.py",
-    "        key_files, spool = None, None\n",
-    "        key_files, spool = None, None\n        await asyncio.sleep(3600)\n",
+    "        key_files, spool, telemetry = None, None, None\n",
+    "        key_files, spool, telemetry = None, None, None\n        await asyncio.sleep(3600)\n",
 )
 CRASHES_LATER: Change = (HANGS_LATER[0], HANGS_LATER[1], HANGS_LATER[1] + "        raise SystemExit(3)\n")
 VERSIONS: Mapping[str, tuple[str, tuple[Change, ...]]] = {
@@ -146,6 +146,18 @@ def test_the_package_brings_up_a_node_that_works(seen: Seen) -> None:
     assert step["slots"] == ["a", "a", False]
     assert step["config"] == ["root:qedge:750", "root:qedge:640"]
     assert step["work"]["job"]["state"] == "done"
+
+
+def test_a_daemon_that_begins_anew_for_its_settings_stays_the_same_process_to_systemd(seen: Seen) -> None:
+    step = _step(seen, "settings")
+    for name, serial, code in (("bad", 0, 1), ("good", 2, 0)):
+        each = step[name]
+        assert (each["code"], each["view"]["serial"]) == (code, serial), each
+        assert each["pids"][0] == each["pids"][1] != 0, each
+        assert each["restarts"][0] == each["restarts"][1], each
+        assert each["active"] == "active"
+    assert step["bad"]["view"]["last"]["code"] == "start.port_taken"
+    assert step["good"]["starts"] == 1
 
 
 def test_a_first_update_that_hangs_is_undone_within_a_minute(seen: Seen) -> None:

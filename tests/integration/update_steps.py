@@ -11,6 +11,7 @@ import json
 import os
 import pwd
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -133,6 +134,36 @@ def step_install() -> dict[str, object]:
         "work": service.work(),
         "exposure": call("systemd-analyze", "security", "--no-pager", "qedge-update.service").stdout.splitlines()[-1],
     }
+
+
+def change_settings(text: str) -> dict[str, object]:
+    """Have the daemon try a layer of the fleet that takes a restart."""
+    before, restarts, starts = main_pid(), shown("NRestarts"), service.journal().count("daemon.starting")
+    layer = Path("/run/layer.toml")
+    layer.write_text(text)
+    call("qedge", "config", "stage", str(layer))
+    done = call("qedge", "config", "apply", "--json", check=False, limit_s=300)
+    wait("an answer", answers)
+    return {
+        "code": done.returncode,
+        "view": json.loads(done.stdout),
+        "pids": [before, main_pid()],
+        "restarts": [restarts, shown("NRestarts")],
+        "starts": service.journal().count("daemon.starting") - starts,
+        "active": shown("ActiveState"),
+    }
+
+
+def step_settings() -> dict[str, object]:
+    """Layers of the fleet that take a restart, which the daemon makes of itself: one with which no start succeeds, and
+    a good one.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        bad = change_settings(f"[http]\nport = {port}\n")
+    good = change_settings("[engine]\nqueue_limit = 1234\n")
+    wait("drivers", service.drivers_up)
+    return {"bad": bad, "good": good}
 
 
 def step_first_update_hangs() -> dict[str, object]:
@@ -263,6 +294,7 @@ def step_purge() -> dict[str, object]:
 
 STEPS = (
     step_install,
+    step_settings,
     step_first_update_hangs,
     step_killed_updater,
     step_back_and_forth,

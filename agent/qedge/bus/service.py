@@ -270,6 +270,8 @@ class Bus:
         self._client = client
         self._connected = True
         self._connects += 1
+        if not client.session_present and self._config.session_expiry_s > 0:
+            self._short_connections = 0  # who takes a name takes its session: a broker that forgot it was itself away
         self._short_connections += 1
         self._metrics.set("qedge_bus_connected", 1)
         self._metrics.add("qedge_bus_reconnects_total")

@@ -358,12 +358,24 @@ async def test_a_name_that_two_boxes_share_is_an_error_too_where_the_broker_does
     broker: ScriptedBroker,
 ) -> None:
     async with running(bus := make_bus(broker)):
+        broker.connack = (1, 0, b"")  # the session that was begun is still there each time
         for number in range(1, 6):
             await until(lambda number=number: broker.connections == number and bus.connected)
             broker.hang_up()
             await until(lambda: not bus.connected)
         await until(lambda: "same name" in bus.view().error)
         assert broker.connections == 5
+
+
+async def test_a_broker_that_dies_again_and_again_and_forgets_all_is_not_taken_for_another_box(
+    broker: ScriptedBroker,
+) -> None:
+    async with running(bus := make_bus(broker)):
+        for number in range(1, 8):
+            await until(lambda number=number: broker.connections == number and bus.connected)
+            broker.hang_up()
+            await until(lambda: not bus.connected)
+        await until(lambda: bus.connected)
 
 
 async def test_a_broker_that_hangs_up_without_an_answer_is_tried_again_at_once(broker: ScriptedBroker) -> None:

@@ -121,6 +121,8 @@ async def test_a_node_that_dies_goes_on_or_says_why_not(tmp_path: Path, point: s
     else:
         assert (report.state, report.code) == ("failed", "order.interrupted")
         assert len(work.done) == did
+    # whenever it ended, the audit log has it
+    assert [decision for _, decision, _ in site.acts.rows][-1] == report.state
     # each command again, and another after it
     began = list(work.began)
     site.broker.publish(

@@ -119,7 +119,13 @@ class Runner:
                 self._wake.clear()
 
     async def end(self, entry: Entry, error: QedgeError | None = None, result: bytes = b"") -> bool:
-        """Write down how a command ended and tell it; waits for room on the disk. False: it is elsewhere by now."""
+        """Write down how a command ended and tell it; waits for room on the disk. False: it is elsewhere by now.
+
+        The audit log comes first: after a crash between the two it has an end that comes again, and never lacks one.
+        """
+        known = await self._journal.get(entry.id)
+        if known is None or known.ended:
+            return False
         ended = replace(
             entry,
             phase=Phase.FAILED if error else Phase.SUCCESSFUL,
@@ -130,18 +136,30 @@ class Runner:
             progress=entry.progress if error else 1.0,
             result=result,
         )
+        await self._audit_end(ended)
         if not await self._write_end(ended):
             return False
         self._teller.tell(entry.id)
         phase = str(ended.phase)
         self._metrics.add("qedge_orders_total", (self.label(entry.kind), phase))
-        who = {"command": entry.id, "kind": entry.kind, "operator": entry.operator}
-        _LOG.info("order.ended", phase=phase, code=ended.code, **who)
+        _LOG.info(
+            "order.ended",
+            phase=phase,
+            code=ended.code,
+            command=entry.id,
+            kind=entry.kind,
+            operator=entry.operator,
+        )
+        return True
+
+    async def _audit_end(self, ended: Entry) -> None:
+        why, decision = ended.code or "carried out", str(ended.phase)
         try:
-            await self.auditor.keep(decision=phase, why=ended.code or "carried out", **who)
+            await self.auditor.keep(
+                command=ended.id, kind=ended.kind, operator=ended.operator, decision=decision, why=why
+            )
         except QedgeError as failure:
             _LOG.error("audit.failed", error=str(failure))
-        return True
 
     def label(self, kind: str) -> str:
         """Return a kind as a label of metrics; senders choose kinds, so that others are one."""
