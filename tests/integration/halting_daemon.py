@@ -103,7 +103,7 @@ def watch_commands(halts: Halts) -> None:
 
 def move_box(folder: Path) -> None:
     """Let the boot of this box, and the place of its environments, be what the test makes of them."""
-    from qedge.daemon import fleet_executors
+    from qedge.daemon.fleet import executors as fleet_executors
 
     read_text, make_update = Path.read_text, fleet_executors.make_update
 

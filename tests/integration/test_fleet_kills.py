@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from qedge.daemon.fleet_executors import KINDS
+from qedge.daemon.fleet.executors import KINDS
 from qedge.wire.command_kinds import CertificateAsk, DrainCommand, DriverCommand, LogAsk
 from qedge.wire.commands import CancelCommand, CommandReport
 from tests.integration.change_plays import (
