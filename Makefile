@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.ready-run
 DEV_STAMP := $(VENV)/.ready-dev
 # Tests wait more than they work; more processes than cores make those fail that watch the clock. The tests of a file stay
-# in one process, which shares daemons among them (groups of pytest-xdist 3.8 have no effect under pytest 9).
+# in one process, which shares daemons among them (groups of pytest-xdist 3.8 have no effect under pytest 9). Files come in
+# the order of tests/conftest.py, those that take long first: xdist would put those with few tests last.
 PROCESSES ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
@@ -45,7 +46,7 @@ run: $(RUN_STAMP) ## run a node in the foreground
 	@$(BIN)/qedge run $(ARGS)
 
 test: $(DEV_STAMP) ## all tests but the long ones
-	@$(BIN)/python -m pytest -m 'not long' -n $(PROCESSES) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -m 'not long' -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-long: $(DEV_STAMP) ## the same claims with larger numbers
 	@$(BIN)/python -m pytest -m long $(ARGS)
