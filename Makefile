@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.ready-run
 DEV_STAMP := $(VENV)/.ready-dev
 # Tests wait more than they work; more processes than cores make those fail that watch the clock. The tests of a file stay
-# in one process, which shares daemons among them (groups of pytest-xdist 3.8 have no effect under pytest 9).
+# in one process, which shares daemons among them (groups of pytest-xdist 3.8 have no effect under pytest 9). Files come in
+# the order of tests/conftest.py, those that take long first: xdist would put those with few tests last.
 PROCESSES ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
@@ -31,12 +32,16 @@ $(RUN_STAMP): locks/run.txt pyproject.toml | $(BIN)/python
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(DEV_STAMP): locks/dev.txt $(RUN_STAMP)
+# What is not in locks/run.txt alone, so that both can be installed at once; most of it is never imported: Python compiles
+# the rest when it is.
+$(DEV_STAMP): locks/dev.txt locks/run.txt | $(BIN)/python
 	@echo 'Installing what the tests and checks need'
-	@$(PIP) install -r locks/dev.txt
+	@grep -vxFf locks/run.txt locks/dev.txt > $(VENV)/dev-only.txt
+	@$(PIP) install --no-deps --no-compile -r $(VENV)/dev-only.txt
 	@touch $@
 
-setup: $(DEV_STAMP) ## make the virtual environment with all tools
+setup: | $(BIN)/python ## make the virtual environment with all tools
+	@$(MAKE) --no-print-directory -j2 $(RUN_STAMP) $(DEV_STAMP)
 
 demo: $(RUN_STAMP) ## start a real node and show it at work and under faults
 	@$(BIN)/qedge demo $(ARGS)
@@ -44,23 +49,23 @@ demo: $(RUN_STAMP) ## start a real node and show it at work and under faults
 run: $(RUN_STAMP) ## run a node in the foreground
 	@$(BIN)/qedge run $(ARGS)
 
-test: $(DEV_STAMP) ## all tests but the long ones
-	@$(BIN)/python -m pytest -m 'not long' -n $(PROCESSES) --dist loadfile $(ARGS)
+test: setup ## all tests but the long ones
+	@$(BIN)/python -m pytest -m 'not long' -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-long: $(DEV_STAMP) ## the same claims with larger numbers
+test-long: setup ## the same claims with larger numbers
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
-bench: $(DEV_STAMP) ## measure; NAMES="engine-latency …" for some
+bench: setup ## measure; NAMES="engine-latency …" for some
 	@$(BIN)/python -c 'import ply, qiskit_aer' 2>/dev/null || $(PIP) install -e '.[bench]'
 	@$(BIN)/python -m benchmarks $(NAMES)
 
-fuzz: $(DEV_STAMP) ## look for input that breaks the parsers, led by coverage; SECONDS=300
+fuzz: setup ## look for input that breaks the parsers, led by coverage; SECONDS=300
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP) install atheris
 	@$(BIN)/python -m tests.fuzz.openqasm $(or $(SECONDS),300)
 	@$(BIN)/python -m tests.fuzz.policy $(or $(SECONDS),300)
 	@$(BIN)/python -m tests.fuzz.devices $(or $(SECONDS),300)
 
-check: $(DEV_STAMP) ## style, types, layers, fresh documentation, licences
+check: setup ## style, types, layers, fresh documentation, licences
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -68,13 +73,13 @@ check: $(DEV_STAMP) ## style, types, layers, fresh documentation, licences
 	@$(BIN)/python docs/generate.py --check
 	@$(BIN)/python -m pytest -q -p no:randomly tests/house/test_licences.py
 
-docs: $(DEV_STAMP) ## write the generated pages and configs/agent.full.toml again
+docs: setup ## write the generated pages and configs/agent.full.toml again
 	@$(BIN)/python docs/generate.py
 
-lock: $(DEV_STAMP) ## write the installed versions to locks/
+lock: setup ## write the installed versions to locks/
 	@$(BIN)/python packaging/lock.py
 
-build: $(DEV_STAMP) ## build all wheels into dist/
+build: setup ## build all wheels into dist/
 	@$(BIN)/python -m hatchling build -t wheel -d dist
 	@for part in packaging/*/pyproject.toml; do \
 		(cd "$$(dirname "$$part")" && $(CURDIR)/$(BIN)/python -m hatchling build -t wheel -d $(CURDIR)/dist) || exit 1; done

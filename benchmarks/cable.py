@@ -57,6 +57,8 @@ class Cable:
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            return  # the end of the cable; asyncio's streams would report it as an error of the handler
         finally:
             for way in ways:
                 way.cancel()

@@ -232,7 +232,7 @@ async def test_a_peer_that_asks_for_what_is_not_there_gets_nothing_and_one_that_
 
     liar.peers.servers |= {StateSums: heads, StateWants: nothing}
     await b.state.put("settings", "k", b"x")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         found = await b.state._with("liar", tuple(b.state._book.replicas))
     assert found is not None
     assert found.got == 0

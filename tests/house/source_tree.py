@@ -42,21 +42,28 @@ def modules() -> tuple[Module, ...]:
     return tuple(found)
 
 
+@functools.cache
 def project() -> dict[str, Any]:
     """Read pyproject.toml."""
     return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+@functools.cache
+def nodes(module: Module) -> tuple[ast.AST, ...]:
+    """Return all nodes of a module's syntax tree."""
+    return tuple(ast.walk(module.tree))
 
 
 def imports(module: Module) -> Iterator[tuple[int, str]]:
     """Give line and dotted name of everything that a module imports outside `if TYPE_CHECKING`."""
     skipped = {
         id(node)
-        for test in ast.walk(module.tree)
+        for test in nodes(module)
         if isinstance(test, ast.If) and isinstance(test.test, ast.Name) and test.test.id == "TYPE_CHECKING"
         for statement in test.body
         for node in ast.walk(statement)
     }
-    for node in ast.walk(module.tree):
+    for node in nodes(module):
         if id(node) in skipped:
             continue
         if isinstance(node, ast.Import):

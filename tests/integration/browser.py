@@ -122,7 +122,7 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    async def until(self, expression: str, limit_s: float = 20.0) -> None:
+    async def until(self, expression: str, limit_s: float = 30.0) -> None:
         """Wait until JavaScript is true; what it asks for may not be there yet."""
         question = f"(() => {{ try {{ return Boolean({expression}); }} catch {{ return false; }} }})()"
         try:

@@ -18,12 +18,14 @@ from qedge.wire.node import NodeStatus
 
 ENDED = (JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
 BELL = 'OPENQASM 2.0; include "qelib1.inc"; qreg q[2]; creg c[2]; h q[0]; cx q[0],q[1]; measure q -> c;'
+UNASKED_NEVER = "assess_every_s = 0.0\n"
 
 
 class DaemonProcess:
     """`qedge run` below `home`; `config` is TOML text added to what a test node needs.
 
-    `within` is a command that starts another one in its own place, in a network namespace for example.
+    `within` is a command that starts another one in its own place, in a network namespace for example. QPUs are
+    assessed on request only: a daemon that lives for half a minute would spend seconds of the processor on it.
     """
 
     def __init__(
@@ -41,6 +43,10 @@ class DaemonProcess:
 
     def write_config(self, config: str) -> None:
         """Replace the configuration file (a reload is asked for with SIGHUP)."""
+        if "[engine]\n" not in config:
+            config += "\n[engine]\n"
+        if UNASKED_NEVER not in config:
+            config = config.replace("[engine]\n", f"[engine]\n{UNASKED_NEVER}", 1)
         self.config_path.write_text(config)
 
     def start(self) -> None:
@@ -95,7 +101,7 @@ class DaemonProcess:
         """Make a client of this daemon's socket."""
         return NodeClient(self.socket)
 
-    async def wait_status(self, condition: Callable[[NodeStatus], bool], limit_s: float = 30.0) -> NodeStatus:
+    async def wait_status(self, condition: Callable[[NodeStatus], bool], limit_s: float = 60.0) -> NodeStatus:
         """Poll the status until `condition` holds; fails with the daemon's log where it never does."""
         deadline = time.monotonic() + limit_s
         last: object = None
@@ -109,10 +115,10 @@ class DaemonProcess:
                 except QedgeError as error:
                     last = error
                 assert self.is_alive(), f"the daemon ended: {self.log()[-4000:]}"
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.1)
         raise AssertionError(f"condition never held; last: {last}; log: {self.log()[-4000:]}")
 
-    async def wait_up(self, limit_s: float = 30.0) -> NodeStatus:
+    async def wait_up(self, limit_s: float = 60.0) -> NodeStatus:
         """Wait until the node is ready and its QPU, random source and broker connection are up."""
         return await self.wait_status(
             lambda status: (

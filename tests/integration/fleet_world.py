@@ -103,7 +103,12 @@ class FleetWorld:
 
     async def wait_together(self, *nodes: str) -> None:
         """Wait until each of these nodes sees all the others alive."""
-        await asyncio.gather(*(self.wait_state(at, of, PeerState.ALIVE) for at in nodes for of in nodes if at != of))
+
+        def all_alive(at: str) -> Callable[[tuple[PeerView, ...]], bool]:
+            others = set(nodes) - {at}
+            return lambda peers: others <= {peer.node for peer in peers if peer.state is PeerState.ALIVE}
+
+        await asyncio.gather(*(self._wait_peers(at, all_alive(at)) for at in nodes))
 
     async def peer(self, at: str, of: str) -> PeerView | None:
         """Return what node `at` holds of node `of`."""
@@ -112,19 +117,24 @@ class FleetWorld:
 
     async def wait_peer(self, at: str, of: str, holds: Callable[[PeerView], bool]) -> PeerView:
         """Poll until what `at` holds of `of` fulfils `holds`."""
+        found = await self._wait_peers(at, lambda peers: any(peer.node == of and holds(peer) for peer in peers))
+        return next(peer for peer in found if peer.node == of)
+
+    async def _wait_peers(self, at: str, holds: Callable[[tuple[PeerView, ...]], bool]) -> tuple[PeerView, ...]:
+        """Poll until what `at` says of its peers fulfils `holds`."""
         deadline = time.monotonic() + LIMIT_S
         last: object = None
         async with self.daemons[at].client() as client:
             while time.monotonic() < deadline:
                 try:
-                    last = next((peer for peer in (await client.peers()).peers if peer.node == of), None)
+                    last = peers = (await client.peers()).peers
+                    if holds(peers):
+                        return peers
                 except QedgeError as error:
                     assert error.code in ("client.no_daemon", "client.timeout", "internal.stopping"), error
                     last = error
-                if isinstance(last, PeerView) and holds(last):
-                    return last
-                await asyncio.sleep(0.05)
-        raise AssertionError(f"{at} never held it of {of}; last: {last}; log: {self.daemons[at].log()[-3000:]}")
+                await asyncio.sleep(0.1)
+        raise AssertionError(f"{at} never held it of its peers; last: {last}; log: {self.daemons[at].log()[-3000:]}")
 
     async def wait_state(self, at: str, of: str, state: PeerState) -> PeerView:
         """Poll until `at` holds `of` to be in `state`."""

@@ -37,7 +37,7 @@ FLEET, NODE = "f", "n"
 _CLIENTS: list[RawClient] = []
 
 
-async def until(condition: Callable[[], object], limit_s: float = 20.0) -> None:
+async def until(condition: Callable[[], object], limit_s: float = 30.0) -> None:
     """Wait until something holds."""
     async with asyncio.timeout(limit_s):
         while not condition():
@@ -158,13 +158,13 @@ class RawClient:
         self.writer.write(data)
 
     async def read(self, size: int) -> bytes:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return await self.reader.readexactly(size)
 
     async def ended(self) -> bool:
         """Wait until the other side closes; what it says before is dropped."""
         try:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(30):
                 while await self.reader.read(4096):
                     pass
         except ConnectionError:

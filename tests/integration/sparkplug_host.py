@@ -78,7 +78,7 @@ class SparkplugHost:
         """Return how many messages of a verb came."""
         return sum(each.verb == verb for each in self.said)
 
-    async def until(self, condition: Callable[[], object], limit_s: float = 20.0) -> None:
+    async def until(self, condition: Callable[[], object], limit_s: float = 30.0) -> None:
         """Wait until something holds."""
         async with asyncio.timeout(limit_s):
             while not condition():
@@ -112,7 +112,7 @@ async def mosquitto(folder: Path, *lines: str, port: int = 0) -> AsyncIterator[i
     config.write_text("\n".join((*plain, *lines)) + "\n")
     process = subprocess.Popen([MOSQUITTO, "-c", str(config)], stderr=subprocess.DEVNULL)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -232,13 +232,14 @@ async def test_no_publication_is_lost_while_brokers_die_under_it(site: Site) -> 
     assert got == set(range(100))
 
 
-async def test_ten_thousand_garbage_and_oversize_messages_leave_the_node_alive(site: Site) -> None:
+@pytest.mark.parametrize("number", [2_000, pytest.param(10_000, marks=pytest.mark.long)])
+async def test_garbage_and_oversize_messages_leave_the_node_alive(site: Site, number: int) -> None:
     node, peer = await site.node("a"), await site.node("b")
     noise = random.Random(4)
     topics = (*listened(FLEET, "a"), BIRTH_OF_A)
     sizes = [0, 1, 9, 10, 11, 64, 1000]
     async with site.stranger(max_inflight_messages=100) as attacker:
-        for start in range(0, 10_000, 250):
+        for start in range(0, number, 250):
             await asyncio.gather(
                 *(
                     attacker.publish(topics[index % 3], noise.randbytes(sizes[index % 7]), qos=index % 2, timeout=60)
@@ -253,7 +254,7 @@ async def test_ten_thousand_garbage_and_oversize_messages_leave_the_node_alive(s
         except aiomqtt.MqttError:
             continue  # the broker itself refuses such a packet
     assert len((await peer.ping("a", 10, timeout_s=20)).rtt_ms) == 10
-    await until(lambda: node.rejected() >= 2000)  # all of QoS 1 on the two topics it listens to, at least
+    await until(lambda: node.rejected() >= number // 5)  # all of QoS 1 on the two topics it listens to, at least
     assert node.bus.view().reconnects == 0
     assert node.metrics.value("qedge_bus_rejected_total", ("handler_failed",)) == 0
     await node.stop()
@@ -317,7 +318,7 @@ asyncio.run(main())
         process.kill()
         await process.wait()
     pid = int(line)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)

@@ -132,8 +132,11 @@ async def test_corrections_are_those_of_the_decoder_in_this_process(tmp_path: Pa
         assert f"qedge_decode_seconds_count {sum(map(len, found))}" in text
 
 
-async def test_a_killed_worker_ends_its_streams_with_a_reason_and_costs_nothing_else(tmp_path: Path) -> None:
-    async with running(tmp_path) as daemon, daemon.client() as node:
+async def test_a_killed_worker_ends_its_streams_with_a_reason_and_costs_nothing_else(
+    shared_daemon: DaemonProcess,
+) -> None:
+    daemon = shared_daemon
+    async with daemon.client() as node:
         memory, rounds = shot_of(60, 1)
         job = await node.submit(JobSubmission(program=BELL, shots=100))
         async with node.decode(MODEL, window=10, commit=5) as stream, node.decode(MODEL) as other:
@@ -150,8 +153,8 @@ async def test_a_killed_worker_ends_its_streams_with_a_reason_and_costs_nothing_
         assert (await node.submit(JobSubmission(program=BELL, shots=10), wait_s=20)).state is JobState.DONE
 
 
-async def test_rounds_beyond_the_credit_are_an_overrun_and_the_node_stays_small(tmp_path: Path) -> None:
-    async with running(tmp_path) as daemon, daemon.client() as node:
+async def test_rounds_beyond_the_credit_are_an_overrun_and_the_node_stays_small(shared_daemon: DaemonProcess) -> None:
+    async with shared_daemon.client() as node:
         async with node.decode(MODEL, window=10, commit=5, credit=64) as stream:
             assert stream.opened.credit == 64
             message = pack_rounds(0, b"\0" * 65 * stream.opened.round_bytes, stream.opened.round_bytes)
@@ -165,8 +168,11 @@ async def test_rounds_beyond_the_credit_are_an_overrun_and_the_node_stays_small(
             assert (await stream.summary()).rounds == 10_000
 
 
-async def test_a_client_that_never_reads_is_ended_and_its_memory_is_bounded(tmp_path: Path) -> None:
-    async with running(tmp_path) as daemon, aiohttp_socket(daemon) as socket:
+async def test_a_client_that_never_reads_is_ended_and_its_memory_is_bounded(shared_daemon: DaemonProcess) -> None:
+    daemon = shared_daemon
+    async with daemon.client() as node:
+        ended = await overruns(node)
+    async with aiohttp_socket(daemon) as socket:
         before = psutil.Process(daemon.pid).memory_info().rss
         await socket.send_str(msgspec.json.encode(DecodeOpen(MemoryModel("repetition", 3), 2, 1)).decode())
         opened = msgspec.json.decode((await socket.receive()).data, type=DecodeOpened)
@@ -175,7 +181,13 @@ async def test_a_client_that_never_reads_is_ended_and_its_memory_is_bounded(tmp_
         assert psutil.Process(daemon.pid).memory_info().rss - before < 64 << 20
         async with daemon.client() as node:
             await node.live()
-            assert 'outcome="decode.overrun"' in await node.metrics()
+            assert await overruns(node) == ended + 1
+
+
+async def overruns(node: NodeClient) -> float:
+    """Return how many streams have been ended because more came than their credit allows."""
+    lines = [line for line in (await node.metrics()).splitlines() if 'outcome="decode.overrun"' in line]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +311,7 @@ async def aiohttp_socket(daemon: DaemonProcess) -> AsyncIterator[aiohttp.ClientW
 
 @pytest.fixture(scope="module")
 def shared_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
-    """One daemon for the tests that break nothing but their own stream."""
+    """One daemon for the tests that break nothing but streams and the worker, which comes back."""
     daemon = DaemonProcess(tmp_path_factory.mktemp("shared"), CONFIG.format(3.0))
     daemon.start()
     asyncio.run(daemon.wait_up())

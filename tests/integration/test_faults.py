@@ -40,6 +40,7 @@ MEDIUM = heavy_program(17, 8)
 
 BAD_QPU_MODES = ("hang", "crash", "wrong_sum", "bad_key", "nan", "nonsense", "negative")
 
+QPU = '[drivers.qpu]\ndriver = "sim_qpu"\n'
 Make = Callable[..., DaemonProcess]
 
 
@@ -64,7 +65,7 @@ def beset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
     bad = "".join(
         f'[drivers.{mode}]\ndriver = "faulty_qpu"\nsettings = {{ mode = "{mode}" }}\n' for mode in BAD_QPU_MODES
     )
-    good = '[drivers.qpu]\ndriver = "sim_qpu"\n[drivers.qrng]\ndriver = "faulty_qrng"\n'
+    good = f'{QPU}[drivers.qrng]\ndriver = "faulty_qrng"\n'
     daemon = _daemon(tmp_path_factory.mktemp("beset") / "n", f"{good}{bad}[engine]\nrun_deadline_s = 3.0\n")
     yield daemon
     daemon.stop()
@@ -152,7 +153,7 @@ async def test_a_driver_killed_in_the_middle_of_a_call_comes_back(sturdy: Daemon
 async def test_a_killed_broker_comes_back_and_no_job_is_lost(make_daemon: Make, kind: str) -> None:
     if kind == "mosquitto" and not _has_mosquitto():
         pytest.skip("mosquitto is not installed")
-    daemon = make_daemon(f'[broker]\nkind = "{kind}"\n')
+    daemon = make_daemon(f'{QPU}[broker]\nkind = "{kind}"\n')
     before = await daemon.wait_up()
     assert before.bus.kind == kind
     async with daemon.client() as client:
@@ -174,7 +175,7 @@ async def test_a_killed_broker_comes_back_and_no_job_is_lost(make_daemon: Make, 
 
 
 async def test_a_killed_daemon_loses_nothing_it_accepted(make_daemon: Make) -> None:
-    daemon = make_daemon()
+    daemon = make_daemon(QPU)
     await daemon.wait_up()
     async with daemon.client() as client:
         ids = await submit_many(client, IN_FLIGHT, MEDIUM)
@@ -257,7 +258,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_a_full_disk_refuses_new_work_and_keeps_what_was_accepted(make_daemon: Make, small_disk: Path) -> None:
-    daemon = make_daemon(home=small_disk / "n")
+    daemon = make_daemon(QPU, home=small_disk / "n")
     await daemon.wait_up()
     async with daemon.client() as client:
         ids = await submit_many(client, IN_FLIGHT, MEDIUM)
@@ -289,14 +290,14 @@ async def test_a_full_disk_refuses_new_work_and_keeps_what_was_accepted(make_dae
 
 
 async def test_an_invalid_reload_keeps_the_old_configuration_and_every_job(make_daemon: Make) -> None:
-    daemon = make_daemon('[drivers.qpu]\ndriver = "sim_qpu"\n[drivers.qrng]\ndriver = "sim_qrng"\n')
+    daemon = make_daemon(f'{QPU}[drivers.qrng]\ndriver = "sim_qrng"\n')
     await daemon.wait_up()
     async with daemon.client() as client:
         ids = await submit_many(client, IN_FLIGHT, MEDIUM)
         daemon.write_config("[engine]\nno_such_key = 1\n[broken\n")
         daemon.signal(signal.SIGHUP)
         await _log_line(daemon, "daemon.reload_refused")
-        daemon.write_config('[drivers.qpu]\ndriver = "sim_qpu"\n[drivers.second]\ndriver = "sim_qpu"\n')
+        daemon.write_config(f'{QPU}[drivers.second]\ndriver = "sim_qpu"\n')
         daemon.signal(signal.SIGHUP)
         await _log_line(daemon, "daemon.reloaded")
         jobs = await wait_ended(daemon, ids)
@@ -310,7 +311,7 @@ async def test_garbage_and_oversize_messages_on_every_topic_have_no_effect(
     make_daemon: Make, tmp_path: Path, number: int
 ) -> None:
     with Broker("iotcore" if not _has_mosquitto() else "mosquitto", tmp_path / "broker") as broker:
-        config = f'[node]\nname = "victim"\n[broker]\nurl = "mqtt://127.0.0.1:{broker.port}"\n'
+        config = f'{QPU}[node]\nname = "victim"\n[broker]\nurl = "mqtt://127.0.0.1:{broker.port}"\n'
         daemon = make_daemon(config)
         before = await daemon.wait_up()
         topics = listened(before.fleet, "victim")
@@ -363,7 +364,7 @@ def _has_mosquitto() -> bool:
     return bool(shutil.which("mosquitto")) or Path("/usr/sbin/mosquitto").exists()
 
 
-async def _log_line(daemon: DaemonProcess, event: str, limit_s: float = 15) -> None:
+async def _log_line(daemon: DaemonProcess, event: str, limit_s: float = 30) -> None:
     deadline = time.monotonic() + limit_s
     while event not in daemon.log():
         assert time.monotonic() < deadline, f"{event} never logged: {daemon.log()[-2000:]}"
@@ -372,7 +373,7 @@ async def _log_line(daemon: DaemonProcess, event: str, limit_s: float = 15) -> N
 
 
 async def test_sighup_from_the_first_instant_does_not_end_the_daemon(make_daemon: Make) -> None:
-    daemon = make_daemon()
+    daemon = make_daemon(QPU)
     deadline = time.monotonic() + 2
     while time.monotonic() < deadline:
         # The interpreter needs some time from exec to the first line of ours; the unit ignores the signal until then.

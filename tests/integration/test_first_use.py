@@ -26,13 +26,20 @@ NOBODY = 65534
 CIRCUITS = '[drivers.qpu]\ndriver = "sim_qpu"\n'
 
 
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
-    """A node with a QPU, started."""
-    made = DaemonProcess(tmp_path / "n", CIRCUITS)
-    made.start()
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
+    """One node with a QPU; tests stop it and start it again."""
+    made = DaemonProcess(tmp_path_factory.mktemp("node") / "n", CIRCUITS)
     yield made
     made.stop()
+
+
+@pytest.fixture
+def daemon(node: DaemonProcess) -> DaemonProcess:
+    """The node, started, whatever the last test left."""
+    if not node.is_alive():
+        node.start()
+    return node
 
 
 def _qedge(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -118,7 +125,7 @@ async def test_sigterm_ends_everything_in_order_and_a_restart_takes_up_the_queue
     async with daemon.client() as client:
         ids = await submit_many(client, 50)
     assert daemon.stop() == 0
-    _gone, alive = psutil.wait_procs(children, timeout=5)
+    _gone, alive = psutil.wait_procs(children, timeout=20)
     assert alive == []
     assert not daemon.socket.exists()
     assert '"daemon.stopped"' in daemon.log()
@@ -134,8 +141,12 @@ async def test_a_locked_driver_stays_locked_after_a_restart(daemon: DaemonProces
         await client.change_driver("qpu", DriverChange(admin_state="locked"))
     daemon.stop()
     daemon.start()
-    status = await daemon.wait_status(lambda status: status.drivers[0].admin_state == "locked")
-    assert status.drivers[0].admin_state == "locked"
+    try:
+        status = await daemon.wait_status(lambda status: status.drivers[0].admin_state == "locked")
+        assert status.drivers[0].admin_state == "locked"
+    finally:
+        async with daemon.client() as client:
+            await client.change_driver("qpu", DriverChange(admin_state="unlocked"))
 
 
 INTRUDER = """

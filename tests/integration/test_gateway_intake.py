@@ -47,7 +47,7 @@ class BrokerClient:
         self.send(mqtt5.PublishPacket(topic, payload, qos=mqtt5.QoS(qos), packet_id=packet_id))
 
     async def packet(self) -> mqtt5.Packet:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 try:
                     packet, size = mqtt5.read(memoryview(self._data))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -32,16 +31,20 @@ pytestmark = pytest.mark.integration
 TURN = 'OPENQASM 3.0; include "stdgates.inc"; input float a; qubit[2] q; ry(a) q[0]; cx q[0], q[1];'
 
 
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
+    """One node with a QPU; each test has jobs of its own."""
+    made = DaemonProcess(tmp_path_factory.mktemp("kinds") / "home", '[drivers.qpu]\ndriver = "sim_qpu"\n')
+    made.start()
+    yield made
+    made.stop()
+
+
 @pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[NodeClient]:
-    daemon = DaemonProcess(tmp_path / "home", '[drivers.qpu]\ndriver = "sim_qpu"\n')
-    daemon.start()
-    try:
-        await daemon.wait_up()
-        async with NodeClient(daemon.socket) as node:
-            yield node
-    finally:
-        daemon.stop()
+async def client(daemon: DaemonProcess) -> AsyncIterator[NodeClient]:
+    await daemon.wait_up()
+    async with NodeClient(daemon.socket) as node:
+        yield node
 
 
 async def test_a_job_that_has_ended_when_it_is_accepted_comes_with_its_result(client: NodeClient) -> None:

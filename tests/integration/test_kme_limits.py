@@ -28,7 +28,7 @@ async def test_one_connection_too_many_is_told_so_in_json(tmp_path: Path) -> Non
         assert "connections" in json.loads(reply.body)["message"]
         assert reply.headers["retry-after"] == "1"
         await link.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (await extra.request("GET", path_of("bob", "status"))).status != 200:
                 await asyncio.sleep(0.05)
 

@@ -90,7 +90,9 @@ async def test_the_command_line_puts_lists_watches_and_deletes(tmp_path: Path) -
             return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
         watching = asyncio.create_task(asyncio.to_thread(qedge, "watch", "settings", "--count", "2", "--json"))
-        await asyncio.sleep(1.5)
+        async with asyncio.timeout(LIMIT_S), daemon.client() as client:
+            while 'qedge_http_requests_total{route="GET /v1/state"' not in await client.metrics():
+                await asyncio.sleep(0.1)  # what comes after its first look it hears of
         assert "limit" in await asyncio.to_thread(qedge, "put", "settings", "limit", "7")
         assert "7" in await asyncio.to_thread(qedge, "get", "settings", "limit")
         assert "settings" in await asyncio.to_thread(qedge, "list")

@@ -36,7 +36,11 @@ name = "{name}"
 level = "debug"
 [drivers.qrng]
 driver = "sim_qrng"
+[engine]
+assess_every_s = 0.0
 """
+PAUSE_S = 0.5
+"""Between two commands that ask for something: each is a process of its own."""
 
 
 @dataclass
@@ -71,7 +75,7 @@ class Box:
         return {"HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.home / "run"), "PATH": os.environ["PATH"]}
 
     def start(self) -> None:
-        """Start the daemon and wait until it answers."""
+        """Start the daemon and return at once."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command(
@@ -83,7 +87,15 @@ class Box:
                 env=self.environ,
                 cwd=self.home,
             )
-        poll(lambda: self.run("status").returncode == 0, lambda: self.log_path.read_text()[-3000:])
+
+    def wait_up(self) -> None:
+        """Wait until the daemon answers."""
+        poll((self.state / "run" / "qedge.sock").exists, self.log, pause_s=0.05)
+        poll(lambda: self.run("status").returncode == 0, self.log)
+
+    def log(self) -> str:
+        """Return the last of what the daemon wrote."""
+        return self.log_path.read_text()[-3000:]
 
     def stop(self) -> None:
         """Stop the daemon."""
@@ -147,12 +159,12 @@ def first_user() -> int:
     return 61_001 if done.returncode == 0 else 0
 
 
-def poll(holds: Callable[[], bool], why: Callable[[], str] = str, limit_s: float = LIMIT_S) -> None:
+def poll(holds: Callable[[], bool], why: Callable[[], str] = str, pause_s: float = PAUSE_S) -> None:
     """Poll until it holds."""
-    deadline = time.monotonic() + limit_s
+    deadline = time.monotonic() + LIMIT_S
     while not holds():
         assert time.monotonic() < deadline, why()
-        time.sleep(0.05)
+        time.sleep(pause_s)
 
 
 def ip(*words: str) -> None:
@@ -205,6 +217,8 @@ def story() -> Iterator[Story]:
             for box in boxes:
                 cleaning.callback(box.stop)
                 box.start()
+            for box in boxes:
+                box.wait_up()
             yield _happen(boxes[0], boxes[1], boxes[2], cleaning)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -256,7 +270,7 @@ def _happen(alpha: Box, beta: Box, gamma: Box, cleaning: contextlib.ExitStack) -
     said, complained = joining.communicate(timeout=10)
     beta.said += [said, complained]
     outcomes["join"] = subprocess.CompletedProcess(["join"], joining.returncode, said, complained)
-    poll(lambda: alpha.sees_alive("beta") and beta.sees_alive("alpha"), lambda: beta.log_path.read_text()[-3000:])
+    poll(lambda: alpha.sees_alive("beta") and beta.sees_alive("alpha"), beta.log)
     join_s = time.monotonic() - began
     print(f"two boxes see each other {join_s:.2f} s after `qedge join`")
 

@@ -6,6 +6,7 @@ import contextlib
 import random
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -145,5 +146,28 @@ class Segment(RuleBasedStateMachine):
             assert actor.due - actor.got == set(), name
 
 
-TestSegment = Segment.TestCase
-TestSegment.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+class TestSegment(Segment.TestCase):  # type: ignore[misc, valid-type] # made when the machine is defined
+    """Few courses, in which each rule comes many times."""
+
+    settings = settings(max_examples=15, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.long
+class TestSegmentForLong(Segment.TestCase):  # type: ignore[misc, valid-type] # as above
+    """Many courses."""
+
+    settings = settings(max_examples=600, stateful_step_count=60, deadline=None)
+
+
+def test_who_leaves_and_comes_back_is_handed_nothing_that_lay_ready_before() -> None:
+    group = Membership(BASE, 7, Pace(200 * MS, 1000 * MS, 50_000 * MS), random.Random(0).randbytes)
+    member = MemberId(SubjectKind.DEVICE, "d0")
+    group.extend(4096, 0)
+    group.join(member, CHANNELS, 0)
+    group.on_timer(MS)  # its secrets lie ready
+    group.leave(member, MS)
+    group.join(member, CHANNELS, MS)
+    assert group.handovers(MS, 10) == []
+    group.on_timer(1001 * MS)
+    (handed,) = group.handovers(1001 * MS, 10)
+    assert handed.epoch == group.line.current

@@ -17,6 +17,7 @@ MOST_A_MINUTE = 60 * GROW_ABOVE / 0.4
 """Heartbeats that a node receives a minute at most, in a fleet of up to 3200 nodes."""
 OTHERS = 1.05
 """Births, probes and what the network repeats."""
+SEEDS = [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 6))]
 
 
 def fleet(count: int, seed: int = 1, network: Network | None = None) -> World:
@@ -38,7 +39,7 @@ def death_seconds(world: World, name: str, since_ns: int) -> list[float]:
     return [(at_ns - since_ns) / 1e9 for node in world.nodes.values() for at_ns, dead in node.deaths if dead == name]
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_everybody_sees_everybody_soon_after_a_cold_start(seed: int) -> None:
     world = World(Random(seed))
     world.start_all(60, within_s=1.0)
@@ -53,7 +54,7 @@ def test_a_newcomer_and_the_fleet_know_each_other_within_one_period() -> None:
     assert world.run_until(world.agreed, limit_s=5, step_s=0.02) <= 0.4 + 0.2
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_dead_node_is_dead_for_all_within_a_second_and_six_tenths(seed: int) -> None:
     world = fleet(40, seed)
     killed_ns = world.now_ns
@@ -65,7 +66,7 @@ def test_a_dead_node_is_dead_for_all_within_a_second_and_six_tenths(seed: int) -
     assert world.agreed()
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_no_live_node_is_called_dead_where_one_message_in_twenty_is_lost(seed: int) -> None:
     world = fleet(50, seed, LOSSY)
     world.run(60)
@@ -93,7 +94,7 @@ def test_a_broker_that_lost_everything_costs_nobody_their_place() -> None:
     assert world.run_until(world.agreed, limit_s=10) <= 1.0
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_fleet_that_changes_all_the_time_agrees_whenever_it_rests(seed: int) -> None:
     world = fleet(40, seed, LOSSY)
     churn(world, minutes=2, share=0.1)

@@ -10,6 +10,8 @@ from tests.world.state_world import FleetWorld, SiteWorld
 from tests.world.story import Plan, play
 from tests.world.world import Network
 
+SEEDS = [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 6))]
+
 
 def site(count: int, seed: int, network: Network | None = None) -> SiteWorld:
     world = SiteWorld("site", Random(seed), network)
@@ -19,7 +21,7 @@ def site(count: int, seed: int, network: Network | None = None) -> SiteWorld:
     return world
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_news_is_everywhere_within_a_second(seed: int) -> None:
     world = site(20, seed)
     node = world.nodes["site-003"]
@@ -38,7 +40,7 @@ def test_a_site_that_was_torn_in_two_holds_one_map_soon_after(bridge: bool) -> N
     assert world.run_until(world.settled, limit_s=60) <= 40
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_what_a_lossy_broker_drops_is_found_by_comparing(seed: int) -> None:
     world = site(16, seed, Network(loss=0.2))
     world.chatter(30, 10)
@@ -67,7 +69,7 @@ def test_what_a_dead_node_said_stays_and_the_first_that_lives_speaks_for_the_sit
     assert "site-000" in held
 
 
-@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in (2, 3))])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_sites_that_were_cut_off_come_to_hold_the_same(seed: int) -> None:
     report = play(Plan(sites=6, size=8, torn=3), seed)
     assert report.site_healed_s <= 40

@@ -59,7 +59,7 @@ class Trace:
         """Return all CONNECTs; their topic and payload are those of the will."""
         return [each for each in self.events if each.kind == "connect"]
 
-    async def until(self, condition: object, limit_s: float = 10.0) -> None:
+    async def until(self, condition: object, limit_s: float = 30.0) -> None:
         """Wait until `condition()` holds."""
         assert callable(condition)
         async with asyncio.timeout(limit_s):

@@ -91,7 +91,7 @@ class ScriptedBroker:
 
     async def wait_for(self, kind: int, number: int = 1) -> list[bytes]:
         """Wait until `number` packets of a kind came."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(self.bodies(kind)) < number:
                 self._changed.clear()
                 await self._changed.wait()

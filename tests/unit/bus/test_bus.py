@@ -76,7 +76,7 @@ async def running(bus: Bus, *, connected: bool = True) -> AsyncIterator[asyncio.
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait until something holds."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.005)
 

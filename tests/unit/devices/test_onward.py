@@ -158,8 +158,9 @@ async def test_a_full_disk_keeps_readings_in_memory_in_their_order_and_writes_th
         monkeypatch.setattr(site.store, "write", write)
         for number in range(2000):
             put(site, "d", number)
-        await asyncio.sleep(0.1)
-        assert site.onward.view().problem == "store.disk_full"
+        async with asyncio.timeout(30):
+            while site.onward.view().problem != "store.disk_full":
+                await asyncio.sleep(0.01)
         assert uplink.got == []
         full = False
         await site.until_sent(1024)

@@ -410,7 +410,7 @@ def test_credentials_come_from_files_and_are_not_told(opened: Qdmi, lab: Lab) ->
 def test_a_program_is_written_for_the_whole_device(opened: Qdmi, lab: Lab) -> None:
     lab.histogram = {"11": 6, "00": 4}
     job = opened.submit(QpuTask(BELL, 10, 1))
-    assert opened.wait(job, 1) is JobStatus.DONE
+    assert opened.wait(job, 30) is JobStatus.DONE
     result = opened.result(job)
     assert result.counts == {3: 6, 0: 4}
     assert result.metadata["simulated"] is False
@@ -435,7 +435,7 @@ def test_a_job_that_runs_is_cancelled_at_the_device(opened: Qdmi, lab: Lab) -> N
         opened.result(job)
     opened.cancel(job)
     assert lab.progress is Progress.CANCELED
-    assert opened.wait(job, 5) is JobStatus.CANCELLED
+    assert opened.wait(job, 30) is JobStatus.CANCELLED
     with pytest.raises(FatalError, match="cancelled"):
         opened.result(job)
     opened.free(job)
@@ -447,7 +447,7 @@ def test_a_device_that_cannot_cancel_is_told_of_in_the_health(opened: Qdmi, lab:
     job = opened.submit(QpuTask(THREE, 10, 1))
     assert opened.qpu_properties().queue_length == 1
     opened.cancel(job)
-    assert opened.wait(job, 5) is JobStatus.CANCELLED
+    assert opened.wait(job, 30) is JobStatus.CANCELLED
     assert "could not be cancelled" in opened.health().reason
     opened.close()
 
@@ -460,7 +460,7 @@ def test_a_long_wait_is_left_to_the_device(opened: Qdmi, lab: Lab) -> None:
 def test_a_failed_job_and_a_refused_program_are_told_apart(opened: Qdmi, lab: Lab) -> None:
     lab.progress = Progress.FAILED
     job = opened.submit(QpuTask(THREE, 10, 1))
-    assert opened.wait(job, 5) is JobStatus.FAILED
+    assert opened.wait(job, 30) is JobStatus.FAILED
     with pytest.raises(RetriableError, match="no reason"):
         opened.result(job)
     assert opened.health().state is OperatingState.DEGRADED

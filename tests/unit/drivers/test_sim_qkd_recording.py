@@ -34,11 +34,12 @@ def opened(folder: Path, role: str, **values: object) -> SimQkd:
     return driver
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> tuple[Path, Path]:
-    alice, bob = opened(tmp_path, "alice"), opened(tmp_path, "bob", block_detections=2000)
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("recording")
+    alice, bob = opened(folder, "alice"), opened(folder, "bob", block_detections=2000)
     try:
-        return record(alice, bob, 3, tmp_path, clock_hz=1e9)
+        return record(alice, bob, 3, folder, clock_hz=1e9)
     finally:
         alice.close()
         bob.close()

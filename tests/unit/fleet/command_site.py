@@ -255,7 +255,7 @@ class CommandSite:
         return await self.service.command(command)
 
     async def until(
-        self, command: str, condition: Callable[[CommandReport], bool], limit_s: float = 15.0
+        self, command: str, condition: Callable[[CommandReport], bool], limit_s: float = 30.0
     ) -> CommandReport:
         """Wait until what is told of a command is so."""
         async with asyncio.timeout(limit_s):

@@ -104,7 +104,7 @@ async def test_a_node_that_dies_goes_on_or_says_why_not(tmp_path: Path, point: s
     await site.start()
     dies = Interrupted(site, work, point, never)
     command = site.send()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await dies.reached.wait()
     await site.kill()
     did = len(work.done)

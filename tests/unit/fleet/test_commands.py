@@ -188,7 +188,7 @@ async def test_without_an_audit_log_nothing_is_accepted(site: CommandSite, work:
     request = site.request()
     payload = site.order(request)
     site.publish(request, payload)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while "audit.unavailable" not in site.bus.rejected:
             await asyncio.sleep(0.01)
     assert work.began == []
@@ -248,7 +248,7 @@ async def test_what_ended_while_the_broker_was_away_is_told_when_it_is_back(
     await site.until(command, lambda report: report.step == "half")
     site.bus.connected = False
     work.gate.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (await site.view(command)).phase != "successful":
             await asyncio.sleep(0.01)
     assert site.told(command).state == "executing"  # type: ignore[union-attr] # it was told before
@@ -261,7 +261,7 @@ async def test_nothing_begins_before_the_broker_knows_that_it_does(site: Command
     payload = site.order(request)
     site.bus.refuse = lambda where: "cmd-state" in where
     site.publish(request, payload)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             try:
                 if (await site.view(request.id)).phase == "failed":
@@ -282,7 +282,7 @@ async def test_states_of_long_ago_are_cleared_and_commands_still_known(
     await site.end(request.id)
     site.broker.publish(command_topic(FLEET, NODE, request.id), b"", retain=True)
     site.clock.shift_ns = round(7.001 * 86_400 * 10**9)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while state_topic(FLEET, NODE, request.id) in site.broker.retained:
             await asyncio.sleep(0.05)
     site.publish(request, payload)
@@ -296,6 +296,6 @@ async def test_the_node_says_what_it_can_be_ordered_to_do(site: CommandSite) -> 
     assert set(kinds) == {"work", "other", "trust", "cancel"}
     assert kinds["trust"].two_persons
     assert not kinds["work"].two_persons
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while f"qedge/v1/{FLEET}/{NODE}/commands" not in site.broker.retained:
             await asyncio.sleep(0.01)

@@ -41,7 +41,7 @@ from tests.integration.fleet_site import ThrowAwayFleet
 FLEET = "fleet"
 
 
-async def until(condition: Callable[[], object], limit_s: float = 15.0) -> None:
+async def until(condition: Callable[[], object], limit_s: float = 30.0) -> None:
     """Wait until something holds."""
     async with asyncio.timeout(limit_s):
         while not condition():

@@ -204,7 +204,7 @@ class EngineNode:
 
     async def written(self, number: int) -> None:
         """Wait until so many jobs are in the database, and see that there are no more."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.rows()) < number:
                 await asyncio.sleep(0.005)
         await asyncio.sleep(0.05)

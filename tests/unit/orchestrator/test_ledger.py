@@ -29,7 +29,7 @@ async def four(site: EngineSite, **settings: float) -> tuple[EngineNode, EngineN
     return a, b, c, d
 
 
-async def until(holds: Callable[[], bool], limit_s: float = 10.0) -> None:
+async def until(holds: Callable[[], bool], limit_s: float = 30.0) -> None:
     async with asyncio.timeout(limit_s):
         while not holds():
             await asyncio.sleep(0.01)
@@ -166,7 +166,7 @@ async def test_the_same_key_at_another_node_is_the_same_job_while_its_owner_live
     release(b, c, d)
     assert {(await node.end(job.id)).state for node in (b, c, d)} == {JobState.DONE}
     # two may have taken it over at once; the end under the higher lease is soon everywhere
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len({msgspec.json.encode((await node.end(job.id)).result) for node in (b, c, d)}) > 1:
             await asyncio.sleep(0.01)
     with pytest.raises(QedgeError) as error:
@@ -321,6 +321,6 @@ async def test_a_job_of_this_node_alone_leaves_one_row_and_is_counted_once(site:
     assert view.result is not None
     assert len(a.rows()) == 1
     assert a.engine.totals()[JobState.DONE] == 1
-    async with asyncio.timeout(5):  # the runner hears that its word was taken a moment after the end is told
+    async with asyncio.timeout(30):  # the runner hears that its word was taken a moment after the end is told
         while a.engine.keeper.untold:
             await asyncio.sleep(0.01)

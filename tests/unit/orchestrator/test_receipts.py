@@ -74,7 +74,7 @@ async def done_elsewhere(signers: Signers, jobs: int = 3) -> tuple[list[JobView]
     submitted = [await a.submit(f"p{number}", node="any") for number in range(jobs)]
     for each in submitted:
         await a.end(each.id)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(at_b._given) < jobs:
             await asyncio.sleep(0.01)
     await at_b.sign()

@@ -64,7 +64,7 @@ async def site(tmp_path: Path) -> AsyncIterator[EngineSite]:
     await made.close()
 
 
-async def until(holds: Callable[[], bool], limit_s: float = 10.0) -> None:
+async def until(holds: Callable[[], bool], limit_s: float = 30.0) -> None:
     async with asyncio.timeout(limit_s):
         while not holds():
             await asyncio.sleep(0.01)
@@ -83,6 +83,7 @@ async def test_a_short_job_that_stays_has_ended_when_its_id_is_told_and_its_reco
     job = await a.submit(SMALL, node="any")
     assert (job.state, job.node, job.epoch, job.attempts) == (JobState.DONE, "a", 1, 1)
     await until(lambda: b.copies() == 1)
+    await until(lambda: a.rows() == [("me", "", "done")])
     await asyncio.sleep(0.2)
     assert said.purposes == {"records-keep/1": 1}
     assert a.rows() == [("me", "", "done")]

@@ -293,7 +293,7 @@ async def test_a_restart_takes_the_parts_up_and_runs_none_twice(site: EngineSite
     for node in (b, c):
         node.qpu.held = True  # type: ignore[union-attr]
     job = await origin.node.submit(parts=2)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while site.runs() < 2:
             await asyncio.sleep(0.01)
     await origin.stop()
@@ -316,7 +316,7 @@ async def test_a_cancel_and_a_deadline_reach_all_parts(site: EngineSite) -> None
     other = await origin.node.submit(parts=2, deadline_s=0.3)
     assert (await origin.node.end(other.id)).state is JobState.EXPIRED
     assert (await origin.node.engine.cancel(one.id)).state is JobState.CANCELLED
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while any(view.state not in (JobState.CANCELLED, JobState.EXPIRED) for view in await b.engine.jobs(9)):
             await asyncio.sleep(0.02)
     await origin.stop()

@@ -117,13 +117,13 @@ async def site(tmp_path: Path) -> AsyncIterator[UpSite]:
     await made.close()
 
 
-async def until(holds: Callable[[], bool], limit_s: float = 10.0) -> None:
+async def until(holds: Callable[[], bool], limit_s: float = 30.0) -> None:
     async with asyncio.timeout(limit_s):
         while not holds():
             await asyncio.sleep(0.01)
 
 
-async def reached(site: UpSite, job_id: str, limit_s: float = 10.0) -> JobRecord:
+async def reached(site: UpSite, job_id: str, limit_s: float = 30.0) -> JobRecord:
     async with asyncio.timeout(limit_s):
         while (found := await site.above(job_id)) is None:
             await asyncio.sleep(0.02)
@@ -141,6 +141,7 @@ async def test_shared_state_goes_up_and_down_and_each_entry_once(site: UpSite) -
     await until(holds(site.k, "from-below", b"1"))
     await until(holds(site.b, "from-above", b"2"))
     assert site.a.value("settings", "from-above") == b"2"
+    await until(lambda: all(len(each.broker.of(Channel.SHARED)) >= 2 for each in (site.sky, site.site)))
     await asyncio.sleep(1.0)
     assert len(site.sky.broker.of(Channel.SHARED)) == 2
     assert len(site.site.broker.of(Channel.SHARED)) == 2
@@ -161,7 +162,7 @@ async def test_without_the_uplink_everything_waits_in_the_database_and_goes_up_l
         await site.b.state.put("settings", "x", value)
         await asyncio.sleep(0.4)
     job_id = await site.job(1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while await site.waiting() != 2:
             await asyncio.sleep(0.02)
     await site.up.connect()

@@ -180,7 +180,9 @@ def in_child(name: str, shapes: list[Shape]) -> dict[str, str]:
     return {str(each): digests[str(each)] for each in shapes}
 
 
-@pytest.mark.parametrize("name", ["avx512", "avx2 with wide products", "avx2", "none"])
+@pytest.mark.parametrize(
+    "name", ["avx512", pytest.param("avx2 with wide products", marks=pytest.mark.long), "avx2", "none"]
+)
 def test_every_path_is_exact_at_full_size(name: str) -> None:
     shapes = SMALL + (FULL[:1] if name == "none" else FULL)
     assert in_child(name, shapes) == {str(each): expected(each) for each in shapes}

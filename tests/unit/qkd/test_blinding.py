@@ -24,7 +24,6 @@ from qedge_drivers.sim_qkd.presets import Figures, preset_of
 from qedge_drivers.sim_qkd.source import BLIND, Emitter, Odds, Receiving, Source
 
 CLICKS = 1 << 20
-BLOCKS = 20
 
 
 @dataclass
@@ -146,18 +145,19 @@ def test_a_configured_loss_needs_nothing_learned() -> None:
     assert verdict(watch, link.terms, *link.block(blind=1.0)) == "gain"
 
 
+@pytest.mark.parametrize("number", [6, pytest.param(60, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("preset", "seed", "drift"),
     [("plan", 21, False), ("plan", 22, True), ("ingaas", 24, True), ("yuan2018", 25, True)],
 )
 def test_an_honest_link_raises_no_alarm_while_its_loss_and_polarisation_drift(
-    preset: str, seed: int, drift: bool
+    preset: str, seed: int, drift: bool, number: int
 ) -> None:
     link = Link(preset_of(preset), seed)
     watch = commissioned(link)
     link.loss_drift_db, link.drift_deg = (0.25, 4.0) if drift else (0.0, 0.0)
-    verdicts = [verdict(watch, link.terms, *block) for block in link.blocks(BLOCKS)]
-    assert verdicts == [""] * BLOCKS
+    verdicts = [verdict(watch, link.terms, *block) for block in link.blocks(number)]
+    assert verdicts == [""] * number
 
 
 def test_what_was_learned_stays_and_is_learned_anew_after_work_on_the_link() -> None:

@@ -33,6 +33,8 @@ name = "{name}"
 driver = "sim_qpu"
 [drivers.qrng]
 driver = "sim_qrng"
+[engine]
+assess_after_s = 600.0  # not while the scenes are played, which need the processor
 """
 _BROKER: Final = """[broker]
 listen = "127.0.0.1:{port}"

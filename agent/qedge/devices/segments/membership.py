@@ -58,7 +58,7 @@ class Membership:
         self._joining: dict[MemberId, None] = {}
         self._readers: dict[str, int] = {}
         self._rounds: deque[_Round] = deque()
-        self._ready: deque[Handover] = deque()
+        self._ready: deque[tuple[_Member, Handover]] = deque()
         self._join_due_ns = NEVER
         self._last_join_ns = -NEVER
         self._missed = Cause.START
@@ -162,8 +162,10 @@ class Membership:
         while self._rounds and not self._rounds[0].queue:
             self._rounds.popleft()
         while len(due) < limit and self._ready:
-            due.append(self._ready.popleft())
-        return [each for each in due if each.member in self._members]
+            known, ready = self._ready.popleft()
+            if self._members.get(ready.member) is known:  # one that left and came back joins anew
+                due.append(ready)
+        return due
 
     def _admit(self, now_ns: int) -> None:
         """Let in all who joined within the window: they may open the next epoch and what follows."""
@@ -183,7 +185,7 @@ class Membership:
             known = self._members[member]
             for channel, since in known.since.items():
                 known.since[channel] = line.current if since < 0 else since
-            self._ready += self._hand(member, known, generation, line.current)
+            self._ready += ((known, each) for each in self._hand(member, known, generation, line.current))
 
     @staticmethod
     def _hand(member: MemberId, known: _Member, generation: Generation, epoch: int) -> list[Handover]:

@@ -50,7 +50,7 @@ def ill(found: NodeStatus, reason: str = "no answer") -> NodeStatus:
     )
 
 
-async def until(condition: Callable[[], object], limit_s: float = 20.0) -> None:
+async def until(condition: Callable[[], object], limit_s: float = 30.0) -> None:
     """Wait until something holds."""
     async with asyncio.timeout(limit_s):
         while not condition():

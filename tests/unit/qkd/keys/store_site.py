@@ -156,7 +156,7 @@ class StoreSite:
         """Return bits of which a node does not know that the other end has them."""
         return next(each.account.waiting for each in self[node].links() if each.link == link)
 
-    async def until(self, condition: Callable[[], object], limit_s: float = 20.0) -> None:
+    async def until(self, condition: Callable[[], object], limit_s: float = 30.0) -> None:
         """Wait for something to be so."""
         async with asyncio.timeout(limit_s):
             while not condition():
