@@ -348,5 +348,3 @@ class FleetTool:
     def note_rollout(self, act: Act, rollout: str, *, outcome: str = "", reason: str = "", kind: str = "") -> None:
         """Note in the trail how a roll-out stands."""
         self.folder.note([self._entry(act, kind=kind, rollout=rollout, outcome=outcome, reason=reason)])
-
-
