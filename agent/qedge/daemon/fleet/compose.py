@@ -39,7 +39,7 @@ def add_management(parts: Parts, running: Running, telemetry: Store | None) -> N
         from qedge.daemon.fleet.local_operations import make_operations, offered_update
         from qedge.daemon.fleet.telemetry import make_telemetry
 
-        update = offered_update(parts.tools)
+        update = offered_update(parts.tools, running.stopping)
         operations, services = make_operations(parts.config.fleet.thin_edge, running, update)
         for service in (*services, *make_telemetry(parts, telemetry, operations, update)):
             parts.supervisor.add(service)

@@ -52,9 +52,21 @@ _ALL_LINES: Final = 2000
 class OfferedUpdate:
     """Installs bundles that are offered on the box; fills `Software` of the Home Assistant adapter."""
 
-    def __init__(self, layout: Layout, fleet: str, node: str, *, clock: Clock, version: str = __version__) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        fleet: str,
+        node: str,
+        *,
+        clock: Clock,
+        stopping: Callable[[], bool],
+        version: str = __version__,
+    ) -> None:
+        """`stopping` says whether the daemon ends; the next one goes on with what this one began."""
         python, platform = python_version(), platform_name()
-        self.executor = SoftwareUpdateExecutor(layout, version=version, python=python, platform=platform, clock=clock)
+        self.executor = SoftwareUpdateExecutor(
+            layout, version=version, python=python, platform=platform, clock=clock, stopping=stopping
+        )
         self._offers = Offers(layout.offered, current=version, python=python, platform=platform)
         self._disk = Disk(layout)
         self._fleet = fleet
@@ -127,10 +139,10 @@ class RestartHere:
         return {}
 
 
-def offered_update(tools: Tools) -> OfferedUpdate:
+def offered_update(tools: Tools, stopping: Callable[[], bool]) -> OfferedUpdate:
     """Make what installs offered bundles on this box."""
     layout = Layout(state=Path(tools.config.node.state_dir))
-    return OfferedUpdate(layout, tools.identity.fleet, tools.identity.node, clock=tools.clock)
+    return OfferedUpdate(layout, tools.identity.fleet, tools.identity.node, clock=tools.clock, stopping=stopping)
 
 
 def make_operations(

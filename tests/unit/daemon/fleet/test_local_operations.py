@@ -40,7 +40,9 @@ def operations(
     path.write_text(CONFIG)
     loaded = load(str(path), environ={}, state_dir=str(folder))
     running = SimpleNamespace(loaded=lambda: loaded, restart=lambda: None)
-    update = OfferedUpdate(Layout(folder / "opt", folder), "f", "box-1", clock=ManualClock(), version="1.0.0")
+    update = OfferedUpdate(
+        Layout(folder / "opt", folder), "f", "box-1", clock=ManualClock(), stopping=lambda: False, version="1.0.0"
+    )
     config = ThinEdgeConfig(commands=kinds, files=files)
     made, services = make_operations(config, running, update)  # type: ignore[arg-type] # what it needs of them
     return {each.kind: each for each in made}, list(services)

@@ -272,7 +272,7 @@ async def test_an_update_goes_on_after_the_updater_has_restarted_the_node(tmp_pa
     fields = updates(version="0.2.0")
 
     def here(version: str) -> tuple[OfferedUpdate, SoftwareUpdateHere]:
-        made = OfferedUpdate(layout, "f", "box", clock=ManualClock(), version=version)
+        made = OfferedUpdate(layout, "f", "box", clock=ManualClock(), stopping=lambda: False, version=version)
         return made, SoftwareUpdateHere(made.install_version, 60)
 
     made, operation = here("0.1.0")
