@@ -118,7 +118,7 @@ class Site:
         node = Node(self.folder / name, CONFIG.format(name=name, port=self.port))
         node.start()
         nodes.append(node)
-        node.wait_ready()
+        node.wait_ready(THERE_S)
 
     def tool(self) -> FleetTool:
         """Make the tool of an operator who may do everything."""

@@ -22,7 +22,7 @@ class Node:
         (home / "agent.toml").write_text(config)
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(str(home / "notify.sock"))
-        self._notify.settimeout(60)
+        self._notify.settimeout(1)
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
         self.ready_s = 0.0
@@ -47,10 +47,15 @@ class Node:
         with (self.home / "log").open("wb") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ)
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, limit_s: float = 60.0) -> None:
         """Wait until it says that it is ready."""
-        while not self._notify.recv(4096).startswith(b"READY=1"):
-            continue
+        assert self._process is not None
+        while True:
+            with contextlib.suppress(TimeoutError):
+                if self._notify.recv(4096).startswith(b"READY=1"):
+                    break
+            if self._process.poll() is not None or time.perf_counter() - self._started > limit_s:
+                raise RuntimeError(f"the daemon is not ready: {(self.home / 'log').read_text()[-2000:]}")
         self.ready_s = time.perf_counter() - self._started
 
     def __exit__(self, *_: object) -> None:
