@@ -79,6 +79,7 @@ def test_the_other_settings_of_the_guides_have_no_faults(tmp_path: Path) -> None
 
     for guide, file in (
         ("connect-thin-edge.md", "thin-edge-commands.toml"),
+        ("connect-home-assistant.md", "home-assistant-install.toml"),
         ("connect-home-assistant.md", "home-assistant-remove.toml"),
         ("connect-grafana.md", "metrics.toml"),
     ):
