@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import msgspec
@@ -35,6 +35,8 @@ class Changes:
     def publish(self, view: JobView) -> None:
         """Tell every stream."""
         for stream in self._streams:
+            if len(stream.entries) == stream.entries.maxlen:
+                stream.lost()
             stream.entries.append(view)
             stream.arrived.set()
 
@@ -62,9 +64,9 @@ class Changes:
         except TimeoutError:
             return
 
-    async def follow(self) -> AsyncIterator[JobView]:
-        """Yield every change from now on."""
-        stream = _Stream()
+    async def follow(self, lost: Callable[[], None] = lambda: None) -> AsyncIterator[JobView]:
+        """Yield every change from now on; `lost` is called for each that is lost."""
+        stream = _Stream(lost)
         self._streams.add(stream)
         try:
             while True:
@@ -77,6 +79,7 @@ class Changes:
 
 
 class _Stream:
-    def __init__(self) -> None:
+    def __init__(self, lost: Callable[[], None]) -> None:
+        self.lost = lost
         self.entries: deque[JobView] = deque(maxlen=STREAM_LIMIT)
         self.arrived = asyncio.Event()
