@@ -39,6 +39,8 @@ class Changes:
         for hook in tuple(self._hooks):
             hook(view)
         for stream in self._streams:
+            if len(stream.entries) == stream.entries.maxlen:
+                stream.lost()
             stream.entries.append(view)
             stream.arrived.set()
 
@@ -78,9 +80,9 @@ class Changes:
         finally:
             self._hooks.remove(hook)
 
-    async def follow(self) -> AsyncIterator[JobView]:
-        """Yield every change from now on."""
-        stream = _Stream()
+    async def follow(self, lost: Callable[[], None] = lambda: None) -> AsyncIterator[JobView]:
+        """Yield every change from now on; `lost` is called for each that is lost."""
+        stream = _Stream(lost)
         self._streams.add(stream)
         try:
             while True:
@@ -93,6 +95,7 @@ class Changes:
 
 
 class _Stream:
-    def __init__(self) -> None:
+    def __init__(self, lost: Callable[[], None]) -> None:
+        self.lost = lost
         self.entries: deque[JobView] = deque(maxlen=STREAM_LIMIT)
         self.arrived = asyncio.Event()

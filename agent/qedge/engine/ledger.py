@@ -135,11 +135,6 @@ def find_errand(connection: sqlite3.Connection, client: str, key: str) -> str:
     return str(row[0]) if row is not None else ""
 
 
-def requeue(connection: sqlite3.Connection, job: Job) -> None:
-    """Note that a job waits again."""
-    connection.execute("UPDATE jobs SET state = ? WHERE id = ?", (JobState.QUEUED.value, job.id))
-
-
 def end(
     connection: sqlite3.Connection,
     job: Job,

@@ -258,3 +258,18 @@ async def test_a_result_that_the_broker_does_not_take_holds_up_no_other_state(si
     assert (await site.view(first.id)).result
     site.publish(second, site.order(second))
     assert (await site.end(second.id)).result
+
+
+async def test_who_may_only_look_does_not_fill_the_journal_for_those_who_decide_on_trust(
+    tmp_path: Path, work: ScriptedExecutor
+) -> None:
+    site = CommandSite(tmp_path, work, config=CommandsConfig(synchronised_clock=False, max_kept=16))
+    await site.start()
+    clerk = site.fleet.operator("vera", OperatorRole.VIEWER)
+    for _ in range(20):
+        request = site.request()
+        site.publish(request, site.order(request, clerk))
+    assert (await site.end(site.send())).state == "successful"
+    assert site.service.journal.size == 13
+    assert site.bus.rejected.count("order.queue_full") == 8
+    await site.kill()

@@ -27,7 +27,7 @@ from qedge.orchestrator.uplink import spool
 from qedge.orchestrator.uplink.cloud import CloudService
 from qedge.orchestrator.uplink.config import UplinkConfig
 from qedge.orchestrator.uplink.service import UplinkIdentity, UplinkService
-from qedge.wire.jobs import JobEstimate, JobResult, JobState, JobSubmission
+from qedge.wire.jobs import JobEstimate, JobResult, JobState, JobSubmission, JobView
 from qedge.wire.ledger import JobRecord
 from qedge.wire.topics import Channel, topic
 from qedge.wire.uplink import ResultReports
@@ -293,3 +293,26 @@ async def test_nobody_keeps_an_entry_of_the_site_from_going_up_by_sending_a_forg
     await site.uplink._hear(Incoming(message.topic, forged, 1, False))
     _, _, _, ident, version = peek(message.payload, FLEET, message.topic)
     assert (ident, version) not in site.uplink._from_above
+
+
+async def test_results_that_end_faster_than_they_are_followed_go_up_all_the_same(
+    site: UpSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qedge.engine.changes.STREAM_LIMIT", 3)
+    site.changes = site.uplink._changes = Changes()
+    for task in site.tasks:
+        task.cancel()
+    await asyncio.gather(*site.tasks, return_exceptions=True)
+    ready = asyncio.Event()
+    site.tasks = [asyncio.create_task(site.up.pump()), asyncio.create_task(site.uplink.run(ready.set))]
+    await ready.wait()
+    await site.up.connect()
+    await asyncio.sleep(0.1)
+    ended: list[JobView] = []
+    monkeypatch.setattr(site.changes, "ended", ended.append)
+    jobs = [await site.job(seed) for seed in range(8)]
+    monkeypatch.undo()
+    for view in ended:
+        site.changes.ended(view)
+    for job_id in jobs:
+        await reached(site, job_id)

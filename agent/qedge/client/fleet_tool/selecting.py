@@ -78,12 +78,6 @@ def parse_selection(text: str) -> Selection:
     return Selection(text, test)
 
 
-def by_names(names: Iterable[str]) -> Selection:
-    """Select nodes by their exact names."""
-    wanted = frozenset(names)
-    return Selection(", ".join(sorted(wanted)), lambda node: node.name in wanted)
-
-
 def version_key(text: str) -> VersionKey | None:
     """Return what versions are ordered by: release without trailing zeros, stage, its number; None for no version."""
     match = _VERSION.fullmatch(text)

@@ -8,7 +8,6 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import quote
 
 from qedge.client.kme import path_of
 from qedge.client.kme_link import Credentials, KmeLink, Place, Reply
@@ -213,8 +212,3 @@ def number(found: Mapping[str, object], name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise FailedError(f"{name} is no JSON integer")
     return value
-
-
-def query_of(sae_id: str, call: str, query: str) -> str:
-    """Return path and query of a call."""
-    return f"/api/v1/keys/{quote(sae_id, safe='')}/{call}?{query}"

@@ -18,7 +18,8 @@ class CommandsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     two_persons: Annotated[
         tuple[_Kind, ...],
         msgspec.Meta(
-            description="Kinds of commands that begin only with the approval of a second operator; wipe always does.",
+            description="Kinds of commands that begin only with the approval of a second operator; wipe always does. "
+            "A configuration of the fleet leaves out none that a file of the box names.",
             max_length=64,
         ),
     ] = ("wipe",)

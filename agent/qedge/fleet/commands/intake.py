@@ -127,6 +127,7 @@ class Intake:
             raise QedgeError("order.queue_full", "So many commands are remembered that no more fit.")
         self._check_known_bad(digest)
         member, approvers = await self._believe(order, message.topic, utc_ns)
+        rules.check_share(member, self._journal.size, self._config)
         await self._enter(request, digest, member, approvers, now)
 
     def _circumstances(self, utc_ns: int) -> rules.Circumstances:

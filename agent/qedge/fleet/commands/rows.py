@@ -106,13 +106,17 @@ def drop(connection: sqlite3.Connection, before_utc_ns: int) -> tuple[list[str],
     """
     query = "DELETE FROM commands WHERE request = x'' AND expires_utc_ns < ? RETURNING id, issued_utc_ns, code"
     gone = connection.execute(query, (before_utc_ns,)).fetchall()
-    signed = max((int(row[1]) for row in gone if row[2] != "order.clock"), default=0)
-    if signed > dropped_utc_ns(connection):
+    note_dropped(connection, max((int(row[1]) for row in gone if row[2] != "order.clock"), default=0))
+    return [str(row[0]) for row in gone], dropped_utc_ns(connection)
+
+
+def note_dropped(connection: sqlite3.Connection, utc_ns: int) -> None:
+    """Note when a command was signed that is not known any more."""
+    if utc_ns > dropped_utc_ns(connection):
         connection.execute(
             "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            (_DROPPED, str(signed)),
+            (_DROPPED, str(utc_ns)),
         )
-    return [str(row[0]) for row in gone], dropped_utc_ns(connection)
 
 
 def dropped_utc_ns(connection: sqlite3.Connection) -> int:

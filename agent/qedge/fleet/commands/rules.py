@@ -15,6 +15,9 @@ from qedge.wire.commands import CommandRequest, OperatorRole
 ALWAYS_TWO: Final = frozenset({"wipe"})
 """Kinds that no configuration lets one person do."""
 
+_SHARE_OF_OTHERS: Final = 0.75
+"""Of the journal, for operators without the role security."""
+
 _DAY_NS: Final = 86_400 * 1_000_000_000
 
 
@@ -44,6 +47,15 @@ def check_age(request: CommandRequest, now: Circumstances, config: CommandsConfi
     """Raise `order.forgotten` where a request is so old that the journal could have forgotten it."""
     if request.issued_utc_ns < now.utc_ns - _keep_ns(config) or request.issued_utc_ns <= now.dropped_utc_ns:
         raise QedgeError("order.forgotten", "A command is older than this node remembers commands.")
+
+
+def check_share(member: Member, known: int, config: CommandsConfig) -> None:
+    """Raise `order.queue_full` where the rest of the journal is for those who decide on trust.
+
+    Who may only look, or runs boxes, must not keep the others from revoking his key by ordering without end.
+    """
+    if known >= _SHARE_OF_OTHERS * config.max_kept and OperatorRole.SECURITY not in member.roles:
+        raise QedgeError("order.queue_full", "So many commands are remembered that only the role security has room.")
 
 
 def check_time(request: CommandRequest, now: Circumstances, config: CommandsConfig) -> None:

@@ -2,7 +2,8 @@
 
 `python -m qedge.fleet.update.databases keep|restore STATE_DIR`, while the service is stopped. An update may change the
 schema of a database, and the version before refuses it then. `restore` puts back only what has another schema than
-its copy. The key store is never put back: a key that was handed out since would be handed out again. It is moved away
+its copy, and notes there when the newest command was signed that the new version took: none of them is done once
+more. The key store is never put back: a key that was handed out since would be handed out again. It is moved away
 where its schema changed; links make new keys.
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from qedge.base.errors import Exit
+from qedge.fleet.commands.rows import dropped_utc_ns, newest_utc_ns, note_dropped
 
 COPIED: Final = ("qedge.sqlite3", "spool.sqlite3", "telemetry.sqlite3")
 MOVED_AWAY: Final = ("keys.sqlite3",)
@@ -49,6 +51,7 @@ def restore(state: Path) -> list[str]:
     for name in COPIED:
         copy = state / FOLDER / (name + SUFFIX)
         if copy.is_file() and _schema_of(copy) != _schema_of(state / name):
+            _note_newest_command(state / name, copy)
             _remove(state / name)
             _copy(copy, state / name)
             changed.append(name)
@@ -63,6 +66,15 @@ def restore(state: Path) -> list[str]:
 def _copy(origin: Path, target: Path) -> None:
     with contextlib.closing(sqlite3.connect(origin)) as source, contextlib.closing(sqlite3.connect(target)) as copy:
         source.backup(copy)
+
+
+def _note_newest_command(path: Path, copy: Path) -> None:
+    """Note in the copy what would be lost with the database; nothing where it has no commands, or hides them."""
+    with contextlib.suppress(sqlite3.Error):
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            utc_ns = max(newest_utc_ns(connection), dropped_utc_ns(connection))
+        with contextlib.closing(sqlite3.connect(copy)) as connection, connection:
+            note_dropped(connection, utc_ns)
 
 
 def _schema_of(path: Path) -> int:

@@ -112,6 +112,7 @@ class UplinkService:
         self._work = asyncio.Event()
         self._sequence = 0
         self._most_bytes = _MOST_BYTES
+        self._behind = False
         uplink.subscribe(every_node(identity.fleet, Channel.SHARED), self._hear)
         uplink.on_session(self._connected)
 
@@ -141,16 +142,23 @@ class UplinkService:
             self._put(spool.STATE, entry.ident.hex(), message_of(entry))
 
     async def _follow(self) -> None:
-        async for view in self._changes.follow():
+        async for view in self._changes.follow(self._missed):
             # jobs of peers are told by the nodes that own them
             if view.state in FINAL_STATES and not view.client.startswith("node:") and view.client != CHECKS:
                 self._put(spool.RESULT, view.id, b"")
 
+    def _missed(self) -> None:
+        self._behind = True
+
     async def _catch_up(self) -> None:
-        """Take what ended when nobody followed: those who follow are told from memory."""
+        """Take what ended when nobody followed, or faster than one could: those who follow are told from memory."""
         work = partial(spool.catch_up, most=self._config.spool_entries, utc_ns=self._clock.utc_ns(), but_of=CHECKS)
-        with contextlib.suppress(QedgeError):  # the store said so already; the next start catches up
+        try:
             self._gave_up(await self._store.write(work))
+        except QedgeError:  # the store said so already
+            self._behind = True
+        else:
+            self._work.set()
 
     def _put(self, kind: str, key: str, payload: bytes) -> None:
         if len(self._unwritten) < _MOST_UNWRITTEN or (kind, key) in self._unwritten:
@@ -166,6 +174,9 @@ class UplinkService:
     async def _write(self) -> None:
         while True:
             await asyncio.sleep(_FLUSH_S)
+            if self._behind:
+                self._behind = False
+                await self._catch_up()
             if not self._unwritten:
                 continue
             utc_ns = self._clock.utc_ns() if self._config.results else 0

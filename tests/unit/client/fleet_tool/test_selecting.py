@@ -6,7 +6,7 @@ import pytest
 
 from qedge.base.errors import QedgeError
 from qedge.client.fleet_tool.model import FleetNode, NodeStanding
-from qedge.client.fleet_tool.selecting import MAX_LENGTH, by_names, parse_selection, version_key
+from qedge.client.fleet_tool.selecting import MAX_LENGTH, parse_selection, version_key
 from qedge.wire.mesh import Capability
 
 QPU = Capability("sim", "qpu", "sim_qpu", "1", simulated=True)
@@ -71,10 +71,6 @@ def test_a_selection_that_cannot_be_read_is_refused_with_an_example(text: str) -
     assert caught.value.code == "fleet.bad_selection"
     assert "label=edge" in caught.value.fix
     assert len(caught.value.message) < MAX_LENGTH + 200
-
-
-def test_names_are_taken_as_they_are() -> None:
-    assert [node.name for node in by_names(["lab", "rack-*"]).pick(NODES)] == ["lab"]
 
 
 def test_versions_are_ordered_as_releases_are() -> None:

@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from qedge.base.metrics import Metrics
+from qedge.fleet.commands import rows
+from qedge.fleet.commands.model import Entry, Phase
 from qedge.fleet.update import databases
 from qedge.fleet.update.databases import keep, main, restore
+from qedge.store.store import Store
 
 
 def _execute(path: Path, *statements: str) -> None:
@@ -52,6 +56,23 @@ def test_a_database_with_another_schema_is_put_back(state: Path) -> None:
     assert restore(state) == ["qedge.sqlite3"]
     assert _rows(state / "qedge.sqlite3") == 1
     assert restore(state) == []
+
+
+def test_no_command_that_the_new_version_took_is_done_once_more_by_the_old_one(tmp_path: Path) -> None:
+    database = tmp_path / "qedge.sqlite3"
+    Store(database, metrics=Metrics()).close()
+    keep(tmp_path)
+    entry = Entry(
+        "c", "wipe", "l", Phase.WAITING, 1, "olga", "k", 1, b"d", b"r", 70, issued_utc_ns=60, expires_utc_ns=90
+    )
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        rows.insert(connection, entry)
+    _execute(database, "PRAGMA user_version = 999")
+    assert restore(tmp_path) == ["qedge.sqlite3"]
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        assert rows.all_digests(connection) == {}
+        assert rows.dropped_utc_ns(connection) == 60
+    Store(database, metrics=Metrics()).close()
 
 
 def test_keys_are_never_put_back(state: Path) -> None:
