@@ -22,7 +22,7 @@ from tests.integration.bus_site import MOSQUITTO
 from tests.integration.fleet_site import DAY_NS, ThrowAwayFleet
 from tests.integration.fleet_world import FleetWorld
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(180)]
 
 KIND = "mosquitto" if MOSQUITTO else "iotcore"
 PASSPHRASE = "correct horse battery"

@@ -101,6 +101,16 @@ class Shelf(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that a member has just made: what it asks, its certificate, where it came, when it was sent."""
+
+    asked: RenewalRequest
+    shown: Member
+    where: str
+    sent_utc_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """What to publish, where, and what is to be noted of it. `anew`: a certificate was made, not given again."""
 
@@ -132,7 +142,7 @@ def judge(holder: Issued | None, shown: Member, utc_ns: int, *, again: bool) -> 
 
 
 class RenewalDesk:
-    """The authority's side: takes messages as they came, and answers those that deserve it."""
+    """The authority's side: admits messages as they came, and answers those that deserve it."""
 
     def __init__(self, authority: Authority, shelf: Shelf, *, random_bytes: RandomBytes) -> None:
         self.authority = authority
@@ -142,11 +152,11 @@ class RenewalDesk:
         self._nonces: dict[bytes, int] = {}
         self._answered: dict[str, int] = {}
 
-    def answer(self, message: bytes, where: str, utc_ns: int) -> Answered:
-        """Answer a request that came on the topic `where`. Some ms.
+    def admit(self, message: bytes, where: str, utc_ns: int) -> Admitted:
+        """Look whether a message that came on the topic `where` deserves an answer; once for each. About a ms.
 
-        The ledger has to be the newest, and to be saved before the answer leaves. Raises `bus.bad_message` and `auth.*`
-        for what gets no answer: it is not a request that a member who counts has just made.
+        It takes no newer ledger than the one that is there. Raises `bus.bad_message` and `auth.*` for what is not a
+        request that a member who counts has just made.
         """
         trust = self._trust
         trust.revoked_keys = frozenset(each.key_id for each in self.authority.ledger.issued if each.revoked_utc_ns)
@@ -160,14 +170,22 @@ class RenewalDesk:
         if 0 <= utc_ns - self._answered.get(node, 0) < LEAST_PAUSE_NS:
             raise bad_message("its node asks too often")
         self._answered[node] = utc_ns
+        return Admitted(body, shown, where, header.utc_ns)
+
+    def decide(self, admitted: Admitted, utc_ns: int) -> Answered:
+        """Answer a request. Some ms. The ledger has to be the newest, and to be saved before the answer leaves."""
+        asked, shown, node = admitted.asked, admitted.shown, admitted.shown.subject.name
+        back = _back(admitted.where)
         try:
-            if header.utc_ns > utc_ns + REQUEST_LASTS_NS:
+            if admitted.sent_utc_ns > utc_ns + REQUEST_LASTS_NS:
                 raise QedgeError("fleet.renewal_refused", f"The clock of {node} is ahead.", fix="Set its clock.")
-            chain, anew = self._chain_for(body.request, shown, utc_ns)
+            chain, anew = self._chain_for(asked.request, shown, utc_ns)
         except QedgeError as error:
-            verdict = self._verdict(node, body, utc_ns, code=error.code, message=str(error)[:500])
-            return Answered(node, _back(where), verdict, code=error.code, reason=error.message)
-        return Answered(node, _back(where), self._verdict(node, body, utc_ns, chain=chain), anew)
+            if error.code == "fleet.folder":
+                raise
+            verdict = self._verdict(node, asked, utc_ns, code=error.code, message=str(error)[:500])
+            return Answered(node, back, verdict, code=error.code, reason=error.message)
+        return Answered(node, back, self._verdict(node, asked, utc_ns, chain=chain), anew)
 
     def _chain_for(self, asked: SigningRequest, shown: Member, utc_ns: int) -> tuple[tuple[bytes, ...], bool]:
         subject, public_key = read_request(asked.request)

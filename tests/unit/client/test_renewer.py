@@ -94,6 +94,7 @@ def test_a_revocation_by_another_program_counts_at_once_and_is_not_undone(desk: 
     other = desk.folder.open(PASSPHRASE)
     with desk.folder.turn(other):
         other.revoke("one", "stolen", desk.clock.utc_ns())
+    assert desk.renew(one) == "auth.revoked"
     with pytest.raises(QedgeError) as error:
         desk.renew(one)
     assert error.value.code == "auth.revoked"
@@ -120,3 +121,15 @@ def test_a_refusal_is_noted_once_an_hour(desk: Desk) -> None:
     desk.clock.advance_s(3600)
     assert desk.renew(one) == "fleet.not_due"
     assert [act for act, _, _ in desk.trail()] == [Act.RENEWED, Act.RENEWAL_REFUSED, Act.RENEWAL_REFUSED]
+
+
+def test_what_a_flood_brings_never_gets_to_the_folder(desk: Desk) -> None:
+    where, message = desk.boxes[0].asks(desk.clock.utc_ns())
+    (desk.folder.path / "ledger.qedge").rename(desk.folder.path / "elsewhere")
+    for junk in (b"", b"QE junk", message[:-1] + bytes([message[-1] ^ 1])):
+        with pytest.raises(QedgeError) as error:
+            desk.renewer.answer(junk, where)
+        assert error.value.code in ("bus.bad_message", "auth.bad_signature")
+    with pytest.raises(QedgeError) as error:
+        desk.renewer.answer(message, where)
+    assert error.value.code == "fleet.none"

@@ -82,7 +82,7 @@ class RenewalSite:
 
     def answer(self, where: str, message: bytes) -> Answered:
         """Have the authority answer a message."""
-        return self.desk.answer(message, where, self.utc_ns)
+        return self.desk.decide(self.desk.admit(message, where, self.utc_ns), self.utc_ns)
 
     def box(self, name: str = "box") -> Box:
         """Make a member."""

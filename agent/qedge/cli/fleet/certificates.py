@@ -132,7 +132,8 @@ async def _renew_all(args: argparse.Namespace, authority: Authority, folder: Aut
             )
         collected = await node.fleet.renewals(due_only=args.due)
         failed |= dict.fromkeys(collected.absent, "it did not answer")
-        for request in collected.requests:
+        # This node comes last: one of an older version starts its services anew, and can hand out nothing meanwhile.
+        for request in sorted(collected.requests, key=lambda each: each.node == identity.node):
             try:
                 with folder.turn(authority):
                     membership = authority.certify(request, utc_ns=time.time_ns(), random_bytes=secrets.token_bytes)

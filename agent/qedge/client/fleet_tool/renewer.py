@@ -109,18 +109,19 @@ class Renewer:
     def answer(self, message: bytes, where: str) -> Answered:
         """Answer a request; blocks. What is to be remembered of it is on the disk when this returns.
 
-        Raises as `RenewalDesk.answer` does, and `fleet.folder`, `fleet.trail_damaged`.
+        Raises as `RenewalDesk.admit` does, and `fleet.folder`, `fleet.trail_damaged`.
         """
         utc_ns = self._clock.utc_ns()
+        admitted = self._desk.admit(message, where, utc_ns)  # what a flood brings never gets to the folder
         try:
             with self._folder.turn(self._desk.authority):
-                answered = self._desk.answer(message, where, utc_ns)
+                answered = self._desk.decide(admitted, utc_ns)
         except QedgeError:
             if not self._is_replaced():
                 raise
             self._desk.authority = self._open()
             with self._folder.turn(self._desk.authority):
-                answered = self._desk.answer(message, where, utc_ns)
+                answered = self._desk.decide(admitted, utc_ns)
         if self._is_news(answered, utc_ns):
             self._trail.note([self._entry(answered, utc_ns)])
         return answered

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import aiohttp
 
@@ -28,8 +28,8 @@ def require_ours(url: str, base: str) -> None:
         same = False
         wanted = urlsplit("")
     plain = wanted.username is None and wanted.password is None and not wanted.query and not wanted.fragment
-    steps = wanted.path.split("/")
-    if not (same and plain and wanted.path.startswith(_PATHS)) or ".." in steps or "\\" in wanted.path:
+    steps = unquote(wanted.path).replace("\\", "/").split("/")
+    if not (same and plain and wanted.path.startswith(_PATHS)) or ".." in steps or not wanted.path.isprintable():
         raise QedgeError(
             "adapter.refused",
             "The address for the upload is not at the configured file transfer service.",

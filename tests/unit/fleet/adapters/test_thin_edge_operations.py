@@ -112,6 +112,8 @@ async def test_a_file_goes_where_the_command_says_or_to_a_place_of_its_own() -> 
         "http://user:word@127.0.0.1:8000/te/v1/files/x",
         "http://127.0.0.1:8000@evil.example/te/v1/files/x",
         "http://127.0.0.1:8000/te/v1/files/../../admin",
+        "http://127.0.0.1:8000/te/v1/files/%2e%2E/entities/x",
+        "http://127.0.0.1:8000/te/v1/files/..%5centities",
         "http://127.0.0.1:8000/te/v1/files/x?to=evil",
         "http://127.0.0.1:8000/c8y/x",
         "file:///etc/passwd",
