@@ -217,6 +217,8 @@ async def strike(stage: KillStage, play: Play, instant: str, *, cut: bool) -> Co
             stage.kill()
         report = await stage.end(request.id)
         await come_again(stage, request.id, lambda: stage.publish(request, order))
+    if report.state == "successful":
+        await play.check(report)
     did = play.effects() - before
     struck = play.by_kill and not cut
     if play.counted:
@@ -226,8 +228,6 @@ async def strike(stage: KillStage, play: Play, instant: str, *, cut: bool) -> Co
     audited = stage.audited(request.id)
     assert "accepted" in audited, (play.kind, instant, audited)
     assert [each for each in audited if each in ENDS] == [report.state], (play.kind, instant, audited)
-    if report.state == "successful":
-        await play.check(report)
     return report
 
 

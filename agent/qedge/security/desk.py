@@ -62,6 +62,7 @@ class SecurityDesk:
             subject=view.subject, action="acknowledge", actor=actor, rule=change.note, incident=view.id
         )
         done = self._service.incidents.acknowledge(view.id, actor, change.note, self._clock.utc_ns())
+        await self._service.keeper.save()
         return done or await self.incident(view.id)
 
     async def resolve(self, incident_id: str, change: IncidentChange, actor: str) -> IncidentView:
@@ -75,6 +76,7 @@ class SecurityDesk:
             subject = self._device(view.subject)
             self._service.end_quarantine(subject, actor, change.note)
         done = self._service.resolve(view.id, actor, change.note)
+        await self._service.keeper.save()
         return done or await self.incident(view.id)
 
     async def quarantine(self, device_id: str, reason: str, actor: str) -> None:
@@ -85,12 +87,15 @@ class SecurityDesk:
         act = self._service.incidents.by_operator(device_id, subject, reason, now_ns, utc_ns)
         self._service.responder.quarantine(subject, reason, now_ns)
         self._service.incidents.done(act, Outcome.DONE, utc_ns, actor)
+        await self._service.keeper.save()
 
     async def release(self, device_id: str, note: str, actor: str) -> None:
         """Lift a quarantine; raises `incident.no_device`, `audit.unavailable`."""
         subject = self._device(device_id)
         await self._service.audit.keep(subject=device_id, action="release", actor=actor, rule=note)
         self._service.end_quarantine(subject, actor, note)
+        # one that is still open after a crash would quarantine the device again
+        await self._service.keeper.save()
 
     async def device_story(self, device_id: str) -> DeviceStory:
         """Tell how a device came to its trust; raises `incident.no_device`."""

@@ -121,6 +121,13 @@ class Keeper:
         except QedgeError as error:
             _LOG.warning("security.not_kept", code=error.code, error=error.message)
 
+    async def save(self) -> None:
+        """Save now, since somebody is about to be told that it is done; what fails is tried again soon."""
+        try:
+            await self._save()
+        except QedgeError as error:
+            _LOG.warning("security.not_kept", code=error.code, error=error.message)
+
     async def close(self) -> None:
         """Save what is left, and close the audit log."""
         await self._parts.audit.close()
