@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from qedge.base.errors import QedgeError
@@ -25,6 +26,7 @@ from qedge.client.fleet_tool.operator_folder import OperatorFolder
 from qedge.client.fleet_tool.rollout_file import RolloutFile
 from qedge.client.fleet_tool.rollout_plan import Asked, Order, RolloutPlan, cut_waves
 from qedge.client.fleet_tool.rollout_run import RolloutRun
+from qedge.client.fleet_tool.standing import digest_of
 from qedge.client.fleet_tool.tool import FleetTool
 from qedge.client.fleet_tool.trail import Act
 from qedge.crypto.operator_files import read_operator
@@ -159,7 +161,13 @@ async def test_approvals_that_anybody_put_there_do_not_keep_out_the_good_one_and
         await three.bus.publish(where, pack_order(CommandOrder(order.signed, rubbish)), qos=1, retain=True)
         assert (await bob.approve("alpha", sent.id)).id == request.id
         await until(lambda: three.nodes["alpha"].approvers == ["bob"])
-        assert (await bob.approve("alpha", sent.id)).id == request.id
+        assert (await bob.approve("alpha", sent.id, digest=digest_of(order)[:16])).id == request.id
+        # its author puts another one in its place after it was looked at
+        (other,) = ann.make_requests(Order("wipe", b"other"), ["alpha"], expires_s=60)
+        await ann.publish([msgspec.structs.replace(other, id=sent.id)])
+        with pytest.raises(QedgeError) as caught:
+            await bob.approve("alpha", sent.id, digest=digest_of(order))
+        assert caught.value.code == "fleet.no_command"
         for _ in range(2):
             assert await bob.standing_ids() == frozenset({sent.id})
 

@@ -56,6 +56,10 @@ def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action.add_argument("command_id", metavar="COMMAND", help="id of the command")
         if name == "cancel":
             add_waiting_arguments(action)
+        else:
+            action.add_argument(
+                "--digest", default="", metavar="HEX", help="approve no other request than this (`pending --json`)"
+            )
         add_operator_arguments(action)
     audit = actions.add_parser("audit", help="show who sent what to whom, and check that nothing was altered")
     audit.add_argument("--last", type=int, default=50, metavar="N", help="how many lines (default: 50; 0: all)")
@@ -148,11 +152,14 @@ async def _watch_sent(tool: FleetTool, args: argparse.Namespace) -> int:
 
 
 async def _pending(tool: FleetTool, args: argparse.Namespace) -> int:
+    from qedge.client.fleet_tool.standing import digest_of
+
     standing = await tool.standing()
     if args.json:
         rows = [
             {
                 "id": request.id,
+                "digest": digest_of(order),
                 "node": request.node,
                 "kind": request.kind,
                 "operator": order_author(order.signed),
@@ -193,7 +200,7 @@ async def _cancel(tool: FleetTool, args: argparse.Namespace) -> int:
 
 
 async def _approve(tool: FleetTool, args: argparse.Namespace) -> int:
-    request = await tool.approve(args.node, args.command_id)
+    request = await tool.approve(args.node, args.command_id, digest=args.digest)
     if args.json:
         print_json({"approved": request.id, "node": request.node, "kind": request.kind, "by": tool.operator})
     else:

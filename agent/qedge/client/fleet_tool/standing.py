@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from typing import Final
 
@@ -15,6 +16,11 @@ from qedge.wire.commands import CommandOrder, CommandRequest, every_command, par
 from qedge.wire.envelope import decode
 
 _QUIET_S: Final = 0.4
+
+
+def digest_of(order: CommandOrder) -> str:
+    """Return what tells a request from every other: SHA3-256 of it as its author signed it, in hex."""
+    return hashlib.sha3_256(order.signed).hexdigest()
 
 
 class StandingRequests:

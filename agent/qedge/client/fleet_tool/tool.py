@@ -26,7 +26,7 @@ from qedge.client.fleet_tool.connection import FleetConnection
 from qedge.client.fleet_tool.model import FleetNode, SentCommand
 from qedge.client.fleet_tool.operator_folder import OperatorFolder, account
 from qedge.client.fleet_tool.rollout_plan import Order
-from qedge.client.fleet_tool.standing import StandingRequests
+from qedge.client.fleet_tool.standing import StandingRequests, digest_of
 from qedge.client.fleet_tool.trail import Act, TrailEntry, arguments_hash
 from qedge.client.fleet_tool.watching import Watch
 from qedge.crypto.operator_files import OperatorIdentity
@@ -227,10 +227,11 @@ class FleetTool:
         """Return the ids of all requests that stand with the broker, whoever signed them."""
         return await self._standing.ids()
 
-    async def approve(self, node: str, command_id: str) -> CommandRequest:
+    async def approve(self, node: str, command_id: str, *, digest: str = "") -> CommandRequest:
         """Approve, as a second person, a request that stands with the broker; returns what was approved.
 
-        Raises `fleet.no_command` where there is none, `client.usage` where it is one's own.
+        `digest` is that of the request which was looked at (`digest_of`): its author can put another one in its place
+        meanwhile. Raises `fleet.no_command` where there is none, or another one, `client.usage` where it is one's own.
         """
         standing = {request.id: (request, order) for request, order in await self.standing(node)}
         if command_id not in standing:
@@ -240,6 +241,12 @@ class FleetTool:
                 fix="`qedge fleet pending` lists those that do.",
             )
         request, order = standing[command_id]
+        if not digest_of(order).startswith(digest.lower()):
+            raise QedgeError(
+                "fleet.no_command",
+                f"The request {command_id} that stands now is not the one that you looked at.",
+                fix="Look at it again: `qedge fleet pending --json`.",
+            )
         approval = approve(order.signed, self._key, self._chain)
         _, author = verify_request(
             order.signed,
