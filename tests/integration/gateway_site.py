@@ -98,7 +98,7 @@ def until(condition: Callable[[], T], sentence: str = "", limit_s: float = LIMIT
     deadline = time.monotonic() + limit_s
     while not (found := condition()):
         assert time.monotonic() < deadline, sentence or "never so"
-        time.sleep(0.02)
+        time.sleep(0.05)
     return found
 
 

@@ -89,7 +89,7 @@ async def _submit_for_ever(daemon: DaemonProcess, accepted: dict[str, str]) -> N
                 continue
             accepted[key] = job.id
             number += 1
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.04)
 
 
 def _strike(daemon: DaemonProcess, dice: random.Random) -> None:

@@ -54,7 +54,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., DaemonProcess]]:
 class Load:
     """Submits jobs again and again and remembers those that were accepted."""
 
-    def __init__(self, daemon: DaemonProcess, pause_s: float = 0.05) -> None:
+    def __init__(self, daemon: DaemonProcess, pause_s: float = 0.1) -> None:
         self._daemon = daemon
         self._pause_s = pause_s
         self.accepted: list[str] = []

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.integration
 
 SOME_KIND = "mosquitto" if MOSQUITTO else "iotcore"
 PROGRAM = heavy_program(12, 8)
-GAP_S = 0.04
+GAP_S = 0.1
 ENOUGH = 12
 TRANSIENT = ("client.no_daemon", "client.timeout", "internal.stopping", "job.no_node")
 Trouble = Callable[[FleetWorld], Awaitable[None]]

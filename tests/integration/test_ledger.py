@@ -157,7 +157,7 @@ async def test_a_rolling_restart_and_a_drain_under_load_fail_no_job(tmp_path: Pa
                     async with asyncio.timeout(3):
                         accepted[key] = (await submit(world, at, key)).id
                         number += 1
-                        await asyncio.sleep(0.05)
+                        await asyncio.sleep(0.15)
                         continue
                 # its node is away: the same request to another one
                 at = "abc"[(turn + number + 1) % 3]

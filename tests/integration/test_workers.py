@@ -169,6 +169,10 @@ async def test_a_cancelled_call_ends_in_the_worker_or_the_worker_ends(pool: Work
         with pytest.raises(asyncio.CancelledError):
             await call
         await echo(pool)
+    async with asyncio.timeout(LONG_S):
+        while not (restarts := sum(view.restarts for view in pool.views())):
+            await asyncio.sleep(0.01)
+    assert restarts == 1, "the worker that could be told has to go on, the other one must not"
 
 
 async def test_a_memory_hog_ends_with_a_reason_and_the_daemon_never_notices() -> None:
@@ -208,7 +212,10 @@ async def test_a_thousand_calls_and_many_deaths_leave_no_descriptor_behind(pool:
 
 async def test_a_target_that_cannot_be_made_tells_callers_why() -> None:
     async with running(make_pool("Broken")) as pool:
-        assert await code_of(pool, "echo", deadline_s=2.0) == "driver.bad_settings"
+        async with asyncio.timeout(LONG_S):
+            while pool.last_error is None:
+                await asyncio.sleep(0.01)
+        assert await code_of(pool, "echo", deadline_s=0.2) == "driver.bad_settings"
 
 
 async def test_no_worker_is_killed_for_the_time_that_a_call_waited_for_it(pool: WorkerPool) -> None:

@@ -118,7 +118,9 @@ class WorkerProcess:
         try:
             async with asyncio.timeout(deadline_s):
                 await self._send(Frame(Kind.CALL, call_id, method, dict(args)))
-                return await answer
+                # not `await answer`: whoever cancels that cancels the future too, and then nobody sees that it goes on
+                await asyncio.wait({answer})
+                return answer.result()
         except TimeoutError:
             await self.kill("deadline")
             raise QedgeError(
@@ -132,6 +134,8 @@ class WorkerProcess:
             raise
         finally:
             self._waiting.pop(call_id, None)
+            if not answer.cancel() and not answer.cancelled():
+                answer.exception()  # retrieved, whether or not anybody waits for it
 
     def open_stream(self, taken: Taken, broken: Broken) -> int:
         """Begin a stream of messages and return its id; `taken` gets what the worker says, `broken` the end of it."""
@@ -184,9 +188,7 @@ class WorkerProcess:
         with contextlib.suppress(QedgeError):
             await self._send(Frame(Kind.CANCEL, call_id))
         done, _ = await asyncio.wait({answer}, timeout=_CANCEL_GRACE_S)
-        if done:
-            answer.exception()  # retrieved, so that nobody is told of an error that nobody waits for
-        else:
+        if not done:
             await self.kill("cancelled")
 
     async def _send(self, frame: Frame) -> None:
