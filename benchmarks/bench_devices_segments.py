@@ -23,8 +23,8 @@ from qedge.devices.onward.config import OnwardConfig
 from qedge.devices.onward.service import OnwardService
 from qedge.devices.segments.config import GroupKeyConfig, SegmentConfig
 from qedge.devices.segments.fake import FakeDownlink, FakeJudge, FakeKeep, FakeOnward, FakeSegmentBus, FakeSubjects
-from qedge.devices.segments.membership import Membership, Pace
-from qedge.devices.segments.model import FOREVER, MemberId, RetentionClass
+from qedge.devices.segments.membership import Membership
+from qedge.devices.segments.model import FOREVER, MemberId, Pace, RetentionClass
 from qedge.devices.segments.service import SegmentService
 from qedge.security.model import Action, Subject, SubjectKind
 from qedge.store.spool_schemas import SPOOL_SCHEMA

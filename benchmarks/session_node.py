@@ -80,9 +80,10 @@ async def sessions_of(place: Place) -> AsyncIterator[SessionService]:
     key = SigningKey.from_seed(place.algorithm, place.seed)
     suites = usable_suites(CryptoConfig())
     thread = CryptoThread()
+    contexts = HandshakeContexts(key, place.chain, Trust(place.anchor, fleet), suites)
     hellos = Hellos(
         me,
-        HandshakeContexts(key, place.chain, Trust(place.anchor, fleet), suites),
+        lambda: contexts,
         bus=bus,
         thread=thread,
         extra_keys=NoKeys(),

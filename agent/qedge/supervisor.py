@@ -21,6 +21,8 @@ from qedge.base.systemd import Notifier
 from qedge.wire.node import ServiceView
 
 _LOG: Final = get_logger("supervisor")
+_WAITING_LIMIT_S: Final = 2.0
+"""How long services that may begin later wait for those that the node waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class RestartPolicy:
 class _Entry:
     service: Service
     essential: bool
+    later: bool = False
     state: str = "starting"
     error: str = ""
     restarts: int = 0
@@ -62,12 +65,17 @@ class Supervisor:
         self._policy = policy
         self._entries: dict[str, _Entry] = {}
         self._running = False
+        self._latecomers: asyncio.Task[None] | None = None
 
-    def add(self, service: Service, *, essential: bool = False) -> None:
-        """Take on a service; `essential` ones are waited for by `wait_ready`. Starts it at once while running."""
+    def add(self, service: Service, *, essential: bool = False, later: bool = False) -> None:
+        """Take on a service; `essential` ones are waited for by `wait_ready`. Starts it at once while running.
+
+        Otherwise one that may begin `later` gets its turn when those are ready: what starts processes would take the
+        processors from them.
+        """
         if service.name in self._entries:
             raise ValueError(f"service {service.name} is there already")
-        entry = _Entry(service, essential)
+        entry = _Entry(service, essential, later)
         self._entries[service.name] = entry
         if self._running:
             self._start(entry)
@@ -76,7 +84,15 @@ class Supervisor:
         """Start everything that was added."""
         self._running = True
         for entry in self._entries.values():
-            self._start(entry)
+            if not entry.later:
+                self._start(entry)
+        self._latecomers = asyncio.get_running_loop().create_task(self._start_others())
+
+    async def _start_others(self) -> None:
+        await self.wait_ready(_WAITING_LIMIT_S)
+        for entry in self._entries.values():
+            if entry.task is None:
+                self._start(entry)
 
     async def wait_ready(self, timeout_s: float) -> tuple[str, ...]:
         """Wait for all essential services and return the names of those not ready in time (empty: all are)."""
@@ -115,6 +131,8 @@ class Supervisor:
     async def stop(self, timeout_s: float) -> bool:
         """Stop all services, the last added first, within `timeout_s` seconds; False where one had to be abandoned."""
         self._running = False
+        if self._latecomers is not None:
+            self._latecomers.cancel()
         deadline_ns = self._clock.now_ns() + round(timeout_s * 1e9)
         clean = True
         for name, entry in reversed(self._entries.items()):

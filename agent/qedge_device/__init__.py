@@ -3,7 +3,8 @@
 `RichDevice` stands in `qedge_device.rich` and needs `cryptography` 50 or newer; what is named here needs AES alone.
 """
 
-from qedge_device.constrained import ConstrainedDevice
+from typing import TYPE_CHECKING
+
 from qedge_device.frame import (
     HEADER_BYTES,
     MAX_COUNTER,
@@ -18,6 +19,9 @@ from qedge_device.frame import (
     parse_header,
 )
 from qedge_device.reading import DeviceError
+
+if TYPE_CHECKING:
+    from qedge_device.constrained import ConstrainedDevice
 
 __version__ = "0.1.0"
 
@@ -36,3 +40,12 @@ __all__ = [
     "Suite",
     "parse_header",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load what only devices need when it is asked for: gateways and nodes share the frames alone (PEP 562)."""
+    if name == "ConstrainedDevice":
+        from qedge_device.constrained import ConstrainedDevice
+
+        return ConstrainedDevice
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

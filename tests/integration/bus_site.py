@@ -80,9 +80,10 @@ class SiteNode:
         key, chain = fleet.member(name)
         trust, me, thread = fleet.trust(), NodeIdentity(FLEET, name, "0", "boot", 1, standalone=False), CryptoThread()
         direct = DirectChannel(name, "off", near_host=lambda: "127.0.0.1", clock=clock, metrics=self.metrics)
+        contexts = HandshakeContexts(key, chain, trust, usable_suites(CryptoConfig()))
         hellos = Hellos(
             me,
-            HandshakeContexts(key, chain, trust, usable_suites(CryptoConfig())),
+            lambda: contexts,
             bus=self.bus,
             thread=thread,
             extra_keys=NoKeys(),

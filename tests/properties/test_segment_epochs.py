@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from qedge.devices.segments.membership import Membership, Pace
-from qedge.devices.segments.model import MemberId
+from qedge.devices.segments.membership import Membership
+from qedge.devices.segments.model import MemberId, Pace
 from qedge.security.model import SubjectKind
 from qedge_device.frame import parse_header
 from qedge_device.group import GroupError, GroupKey, GroupOpener, GroupReader

@@ -7,11 +7,21 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, cast
 
 import msgspec
-import structlog
-from structlog.typing import FilteringBoundLogger, Processor
+
+# structlog loads rich, for tracebacks in colours, where it is installed. That costs a start as much as all of asyncio,
+# and there are no tracebacks in this log.
+_hidden = "rich" not in sys.modules
+if _hidden:
+    sys.modules["rich"] = None  # type: ignore[assignment]  # stands for a module that is not there
+
+import structlog  # noqa: E402 - see above
+from structlog.typing import FilteringBoundLogger, Processor  # noqa: E402 - as above
+
+if _hidden:
+    del sys.modules["rich"]
 
 Value = str | int | float | bool | None
 _SECRET_NAME: Final = re.compile(r"(?i)(password|passwd|secret|token|private|seed|credential|authorization|cookie)")
@@ -59,6 +69,7 @@ def configure(config: LogConfig) -> None:
         logger_factory=lambda *_: _Writer(),
         cache_logger_on_first_use=False,
     )
+    _RoomLogger.debugs = lowest <= logging.DEBUG
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr, force=True)
 
 
@@ -87,8 +98,28 @@ class _Writer:
 def get_logger(room: str) -> FilteringBoundLogger:
     """Return a logger whose lines carry `room`; event names are keys of `events.EVENTS` (a house test reads the
     source for it)."""
-    logger: FilteringBoundLogger = structlog.get_logger(room=room)
-    return logger
+    return cast("FilteringBoundLogger", _RoomLogger(structlog.get_logger(room=room)))
+
+
+class _RoomLogger:
+    """A logger of structlog that is bound anew for each line, so that it heeds changes of the configuration.
+
+    What only a debugging person reads must cost nothing where nobody does: it stands on the way of every job.
+    """
+
+    __slots__ = ("_logger",)
+    debugs = True
+    """Whether lines of the level `debug` go anywhere."""
+
+    def __init__(self, logger: FilteringBoundLogger) -> None:
+        self._logger = logger
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._logger, name)
+
+    def debug(self, event: str, **fields: object) -> None:
+        if self.debugs:
+            self._logger.debug(event, **fields)
 
 
 def scrub(fields: Mapping[str, object]) -> dict[str, object]:

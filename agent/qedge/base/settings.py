@@ -7,7 +7,6 @@ configuration file and the reference page have one source.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
 import re
@@ -113,6 +112,8 @@ def check(section: type[msgspec.Struct], values: Mapping[str, object], path: Key
 def unknown_key(path: KeyPath, known: Sequence[str]) -> Fault:
     """Make the fault of a key that nobody reads, with the nearest known one as a hint."""
     key = str(path[-1])
+    import difflib  # which only mistakes need
+
     near = difflib.get_close_matches(key, known, n=1)
     if near:
         return Fault(path, "unknown key", f"{near[0]!r}, the nearest known key")

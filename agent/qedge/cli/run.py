@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -42,6 +43,7 @@ class EarlyHangup:
 def run(args: argparse.Namespace) -> int:
     """Check what can be missing, then run until SIGTERM or Ctrl-C."""
     early = EarlyHangup()
+    gc.disable()  # nothing of what modules are made of is garbage; the daemon goes on collecting when all are loaded
     # What follows imports much; a SIGHUP during it is only noted.
     from qedge.base.errors import QedgeError
     from qedge.cli import preflight

@@ -26,7 +26,7 @@ from OpenSSL.SSL import _NoOverlappingProtocols as NoOverlap
 from qedge.base.errors import QedgeError
 from qedge.crypto.keys import SigningKey
 from qedge.crypto.model import Member
-from qedge.crypto.registry import ALGORITHMS, Suite
+from qedge.crypto.registry import ALGORITHMS, Suite, suites_of
 from qedge.crypto.trust import Trust
 from qedge.wire.session import Terms
 
@@ -67,14 +67,7 @@ class HandshakeContexts:
     """The TLS settings of one node, one for each role; made once for each certificate and list of suites."""
 
     def __init__(self, key: SigningKey, chain: Sequence[bytes], trust: Trust, suites: Sequence[Suite]) -> None:
-        own = ALGORITHMS[key.algorithm].category
-        self.suites = tuple(suite for suite in suites if own >= ALGORITHMS[suite.signature].category)
-        if not self.suites:
-            raise QedgeError(
-                "crypto.no_suite",
-                f"No suite that is allowed here fits this node's {key.algorithm} certificate.",
-                fix="Lower crypto.floor, or join a fleet of level 5.",
-            )
+        self.suites = suites_of(key.algorithm, suites)
         self.trust = trust
         self._chain = [load_der_x509_certificate(each) for each in chain]
         self._key = key

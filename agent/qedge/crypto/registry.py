@@ -7,8 +7,7 @@ standard yet. Names are lower case; `look_up` takes any case.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -261,6 +260,8 @@ def require_usable(name: str, *, experimental: bool) -> Algorithm:
     row = look_up(name)
     shown = show("", name)
     if row is None:
+        import difflib  # which only mistakes need
+
         near = difflib.get_close_matches(name.lower(), ALGORITHMS, n=1)
         hint = f"The nearest known name is {near[0]}; " if near else ""
         raise QedgeError(
@@ -284,6 +285,22 @@ def require_usable(name: str, *, experimental: bool) -> Algorithm:
             fix=f"{instead}, or set crypto.experimental = true.",
         )
     return row
+
+
+def suites_of(algorithm: str, suites: Sequence[Suite]) -> tuple[Suite, ...]:
+    """Return those of `suites` for which a certificate with a key of `algorithm` is strong enough.
+
+    Raises `crypto.no_suite` where there are none.
+    """
+    own = ALGORITHMS[algorithm].category
+    fitting = tuple(suite for suite in suites if own >= ALGORITHMS[suite.signature].category)
+    if not fitting:
+        raise QedgeError(
+            "crypto.no_suite",
+            f"No suite that is allowed here fits this node's {algorithm} certificate.",
+            fix="Lower crypto.floor, or join a fleet of level 5.",
+        )
+    return fitting
 
 
 def usable_suites(config: CryptoConfig) -> tuple[Suite, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from qedge import __version__
 from qedge.base.metrics import Metrics
+from qedge.base.service import Service
 from qedge.base.system_clock import SystemClock
 from qedge.base.systemd import Notifier
 from qedge.bus.child_broker import ChildBroker
@@ -20,14 +21,9 @@ from qedge.config import AgentConfig
 from qedge.daemon.across import AcrossParts, make_across
 from qedge.daemon.adapters import (
     KeptAdminStates,
-    KeptBaselines,
-    LinkTransceiver,
     MeshPeers,
     NamedDriver,
-    NoReader,
     QrngSource,
-    SessionPeers,
-    StoreSink,
     ThisHost,
 )
 from qedge.daemon.certificates import make_certificates
@@ -39,7 +35,6 @@ from qedge.daemon.managed import Power
 from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools, make_bus, make_fleet_desk, make_mesh
 from qedge.daemon.shared_state import StateParts, follow_policy, make_state
-from qedge.daemon.uplink import CLOUD_LABEL, make_uplink
 from qedge.engine.assessment.service import AssessmentService
 from qedge.engine.decoding.service import DecodeService
 from qedge.engine.service import EngineService
@@ -47,9 +42,6 @@ from qedge.entropy.service import EntropyService
 from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.service import MeshService
 from qedge.mesh.sessions import SessionService
-from qedge.qkd.distillation.local import LocalLink
-from qedge.qkd.distillation.order import LINK_HOST
-from qedge.qkd.distillation.service import LinkDesk, RemoteLink
 from qedge.qkd.ports import Link
 from qedge.qkd.service import LinkService
 from qedge.store.store import Store
@@ -62,6 +54,7 @@ from qedge.workers.config import DriverConfig
 from qedge.workers.driver_service import DriverService
 
 if TYPE_CHECKING:
+    from qedge.daemon.distilling import DistilledLinks
     from qedge.daemon.fleet_commands import FleetParts
 
 CIRCUIT_HOST: Final = "qedge.engine.circuit_host:CircuitHost"
@@ -168,9 +161,19 @@ def _make_fleet(parts: Parts, power: Power) -> FleetParts | None:
     return make_fleet(tools, parts.node, parts.bus, parts.drivers, power, partial(_enable, parts))
 
 
+def _make_uplink(parts: Parts) -> Sequence[Service]:
+    if not parts.config.uplink.url and parts.config.uplink.node_class != "cloud":
+        return ()
+    from qedge.daemon.uplink import make_uplink
+
+    return make_uplink(parts.tools, parts.bus, parts.shared.state, parts.engine.changes)
+
+
 def _this_run(identity: LocalIdentity, epoch: int, config: AgentConfig) -> NodeIdentity:
     boot_id, labels = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip(), config.node.labels
     if config.uplink.node_class == "cloud":
+        from qedge.daemon.uplink import CLOUD_LABEL
+
         labels = (*labels[:15], CLOUD_LABEL)
     return NodeIdentity(identity.fleet, identity.node, __version__, boot_id, epoch, identity.standalone, labels)
 
@@ -257,7 +260,7 @@ def _enlist(parts: Parts, notifier: Notifier) -> Parts:
         supervisor.add(sharing)
     for service in parts.fleet.services if parts.fleet is not None else ():
         supervisor.add(service)
-    for carrying in make_uplink(parts.tools, parts.bus, parts.shared.state, parts.engine.changes):
+    for carrying in _make_uplink(parts):
         supervisor.add(carrying)
     supervisor.add(parts.assessment)
     supervisor.add(parts.decoder)
@@ -325,7 +328,8 @@ def add_driver(parts: Parts, name: str, config: DriverConfig) -> None:
         target=_host_of(parts.config, name),
         on_change=changed,
     )
-    parts.supervisor.add(parts.drivers[name], essential=config.startup == "error")
+    waited_for = config.startup == "error"
+    parts.supervisor.add(parts.drivers[name], essential=waited_for, later=not waited_for)
 
 
 async def _enable(parts: Parts, name: str, enabled: bool) -> None:
@@ -336,48 +340,29 @@ async def _enable(parts: Parts, name: str, enabled: bool) -> None:
 
 
 def _host_of(config: AgentConfig, driver: str) -> str:
-    distilling = {name for link in config.qkd.links.values() if link.distils for name in link.transceivers}
-    return LINK_HOST if driver in distilling else CIRCUIT_HOST
+    if not any(link.distils and driver in link.transceivers for link in config.qkd.links.values()):
+        return CIRCUIT_HOST
+    from qedge.daemon.distilling import LINK_HOST
+
+    return LINK_HOST
 
 
 def add_links(parts: Parts) -> None:
-    """Take all configured links into the daemon; what those to other nodes distil goes to the key store."""
-    drivers, peers = parts.drivers, SessionPeers(parts.tools.identity.node, parts.sessions)
-    desk = LinkDesk(peers)
-    for name, link in parts.config.qkd.links.items():
-        if not link.distils:
+    """Take all configured links into the daemon."""
+    drivers, links = parts.drivers, parts.config.qkd.links
+    distilled: DistilledLinks | None = None
+    if any(link.distils for link in links.values()):
+        from qedge.daemon.distilling import DistilledLinks
+
+        distilled = DistilledLinks(parts.tools, drivers, parts.sessions, parts.keys.store)
+    for name, link in links.items():
+        if distilled is not None and link.distils:
+            service = distilled.make(name, link)
+            parts.links[name] = service
+            parts.supervisor.add(service)
+        else:
             measured = (NamedDriver(link.alice, drivers), NamedDriver(link.bob, drivers))
             parts.links[name] = LinkService(name, link, *measured, clock=parts.clock, metrics=parts.metrics)
-            continue
-        ends = [LinkTransceiver(each, drivers) for each in link.transceivers]
-        distilled: RemoteLink | LocalLink
-        if link.peer:
-            distilled = RemoteLink(
-                name,
-                link,
-                ends[0],
-                peers,
-                StoreSink(parts.keys.store),
-                KeptBaselines(parts.store),
-                clock=parts.clock,
-                metrics=parts.metrics,
-                random_bytes=parts.entropy.random_bytes,
-            )
-            desk.add(distilled)
-        else:
-            distilled = LocalLink(
-                name,
-                link,
-                ends[0],
-                ends[1],
-                NoReader(),
-                KeptBaselines(parts.store),
-                clock=parts.clock,
-                metrics=parts.metrics,
-                random_bytes=parts.entropy.random_bytes,
-            )
-        parts.links[name] = distilled
-        parts.supervisor.add(distilled)
 
 
 async def remove_driver(parts: Parts, name: str) -> None:

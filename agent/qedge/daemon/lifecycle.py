@@ -29,7 +29,7 @@ from qedge.daemon.identity import broker_password, load_identity
 from qedge.daemon.key_files import KeyFiles, open_key_files
 from qedge.daemon.managed import Power
 from qedge.daemon.managing import add_management, open_telemetry
-from qedge.daemon.pauses import shorten_pauses
+from qedge.daemon.pauses import collect_from_now, shorten_pauses
 from qedge.daemon.wiping import wipe_if_marked
 from qedge.store.spool_schemas import SPOOL_SCHEMA
 from qedge.store.store import Store
@@ -109,6 +109,7 @@ class Daemon:
                     await add_gateway(parts, spool)
                 add_management(parts, self._running(parts), telemetry)
                 build_struct_tables()  # all that will be decoded is loaded now, and no thread has begun
+                collect_from_now()
                 clean = await self._live(parts)
                 if self._stop.is_set() or self._again.is_set() or not clean:
                     return clean

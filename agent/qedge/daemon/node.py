@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from qedge import __version__
 from qedge.base.clock import Clock
@@ -15,7 +15,6 @@ from qedge.bus.service import Bus
 from qedge.daemon.fleet_desk import FleetDesk
 from qedge.daemon.managed import ManagedNode
 from qedge.daemon.shared_state import StateDesk
-from qedge.devices.segments.office import SegmentOffice
 from qedge.engine.assessment.service import AssessmentService
 from qedge.engine.decoding.service import DecodeService
 from qedge.engine.service import EngineService
@@ -26,8 +25,6 @@ from qedge.orchestrator.placement.service import PlacementService
 from qedge.orchestrator.service import JobDesk
 from qedge.qkd.delivery.office import KeyOffice
 from qedge.qkd.ports import Link
-from qedge.security.desk import SecurityDesk
-from qedge.security.policy.service import PolicyService
 from qedge.store.store import Store
 from qedge.supervisor import Supervisor
 from qedge.web.device_ports import DevicesPort
@@ -53,6 +50,11 @@ from qedge.wire.node import (
     RandomView,
 )
 from qedge.workers.driver_service import DriverService
+
+if TYPE_CHECKING:  # loaded where the node takes devices
+    from qedge.devices.segments.office import SegmentOffice
+    from qedge.security.desk import SecurityDesk
+    from qedge.security.policy.service import PolicyService
 
 MAX_RANDOM_BYTES: Final = 65_536
 MAX_PINGS: Final = 10_000

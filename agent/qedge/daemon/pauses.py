@@ -49,9 +49,16 @@ class ShortPauses:
             self._freeze()
 
 
+def collect_from_now() -> None:
+    """Begin to collect garbage, but look at what is there now only once the node is ready: most of it stays."""
+    gc.freeze()
+    gc.enable()
+
+
 def shorten_pauses() -> None:
     """Leave what is there now out of every later collection, keep those short, and let threads change often."""
     sys.setswitchinterval(SWITCH_S)
+    gc.unfreeze()  # what `collect_from_now` left out; loading modules leaves circles, too
     gc.collect()
     gc.freeze()
     gc.set_threshold(*YOUNG)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,8 +20,7 @@ from qedge.bus.endpoint import external_endpoint
 from qedge.bus.model import Endpoint
 from qedge.bus.service import Bus
 from qedge.config import AgentConfig
-from qedge.crypto.handshake import HandshakeContexts
-from qedge.crypto.registry import usable_suites
+from qedge.crypto.registry import suites_of, usable_suites
 from qedge.daemon.fleet_desk import FleetDesk
 from qedge.daemon.identity import LocalIdentity, keep_revocations
 from qedge.daemon.second_signature import check_second_signature
@@ -35,6 +35,9 @@ from qedge.mesh.service import MeshService
 from qedge.mesh.sessions import SessionService
 from qedge.store.store import Store
 from qedge.wire.topics import Channel, topic
+
+if TYPE_CHECKING:
+    from qedge.crypto.handshake import HandshakeContexts
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ def make_mesh(
     )
     hellos = Hellos(
         me,
-        HandshakeContexts(identity.key, chain, identity.trust, usable_suites(config.crypto)),
+        _contexts_of(tools),
         bus=bus,
         thread=thread,
         extra_keys=extra_keys,
@@ -134,6 +137,25 @@ def make_mesh(
         random_bytes=tools.random_bytes,
     )
     return sessions, mesh
+
+
+def _contexts_of(tools: Tools) -> Callable[[], HandshakeContexts]:
+    """Return what makes the TLS settings of this node, at the latest at the first handshake; raises `crypto.no_suite`.
+
+    A node of a fleet makes them now, since its peers wait; one that is alone would load OpenSSL for nothing.
+    """
+    identity = tools.identity
+    suites = suites_of(identity.key.algorithm, usable_suites(tools.config.crypto))
+
+    @cache
+    def make() -> HandshakeContexts:
+        from qedge.crypto.handshake import HandshakeContexts
+
+        return HandshakeContexts(identity.key, identity.membership.chain, identity.trust, suites)
+
+    if not identity.standalone:
+        make()
+    return make
 
 
 def make_fleet_desk(

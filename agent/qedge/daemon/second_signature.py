@@ -6,9 +6,7 @@ import secrets
 
 from qedge.base.errors import QedgeError
 from qedge.base.system_clock import SystemClock
-from qedge.crypto.authority import ANCHOR_PURPOSE
 from qedge.crypto.keys import context_of
-from qedge.crypto.pq_worker import TARGET
 from qedge.wire.trust import Anchor
 from qedge.workers.model import WorkerSpec
 from qedge.workers.process import WorkerProcess
@@ -23,6 +21,10 @@ async def check_second_signature(anchor: Anchor) -> None:
     """
     if not anchor.second_algorithm:
         return
+    # loaded where an anchor has such a signature, once in the life of a node
+    from qedge.crypto.authority import ANCHOR_PURPOSE
+    from qedge.crypto.pq_worker import TARGET
+
     worker = WorkerProcess(WorkerSpec("pq", TARGET), clock=SystemClock(), random_bytes=secrets.token_bytes)
     try:
         await worker.start()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Coroutine
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
@@ -16,7 +16,6 @@ from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.bus.model import Incoming
 from qedge.bus.service import Bus
-from qedge.crypto.handshake import Agreed, Handshake, HandshakeContexts
 from qedge.crypto.model import Member
 from qedge.crypto.session import ExtraKey
 from qedge.mesh.birth import NodeIdentity
@@ -27,6 +26,9 @@ from qedge.mesh.shaking import Shake, ShakeBook
 from qedge.wire.envelope import Header, bad_message, decode, encode, purpose_of
 from qedge.wire.session import Hello, Terms
 from qedge.wire.topics import Channel, topic
+
+if TYPE_CHECKING:
+    from qedge.crypto.handshake import Agreed, Handshake, HandshakeContexts
 
 _LOG: Final = get_logger("mesh")
 _EXPIRY_S: Final = 30
@@ -40,12 +42,15 @@ Failed = Callable[[str, QedgeError, bool], None]
 
 
 class Hellos:
-    """Begins and answers handshakes. `bind` says what happens with a session, and where work runs."""
+    """Begins and answers handshakes. `bind` says what happens with a session, and where work runs.
+
+    `contexts` is asked when the first handshake begins: a node alone has none, and need not load the TLS library.
+    """
 
     def __init__(
         self,
         identity: NodeIdentity,
-        contexts: HandshakeContexts,
+        contexts: Callable[[], HandshakeContexts],
         *,
         bus: Bus,
         thread: CryptoThread,
@@ -102,16 +107,15 @@ class Hellos:
     async def _begin(self, peer: str) -> None:
         """Send the first flight; only the lower name does."""
         keys = await self._extra_keys.offered(peer)
-        handshake = Handshake(
-            self._contexts,
-            session=self._random_bytes(_SESSION_BYTES),
-            terms=self._terms(keys),
-            peer=peer,
-            utc_ns=self._clock.utc_ns,
-        )
+        handshake = self._handshake(peer, self._random_bytes(_SESSION_BYTES), self._terms(keys))
         shake = Shake(peer, handshake.session, handshake, self._clock.now_ns(), is_client=True, next_flight=1)
         self._shakes.add(shake)
         await self._step(shake, b"", 0)
+
+    def _handshake(self, peer: str, session: bytes, terms: Terms | Callable[[Member, Terms], Terms]) -> Handshake:
+        from qedge.crypto.handshake import Handshake
+
+        return Handshake(self._contexts(), session=session, terms=terms, peer=peer, utc_ns=self._clock.utc_ns)
 
     def _terms(self, keys: tuple[str, ...]) -> Terms:
         identity = self._identity
@@ -148,7 +152,7 @@ class Hellos:
         def agree(_member: Member, theirs: Terms) -> Terms:
             return self._terms(tuple(key for key in theirs.keys if key in offered)[:1])
 
-        handshake = Handshake(self._contexts, session=hello.session, terms=agree, peer=peer, utc_ns=self._clock.utc_ns)
+        handshake = self._handshake(peer, hello.session, agree)
         shake = Shake(peer, hello.session, handshake, self._clock.now_ns(), is_client=False, next_flight=2, busy=True)
         self._shakes.add(shake)
         await self._step(shake, hello.data, 1)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from qedge.base.errors import QedgeError
-from qedge.crypto.handshake import Agreed
 from qedge.crypto.session import ExtraKey, Secret, SessionKeys, export_secret
 from qedge.mesh.parts import Assembler
 from qedge.wire.mesh import SessionView
 from qedge.wire.session import Answer
 from qedge_device.frame import FrameError
+
+if TYPE_CHECKING:
+    from qedge.crypto.handshake import Agreed
 
 MQTT: Final = "mqtt"
 DIRECT: Final = "direct"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from qedge.base.errors import QedgeError
-from qedge.crypto.handshake import Handshake
+
+if TYPE_CHECKING:
+    from qedge.crypto.handshake import Handshake
 
 MAX_PENDING: Final = 128
 MAX_PENDING_OF_ONE: Final = 4

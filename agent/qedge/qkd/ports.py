@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
 from qedge.wire.node import LinkView
-from qedge.wire.qkd import Baseline, FinishedBlock
 from qedge.workers.model import Msg
 from qedge.workers.process import WorkerProcess
+
+if TYPE_CHECKING:  # of links that distil alone
+    from qedge.wire.qkd import Baseline, FinishedBlock
 
 Q = TypeVar("Q", bound=msgspec.Struct)
 T = TypeVar("T", bound=msgspec.Struct)

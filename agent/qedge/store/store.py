@@ -218,10 +218,11 @@ def _migrate(connection: sqlite3.Connection, path: Path, schema: Schema) -> None
             f"The database {path} has schema {version}, this program knows {newest}.",
             fix="Install the newer qedge again, or move the database away.",
         )
-    for number in range(version + 1, newest + 1):
-        statements = (*schema.migrations[number - 1], f"PRAGMA user_version = {number}")
-        if number == 1:
-            statements = (f"PRAGMA application_id = {schema.application_id}", *statements)
+    if version < newest:
+        # in one transaction, since each would wait for the disk
+        steps = [statement for migration in schema.migrations[version:] for statement in migration]
+        owned = () if version else (f"PRAGMA application_id = {schema.application_id}",)
+        statements = (*owned, *steps, f"PRAGMA user_version = {newest}")
         transact(connection, functools.partial(_execute_all, statements))
     if 0 < version < newest:
         _LOG.info("store.migrated", from_schema=version, to_schema=len(schema.migrations))

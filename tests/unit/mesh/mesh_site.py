@@ -256,7 +256,7 @@ class SiteNode:
         contexts = HandshakeContexts(key, chain, trust, suites or usable_suites(CryptoConfig()))
         self.hellos = Hellos(
             me,
-            contexts,
+            lambda: contexts,
             bus=bus,
             thread=thread,
             extra_keys=cast(ExtraKeys, self.keys),

@@ -8,8 +8,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from qedge.base.settings import Fault
-from qedge.devices.segments.membership import Pace
-from qedge.devices.segments.model import RetentionClass
+from qedge.devices.segments.model import Pace, RetentionClass
 from qedge.wire.segments import MAX_CHANNELS
 
 _NAME: Final = r"^[A-Za-z0-9_-]{1,36}\Z"

@@ -15,25 +15,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from qedge.base.ids import RandomBytes
 from qedge.devices.segments.epochs import EpochLine, Generation
-from qedge.devices.segments.model import Cause, Handover, MemberId
+from qedge.devices.segments.model import Cause, Handover, MemberId, Pace
 
 NEVER: Final = 2**63 - 1
-_MS: Final = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How long leaves and joins are gathered, after what time a generation ends, and whether a join steps on."""
-
-    leave_window_ns: int = 200 * _MS
-    join_window_ns: int = 1000 * _MS
-    max_age_ns: int = 86_400_000 * _MS
-    rekey_on_join: bool = True
 
 
 class _Member:

@@ -10,6 +10,7 @@ import msgspec
 
 from qedge.security.model import MAX_TRUST, Subject, SubjectKind
 
+_MS: Final = 1_000_000
 FOREVER: Final = 2**63 - 1
 """Lease of a subject whose identity is proved anew at every question: an app of this process, an operator."""
 
@@ -44,6 +45,16 @@ class RetentionClass(StrEnum):
     CRITICAL = "critical"
     TELEMETRY = "telemetry"
     BULK = "bulk"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long leaves and joins are gathered, after what time a generation ends, and whether a join steps on."""
+
+    leave_window_ns: int = 200 * _MS
+    join_window_ns: int = 1000 * _MS
+    max_age_ns: int = 86_400_000 * _MS
+    rekey_on_join: bool = True
 
 
 @dataclass(frozen=True, slots=True)

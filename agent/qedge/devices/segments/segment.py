@@ -7,8 +7,8 @@ import msgspec
 from qedge.base.ids import RandomBytes
 from qedge.devices.segments.config import SegmentConfig
 from qedge.devices.segments.feeds import Feed
-from qedge.devices.segments.membership import Membership, Pace
-from qedge.devices.segments.model import MemberId, Reader
+from qedge.devices.segments.membership import Membership
+from qedge.devices.segments.model import MemberId, Pace, Reader
 from qedge.wire.segments import MAX_READINGS, SegmentMemberView, SegmentReading, SegmentReadings, SegmentView
 
 MAX_FRAME_BYTES = 128 * 1024

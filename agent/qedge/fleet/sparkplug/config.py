@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
-from qedge.fleet.sparkplug.topics import ID_PATTERN
+ID_PATTERN: Final = r"^[^+/#\x00-\x1f\x7f]{1,64}\Z"
+"""tck-id-topic-structure-namespace-valid-{group,edge-node,device}-id, tck-id-intro-{group,edge-node,device}-id-string,
+tck-id-intro-{group,edge-node,device}-id-chars."""
 
 _ID_WORDS = "at most 64 characters, none of + / #"
 _ID_OR_NONE = rf"({ID_PATTERN})|^\Z"

@@ -10,10 +10,6 @@ from qedge.fleet.sparkplug.model import Verb
 NAMESPACE: Final = "spBv1.0"
 """tck-id-topic-structure-namespace-a"""
 
-ID_PATTERN: Final = r"^[^+/#\x00-\x1f\x7f]{1,64}\Z"
-"""tck-id-topic-structure-namespace-valid-{group,edge-node,device}-id, tck-id-intro-{group,edge-node,device}-id-string,
-tck-id-intro-{group,edge-node,device}-id-chars."""
-
 _RESERVED: Final = frozenset("+/#")
 
 
