@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final
 
 import msgspec
@@ -30,10 +31,13 @@ class Changes:
     def __init__(self) -> None:
         self._waiters: dict[str, asyncio.Event] = {}
         self._streams: set[_Stream] = set()
+        self._hooks: list[Callable[[JobView], None]] = []
         self._last: OrderedDict[str, JobView] = OrderedDict()
 
     def publish(self, view: JobView) -> None:
-        """Tell every stream."""
+        """Tell every hook and stream."""
+        for hook in tuple(self._hooks):
+            hook(view)
         for stream in self._streams:
             stream.entries.append(view)
             stream.arrived.set()
@@ -61,6 +65,18 @@ class Changes:
                 await waiter.wait()
         except TimeoutError:
             return
+
+    @contextlib.contextmanager
+    def heard_by(self, hook: Callable[[JobView], None]) -> Iterator[None]:
+        """Call `hook` with every change, without its result, in the moment in which it happens; it must not raise.
+
+        For rooms of this node, which do little for most jobs: a stream of each would wake a task twice for every job.
+        """
+        self._hooks.append(hook)
+        try:
+            yield
+        finally:
+            self._hooks.remove(hook)
 
     async def follow(self) -> AsyncIterator[JobView]:
         """Yield every change from now on."""

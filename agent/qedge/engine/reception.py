@@ -62,6 +62,11 @@ class Reception:
         """Whether a QPU is ready."""
         return self._roster.pick("") is not None
 
+    async def filled(self, submission: JobSubmission) -> JobSubmission:
+        """Take note that somebody asks, whoever is to run it, and put a kept program in the place of its hash."""
+        self.asked_ns = self._clock.now_ns()
+        return await self.templates.filled(submission)
+
     async def estimate(self, submission: JobSubmission, *, binding: bool = True) -> JobEstimate:
         """Predict what a request costs; raises the error with which it would be refused, if `binding` for its size."""
         return (await self._roster.assess(await self.templates.filled(submission), binding=binding)).estimate

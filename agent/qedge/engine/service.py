@@ -121,7 +121,7 @@ class EngineService:
         is written down only when it has lasted for a while, and else with its end.
         """
         try:
-            submission = await self.reception.templates.filled(submission)
+            submission = await self.reception.filled(submission)
             view = await (
                 self._accept(submission, client, lent=True) if lent else self._accept_somewhere(submission, client)
             )

@@ -15,7 +15,7 @@ from qedge.mesh.birth import NodeIdentity
 from qedge.mesh.direct import DirectChannel, DirectStream
 from qedge.mesh.parts import MAX_SENT, split
 from qedge.mesh.peer_session import MQTT, PeerSession
-from qedge.wire.envelope import Header, SealKind, cover, encode, purpose_of
+from qedge.wire.envelope import Header, SealKind, cover, purpose_of
 from qedge.wire.session import Answer, Call
 from qedge.wire.topics import Channel, topic
 
@@ -56,28 +56,30 @@ class Carrier:
         where = topic(self._identity.fleet, session.peer, Channel.SEALED)
         data = msgspec.msgpack.encode(body)
         if len(data) <= _PART_BYTES:
-            self._bus.post(where, self._wrap(session, where, body), expiry_s=_EXPIRY_S)
+            self._bus.post(where, self._wrap(session, where, body, data), expiry_s=_EXPIRY_S)
             return
         async with self._turn(session):
             for part in split(data, _PART_BYTES, next(self._messages)):
-                wrapped = self._wrap(session, where, part)
+                wrapped = self._wrap(session, where, part, msgspec.msgpack.encode(part))
                 await self._bus.publish(where, wrapped, qos=1, expiry_s=_EXPIRY_S)
 
     async def _send_direct(self, session: PeerSession, stream: DirectStream, body: Call | Answer) -> None:
         data = msgspec.msgpack.encode(body)
         if len(data) <= stream.part_bytes:
-            await stream.send(encode(self._header(stream.topic_out, body), body))
+            await stream.send(cover(SealKind.NONE, self._header(stream.topic_out, body), data))
             return
         async with self._turn(session):
             for part in split(data, stream.part_bytes, next(self._messages)):
-                await stream.send(encode(self._header(stream.topic_out, part), part))
+                piece = msgspec.msgpack.encode(part)
+                await stream.send(cover(SealKind.NONE, self._header(stream.topic_out, part), piece))
 
     def _turn(self, session: PeerSession) -> asyncio.Semaphore:
         """Return what messages in parts wait for: a peer keeps few unfinished ones."""
         return self._turns.setdefault(session, asyncio.Semaphore(MAX_SENT))
 
-    def _wrap(self, session: PeerSession, where: str, body: msgspec.Struct) -> bytes:
-        frame = session.seal(MQTT, encode(self._header(where, body), body), where, self._clock.now_ns())
+    def _wrap(self, session: PeerSession, where: str, body: msgspec.Struct, data: bytes) -> bytes:
+        inner = cover(SealKind.NONE, self._header(where, body), data)
+        frame = session.seal(MQTT, inner, where, self._clock.now_ns())
         outer = Header(where, self._identity.node, next(self._sequence), _SEALED, self._clock.utc_ns())
         return cover(SealKind.SEALED, outer, frame)
 

@@ -1,11 +1,13 @@
-"""Short jobs for any node: one that stays is written and told once, and none is offered twice."""
+"""Short jobs: one that stays, or that another node ends soon, is written and told once, and none is offered twice."""
 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -20,6 +22,7 @@ from qedge.wire.jobs import JobState, JobSubmission, JobView, LatencyClass
 from qedge.wire.ledger import JobRecord, RecordsKeep, RecordsKept
 from tests.unit.orchestrator.peer_site import EngineNode, EngineSite
 
+T = TypeVar("T")
 SMALL = "OPENQASM 3.0; qubit[2] q; bit[2] c; c = measure q;"
 
 
@@ -33,6 +36,19 @@ class Said:
     def _count(self, _caller: str, _callee: str, purpose: str) -> bool:
         self.purposes[purpose] += 1
         return False
+
+
+class Writes:
+    """Counts transactions of a node."""
+
+    def __init__(self, node: EngineNode) -> None:
+        self.number = 0
+        self._write = node.store.write
+        node.store.write = self._count  # type: ignore[method-assign]
+
+    async def _count(self, work: Callable[[sqlite3.Connection], T], *, accepted: bool = False) -> T:
+        self.number += 1
+        return await self._write(work, accepted=accepted)
 
 
 def quick(name: str) -> FakeQpu:
@@ -133,6 +149,98 @@ async def test_a_job_that_goes_elsewhere_is_offered_once_though_the_answer_of_it
     b.qpu.release.set()
     assert (await a.end(job.id)).state is JobState.DONE
     assert said.purposes["job-offer/1"] == 1
+
+
+@pytest.mark.parametrize("wanted", ["any", "b"])
+async def test_a_short_job_at_another_node_has_ended_when_its_id_is_told_and_was_written_once(
+    site: EngineSite, wanted: str
+) -> None:
+    a, b = await site.node("a"), await site.node("b", quick("b"))
+    said, writes = Said(site), Writes(a)
+    job = await a.submit(SMALL, node=wanted)
+    assert (job.state, job.node, job.epoch, job.attempts) == (JobState.DONE, "b", 1, 1)
+    assert writes.number == 1
+    assert said.purposes["job-offer/1"] == 1
+    assert a.rows() == [("me", "", "done")]
+    assert (await a.end(job.id)).result is not None
+    if wanted == "any":
+        await until(lambda: b.copies() == 1)
+        assert said.purposes["records-keep/1"] == 1
+
+
+async def test_a_short_job_at_another_node_that_takes_its_time_is_accepted_while_it_runs(site: EngineSite) -> None:
+    a, b = await site.node("a"), await site.node("b", FakeQpu("b"))
+    assert b.qpu is not None
+    b.qpu.held = True
+    said = Said(site)
+    job = await a.submit(SMALL, node="b")
+    assert job.state is not JobState.DONE
+    assert [state for _, _, state in a.rows()] == ["queued"]
+    b.qpu.release.set()
+    assert (await a.end(job.id)).state is JobState.DONE
+    assert (said.purposes["job-offer/1"], site.runs()) == (1, 1)
+
+
+async def test_a_short_job_that_another_node_refuses_goes_the_usual_way(site: EngineSite) -> None:
+    a, b = await site.node("a"), await site.node("b", quick("b"))
+    assert b.qpu is not None
+    b.qpu.lie = True
+    job = await a.end((await a.submit(SMALL, node="b")).id)
+    assert (job.state, job.error is not None and job.error.code) == (JobState.FAILED, "driver.lied")
+
+
+async def test_a_short_job_whose_answer_is_lost_is_offered_again_and_runs_once(site: EngineSite) -> None:
+    a, _ = await site.node("a"), await site.node("b", quick("b"))
+    lost = iter([True])
+    site.network.lose_answer = lambda _caller, _callee, what: what == "job-offer/1" and next(lost, False)
+    job = await a.end((await a.submit(SMALL, node="b")).id)
+    assert (job.state, job.node, site.runs()) == (JobState.DONE, "b", 1)
+
+
+async def test_a_job_of_a_node_that_dies_between_offer_and_answer_was_not_accepted_and_its_result_has_no_effect(
+    site: EngineSite,
+) -> None:
+    a, b = await site.node("a"), await site.node("b", FakeQpu("b"))
+    assert b.qpu is not None
+    b.qpu.held = True
+    asking = asyncio.create_task(a.submit(SMALL, node="b"))
+    await until(lambda: bool(b.qpu and b.qpu.runs))
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await a.kill()
+    before = a.rows()
+    await a.start()
+    b.qpu.release.set()
+    await until(lambda: not b.ledger.errands.waiting())
+    assert a.rows() == before
+    assert a.grants() == []
+
+
+async def test_jobs_that_may_run_once_or_have_a_key_are_written_down_before_another_node_hears_of_them(
+    site: EngineSite,
+) -> None:
+    a, b = await site.node("a"), await site.node("b", quick("b"))
+    for fields in ({"client_key": "k"}, {"once": True}):
+        writes = Writes(a)
+        job = await a.submit(f"{SMALL} // {fields}", node="b", **fields)
+        assert (await a.end(job.id)).state is JobState.DONE
+        assert writes.number == 2
+    assert b.running
+
+
+async def test_a_short_job_at_another_node_that_cannot_be_written_down_was_not_accepted(site: EngineSite) -> None:
+    a, _ = await site.node("a"), await site.node("b", quick("b"))
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise QedgeError("store.disk_full", "Full.")
+
+    written, a.store.write = a.store.write, refuse  # type: ignore[method-assign,assignment]
+    with pytest.raises(QedgeError) as found:
+        await a.submit(SMALL, node="b")
+    a.store.write = written  # type: ignore[method-assign]
+    assert found.value.code == "store.disk_full"
+    assert (a.grants(), a.rows()) == ([], [])
+    assert (await a.submit(SMALL, node="b")).state is JobState.DONE
 
 
 class OneHolder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +13,7 @@ from qedge.engine.ledger_row import Stored, job_of
 from qedge.engine.model import Job, view_of
 from qedge.engine.ports import ANY
 from qedge.orchestrator.ledger.model import Grant
-from qedge.wire.jobs import JobEstimate, JobState, JobView
+from qedge.wire.jobs import JobEstimate, JobNews, JobState, JobView
 from qedge.wire.ledger import JobRecord
 
 NO_ESTIMATE: Final = JobEstimate(0, 0, 0, 0, 0, 0.0, 0, "")
@@ -48,6 +49,9 @@ class Errand:
     digest: bytes = b""
     """Hash of the request, by which a repeated one is known."""
 
+    asked: tuple[Grant, Awaitable[JobNews]] | None = None
+    """An offer that went out before the job was written down, and its answer."""
+
     @property
     def runner(self) -> str:
         """Return the node that has it, or nothing."""
@@ -73,6 +77,11 @@ class Errand:
         return JobRecord(
             job.id, view.epoch, self.holders, job.client, submission, view, job.expires_utc_ns, self.digest
         )
+
+    def take_asked(self, grant: Grant) -> Awaitable[JobNews] | None:
+        """Return the answer that is on its way, where this lease was offered already."""
+        asked, self.asked = self.asked, None
+        return asked[1] if asked is not None and asked[0] is grant else None
 
     def forget_runner(self) -> None:
         """Let the job wait for another runner."""

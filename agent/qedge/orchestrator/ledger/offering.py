@@ -161,13 +161,18 @@ class Offering:
         if task is not None:
             task.cancel()
 
-    async def _offer(self, errand: Errand, grant: Grant) -> None:
+    async def ask(self, errand: Errand, grant: Grant) -> JobNews:
+        """Offer the job to its runner and return the answer; raises what the runner says."""
         job, runner = errand.job, grant.runner
-        bare = msgspec.structs.replace(job.submission, node="", client_key=job.id)
+        bare = msgspec.structs.replace(job.submission, node="", client_key=job.id, seed=job.seed)
         lease_ms = 0 if runner == self._book.me else round(self._book.config.lease_s * 1000)
         body = JobOffer(job.id, bare, grant.epoch, lease_ms, errand.holders, grant.patient)
+        return await self._peers.call(runner, body, JobNews, deadline_s=_OFFER_LIMIT_S)
+
+    async def _offer(self, errand: Errand, grant: Grant) -> None:
+        job, runner = errand.job, grant.runner
         try:
-            news = await self._peers.call(runner, body, JobNews, deadline_s=_OFFER_LIMIT_S)
+            news = await (errand.take_asked(grant) or self.ask(errand, grant))
         except QedgeError as error:
             if self._counts(errand, grant):
                 await self._refused(errand, grant, error)

@@ -29,7 +29,7 @@ from qedge.engine.ledger_row import new_job
 from qedge.engine.ports import ANY, PARTS
 from qedge.orchestrator.ledger import rows
 from qedge.orchestrator.ledger.book import Book
-from qedge.orchestrator.ledger.brief import Brief, Perform, may_be_brief
+from qedge.orchestrator.ledger.brief import Brief, Perform, is_brief
 from qedge.orchestrator.ledger.custody import place_of
 from qedge.orchestrator.ledger.entry import check_node, check_room
 from qedge.orchestrator.ledger.epochs import owner_of
@@ -85,7 +85,6 @@ class OwnerService:
         self._changes = changes
         self._copies = copies
         self._estimate = estimate
-        self._brief = Brief(store, perform, clock)
         self._clock = clock
         self._metrics = metrics
         self._random_bytes = random_bytes
@@ -106,6 +105,7 @@ class OwnerService:
             end=self.end,
             learn=self._hearing.learn,
         )
+        self._brief = Brief(book, store, perform, self.offering.ask, clock)
         peers.on_change(self._work.set)
 
     @property
@@ -152,7 +152,7 @@ class OwnerService:
         if runner:
             # the first runner is written down with the job itself: one transaction less before the job can start
             errand.grant, job.attempts = self._book.lend(errand, runner, self._clock.now_ns()), 1
-            if may_be_brief(errand, self._book.me) and await self._at_once(errand, errand.grant):
+            if is_brief(errand) and await self._at_once(errand, errand.grant):
                 return job.id
         return await self._accept(errand, runner)
 

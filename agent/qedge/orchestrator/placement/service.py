@@ -25,7 +25,7 @@ from qedge.orchestrator.placement.model import Demand, Placement, PlacementPolic
 from qedge.orchestrator.placement.partners import Telling, partners_of
 from qedge.orchestrator.placement.placer import FleetPlacer
 from qedge.orchestrator.placement.ports import Fleet, Jobs
-from qedge.wire.jobs import JobEstimate, JobSubmission, LatencyClass
+from qedge.wire.jobs import JobEstimate, JobSubmission, JobView, LatencyClass
 from qedge.wire.load import ConsideredView, NodeLoad, PlacementView
 from qedge.wire.mesh import PeerList, PeerState, PeerView
 
@@ -200,8 +200,11 @@ class PlacementService:
         """Exchange loads until cancelled."""
         self._look(self._clock.now_ns())
         ready()
+        with self._jobs.changes.heard_by(self._hear_change):
+            await self._exchange()
+
+    async def _exchange(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._follow_jobs())
             while True:
                 now_ns = self._clock.now_ns()
                 self._look(now_ns)
@@ -270,10 +273,9 @@ class PlacementService:
         self._telling.asked(peer, load, now_ns)
         return load
 
-    async def _follow_jobs(self) -> None:
-        async for view in self._jobs.changes.follow():
-            if view.state in FINAL_STATES:
-                self.book.ended(view.id)
+    def _hear_change(self, view: JobView) -> None:
+        if view.state in FINAL_STATES:
+            self.book.ended(view.id)
 
 
 def _facts(view: PeerView) -> NodeFacts:

@@ -135,25 +135,27 @@ class SpotChecks:
         ready()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._save_now_and_then())
-            group.create_task(self._follow())
             for _ in range(_AT_ONCE):
                 group.create_task(self._check_one_by_one())
+            with self._jobs.changes.heard_by(self._hear_change):
+                await asyncio.Event().wait()
 
     # What is to be checked
 
-    async def _follow(self) -> None:
-        async for view in self._jobs.changes.follow():
-            runner = view.node
-            away = runner not in ("", self._around.node, PARTS)
-            if view.state is not JobState.DONE or not away or view.client == CLIENT or runner in self._barred:
-                continue
-            if view.estimate is None or view.estimate.time_s > self._config.check_longest_s:
-                self._metrics.add("qedge_results_checked_total", ("unchecked",))
-            elif self._around.uniform() < share(self._standing(runner), self._config.check_share):
-                self._chosen.append((view.id, runner))
-            elif self._config.check_idle:
-                self._idle.append((view.id, runner))
+    def _hear_change(self, view: JobView) -> None:
+        runner = view.node
+        away = runner not in ("", self._around.node, PARTS)
+        if view.state is not JobState.DONE or not away or view.client == CLIENT or runner in self._barred:
+            return
+        if view.estimate is None or view.estimate.time_s > self._config.check_longest_s:
+            self._metrics.add("qedge_results_checked_total", ("unchecked",))
+        elif self._around.uniform() < share(self._standing(runner), self._config.check_share):
+            self._chosen.append((view.id, runner))
             self._work.set()
+        elif self._config.check_idle:
+            self._idle.append((view.id, runner))
+            if len(self._idle) == 1:
+                self._work.set()  # from now on it looks now and then
 
     def _next(self) -> tuple[str, str] | None:
         if self._chosen:
@@ -177,12 +179,15 @@ class SpotChecks:
     # One check
 
     async def _check(self, job_id: str, runner: str) -> None:
-        found = await self._store.read(lambda connection: ledger.ended_result(connection, job_id))
+        checkers = self._checkers(runner)
+        found = None
+        if checkers:
+            found = await self._store.read(lambda connection: ledger.ended_result(connection, job_id))
         if found is None or not _can_be_repeated(found[1]):
             self._metrics.add("qedge_results_checked_total", ("unchecked",))
             return
         row, first = found
-        for checker in self._checkers(runner):
+        for checker in checkers:
             second = await self._run_again(row, first, checker)
             likeness = Likeness.UNKNOWN if second is None else await asyncio.to_thread(compare, first, second)
             if second is not None and likeness is not Likeness.UNKNOWN:
