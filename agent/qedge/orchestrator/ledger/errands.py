@@ -85,10 +85,17 @@ class ErrandService:
             def hear(view: JobView) -> None:
                 if view.id not in self._given:
                     return
-                if view.state in FINAL_STATES:
-                    group.create_task(self._report(view.id, *self._given.pop(view.id)))
-                elif view.state is JobState.RUNNING and not _is_short(view):
-                    group.create_task(self._report(view.id, *self._given[view.id]))
+                final = view.state in FINAL_STATES
+                if not final and (view.state is not JobState.RUNNING or _is_short(view)):
+                    return
+                report = self._report(view.id, *self._given[view.id])
+                try:
+                    group.create_task(report)
+                except RuntimeError:
+                    report.close()  # this service is about to end, which is nothing to the job that changed
+                    return
+                if final:
+                    del self._given[view.id]
 
             with self._jobs.changes.heard_by(hear):
                 await self._tend(group)
