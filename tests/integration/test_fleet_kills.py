@@ -186,6 +186,7 @@ async def struck_while_wiped(stage: KillStage, instant: str) -> str:
     if stage.daemon.is_alive() and instant not in ("done", "ended", "told"):
         await asyncio.to_thread(stage.daemon.process.wait, LIMIT_S)  # type: ignore[union-attr] # it is there
         assert left_of(stage) == set()
+    await stage.publish(request, b"")  # or it would be done to the next box of this name
     return request.id
 
 
