@@ -166,8 +166,8 @@ async def test_a_daemon_killed_at_any_state_of_its_wiping_leaves_nothing(tmp_pat
         for instant in INSTANTS:
             command = await struck_while_wiped(stage, instant)
             told = stage.desk.reports[command]
-            # its last word may die with it; what was told before says what it was at
-            assert said(told[-1]).startswith("successful") or told[-1].step == "removes everything", said(told[-1])
+            # its last word may die with it; what was told before says that it had begun
+            assert told[-1].state in ("executing", "successful"), said(told[-1])
             assert {each.state for each in told} & set(ENDS) <= {"successful"}
             await begin_anew(stage)
 
@@ -186,6 +186,7 @@ async def struck_while_wiped(stage: KillStage, instant: str) -> str:
     if stage.daemon.is_alive() and instant not in ("done", "ended", "told"):
         await asyncio.to_thread(stage.daemon.process.wait, LIMIT_S)  # type: ignore[union-attr] # it is there
         assert left_of(stage) == set()
+    await stage.publish(request, b"")  # or it would be done to the next box of this name
     return request.id
 
 

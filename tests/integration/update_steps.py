@@ -190,7 +190,7 @@ def step_back_and_forth() -> dict[str, object]:
     """Go back to the version before, and back from there."""
     seen = {}
     for name in ("back", "forth"):
-        done = call("qedge", "update", "back", "--json", limit_s=200)
+        done = call("qedge", "update", "back", "--json", limit_s=600)
         seen[name] = {"report": json.loads(done.stdout), "version": call("qedge", "--version").stdout.strip()}
     return seen
 
@@ -232,7 +232,7 @@ def step_refused() -> dict[str, object]:
 
 def step_apply() -> dict[str, object]:
     """Root puts a bundle onto the box by hand."""
-    done = call("qedge", "update", "apply", str(GIVEN / "crashes.qup"), "--json", check=False, limit_s=300)
+    done = call("qedge", "update", "apply", str(GIVEN / "crashes.qup"), "--json", check=False, limit_s=900)
     status = call("qedge", "update", "status", "--json").stdout
     return {"code": done.returncode, "report": json.loads(done.stdout), "status": json.loads(status)}
 
