@@ -21,7 +21,7 @@ from tests.integration.test_ledger import KIND, end
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 JOBS = 6
-PROGRAM = heavy_program(20, 30)
+PROGRAM = heavy_program(20, 40)
 SMALL = QPU + "spares = 0\n"
 
 

@@ -275,7 +275,7 @@ async def test_a_full_disk_refuses_new_work_and_keeps_what_was_accepted(make_dae
                 job = await client.submit(JobSubmission(program=BELL, shots=1000, tags=("x" * 60,), seed=attempt))
                 ids.append(job.id)
             except QedgeError as error:
-                assert error.code == "store.disk_full" or "the disk is full" in error.message
+                assert error.code == "store.disk_full" or "the disk is full" in error.message or _says_disk(error)
                 refused += 1
                 if refused == 3:
                     break
@@ -285,8 +285,19 @@ async def test_a_full_disk_refuses_new_work_and_keeps_what_was_accepted(make_dae
         jobs = await wait_ended(daemon, ids, 90)
         assert {job.state for job in jobs} == {JobState.DONE}
         await daemon.wait_status(lambda status: status.ready)
-        assert (await client.submit(JobSubmission(program=BELL, shots=10))).id
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    assert (await client.submit(JobSubmission(program=BELL, shots=10))).id
+                    break
+                except QedgeError as error:
+                    assert _says_disk(error)  # the host was looked at before there was room, and is looked at again
+                    await asyncio.sleep(0.2)
     assert daemon.stop() == 0
+
+
+def _says_disk(error: QedgeError) -> bool:
+    return "critical (disk)" in error.message
 
 
 async def test_an_invalid_reload_keeps_the_old_configuration_and_every_job(make_daemon: Make) -> None:
