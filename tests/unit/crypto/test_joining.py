@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -38,6 +40,13 @@ class Folder(AuthorityFolder):
 
     def save(self, _ledger: object) -> None:
         self.saved += 1
+
+    @contextlib.contextmanager
+    def turn(self, authority: Authority) -> Iterator[Authority]:
+        before = authority.ledger
+        yield authority
+        if authority.ledger is not before:
+            self.save(authority.ledger)
 
 
 @pytest.fixture
