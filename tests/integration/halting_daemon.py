@@ -112,7 +112,7 @@ def move_box(folder: Path) -> None:
         return read_text(own if str(path) == _KERNELS_BOOT_ID and own.exists() else path, *words, **named)
 
     Path.read_text = read  # type: ignore[method-assign] # as above
-    fleet_executors.make_update = lambda config, clock: make_update(config, clock, folder / OPT)  # type: ignore[misc,assign] # as above
+    fleet_executors.make_update = lambda config, clock, stopping: make_update(config, clock, stopping, folder / OPT)  # type: ignore[misc,assign] # as above
 
 
 def run(folder: Path, words: list[str]) -> int:

@@ -325,7 +325,8 @@ async def test_garbage_and_oversize_messages_on_every_topic_have_no_effect(
         config = f'{QPU}[node]\nname = "victim"\n[broker]\nurl = "mqtt://127.0.0.1:{broker.port}"\n'
         daemon = make_daemon(config)
         before = await daemon.wait_up()
-        topics = listened(before.fleet, "victim")
+        # only members of a fleet listen for renewed certificates
+        topics = tuple(each for each in listened(before.fleet, "victim") if not each.endswith("/renewed"))
         assert topics
         async with daemon.client() as client:
             ids = await submit_many(client, IN_FLIGHT, MEDIUM)

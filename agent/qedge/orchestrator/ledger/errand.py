@@ -88,7 +88,7 @@ class Errand:
     @property
     def undecided(self) -> bool:
         """Say whether nobody was told of it yet, so that the client's key may still stand for another one."""
-        return self.busy and self.replicated is False and bool(self.job.submission.client_key)
+        return self.busy and not self.ended and self.replicated is False and bool(self.job.submission.client_key)
 
     def take_asked(self, grant: Grant) -> Awaitable[JobNews] | None:
         """Return the answer that is on its way, where this lease was offered already."""

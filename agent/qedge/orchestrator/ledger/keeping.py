@@ -16,6 +16,7 @@ from qedge.orchestrator.ledger import rows
 from qedge.orchestrator.ledger.book import Book
 from qedge.orchestrator.ledger.config import LedgerConfig
 from qedge.orchestrator.ledger.custody import Custody
+from qedge.orchestrator.ledger.deciding import is_decided
 from qedge.orchestrator.ledger.epochs import adopted_epoch, owner_of
 from qedge.orchestrator.ledger.loopback import PeersAndMe
 from qedge.orchestrator.ledger.ownership import Ownership
@@ -32,7 +33,6 @@ _MOST_ASKED: Final = 16
 _MOST_RESULTS: Final = 8
 _MOST_LOOKUPS: Final = 32
 _ASK_EVERY: Final = 5
-_DECIDED_S: Final = 0.005
 _PRUNE_EVERY: Final = 1500
 
 
@@ -207,8 +207,8 @@ class KeepService:
             if ask.claim:
                 self._yield_to(job_id, ask)
             else:
-                await self._decided(job_id)
-        found = [record for job_id in ask.ids if (record := await self._find_here(job_id)) is not None]
+                await is_decided(self._book, job_id, self._config.copy_wait_s)
+        found = [record for job_id in ask.ids if (record := await self._find_here(job_id, bool(ask.claim))) is not None]
         if ask.client_key and not ask.claim:
             known = await self._store.read(lambda connection: rows.by_key(connection, ask.client, ask.client_key))
             found += [known] if known is not None else []
@@ -239,18 +239,10 @@ class KeepService:
         if (errand.job.client, errand.job.submission.client_key) == (ask.client, ask.client_key):
             errand.overtaken = ask.claim
 
-    async def _decided(self, job_id: str) -> None:
-        """Wait until it is clear whether a job of this node is the one that its client's key stands for."""
-        for _ in range(round(self._config.copy_wait_s / _DECIDED_S)):
-            errand = self._book.errands.get(job_id)
-            if errand is None or not errand.undecided:
-                break
-            await asyncio.sleep(_DECIDED_S)
-
-    async def _find_here(self, job_id: str) -> JobRecord | None:
+    async def _find_here(self, job_id: str, claimed: bool = False) -> JobRecord | None:
         errand = self._book.errands.get(job_id)
-        if errand is not None and errand.overtaken:
-            return None
+        if errand is not None and (errand.overtaken or (errand.undecided and not claimed)):
+            return None  # nobody is told of what may yet be withdrawn
         if errand is not None and not errand.yielded and errand.holders:
             return errand.record()
         return await self._store.read(lambda connection: rows.own(connection, job_id) or rows.copy(connection, job_id))

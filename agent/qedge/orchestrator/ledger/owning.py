@@ -31,6 +31,7 @@ from qedge.orchestrator.ledger import rows
 from qedge.orchestrator.ledger.book import Book
 from qedge.orchestrator.ledger.brief import Brief, Perform, is_brief
 from qedge.orchestrator.ledger.custody import place_of
+from qedge.orchestrator.ledger.deciding import decided
 from qedge.orchestrator.ledger.entry import check_node, check_room
 from qedge.orchestrator.ledger.epochs import owner_of
 from qedge.orchestrator.ledger.errand import NO_ESTIMATE, Errand, errand_of
@@ -140,20 +141,19 @@ class OwnerService:
         if submission.client_key:
             known = await self._store.read(lambda connection: rows.find_by_key(connection, client, submission))
             if known:
-                return known
+                return await decided(self._book, known)
         check_node(submission.node, (node.name for node in self._peers.nodes()))
         check_room(submission, len(self._book.errands), self._config)
         errand = await self._new(submission, client)
         runner = self.offering.place(errand)
         if not runner:
             self.offering.check(errand)  # where one was found there is nothing to refuse
-        job = errand.job
         self._book.add(errand)
         if runner:
             # the first runner is written down with the job itself: one transaction less before the job can start
-            errand.grant, job.attempts = self._book.lend(errand, runner, self._clock.now_ns()), 1
+            errand.grant, errand.job.attempts = self._book.lend(errand, runner, self._clock.now_ns()), 1
             if is_brief(errand) and await self._at_once(errand, errand.grant):
-                return job.id
+                return errand.job.id
         return await self._accept(errand, runner)
 
     async def _at_once(self, errand: Errand, grant: Grant) -> bool:
@@ -187,7 +187,7 @@ class OwnerService:
             raise
         if accepted != job.id:
             self._withdraw(errand)
-            return accepted
+            return await decided(self._book, accepted)
         # What was accepted has its seed, so that another runner would give the same counts.
         job.submission = msgspec.structs.replace(submission, seed=job.seed)
         if copied is None:

@@ -152,11 +152,13 @@ def keep(connection: sqlite3.Connection, sender: str, record: JobRecord, utc_ns:
     if mine is not None:
         if not _same_job(mine, record):
             return Kept(refused=True)
+        if record.withdrawn:
+            return Kept()  # it was adopted here before that, and has been told to a client
         # the end of a job is written by whoever speaks for it in memory
         return Kept(mine if mine.epoch > record.epoch else None, mine=True)
     before = copy(connection, record.id)
     if record.withdrawn:
-        if before is not None and _same_job(before, record):
+        if before is not None and _same_job(before, record) and before.epoch <= record.epoch:
             connection.execute("DELETE FROM job_copies WHERE id = ?", (record.id,))
         return Kept()
     key = record.submission.client_key

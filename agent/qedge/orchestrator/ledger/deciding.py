@@ -1,0 +1,31 @@
+"""Jobs of which nobody was told yet: the client's key may still stand for another one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from qedge.base.errors import QedgeError
+from qedge.orchestrator.ledger.book import Book
+
+_LOOK_S: Final = 0.005
+
+
+async def is_decided(book: Book, job_id: str, limit_s: float) -> bool:
+    """Wait until a job of this node stands, or is withdrawn; false where that takes longer."""
+    for _ in range(max(1, round(limit_s / _LOOK_S))):
+        errand = book.errands.get(job_id)
+        if errand is None or not errand.undecided:
+            return True
+        await asyncio.sleep(_LOOK_S)
+    return False
+
+
+async def decided(book: Book, job_id: str, limit_s: float = 5.0) -> str:
+    """Return the job of this node, or the one that stands instead of it; raises `peer.timeout`."""
+    errand = book.errands.get(job_id)
+    if errand is None:
+        return job_id
+    if not await is_decided(book, job_id, limit_s):
+        raise QedgeError("peer.timeout", "It is not clear yet which job this request is.", fix="Send it again.")
+    return errand.overtaken or job_id
