@@ -110,7 +110,7 @@ async def test_two_boxes_with_one_identity_are_found_out_by_themselves_and_by_th
     await until(lambda: a.state("b") is PeerState.DUPLICATE)
     await until(lambda: b.mesh.duplicate or clone.mesh.duplicate)
     await until(lambda: a.state("b") is PeerState.ALIVE)
-    assert b.mesh.announcer.silent != clone.mesh.announcer.silent
+    await until(lambda: b.mesh.announcer.silent != clone.mesh.announcer.silent)
 
 
 async def test_peers_are_told_of_to_whoever_wants_to_know(site: Site) -> None:
