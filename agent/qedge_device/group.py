@@ -197,11 +197,17 @@ class GroupReader:
         self._base = base
         self._openers: dict[str, GroupOpener] = {}
         self._waiting: deque[tuple[str, bytes]] = deque(maxlen=MAX_WAITING)
+        self._newest = -1
 
     def take(self, key: GroupKey) -> list[tuple[str, bytes]]:
-        """Take a key; returns channel and payload of all frames that waited for it, in the order they came."""
-        for channel in [each for each in self._openers if each not in key.secrets]:
-            del self._openers[channel]
+        """Take a key; returns channel and payload of all frames that waited for it, in the order they came.
+
+        The channels of the newest key are those that may be read. One of an earlier epoch may come after it.
+        """
+        if key.epoch >= self._newest:
+            self._newest = key.epoch
+            for channel in [each for each in self._openers if each not in key.secrets]:
+                del self._openers[channel]
         for channel, secret in key.secrets.items():
             opener = self._openers.get(channel)
             if opener is None:

@@ -364,7 +364,7 @@ def test_a13_names_that_are_no_topic_segments_make_no_topics_and_no_subjects(nam
 async def test_a13_a_message_moved_to_another_topic_has_no_effect(site: Site) -> None:
     a, b = await site.pair()
     c = await site.node("c")
-    await until(lambda: c.state("a") is PeerState.ALIVE)
+    await until(lambda: c.state("a") is PeerState.ALIVE and a.state("c") is PeerState.ALIVE)
     await ping(a, "b")
     await ping(a, "c")
     frame = site.broker.of(Channel.SEALED, "b")[-1]
@@ -379,7 +379,7 @@ async def test_a13_a_message_moved_to_another_topic_has_no_effect(site: Site) ->
 async def test_a13_a_frame_readdressed_in_the_clear_does_not_open(site: Site) -> None:
     a, b = await site.pair()
     c = await site.node("c")
-    await until(lambda: c.state("a") is PeerState.ALIVE)
+    await until(lambda: c.state("a") is PeerState.ALIVE and a.state("c") is PeerState.ALIVE)
     await ping(a, "b")
     await ping(a, "c")
     frame = site.broker.of(Channel.SEALED, "b")[-1].payload

@@ -95,6 +95,15 @@ def test_a_frame_of_a_generation_that_has_not_come_is_ahead_and_opens_later() ->
     assert reading.take(GroupKey("plant", 7, {"level": other})) == []
 
 
+def test_a_key_of_an_earlier_epoch_that_comes_late_takes_no_channel_away() -> None:
+    reading, next_one = GroupReader(BASE), b"n" * 32
+    reading.take(GroupKey("plant", 9, {"level": SECRET, "flow": SECRET}))
+    with pytest.raises(GroupError):
+        reading.open("level", sealer(10, 10, next_one).seal(b"waits", TOPIC))
+    assert reading.take(GroupKey("plant", 8, {"flow": b"o" * 32})) == []
+    assert reading.take(GroupKey("plant", 10, {"level": next_one, "flow": next_one})) == [("level", b"waits")]
+
+
 def test_a_forged_epoch_costs_little_and_changes_nothing() -> None:
     reading = opener()
     forged = sealer(5 + MAX_STEPS - 1, secret=b"f" * 32).seal(b"x", TOPIC)

@@ -117,7 +117,7 @@ class Rollout:
         times = [self._deadlines[0][0]] if self._deadlines else []
         if self.phase is Phase.SOAKING and not self.paused:
             times.append(self._soak_utc_ns + round(self.plan.soak_s * 1e9))
-        if self.phase is Phase.STOPPING and self._hush_utc_ns > self._at_utc_ns:
+        if self.phase is Phase.STOPPING and self._hush_utc_ns:
             times.append(self._hush_utc_ns)
         return None if self.phase in ENDED else min(times, default=None)
 
@@ -150,7 +150,7 @@ class Rollout:
         if node.step not in (Step.ASKED, Step.ABSENT, Step.RUNNING, Step.WITHDRAWN):
             return False
         if event.state == CommandState.INIT:
-            return self._was_taken(node)
+            return self._was_taken(node, event.utc_ns)
         late = node.step is Step.WITHDRAWN and ending is Ending.UNDER_WAY
         if ending is Ending.UNDER_WAY and node.step is Step.RUNNING:
             return False
@@ -159,8 +159,7 @@ class Rollout:
             self._to_withdraw.pop(node.name, None)
         if ending is Ending.UNDER_WAY:
             self._move(node, Step.RUNNING)
-            limit_s = self.plan.time_limit_s or LONGEST_S
-            self._wait_until(node, node.id, event.utc_ns + round((limit_s + GRACE_S) * 1e9))
+            self._wait_until(node, node.id, event.utc_ns + self._limit_ns())
             if late:
                 self._to_withdraw[node.name] = node  # it was faster than what took its request back
         elif ending is Ending.SUCCESSFUL:
@@ -174,13 +173,14 @@ class Rollout:
         self._end_stopping()
         return True
 
-    def _was_taken(self, node: NodeCourse) -> bool:
+    def _was_taken(self, node: NodeCourse, utc_ns: int) -> bool:
         """The node has the request in its journal, and will begin it when its turn comes."""
         if node.taken:
             return False
         node.taken = True
         if node.step is Step.WITHDRAWN:
             self._to_withdraw[node.name] = node
+            self._wait_until(node, node.id, utc_ns + self._limit_ns())  # the first deadline may have gone by
         self._move(node, Step.ASKED)
         return True
 
@@ -234,12 +234,15 @@ class Rollout:
         return True
 
     def _passed(self, utc_ns: int) -> bool:
+        """Take note of the time. That something is not due any more is a change as well: `due_utc_ns` tells of it."""
         changed = False
         while self._deadlines and self._deadlines[0][0] <= utc_ns:
             due_utc_ns, name, command_id = heapq.heappop(self._deadlines)
-            node = self.nodes[name]
+            node, changed = self.nodes[name], True
             if due_utc_ns == node.deadline_utc_ns and command_id in (node.id, node.back_id):
-                changed = self._give_up(node, command_id, utc_ns) or changed
+                self._give_up(node, command_id, utc_ns)
+        if self._hush_utc_ns and utc_ns >= self._hush_utc_ns:
+            self._hush_utc_ns, changed = 0, True
         soaking = self.phase is Phase.SOAKING and not self.paused
         if soaking and utc_ns >= self._soak_utc_ns + round(self.plan.soak_s * 1e9):
             self._judge(utc_ns)
@@ -249,10 +252,10 @@ class Rollout:
             changed = changed or self.phase is not Phase.STOPPING
         return changed
 
-    def _give_up(self, node: NodeCourse, command_id: str, utc_ns: int) -> bool:
+    def _give_up(self, node: NodeCourse, command_id: str, utc_ns: int) -> None:
         if command_id == node.back_id:
             if node.step is not Step.UNDOING:
-                return False
+                return
             self._undone(node, "the node did not answer in time")
         elif node.step in UNDER_WAY:
             begun = node.step is Step.RUNNING
@@ -260,10 +263,9 @@ class Rollout:
         elif node.step is Step.ABSENT:
             self._move(node, Step.WITHDRAWN)  # expired: it will not begin it any more
         else:
-            return False
+            return
         self._wave_over(utc_ns)
         self._end_stopping()
-        return True
 
     def _wave_over(self, utc_ns: int) -> None:
         """Begin to soak where nobody of the wave is at it any more; without one that did it there is nothing to see."""
@@ -340,6 +342,9 @@ class Rollout:
             self._move(node, Step.WITHDRAWN)
         self._end_stopping()
         return True
+
+    def _limit_ns(self) -> int:
+        return round(((self.plan.time_limit_s or LONGEST_S) + GRACE_S) * 1e9)
 
     def _wait_until(self, node: NodeCourse, command_id: str, utc_ns: int) -> None:
         node.deadline_utc_ns = utc_ns

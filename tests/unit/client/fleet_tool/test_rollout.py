@@ -228,6 +228,33 @@ def test_an_operator_can_undo_all_of_it() -> None:
     assert not hand.take(Said(hand.utc_ns, Word.PAUSE, "ann"))
 
 
+def test_a_node_that_has_a_withdrawn_request_after_its_time_and_then_falls_silent_does_not_hold_the_end() -> None:
+    hand = Hand(a_plan("2,100%", time_limit_s=50.0, expires_s=10.0))
+    quiet, busy = hand.act()
+    hand.say(busy, "executing")
+    hand.take(Said(hand.utc_ns, Word.ABORT, "ann"))
+    hand.act()
+    hand.wait(40)  # the request has expired
+    hand.say(quiet, "init")
+    hand.act()
+    hand.say(busy, "successful")
+    assert hand.stands() is Phase.STOPPING
+    for _ in range(4):  # times that it was to come back at, of which some are over
+        if (due_utc_ns := hand.rollout.due_utc_ns()) is not None:
+            hand.wait((due_utc_ns - hand.utc_ns) / SECOND)
+    assert hand.stands() is Phase.ABORTED
+
+
+def test_whoever_takes_the_events_again_comes_back_at_the_same_time() -> None:
+    hand = Hand(a_plan("1,100%", soak_s=30.0, expires_s=100.0))
+    hand.wave()
+    hand.wait(31)
+    hand.wait(400)  # the time limit of a node that has long ended
+    again = Rollout(hand.rollout.plan)
+    assert all(again.take(event) for event in hand.events)
+    assert again.due_utc_ns() == hand.rollout.due_utc_ns()
+
+
 def test_a_paused_roll_out_asks_nobody_and_soaks_anew_when_it_goes_on() -> None:
     hand = Hand(a_plan())
     hand.wave()
