@@ -13,7 +13,6 @@ DAEMON_MODULES = ("qedge.daemon.lifecycle", "qedge.daemon.compose", "qedge.cli.n
 
 NOT_ALONE = (
     "OpenSSL",
-    "rich",
     "statistics",
     "difflib",
     "qedge.crypto.authority",

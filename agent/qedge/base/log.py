@@ -10,18 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Annotated, Final, Literal, cast
 
 import msgspec
-
-# structlog loads rich, for tracebacks in colours, where it is installed. That costs a start as much as all of asyncio,
-# and there are no tracebacks in this log.
-_hidden = "rich" not in sys.modules
-if _hidden:
-    sys.modules["rich"] = None  # type: ignore[assignment]  # stands for a module that is not there
-
-import structlog  # noqa: E402 - see above
-from structlog.typing import FilteringBoundLogger, Processor  # noqa: E402 - as above
-
-if _hidden:
-    del sys.modules["rich"]
+import structlog
+from structlog.typing import FilteringBoundLogger, Processor
 
 Value = str | int | float | bool | None
 _SECRET_NAME: Final = re.compile(

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
+
+_URL: Final = msgspec.Meta(
+    pattern=r"^(mqtts?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?)?\Z",
+    max_length=300,
+    title="mqtt://HOST:PORT, mqtts://HOST:PORT or empty",
+)
 
 
 class BrokerAccess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a broker is and how to be let in; whoever has a connection of its own adds what it needs beside that."""
 
     url: Annotated[
-        str,
-        msgspec.Meta(
-            description="Broker as mqtt://host:port or mqtts://host:port; empty: none.",
-            pattern=r"^(mqtts?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?)?\Z",
-            max_length=300,
-            title="mqtt://HOST:PORT, mqtts://HOST:PORT or empty",
-        ),
+        str, _URL, msgspec.Meta(description="Broker as mqtt://host:port or mqtts://host:port; empty: none.")
     ] = ""
     username: Annotated[str, msgspec.Meta(description="User name at the broker; empty: none.", max_length=200)] = ""
     password_file: Annotated[
@@ -41,11 +41,9 @@ class BusConfig(BrokerAccess, frozen=True, forbid_unknown_fields=True):
 
     url: Annotated[
         str,
+        _URL,
         msgspec.Meta(
-            description="Broker as mqtt://host:port or mqtts://host:port; empty: a private one as a child process.",
-            pattern=r"^(mqtts?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?)?\Z",
-            max_length=300,
-            title="mqtt://HOST:PORT, mqtts://HOST:PORT or empty",
+            description="Broker as mqtt://host:port or mqtts://host:port; empty: a private one as a child process."
         ),
     ] = ""
     kind: Annotated[

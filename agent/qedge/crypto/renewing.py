@@ -40,6 +40,7 @@ LEAST_PAUSE_NS: Final = 5 * 1_000_000_000
 """A node that asks again within this time is not answered: one that was taken over must not keep others waiting."""
 
 _MOST_NONCES: Final = 100_000
+_SECOND_NS: Final = 1_000_000_000
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _VERDICT: Final = msgspec.msgpack.Decoder(RenewalVerdict)
 
@@ -260,6 +261,3 @@ def _is_of(entry: Issued, member: Member) -> bool:
 
 def _back(where: str) -> str:
     return f"{where.rsplit('/', 1)[0]}/{Channel.RENEWED}"
-
-
-_SECOND_NS: Final = 1_000_000_000

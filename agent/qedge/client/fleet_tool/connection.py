@@ -40,6 +40,18 @@ NodeNews = Callable[[str], None]
 ReportNews = Callable[[str, CommandReport], None]
 
 
+def fleet_endpoint(config: BusConfig) -> Endpoint:
+    """Return where the fleet's broker is; raises `client.usage` where nobody said so."""
+    where = external_endpoint(config)
+    if where is None:
+        raise QedgeError(
+            "client.usage",
+            "It is not known where the fleet's broker is.",
+            fix="Give --broker mqtt://HOST:PORT, or write broker.toml into the folder of the operator or authority.",
+        )
+    return where
+
+
 class FleetConnection:
     """What a fleet's nodes say, as far as the fleet's authority vouches for them. `async with` connects.
 
@@ -72,13 +84,7 @@ class FleetConnection:
         self._births = 0
         self._births_came = asyncio.Event()
         self._listening_utc_ns = 0
-        where = endpoint or external_endpoint(config)
-        if where is None:
-            raise QedgeError(
-                "client.usage",
-                "It is not known where the fleet's broker is.",
-                fix="Give --broker mqtt://HOST:PORT, or write broker.toml into the operator's folder.",
-            )
+        where = endpoint or fleet_endpoint(config)
         self.bus = Bus(
             config,
             lambda: where,

@@ -18,9 +18,9 @@ from qedge.base.ids import RandomBytes
 from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
 from qedge.bus.config import BusConfig
-from qedge.bus.endpoint import external_endpoint
 from qedge.bus.model import Endpoint, Incoming
 from qedge.bus.service import Bus
+from qedge.client.fleet_tool.connection import fleet_endpoint
 from qedge.client.fleet_tool.operator_folder import OperatorFolder, account
 from qedge.client.fleet_tool.trail import Act, TrailEntry
 from qedge.crypto.authority import Authority
@@ -67,13 +67,7 @@ class Renewer:
         authority = open_authority()
         self.fleet = authority.fleet
         self._desk = RenewalDesk(authority, folder, random_bytes=random_bytes)
-        where = endpoint or external_endpoint(config)
-        if where is None:
-            raise QedgeError(
-                "client.usage",
-                "It is not known where the fleet's broker is.",
-                fix="Give --broker mqtt://HOST:PORT, or write broker.toml into the authority's folder.",
-            )
+        where = endpoint or fleet_endpoint(config)
         self.bus = Bus(
             config,
             lambda: where,

@@ -20,26 +20,6 @@ class UplinkConfig(BrokerAccess, frozen=True, forbid_unknown_fields=True):
             "is the uplink of those, and its birth has the label `class:cloud`."
         ),
     ] = "edge"
-    url: Annotated[
-        str,
-        msgspec.Meta(
-            description="Broker of the cloud as mqtt://host:port or mqtts://host:port; empty: no uplink.",
-            pattern=r"^(mqtts?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?)?\Z",
-            max_length=300,
-            title="mqtt://HOST:PORT, mqtts://HOST:PORT or empty",
-        ),
-    ] = ""
-    username: Annotated[str, msgspec.Meta(description="User name at that broker; empty: none.", max_length=200)] = ""
-    password_file: Annotated[
-        str, msgspec.Meta(description="File with the password on its first line; empty: none.", max_length=1024)
-    ] = ""
-    ca_file: Annotated[
-        str, msgspec.Meta(description="Certificates that may sign the broker's; empty: the system's.", max_length=1024)
-    ] = ""
-    cert_file: Annotated[
-        str, msgspec.Meta(description="Certificate of this node for mqtts; empty: none.", max_length=1024)
-    ] = ""
-    key_file: Annotated[str, msgspec.Meta(description="Key of that certificate.", max_length=1024)] = ""
     session_expiry_s: Annotated[
         int, msgspec.Meta(description="How long that broker keeps messages for this node.", ge=0, le=604_800)
     ] = 604_800
