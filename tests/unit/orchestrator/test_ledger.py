@@ -12,6 +12,7 @@ import pytest
 from qedge.base.errors import QedgeError
 from qedge.engine.fake import FakeQpu
 from qedge.wire.jobs import JobState
+from qedge.wire.ledger import RecordsAsk, RecordsFound, RecordsKept
 from tests.unit.orchestrator.peer_site import EngineNode, EngineSite
 
 
@@ -218,6 +219,46 @@ async def test_a_key_that_comes_to_several_nodes_at_once_is_one_job_that_all_of_
             ]
         assert len({task.result() for task in asked}) == 1, turn
         assert site.runs() == turn + 1
+
+
+async def test_a_job_that_a_node_accepts_on_its_own_is_found_by_the_others_later(site: EngineSite) -> None:
+    a, b = await site.node("a", FakeQpu("a")), await site.node("b", FakeQpu("b"))
+    site.network.cut = {frozenset("ab")}
+    job = await b.submit(node="any", client_key="k")
+    assert job.replicated is False
+    assert (await b.end(job.id)).state is JobState.DONE
+    site.network.cut = set()
+    site.network.tell_all()
+    assert (await a.end(job.id)).state is JobState.DONE
+    assert (await a.submit(node="any", client_key="k")).id == job.id
+    assert site.runs() == 1
+
+
+async def test_a_job_whose_id_was_told_is_left_to_no_other_one_though_no_copy_was_made(site: EngineSite) -> None:
+    a, b = await site.node("a"), await site.node("b", FakeQpu("b"))
+    site.network.lose_answer = lambda _caller, _callee, what: what == "records-keep/1"
+    hold(b)
+    job = await b.submit(node="any", client_key="k")
+    assert job.replicated is False
+    for ids in ((job.id,), ()):
+        ask = RecordsAsk(ids, client="me", client_key="k", claim="0" if ids else "")
+        found = await a.peers.call("b", ask, RecordsFound, deadline_s=5.0)
+        assert [record.id for record in found.records] == [job.id]
+    release(b)
+    assert (await b.end(job.id)).state is JobState.DONE
+
+
+async def test_a_job_whose_client_hangs_up_before_it_is_told_ends_all_the_same(site: EngineSite) -> None:
+    a, b = await site.node("a"), await site.node("b", FakeQpu("b"))
+    kind, _ = a.peers.served["records-keep/1"]
+    a.peers.served["records-keep/1"] = kind, lambda _peer, _keep: asyncio.sleep(2.0, RecordsKept(()))
+    request = asyncio.create_task(b.submit(node="any", client_key="k"))
+    await until(lambda: bool(b.rows()))
+    request.cancel()
+    await asyncio.gather(request, return_exceptions=True)
+    again = await b.submit(node="any", client_key="k")
+    assert (await b.end(again.id)).state is JobState.DONE
+    assert (await a.end(again.id)).state is JobState.DONE
 
 
 async def test_a_cancel_reaches_the_runner_from_any_node_that_holds_the_record(site: EngineSite) -> None:

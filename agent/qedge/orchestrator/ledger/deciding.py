@@ -1,8 +1,9 @@
-"""Jobs of which nobody was told yet: the client's key may still stand for another one."""
+"""Jobs of which nobody was told yet: the client's key may still stand for another one, and the client may hang up."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Final
 
 from qedge.base.errors import QedgeError
@@ -29,3 +30,36 @@ async def decided(book: Book, job_id: str, limit_s: float = 5.0) -> str:
     if not await is_decided(book, job_id, limit_s):
         raise QedgeError("peer.timeout", "It is not clear yet which job this request is.", fix="Send it again.")
     return errand.overtaken or job_id
+
+
+async def carried_through(group: asyncio.TaskGroup | None, accepting: Coroutine[None, None, str]) -> str:
+    """Accept a job in `group`, to the end though its client hangs up: one that is half accepted would never end.
+
+    Raises what `accepting` does, and `internal.stopping` where the group ends.
+    """
+    told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    stopping = QedgeError("internal.stopping", "The job service is starting or stopping.", fix="Try again soon.")
+
+    async def carry() -> None:
+        try:
+            job_id = await accepting
+            if not told.done():
+                told.set_result(job_id)
+        except QedgeError as error:
+            if not told.done():
+                told.set_exception(error)
+        finally:
+            if not told.done():
+                told.set_exception(stopping)
+
+    if group is None:
+        accepting.close()
+        raise stopping
+    carried = carry()
+    try:
+        group.create_task(carried)
+    except RuntimeError:
+        carried.close()
+        accepting.close()
+        raise stopping from None
+    return await told

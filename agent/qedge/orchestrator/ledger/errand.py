@@ -48,6 +48,9 @@ class Errand:
     """Whether another holder was out of reach, so that it may have adopted the job."""
     digest: bytes = b""
     """Hash of the request, by which a repeated one is known."""
+    untold: bool = False
+    """Whether nobody was told of it yet."""
+
     overtaken: str = ""
     """The job that the client's key stands for instead."""
 
@@ -87,8 +90,8 @@ class Errand:
 
     @property
     def undecided(self) -> bool:
-        """Say whether nobody was told of it yet, so that the client's key may still stand for another one."""
-        return self.busy and not self.ended and self.replicated is False and bool(self.job.submission.client_key)
+        """Say whether the client's key may still stand for another one."""
+        return self.untold and not self.ended and self.replicated is False and bool(self.job.submission.client_key)
 
     def take_asked(self, grant: Grant) -> Awaitable[JobNews] | None:
         """Return the answer that is on its way, where this lease was offered already."""
@@ -108,7 +111,7 @@ def errand_of(row: Stored, now_ns: int, utc_ns: int) -> Errand:
     job = job_of(row, now_ns, utc_ns)
     job.estimate = NO_ESTIMATE
     errand = Errand(job, row.wanted_node, row.holders, epoch=row.epoch, waits_since_ns=now_ns, digest=row.digest)
-    errand.replicated = bool(row.holders) or None
+    errand.replicated = len(row.holders) > 1 if row.holders else None
     return errand
 
 

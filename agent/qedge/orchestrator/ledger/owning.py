@@ -31,7 +31,7 @@ from qedge.orchestrator.ledger import rows
 from qedge.orchestrator.ledger.book import Book
 from qedge.orchestrator.ledger.brief import Brief, Perform, is_brief
 from qedge.orchestrator.ledger.custody import place_of
-from qedge.orchestrator.ledger.deciding import decided
+from qedge.orchestrator.ledger.deciding import carried_through, decided
 from qedge.orchestrator.ledger.entry import check_node, check_room
 from qedge.orchestrator.ledger.epochs import owner_of
 from qedge.orchestrator.ledger.errand import NO_ESTIMATE, Errand, errand_of
@@ -115,8 +115,8 @@ class OwnerService:
         return self._loaded.is_set()
 
     def shares(self) -> bool:
-        """Say whether there are peers to share jobs with."""
-        return any(node.alive for node in self._peers.nodes())
+        """Share jobs with all: one that is accepted while no peer is in sight is found by them later."""
+        return True
 
     def totals(self) -> Mapping[JobState, int]:
         """Count the jobs by state: those that are away, and those that ended since this daemon started."""
@@ -154,7 +154,7 @@ class OwnerService:
             errand.grant, errand.job.attempts = self._book.lend(errand, runner, self._clock.now_ns()), 1
             if is_brief(errand) and await self._at_once(errand, errand.grant):
                 return errand.job.id
-        return await self._accept(errand, runner)
+        return await carried_through(self._group, self._accept(errand, runner))
 
     async def _at_once(self, errand: Errand, grant: Grant) -> bool:
         try:
@@ -210,7 +210,7 @@ class OwnerService:
         if errand.job.submission.client_key:
             said = await self._copies.standing(errand, said)
         if errand.overtaken:
-            await self._store.write(lambda connection: rows.forget(connection, job_id), accepted=True)
+            await self._store.insist(lambda connection: rows.forget(connection, job_id))
             self._withdraw(errand)
             if isinstance(said, JobRecord) and said.digest != errand.digest:
                 raise ledger.conflict(errand.job.submission.client_key, said.id)
@@ -233,7 +233,7 @@ class OwnerService:
         self._copies.tell(errand.withdrawn(self._clock.utc_ns()), hurry=True)
 
     def _start(self, errand: Errand) -> None:
-        errand.busy = False
+        errand.busy = errand.untold = False
         self._changes.publish(errand.view)
         self.begin(errand)  # at once: to wake the loop of `run` first takes longer
         if len(self._book.errands) == 1:
@@ -249,8 +249,7 @@ class OwnerService:
         errand = Errand(job, submission.node, busy=True, waits_since_ns=now_ns, digest=ledger.request_hash(submission))
         if submission.node == ANY:
             others = self._copies.holders(place_of(client, submission.client_key, job_id))
-            errand.holders = (self._book.me, *others) if others else ()
-            errand.replicated = False
+            errand.holders, errand.replicated, errand.untold = (self._book.me, *others), False, True
         return errand
 
     async def cancel(self, job_id: str) -> None:
