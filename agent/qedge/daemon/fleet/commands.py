@@ -99,6 +99,7 @@ def make_fleet(
         clock=tools.clock,
         metrics=tools.metrics,
         clock_good=clock_is_kept,
+        member=lambda: me.member,
     )
     node.attach_orders(commands)
     # where the node takes devices, their security keeps the audit log, and commands go into it
