@@ -110,7 +110,7 @@ def check_role(member: Member, role: OperatorRole, now: Circumstances, *, strict
         raise QedgeError(
             "order.clock",
             "Nothing synchronises the clock of the node, so it takes no orders of this role.",
-            fix="Start a time service on the box, or set fleet.commands.synchronised_clock = false.",
+            fix="Start a time service on the box, or set fleet.commands.synchronised_clock = false in a file of it.",
         )
 
 
