@@ -19,8 +19,8 @@ class ResultReports(msgspec.Struct, frozen=True, tag_field="type", tag="result-r
 class ResultsHeard(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="results-heard/1"):
     """A node of the cloud has reports on its disk, in a signed envelope on the reply topic of who sent them.
 
-    `digest` is SHA3-256 of the message with the reports, as it was sent. `refused` of its records are not kept, and will
-    not be when they come again. With a `code` of the error table nothing was written down: all are to come again later.
+    `digest` is SHA3-256 of the message with the reports, as it was sent. `refused` of its records are not kept, and
+    will not be when they come again. With a `code` of the error table nothing was written down: all are to come again.
     """
 
     digest: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
