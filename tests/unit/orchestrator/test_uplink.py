@@ -91,11 +91,12 @@ class UpSite:
         for thread in self.threads:
             thread.close()
 
-    async def job(self, seed: int, *, client: str = "me", values: int = 2) -> str:
+    async def job(self, seed: int, *, client: str = "me", values: int = 2, key: str = "") -> str:
         """End a job at node a."""
         utc_ns = self.a.clock.utc_ns()
         counts = {format(number, "017b"): 5 for number in range(values)}
-        job = new_job(f"job-{seed}", JobSubmission("p", shots=5 * values, seed=seed), client, ESTIMATE, seed, 0, utc_ns)
+        submission = JobSubmission("p", shots=5 * values, seed=seed, client_key=key)
+        job = new_job(f"job-{seed}", submission, client, ESTIMATE, seed, 0, utc_ns)
         result = JobResult(counts, 5 * values, seed, (), {"run": 0.1}, {"simulated": True})
 
         def work(connection: sqlite3.Connection) -> None:
@@ -394,3 +395,49 @@ async def test_results_that_end_faster_than_they_are_followed_go_up_all_the_same
         site.changes.ended(view)
     for job_id in jobs:
         await reached(site, job_id)
+
+
+async def test_results_of_two_boxes_whose_clients_have_one_name_and_key_are_both_kept(site: UpSite) -> None:
+    await site.up.connect()
+    first = await reached(site, await site.job(1, key="nightly"))
+    other = msgspec.structs.replace(
+        first, id="job-b", holders=("b",), digest=bytes(32), view=msgspec.structs.replace(first.view, id="job-b")
+    )
+    kept = await site.k.store.write(lambda connection: site.cloud._keep(connection, "b", [other], 1))
+    assert kept == 1
+    found = await site.above("job-b")
+    assert found is not None
+    assert found.view == other.view
+    assert await site.above(first.id) == first
+
+
+async def test_results_that_memory_has_no_room_for_are_taken_from_the_table_of_jobs(
+    site: UpSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.job(0)
+    await waits_for(site, 1)
+    monkeypatch.setattr("qedge.orchestrator.uplink.service._MOST_UNWRITTEN", 2)
+    jobs = [await site.job(seed) for seed in range(1, 7)]
+    await waits_for(site, 7)
+    assert site.metrics.value("qedge_uplink_messages_total", ("given_up",)) == 0
+    await site.up.connect()
+    for job_id in jobs:
+        await reached(site, job_id)
+
+
+async def test_a_result_goes_up_though_the_clock_was_set_back_and_the_node_killed_after_its_end(site: UpSite) -> None:
+    await site.job(1)
+    await waits_for(site, 1)
+    site.a.clock.shift_ns = -3600 * 10**9
+    async with asyncio.timeout(10):
+        while int(await site.a.store.get_meta("uplink-followed")) > site.a.clock.utc_ns():
+            await asyncio.sleep(0.02)
+    for task in site.tasks:
+        task.cancel()
+    await asyncio.gather(*site.tasks, return_exceptions=True)
+    lost = await site.job(2)  # nobody follows
+    ready = asyncio.Event()
+    site.tasks = [asyncio.create_task(site.up.pump()), asyncio.create_task(site.uplink.run(ready.set))]
+    await ready.wait()
+    await site.up.connect()
+    await reached(site, lost)

@@ -12,6 +12,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger
@@ -121,7 +123,17 @@ class CloudService:
             if not gone:
                 return 0
             held -= gone
-        return sum(not rows.keep(connection, sender, record, utc_ns).refused for record in records)
+        return sum(_is_kept(connection, sender, record, utc_ns) for record in records)
+
+
+def _is_kept(connection: sqlite3.Connection, sender: str, record: JobRecord, utc_ns: int) -> bool:
+    """Write a record down; says whether it, or a newer one of its job, is there."""
+    kept = rows.keep(connection, sender, record, utc_ns)
+    if kept.before is not None and kept.before.id != record.id:
+        # clients of two boxes may have one name and one key; their jobs have ended and are two all the same
+        bare = msgspec.structs.replace(record, submission=msgspec.structs.replace(record.submission, client_key=""))
+        kept = rows.keep(connection, sender, bare, utc_ns)
+    return not kept.refused
 
 
 def _is_told_by(record: JobRecord, sender: str) -> bool:

@@ -111,6 +111,7 @@ class UplinkService:
         self._sequence = 0
         self._most_bytes = _MOST_BYTES
         self._behind = False
+        self._followed_ns = 0
         uplink.subscribe(every_node(identity.fleet, Channel.SHARED), self._hear)
         uplink.on_session(self._connected)
 
@@ -151,17 +152,21 @@ class UplinkService:
 
     async def _catch_up(self) -> None:
         """Take what ended when nobody followed, or faster than one could: those who follow are told from memory."""
-        work = partial(spool.catch_up, most=self._config.spool_entries, utc_ns=self._clock.utc_ns(), but_of=CHECKS)
+        utc_ns = self._clock.utc_ns()
+        work = partial(spool.catch_up, most=self._config.spool_entries, utc_ns=utc_ns, but_of=CHECKS)
         try:
             self._gave_up(await self._store.write(work))
         except QedgeError:  # the store said so already
             self._behind = True
         else:
+            self._followed_ns = utc_ns
             self._results.set()
 
     def _put(self, kind: str, key: str, payload: bytes) -> None:
         if len(self._unwritten) < _MOST_UNWRITTEN or (kind, key) in self._unwritten:
             self._unwritten[kind, key] = payload
+        elif kind == spool.RESULT:
+            self._behind = True  # the jobs have a table of their own
         else:
             self._gave_up(1)
 
@@ -173,7 +178,8 @@ class UplinkService:
     async def _write(self) -> None:
         while True:
             await asyncio.sleep(_FLUSH_S)
-            if self._behind:
+            # a clock that is set back would let what ends from now on look as if it had been followed already
+            if self._behind or (self._config.results and self._clock.utc_ns() < self._followed_ns):
                 self._behind = False
                 await self._catch_up()
             if not self._unwritten:
@@ -189,6 +195,7 @@ class UplinkService:
                 await asyncio.sleep(_RETRY_S)
                 continue
             self._gave_up(gone)
+            self._followed_ns = utc_ns
             self._work.set()
             self._results.set()
 
