@@ -28,6 +28,7 @@ from qedge.base.errors import QedgeError
 from qedge.base.ids import RandomBytes
 from qedge.base.log import get_logger
 from qedge.base.service import Ready
+from qedge.base.with_parent import with_parent
 from qedge.bus.config import BusConfig
 from qedge.bus.model import MAX_PACKET_BYTES, Endpoint
 
@@ -120,7 +121,7 @@ class ChildBroker:
         # mosquitto would tell the service manager that the node is ready
         env = {name: value for name, value in os.environ.items() if not name.startswith(("NOTIFY_", "WATCHDOG_"))}
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "qedge.bus.with_parent", *command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, env=env
+            *with_parent(*command), stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, env=env
         )
         complaints = _Complaints(process)
         try:

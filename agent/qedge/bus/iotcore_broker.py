@@ -9,7 +9,7 @@ from iotcore.iotcore import IotCoreBroker
 
 
 def main(config_path: str) -> None:
-    """Serve for ever; `with_parent` sees to it that this ends with the daemon."""
+    """Serve for ever; `qedge.base.with_parent` sees to it that this ends with the daemon."""
     logging.getLogger("rumqttd").setLevel(logging.CRITICAL)  # it logs every packet as an error
     IotCoreBroker(config_path=config_path).run_forever()
 

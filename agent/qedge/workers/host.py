@@ -1,4 +1,4 @@
-"""The child process: `python -m qedge.workers.host SOCKET MEMORY TARGET` hosts one target for the daemon.
+"""The child process: `python -m qedge.workers.host DAEMON SOCKET MEMORY TARGET` hosts one target for process DAEMON.
 
 The main thread runs the target's calls one after the other; a reader thread takes frames, so that a cancel or the end
 of the daemon is seen during a call; a third thread sends heartbeats. Messages of streams are short work: the reader
@@ -8,7 +8,6 @@ thread hands them to the target itself, since waking another thread takes longer
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import os
 import queue
@@ -25,12 +24,12 @@ from typing import Final, Protocol, cast
 import msgspec
 
 from qedge.base.errors import QedgeError
+from qedge.base.with_parent import end_with_parent
 from qedge.workers.frames import LENGTH, PARCEL_BYTES, Frame, Kind, check_length, decode, encode, encode_body
 from qedge.workers.garbage import Garbage
 from qedge.workers.model import Msg
 
 HEARTBEAT_S: Final = 1.0
-_PR_SET_PDEATHSIG: Final = 1
 _RANDOM_WAIT_S: Final = 10.0
 _READ_BYTES: Final = 1 << 18
 _BACKGROUND_NICE: Final = 10
@@ -197,13 +196,6 @@ def _address_space_bytes() -> int:
         return int(statm.read().split()[0]) * resource.getpagesize()
 
 
-def _die_with_parent() -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:
-        os._exit(0)  # the daemon died before the request took effect
-
-
 def _be_first_to_go() -> None:
     # Without the right to change it the kernel chooses by size, which most often is a worker as well.
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
@@ -263,17 +255,17 @@ def _error_frame(call_id: int, error: QedgeError) -> Frame:
 
 def main(argv: list[str]) -> None:
     """Serve the daemon on the inherited socket until it closes it."""
-    _die_with_parent()
+    end_with_parent(int(argv[0]))
     _be_first_to_go()
     for number in (signal.SIGINT, signal.SIGTERM):  # meant for the daemon, which then ends its workers itself
         signal.signal(number, signal.SIG_IGN)
-    channel = socket.socket(fileno=int(argv[0]))
-    link = HostLink(channel, int(argv[1]))
+    channel = socket.socket(fileno=int(argv[1]))
+    link = HostLink(channel, int(argv[2]))
     first = _receive(channel)
     init = first.body if isinstance(first.body, dict) else {}
     memory, cpu = init.pop("memory_limit_bytes", 0), init.pop("cpu_limit_s", 0)
     try:
-        target = cast("Target", cast("type", _load(argv[2]))(init, link))
+        target = cast("Target", cast("type", _load(argv[3]))(init, link))
     except Exception as error:  # noqa: BLE001 - a target that cannot be made says why, then the process ends
         reason = (
             error if isinstance(error, QedgeError) else QedgeError("driver.fatal", f"{type(error).__name__}: {error}")

@@ -85,7 +85,8 @@ class WorkerProcess:
                 env.pop(name, None)
             self._memory = os.memfd_create(f"qedge-{self._spec.name}", os.MFD_CLOEXEC)
             shared = (theirs.fileno(), self._memory)
-            command = (sys.executable, "-m", "qedge.workers.host", *map(str, shared), self._spec.target)
+            numbers = (os.getpid(), *shared)
+            command = (sys.executable, "-m", "qedge.workers.host", *map(str, numbers), self._spec.target)
             self._process = await asyncio.create_subprocess_exec(
                 *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=env, pass_fds=shared
             )

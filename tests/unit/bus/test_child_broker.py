@@ -8,9 +8,7 @@ import hashlib
 import os
 import socket
 import stat
-import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -117,31 +115,3 @@ async def test_another_program_on_the_port_is_never_taken_for_the_broker(tmp_pat
             sleeper.kill()
             await sleeper.wait()
     assert not child_broker._listens(sleeper.pid, port)
-
-
-def test_a_program_started_with_its_parent_ends_with_it(tmp_path: Path) -> None:
-    note = tmp_path / "pid"
-    child = f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
-    parent = (
-        "import subprocess, sys, time; "
-        f"subprocess.Popen([sys.executable, '-m', 'qedge.bus.with_parent', sys.executable, '-c', {child!r}]); "
-        "time.sleep(60)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", parent])
-    deadline = time.monotonic() + 20
-    while not (note.exists() and note.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    pid = int(note.read_text())
-    process.kill()
-    process.wait()
-    while _runs(pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False

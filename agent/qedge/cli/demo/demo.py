@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -73,11 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Play all scenes; exit code 1 where one failed."""
+    from qedge.cli.demo.folder import DemoFolder
     from qedge.cli.demo.stage import Stage
 
     show = _Show(quiet=args.json)
-    home = Path(tempfile.mkdtemp(prefix="qedge-demo-"))
-    stage = Stage(home)
+    home = DemoFolder(stays=args.keep)
+    stage = Stage(home.path, stays=args.keep)
     kept = False
     try:
         stage.start()
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     finally:
         if not kept:
             stage.stop()
-            shutil.rmtree(home, ignore_errors=True)
+            home.remove()
     if args.json:
         print(msgspec.json.encode(receipt).decode())
     elif receipt.ok:

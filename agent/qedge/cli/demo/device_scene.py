@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from qedge.base.with_parent import with_parent
 from qedge.cli.demo.scenes import Facts, Narrator, require
 from qedge.cli.demo.swarm import SwarmReport
 
@@ -139,7 +140,9 @@ async def _import(stage: Stage, lines: Path, devices: int) -> None:
     tiers = ["rich" if number < RICH else "constrained" for number in range(devices)]
     rows = [f"meter-{number:04},{tier},meter,plant\n" for number, tier in enumerate(tiers)]
     await asyncio.to_thread(table.write_text, "name,tier,class,segment\n" + "".join(rows))
-    command = [sys.executable, "-m", "qedge", "--socket", str(stage.first.socket), "device", "import", str(table)]
+    command = with_parent(
+        sys.executable, *("-m", "qedge", "--socket", str(stage.first.socket), "device", "import", str(table))
+    )
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, "--out", str(lines), stdout=pipe, stderr=pipe)
     try:
@@ -179,7 +182,7 @@ async def _swarm(address: str, lines: Path) -> AsyncIterator[_Swarm]:
     host, _, port = address.rpartition(":")
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "qedge.cli.demo.swarm", host, port, str(lines)), stdin=pipe, stdout=pipe
+        *with_parent(sys.executable, "-m", "qedge.cli.demo.swarm", host, port, str(lines)), stdin=pipe, stdout=pipe
     )
     try:
         yield _Swarm(process)

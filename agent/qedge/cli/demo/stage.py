@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from qedge.base.errors import QedgeError
+from qedge.base.with_parent import with_parent
 from qedge.cli.demo.gateway import gateway_config
 from qedge.qkd.simd.cpu import cache_directory, selection, source_digest
 
@@ -65,7 +66,8 @@ extra_key_period_s = 3.0
 class DemoNode:
     """One daemon. The first has the broker where all meet, and an end of a QKD link whose other one comes later."""
 
-    def __init__(self, home: Path, name: str, config: str, kernels: Path) -> None:
+    def __init__(self, home: Path, name: str, config: str, kernels: Path, *, stays: bool = False) -> None:
+        """`stays`: it goes on when the demo has ended; otherwise it ends with the demo, even where that is killed."""
         from qedge.client.node import NodeClient
 
         self.name = name
@@ -74,6 +76,7 @@ class DemoNode:
         self._config = config
         self._config_path = self.home / "agent.toml"
         self._kernels = kernels
+        self._stays = stays
         self.socket = self.home / "run" / "qedge.sock"
         self.client: NodeClient = NodeClient(self.socket)
         self._process: subprocess.Popen[bytes] | None = None
@@ -89,7 +92,10 @@ class DemoNode:
         return self._process is not None and self._process.poll() is None
 
     def start(self, more: str = "") -> None:
-        """Start the daemon and return at once; `more` is added to its configuration from now on."""
+        """Start the daemon and return at once; `more` is added to its configuration from now on.
+
+        Only the main thread may: a node that does not stay ends with the thread that started it.
+        """
         self._config += more
         self._config_path.write_text(self._config)
         command = [sys.executable, "-m", "qedge", "run", "--quiet", "--config", str(self._config_path)]
@@ -98,7 +104,12 @@ class DemoNode:
         environ["NUMBA_CACHE_DIR"] = str(self._kernels)
         with (self.home / "daemon.log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, start_new_session=True
+                command if self._stays else with_parent(*command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environ,
+                start_new_session=True,
             )
 
     def kill(self) -> None:
@@ -152,9 +163,9 @@ def _kernel_folder(home: Path) -> Path:
 
 
 class Stage:
-    """All nodes of the demo. `first` has the broker, an end of the link, and the page."""
+    """All nodes of the demo, which may stay after it. `first` has the broker, an end of the link, and the page."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, stays: bool = False) -> None:
         self.home = home
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -162,7 +173,9 @@ class Stage:
         configs = [_CONFIG.format(name=name) for name in NAMES]
         configs[0] += _BROKER.format(port=port) + gateway_config(home) + self.link_end("alice", NAMES[1])
         kernels = _kernel_folder(home)
-        self.nodes = [DemoNode(home, name, config, kernels) for name, config in zip(NAMES, configs, strict=True)]
+        self.nodes = [
+            DemoNode(home, name, config, kernels, stays=stays) for name, config in zip(NAMES, configs, strict=True)
+        ]
 
     def link_end(self, role: str, peer: str) -> str:
         """Return the configuration of one end of the link."""
@@ -224,8 +237,7 @@ class Stage:
     async def _command(self, node: DemoNode, *words: str) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "qedge", "--socket", str(node.socket), *words),
+            *with_parent(sys.executable, "-m", "qedge", "--socket", str(node.socket), *words),
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NAME: Final = "run"
 SUMMARY: Final = "Run the daemon of this box in the foreground."
+_REAP_LIMIT_S: Final = 2.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,10 +108,12 @@ def begin_again() -> NoReturn:
     """Become a new daemon in the same process, so that who supervises it sees none of it."""
     import psutil
 
-    # What an abandoned service left behind would outlive the daemon that it belongs to.
+    # What an abandoned service left behind would outlive the daemon that it belongs to: to the kernel its parent lives.
+    mine = psutil.Process().children()
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             child.kill()
+    psutil.wait_procs(mine, timeout=_REAP_LIMIT_S)  # else they stay with the new daemon, dead, and nobody asks for them
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # survives exec; the new daemon reads its files anyway
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - no shell is the point
 

@@ -1,0 +1,46 @@
+"""A demo that is killed takes its nodes with it, and the next one removes the folder that it left."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.descendants import Descendants
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+LIMIT_S = 90
+
+
+@pytest.fixture
+def descendants() -> Iterator[Descendants]:
+    family = Descendants()
+    yield family
+    family.end()
+
+
+def test_the_nodes_of_a_demo_that_is_killed_end_with_it(tmp_path: Path, descendants: Descendants) -> None:
+    environ = {**os.environ, **descendants.environ, "TMPDIR": str(tmp_path)}
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "qedge", "demo", "--json"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environ,
+    )
+    try:
+        deadline = time.monotonic() + LIMIT_S
+        while len(list(tmp_path.glob("qedge-demo-*/*/run/qedge.sock"))) < 3:  # by then each has its broker, or nearly
+            assert demo.poll() is None, demo.communicate()[1]
+            assert time.monotonic() < deadline, descendants.alive()
+            time.sleep(0.05)
+        assert len(descendants.alive()) > 4
+    finally:
+        demo.kill()
+        demo.communicate()
+    descendants.wait_none()
