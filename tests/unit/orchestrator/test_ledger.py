@@ -12,7 +12,7 @@ import pytest
 from qedge.base.errors import QedgeError
 from qedge.engine.fake import FakeQpu
 from qedge.wire.jobs import JobState
-from qedge.wire.ledger import RecordsAsk, RecordsFound, RecordsKept
+from qedge.wire.ledger import RecordsAsk, RecordsFound, RecordsKeep, RecordsKept
 from tests.unit.orchestrator.peer_site import EngineNode, EngineSite
 
 BEFORE_ANY_DEADLINE_S = 10.0
@@ -321,6 +321,25 @@ async def test_a_job_whose_runner_does_not_answer_runs_on_a_second_node_long_bef
     assert {view.state for view in views} == {JobState.DONE}
     assert {view.node for view in views} <= {"c", "d"}
     assert a.ledger.book.errands == {}
+
+
+async def test_the_end_under_the_first_of_two_leases_counts_with_a_holder_that_heard_of_the_job_meanwhile(
+    site: EngineSite,
+) -> None:
+    a, b, c, d = await four(site, straggler_min_s=0.3, straggler_factor=2.0, copies=1)
+    hold(b, c, d)
+    job = await a.submit(node="any", client_key="k")
+    first = await running(b, c, d)
+    await until(lambda: len(a.ledger.book.leases.grants(job.id)) == 2)
+    errand = a.ledger.book.errands[job.id]
+    assert errand.view.epoch == 2
+    holder = next(node for node in (b, c, d) if node.name in errand.holders)
+    found = await a.peers.call(holder.name, RecordsKeep((errand.record(),)), RecordsKept, deadline_s=5.0)
+    assert found == RecordsKept()
+    release(first)
+    view = await a.end(job.id)
+    assert (view.node, view.epoch) == (first.name, 1)
+    assert (await holder.end(job.id)).result == view.result
 
 
 async def test_a_job_that_only_one_node_can_run_waits_for_that_one_while_it_does_not_answer(site: EngineSite) -> None:
