@@ -8,7 +8,8 @@ broker together: on a box that is busy with other things it says the same with l
 clients are at one node, from where three of four jobs cross.
 `mesh.placement_ms`: p99 of one decision among fifty nodes, in processor time. `mesh.interactive_p99_added_ms`: p99 of
 interactive jobs, one after the other at one node, while batch jobs wait at all nodes, less that of the same without
-them, each of its quietest round.
+them, each of its quietest round; their client is a process of its own, since that of the batch jobs is busy reading
+large results.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import uvloop
 from benchmarks.broker import Broker
 from benchmarks.circuits import brickwork
 from benchmarks.fleet import Fleet
+from benchmarks.lone_client import ask, run_small
 from benchmarks.node import Node
 from benchmarks.report import Figure, Machine, percentile, quietest
 from qedge.client.node import NodeClient
@@ -46,11 +48,9 @@ JOBS = 2000
 ROUNDS = 3
 CLIENTS = (16, 8, 4, 4)
 """Requests that are under way at each node; in the even case eight at each."""
-QUBITS, DEPTH, SHOTS = 10, 10, 1000
 BATCH_QUBITS, BATCH_DEPTH, BATCH_SHOTS = 18, 20, 20_000
 BATCH_WAITING = 3
 INTERACTIVE = 200
-PAUSE_S = 0.01
 CANDIDATES = 50
 DECISIONS = 2000
 READY_LIMIT_S = 120.0
@@ -73,22 +73,15 @@ assess_every_s = 0
 class Site:
     """Four nodes and a client of each; every program differs, so that nothing is answered from memory."""
 
-    def __init__(self, clients: Sequence[NodeClient], pids: Sequence[int]) -> None:
+    def __init__(self, clients: Sequence[NodeClient], sockets: Sequence[Path], pids: Sequence[int]) -> None:
         self.clients = clients
+        self._sockets = sockets
         self._pids = pids
         self._seeds = itertools.count(1)
 
-    async def run(self, client: NodeClient, node: str, latency: LatencyClass = LatencyClass.INTERACTIVE) -> float:
+    async def run(self, client: NodeClient, node: str) -> float:
         """Run one small job; returns milliseconds."""
-        text = brickwork(QUBITS, DEPTH, next(self._seeds))
-        submission = JobSubmission(program=text, shots=SHOTS, node=node, latency_class=latency)
-        started = time.perf_counter()
-        view = await client.submit(submission, wait_s=30)
-        if view.state in (JobState.QUEUED, JobState.RUNNING):  # a box this slow loses peers, and moves jobs
-            view = await client.wait(view.id, timeout_s=120)
-        took_ms = (time.perf_counter() - started) * 1e3
-        assert view.state is JobState.DONE, view.error
-        return took_ms
+        return await run_small(client, node, next(self._seeds))
 
     def cpu_s(self) -> float:
         """Return the processor time that all processes of the site have used."""
@@ -143,11 +136,9 @@ class Site:
 
     async def interactive(self) -> list[float]:
         """Run interactive jobs one after the other, with pauses as a person makes them."""
-        times = []
-        for _ in range(INTERACTIVE):
-            times.append(await self.run(self.clients[0], "any"))
-            await asyncio.sleep(PAUSE_S)
-        return times
+        first = next(self._seeds)
+        self._seeds = itertools.count(first + INTERACTIVE)
+        return await ask(self._sockets[0], "any", INTERACTIVE, first)
 
 
 async def wait_until_all_see_all(clients: Sequence[NodeClient]) -> None:
@@ -167,7 +158,7 @@ async def measure(nodes: Sequence[Node], broker: Broker, machine: Machine) -> li
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(NodeClient(node.socket)) for node in nodes]
         await wait_until_all_see_all(clients)
-        site = Site(clients, [*(node.pid for node in nodes), broker.pid])
+        site = Site(clients, [node.socket for node in nodes], [*(node.pid for node in nodes), broker.pid])
         alone, shared, crossed = (list[tuple[float, float]]() for _ in range(3))
         idle, loaded = list[list[float]](), list[list[float]]()
         for client in clients:

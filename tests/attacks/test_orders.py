@@ -145,7 +145,8 @@ async def test_what_an_operator_may_not_order_now_is_refused_with_the_reason(
 ) -> None:
     now_ns = time.time_ns()
     moments = {name: now_ns + round(value * 1e9) for name, value in change.items() if isinstance(value, (int, float))}
-    request = site.request(**{**change, **moments})
+    # to the node's own key: what names none must not be older than its certificate, which is of today
+    request = site.request(node_key=site.node_key.key_id, **{**change, **moments})
     site.publish(request, site.order(request))
     report = await site.end(request.id)
     assert (report.state, report.code) == ("failed", code)

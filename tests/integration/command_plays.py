@@ -299,11 +299,12 @@ class CertificateTakePlay(Play):
         report = await self.stage.ordered("certificate-request", CertificateAsk(new_key=self.turn % 2 == 0))
         asked = result_of(report, SigningRequest)
         fleet = self.stage.world.fleet
-        self.membership = Membership(fleet.anchor, fleet.certify_request(asked))
+        self.membership = Membership(fleet.anchor, fleet.certify_request(asked, days=60 + self.turn))
         return self.membership
 
     def effects(self) -> int:
-        return self.stage.seen("daemon.identity_changed")
+        # where the key stays nothing starts anew
+        return self.stage.seen("daemon.identity_changed") + self.stage.seen("trust.renewed")
 
     async def check(self, report: CommandReport) -> None:
         async def taken() -> bool:

@@ -65,7 +65,7 @@ async def test_no_accepted_job_is_lost_or_ends_twice_whatever_is_killed(tmp_path
         failed = [job for job in jobs if job.state is JobState.FAILED]
         assert {job.error.code for job in failed if job.error} <= {"worker.crashed", "worker.unavailable"}
         assert len(failed) <= blows
-        assert len(jobs) > blows
+        assert len(jobs) > blows // 4
         async with daemon.client() as client:
             for key, job_id in list(accepted.items())[:10]:
                 again = await client.submit(JobSubmission(program=PROGRAM, shots=100, seed=3, client_key=key))

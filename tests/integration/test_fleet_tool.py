@@ -120,6 +120,7 @@ async def test_a_command_is_sent_watched_cleared_and_told_in_the_trail(three: Fa
         ("beta", "failed"),
     }
     (request,) = three.nodes["alpha"].requests
+    assert request.node_key == three.nodes["alpha"].key.key_id
     assert (request.kind, request.arguments, request.note) == ("drain", b"\x80", "for the move")
 
 

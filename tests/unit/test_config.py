@@ -220,3 +220,33 @@ def test_no_layer_takes_away_the_second_person_that_a_file_of_the_box_asks_for(
     assert (verdict.loaded is not None) is good
     assert [fault.key for fault in verdict.faults] == ([] if good else ["fleet.commands.two_persons"])
     assert all(fault.line for fault in verdict.faults)
+
+
+@pytest.mark.parametrize(
+    ("box", "wanted", "good"),
+    [
+        ("", "false", False),
+        ("[fleet.commands]\nsynchronised_clock = true\n", "false", False),
+        ("[fleet.commands]\nsynchronised_clock = false\n", "false", True),
+        ("[fleet.commands]\nsynchronised_clock = false\n", "true", True),
+        ("", "true", True),
+    ],
+)
+def test_only_a_file_of_the_box_does_without_a_kept_clock(tmp_path: Path, box: str, wanted: str, good: bool) -> None:
+    layer = f"[fleet.commands]\nsynchronised_clock = {wanted}\n"
+    verdict = check_config(_folder(tmp_path, agent=box), environ=USER, fleet_layer=layer)
+    assert (verdict.loaded is not None) is good
+    assert [(fault.key, fault.line) for fault in verdict.faults] == (
+        [] if good else [("fleet.commands.synchronised_clock", 2)]
+    )
+
+
+def test_a_layer_of_before_that_rule_stays_in_force_without_what_it_may_not_say(tmp_path: Path) -> None:
+    path = _folder(tmp_path)
+    layer = tmp_path / "state" / "conf.d" / "90-fleet.toml"
+    layer.parent.mkdir(parents=True)
+    layer.write_text("[http]\nport = 3\n[fleet.commands]\nsynchronised_clock = false\nmax_kept = 100\n")
+    loaded = load(path, state_dir=str(tmp_path / "state"), environ=USER)
+    commands = loaded.config.fleet.commands
+    assert (loaded.config.http.port, commands.max_kept, commands.synchronised_clock) == (3, 100, True)
+    assert loaded.origin("fleet", "commands", "synchronised_clock") is None

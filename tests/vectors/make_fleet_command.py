@@ -52,11 +52,16 @@ def main() -> None:
     content = {
         "root": fleet.root.hex(),
         "operator": {"name": "ann", "algorithm": key.algorithm, "seed": seed.hex(), "chain": [x.hex() for x in chain]},
-        "request": {**msgspec.structs.asdict(request), "arguments": request.arguments.hex()},
+        "request": {**_fields(request), "arguments": request.arguments.hex()},
         "signature": split_signed(sign_request(request, key, chain))[2].hex(),
         "report": signed.hex(),
     }
     FILE.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _fields(request: CommandRequest) -> dict[str, object]:
+    """Return what goes over the wire: a field that is left out is none."""
+    return {name: value for name, value in msgspec.structs.asdict(request).items() if value is not msgspec.UNSET}
 
 
 def certify(fleet: ThrowAwayFleet, key: SigningKey) -> bytes:

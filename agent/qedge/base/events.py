@@ -59,6 +59,11 @@ EVENTS: Final[dict[str, str]] = {
     "node.drained": "No job is left that could go elsewhere; fields: left.",
     "node.undrained": "The node takes jobs again; no fields.",
     "uplink.given_up": "Old results were given up, because too many wait for the uplink; fields: results.",
+    "uplink.not_kept": "The cloud did not say that it has results on its disk; they are sent again; fields: code.",
+    "uplink.kept_again": "The cloud writes results down again; no fields.",
+    "results.not_kept": "Results from below could not be written down; who sent them keeps them; fields: code, peer, "
+    "records.",
+    "results.kept_again": "Results from below are written down again; no fields.",
     "job.receipt_refused": "A runner signed for something else than the result that came; fields: job, peer, jobs.",
     "job.news_lost": "The outcome of a peer's job could not be sent; the peer asks for it; fields: job, peer, code.",
     "node.barred": "A result of a node was false; it gets no more jobs from here; fields: peer, job, why.",

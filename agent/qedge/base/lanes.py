@@ -31,6 +31,10 @@ class Lanes(Generic[C, T]):
     def __len__(self) -> int:
         return self._size
 
+    def waiting(self) -> dict[C, int]:
+        """Count what is here, by class."""
+        return {name: len(lane) for name, lane in self._lanes.items()}
+
     def put(self, lane: C, item: T) -> bool:
         """Add an item; one of the lowest class gives way. False where that is the new item itself."""
         if self._size >= self._limit:

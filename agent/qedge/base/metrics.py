@@ -67,7 +67,8 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_uplink_waiting": MetricSpec(Kind.GAUGE, "Results and entries of the shared state that wait for the uplink."),
     "qedge_uplink_messages_total": MetricSpec(
         Kind.COUNTER,
-        "Uplink; outcome `sent`, `heard` or `given_up`, in the cloud `kept` or `refused` (records).",
+        "Uplink; outcome `sent`, `not_kept` (to be sent again), `heard` or `given_up`; of records `kept` or `not_kept` "
+        "in the cloud, and `refused`.",
         ("outcome",),
     ),
     "qedge_receipts_total": MetricSpec(

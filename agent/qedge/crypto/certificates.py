@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from qedge.base.errors import QedgeError
 from qedge.base.ids import RandomBytes
 from qedge.crypto.keys import PublicKey, SigningKey
-from qedge.crypto.model import Role, Subject, parse_subject
+from qedge.crypto.model import Member, Role, Subject, parse_subject
 from qedge.wire.commands import OperatorRole
 from qedge.wire.trust import AUTHORITY
 
@@ -121,6 +121,11 @@ def read_request(der: bytes) -> tuple[Subject, PublicKey]:
     if not sound:
         raise _bad_request("its signature is not good")
     return subject, public_key
+
+
+def made_utc_ns(member: Member) -> int:
+    """Return when a member's certificate was made, by the clock of its authority; whole seconds, rounded down."""
+    return member.not_before_utc_ns + SKEW // timedelta(microseconds=1) * 1000
 
 
 def subject_of(extensions: x509.Extensions) -> Subject | None:

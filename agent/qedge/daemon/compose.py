@@ -56,6 +56,7 @@ from qedge.workers.driver_service import DriverService
 if TYPE_CHECKING:
     from qedge.daemon.distilling import DistilledLinks
     from qedge.daemon.fleet.commands import FleetParts
+    from qedge.security.audit.log import AuditLog
 
 CIRCUIT_HOST: Final = "qedge.engine.circuit_host:CircuitHost"
 PULSE_LIMIT_S: Final = 20.0
@@ -87,6 +88,7 @@ class Parts:
     shared: StateParts
     web: WebService
     fleet: FleetParts | None = None
+    audit: AuditLog | None = None
 
 
 def compose(
@@ -300,10 +302,11 @@ async def add_gateway(parts: Parts, spool: Store) -> None:
         spool=spool,
     )
     parts.node.attach_gateway(gateway.desks)
+    parts.audit = gateway.desks.security.audit
     if parts.fleet is not None:
         from qedge.daemon.fleet.doors import AuditedCommands
 
-        parts.fleet.commands.audit_with(AuditedCommands(gateway.desks.security.audit, parts.tools.me.node))
+        parts.fleet.commands.audit_with(AuditedCommands(parts.audit, parts.tools.me.node))
     for service in (*gateway.services, follow_policy(parts.shared, gateway.desks.policy)):
         parts.supervisor.add(service)
 

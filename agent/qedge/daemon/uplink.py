@@ -15,7 +15,8 @@ from qedge.engine.changes import Changes
 from qedge.mesh.crypto_thread import CryptoThread
 from qedge.orchestrator.state.service import StateService
 from qedge.orchestrator.uplink.cloud import CloudService
-from qedge.orchestrator.uplink.service import UplinkIdentity, UplinkService
+from qedge.orchestrator.uplink.model import UplinkIdentity
+from qedge.orchestrator.uplink.service import UplinkService
 from qedge.wire.topics import Channel, topic
 
 CLOUD_LABEL: Final = "class:cloud"
@@ -25,10 +26,11 @@ CLOUD_LABEL: Final = "class:cloud"
 def make_uplink(tools: Tools, bus: Bus, state: StateService, changes: Changes) -> Sequence[Service]:
     """Make what `[uplink]` asks for, in the order of its start; nothing where it asks for nothing."""
     config, me = tools.config.uplink, tools.identity
+    identity = UplinkIdentity(me.fleet, me.node, me.key, me.shown, me.trust)
     services: list[Service] = []
     if config.node_class == "cloud":
         services.append(
-            CloudService(config, me.trust, bus, tools.store, CryptoThread(), clock=tools.clock, metrics=tools.metrics)
+            CloudService(config, identity, bus, tools.store, CryptoThread(), clock=tools.clock, metrics=tools.metrics)
         )
     if config.url:
         settings = config.bus()
@@ -44,7 +46,6 @@ def make_uplink(tools: Tools, bus: Bus, state: StateService, changes: Changes) -
             uniform=random.SystemRandom().random,
         )
         above.name = "uplink bus"
-        identity = UplinkIdentity(me.fleet, me.node, me.key, me.shown)
         service = UplinkService(
             config,
             identity,

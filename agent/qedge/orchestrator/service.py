@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.engine.model import FINAL_STATES
+from qedge.orchestrator.ledger.deciding import unclear
 from qedge.orchestrator.ledger.drain import DrainService
 from qedge.orchestrator.ledger.keeping import KeepService
 from qedge.wire.jobs import JobSubmission, JobView
@@ -50,7 +51,8 @@ class JobDesk:
     async def submit(self, submission: JobSubmission, client: str) -> JobView:
         """Accept a job, unless the node is being drained; a repeated one may be another node's.
 
-        Of a request that came to several nodes at once, one may have left it to another that left it to a third.
+        Of a request that came to several nodes at once, one may have left it to another that left it to a third; where
+        they do not agree in time, `peer.timeout` is raised.
         """
         self.drain.check_open()
         again_s = _AGAIN_S
@@ -64,8 +66,10 @@ class JobDesk:
             try:
                 return await self.job(job_id, wanted=True)
             except QedgeError as error:
-                if error.code != "job.not_found" or not submission.client_key or again_s > _AGAIN_MOST_S:
+                if error.code != "job.not_found" or not submission.client_key:
                     raise
+                if again_s > _AGAIN_MOST_S:
+                    raise unclear() from error
             await asyncio.sleep(again_s)
             again_s *= 2
 

@@ -59,9 +59,9 @@ class Intake(Generic[C, T, R]):
         self._urgent = frozenset(urgent)
         self._dropped = dict(queue.dropped)
         self._filled = asyncio.Event()
-        self._taken = 0
-        self._safe = 0
-        self._waiters: deque[tuple[int, Callable[[], None]]] = deque()
+        self._taken = dict.fromkeys(queue.waiting(), 0)
+        self._writing = False
+        self._waiters: deque[tuple[dict[C, int], Callable[[], None]]] = deque()
 
     def __len__(self) -> int:
         """Return how many items wait in memory."""
@@ -70,22 +70,21 @@ class Intake(Generic[C, T, R]):
     def put(self, lane: C, item: T) -> bool:
         """Take an item; False where it had to be dropped. On the disk once `settled` returns."""
         kept = self._queue.put(lane, item)
-        self._taken += kept
+        self._taken[lane] += kept
         self._filled.set()
         return kept
 
     async def settled(self) -> None:
         """Return when everything that was put before is on the disk, or had to give way."""
-        if self._safe < self._taken:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append((self._taken, lambda: None if future.done() else future.set_result(None)))
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not self.when_safe(lambda: None if future.done() else future.set_result(None)):
             await future
 
     def when_safe(self, then: Callable[[], None]) -> bool:
         """Return True where all that was put is on the disk; otherwise False, and call `then` once it is."""
-        if self._safe >= self._taken:
+        if not self._writing and not len(self._queue):
             return True
-        self._waiters.append((self._taken, then))
+        self._waiters.append((dict(self._taken), then))
         return False
 
     async def run(self) -> None:
@@ -111,12 +110,13 @@ class Intake(Generic[C, T, R]):
         """Write what was taken from memory in one transaction; says whether it is on the disk."""
         # Who is cancelled here must know whether its items were written, or they would be lost, or there twice.
         writing = asyncio.ensure_future(self._store.write(partial(self._append, batch=batch), accepted=accepted))
-        cancelled = False
+        cancelled, self._writing = False, True
         while not writing.done():
             try:
                 await asyncio.wait({writing})
             except asyncio.CancelledError:
                 cancelled = True
+        self._writing = False
         written = self._written_down(writing, batch)
         if cancelled:
             raise asyncio.CancelledError
@@ -125,7 +125,7 @@ class Intake(Generic[C, T, R]):
     def _written_down(self, writing: asyncio.Future[R], batch: Mapping[C, Sequence[T]]) -> bool:
         error = writing.exception()
         if error is not None:
-            self._queue.put_back(batch)
+            self._put_back(batch)
             if not isinstance(error, QedgeError):
                 raise error
             self._on_failed(error)
@@ -134,12 +134,26 @@ class Intake(Generic[C, T, R]):
         self._settle()
         return True
 
+    def _put_back(self, batch: Mapping[C, Sequence[T]]) -> None:
+        before = self._queue.waiting()
+        self._queue.put_back(batch)
+        for lane, number in self._queue.waiting().items():
+            # what gave way may be the newest of its class: those that wait for the ones before it wait on
+            self._taken[lane] -= before[lane] + len(batch.get(lane, ())) - number
+
     def _settle(self) -> None:
-        """Tell those who wait that what they put is safe: everything taken but what is still in memory."""
+        """Tell those who wait that what they put is safe, as soon as nothing of it is in memory.
+
+        Classes overtake each other on the way to the disk, so they are counted one by one.
+        """
         for lane, total in self._queue.dropped.items():
             if total > self._dropped[lane]:
                 self._gave_way(lane, total - self._dropped[lane])
             self._dropped[lane] = total
-        self._safe = self._taken - len(self._queue)
-        while self._waiters and (self._waiters[0][0] <= self._safe or not len(self._queue)):
+        if not self._waiters:
+            return
+        inside = {lane: number for lane, number in self._queue.waiting().items() if number}
+        while self._waiters and all(
+            self._waiters[0][0][lane] <= self._taken[lane] - number for lane, number in inside.items()
+        ):
             self._waiters.popleft()[1]()

@@ -29,7 +29,7 @@ T = TypeVar("T")
 _LOG: Final = get_logger("store")
 RESERVE_BYTES: Final = 2 * 2**20
 _INSIST_S: Final = 0.5
-_FULL_CODES: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+_FULL_CODES: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
 class Store:

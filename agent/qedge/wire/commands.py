@@ -26,6 +26,7 @@ CommandId = Annotated[
     str, msgspec.Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
 ]
 Serial = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+KeyId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 Arguments = Annotated[bytes, msgspec.Meta(max_length=128 * 1024)]
 
 _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -66,7 +67,9 @@ class CommandRequest(msgspec.Struct, frozen=True, tag_field="type", tag="command
 
     `arguments` is the encoded struct of the kind, empty where it has none. `serial` grows with every request of an
     operator's key, so that no request counts twice under two ids. After `expires_utc_ns` a node begins nothing;
-    `time_limit_s` bounds what it has begun (0: the kind's own limit).
+    `time_limit_s` bounds what it has begun (0: the kind's own limit). `node_key` is the id of the key that the node
+    had when the request was made: to whoever has its name later, with another key, the request is not addressed.
+    Requests without it, as older tools write them, count where they are not older than the node's certificate.
     """
 
     id: CommandId
@@ -79,6 +82,7 @@ class CommandRequest(msgspec.Struct, frozen=True, tag_field="type", tag="command
     arguments: Arguments = b""
     time_limit_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 0.0
     note: Short = ""
+    node_key: KeyId | msgspec.UnsetType = msgspec.UNSET
 
 
 class CommandOrder(msgspec.Struct, frozen=True, tag_field="type", tag="command-order/1"):

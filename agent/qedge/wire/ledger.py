@@ -84,9 +84,13 @@ class RecordsAsk(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="typ
 
 
 class RecordsFound(msgspec.Struct, frozen=True, tag_field="type", tag="records-found/1"):
-    """The records of those that are held there; results that make an answer too large are left for the next one."""
+    """The records of those that are held there; results that make an answer too large are left for the next one.
+
+    `undecided` are jobs of the node that answers of which nobody was told yet: they may be withdrawn.
+    """
 
     records: Annotated[tuple[JobRecord, ...], msgspec.Meta(max_length=MAX_RECORDS)] = ()
+    undecided: Annotated[tuple[JobId, ...], msgspec.Meta(max_length=MAX_RECORDS)] = ()
 
 
 class JobCancel(msgspec.Struct, frozen=True, tag_field="type", tag="job-cancel/1"):

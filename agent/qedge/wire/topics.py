@@ -237,7 +237,7 @@ TOPICS: Final[tuple[Row, ...]] = (
         False,
         SealKind.SIGNED,
         "the node's signature",
-        "Jobs of the node that ended, on the broker of the cloud.",
+        "Jobs of the node that ended, on the broker of the cloud; `results-heard/1` says that they are on a disk.",
         reader="nodes of the class cloud",
     ),
     Row(

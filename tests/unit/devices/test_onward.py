@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from qedge.base.clock import ManualClock
 from qedge.base.errors import QedgeError
 from qedge.devices.onward.config import KeepConfig, OnwardConfig
+from qedge.devices.onward.spool import Change, Waiting
 from qedge.devices.segments.lanes import Lanes
 from qedge.devices.segments.model import RetentionClass
 from qedge.store.fifo import ROW_BYTES
@@ -244,3 +246,29 @@ def test_lanes_drop_the_lowest_class_first_and_never_grow() -> None:
     assert lanes.dropped == {CRITICAL: 1, TELEMETRY: 2, BULK: 2}
     assert [lanes.take() for _ in range(4)] == [(CRITICAL, 2), (CRITICAL, 3), (CRITICAL, 4), None]
     assert len(lanes) == 0
+
+
+async def test_a_reading_is_safe_only_when_it_is_on_the_disk_itself_though_others_overtake_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qedge.store.intake.MAX_BATCH", 2)
+    uplink = FakeUplink(up=False)
+    async with spooling(tmp_path, uplink) as site:
+        written: list[bytes] = []
+        told: list[list[bytes]] = []
+        append = site.onward._intake._append
+
+        def noting(
+            connection: sqlite3.Connection, *, batch: Mapping[RetentionClass, Sequence[Waiting]]
+        ) -> list[Change]:
+            written.extend(each.body for lane in batch.values() for each in lane)
+            return append(connection, batch=batch)
+
+        monkeypatch.setattr(site.onward._intake, "_append", noting)
+        site.onward.put("d", "s", "c", RetentionClass.BULK, 1, b"first")
+        assert not site.onward.when_safe(lambda: told.append(list(written)))
+        for number in range(4):
+            site.onward.put("d", "s", "c", RetentionClass.CRITICAL, 1, b"%d" % number)
+        await site.onward.settled()
+        assert len(written) == 5
+        assert b"first" in told[0]

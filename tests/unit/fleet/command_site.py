@@ -134,7 +134,7 @@ class CommandSite:
     def __init__(self, folder: Path, *executors: Executor, config: CommandsConfig | None = None) -> None:
         self.fleet = ThrowAwayFleet(FLEET)
         self.trust = self.fleet.trust()
-        self.node_key, self.node_chain = self.fleet.member(NODE)
+        self.enrol()
         self.operator = self.fleet.operator("olga")
         self.broker = MemoryBroker()
         self.executors: Sequence[Executor] = executors
@@ -148,6 +148,10 @@ class CommandSite:
         self.path = folder / "qedge.sqlite3"
         self._store: Store | None = None
         self._tasks: list[asyncio.Task[None]] = []
+
+    def enrol(self) -> None:
+        """Give the node a new key, certified at the time of the fleet."""
+        self.node_key, self.node_chain = self.fleet.member(NODE)
 
     async def start(self) -> CommandService:
         """Start the node, or start it again."""
@@ -166,6 +170,7 @@ class CommandSite:
             clock=self.clock,
             metrics=self.metrics,
             clock_good=lambda: self.clock_good,
+            member=lambda: self.trust.read(self.node_chain),
         )
         self._tasks = [
             asyncio.create_task(self.service.run(lambda: None)),
@@ -271,5 +276,5 @@ class CommandSite:
 
     async def quiet(self) -> None:
         """Wait until every message was handled."""
-        marker = self.send("unknown-kind")
+        marker = self.send("unknown-kind", node_key=self.node_key.key_id)
         await self.end(marker)

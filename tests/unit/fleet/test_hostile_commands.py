@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -273,3 +274,40 @@ async def test_who_may_only_look_does_not_fill_the_journal_for_those_who_decide_
     assert site.service.journal.size == 13
     assert site.bus.rejected.count("order.queue_full") == 8
     await site.kill()
+
+
+async def wipe_and_enrol_again(site: CommandSite, later_s: float) -> None:
+    """Take away all that the node knows, and let it come back under its name with a key that is certified later."""
+    await site.kill()
+    for path in site.path.parent.glob(f"{site.path.name}*"):
+        path.unlink()
+    site.fleet.utc_ns = time.time_ns() + round(later_s * 1e9)
+    site.enrol()
+    await site.start()
+
+
+@pytest.mark.parametrize("bound", [True, False])
+async def test_a_box_that_was_wiped_and_enrolled_again_does_not_take_the_order_to_the_one_before(
+    site: CommandSite, work: ScriptedExecutor, bound: bool
+) -> None:
+    request = site.request(**({"node_key": site.node_key.key_id} if bound else {}))
+    site.publish(request, site.order(request))
+    assert (await site.end(request.id)).state == "successful"
+    # a bound order is known by its key alone, whatever the clocks of the authority and the operator say
+    await wipe_and_enrol_again(site, later_s=-3600.0 if bound else 2.0)
+    await site.quiet()
+    assert work.began == [request.id]
+    assert ("order.misdirected" if bound else "order.forgotten") in site.bus.rejected
+    told = site.told(request.id)
+    assert told is not None
+    assert told.state == "successful"  # what the identity before said of it stands
+
+
+async def test_an_order_to_the_key_that_a_node_has_counts_though_its_certificate_is_newer(
+    site: CommandSite, work: ScriptedExecutor
+) -> None:
+    site.fleet.utc_ns = time.time_ns() + 2 * 10**9
+    site.node_chain = site.fleet.certify(NODE, site.node_key.public_key)
+    command = site.send(node_key=site.node_key.key_id)
+    assert (await site.end(command)).state == "successful"
+    assert work.done == [command]

@@ -55,6 +55,8 @@ class Passed:
     topic: str
     payload: bytes
     retain: bool
+    response_topic: str = ""
+    correlation: bytes = b""
 
 
 class MemoryBroker:
@@ -67,9 +69,11 @@ class MemoryBroker:
         self.drop: Callable[[Passed], bool] = lambda _message: False
         self.twice: Callable[[Passed], bool] = lambda _message: False
 
-    def publish(self, where: str, payload: bytes, *, retain: bool = False) -> None:
+    def publish(
+        self, where: str, payload: bytes, *, retain: bool = False, response_topic: str = "", correlation: bytes = b""
+    ) -> None:
         """Pass a message on to whoever listens; anybody may call this, that is what a broker is."""
-        message = Passed(where, payload, retain)
+        message = Passed(where, payload, retain, response_topic, correlation)
         self.passed.append(message)
         if retain and payload:
             self.retained[where] = payload
@@ -79,7 +83,7 @@ class MemoryBroker:
             return
         for _ in range(2 if self.twice(message) else 1):
             for bus in self.buses:
-                bus.deliver(Incoming(where, payload, 1, False))
+                bus.deliver(Incoming(where, payload, 1, False, response_topic, correlation))
 
     def of(self, channel: Channel, node: str = "") -> list[Passed]:
         """Return what went over a channel (of one node)."""
@@ -112,6 +116,9 @@ class MemoryBus:
         self._handlers: list[tuple[str, Handler]] = []
         self._hooks: list[OnSession] = []
         self._queue: asyncio.Queue[Incoming] = asyncio.Queue()
+        self._asked: dict[bytes, asyncio.Future[Incoming]] = {}
+        self.reply_topic = ""
+        self.patience_s = 60.0
 
     def subscribe(self, pattern: str, handler: Handler, *, retained: bool = False) -> None:
         """Hand messages on."""
@@ -154,7 +161,21 @@ class MemoryBus:
     def respond(self, request: Incoming, payload: bytes) -> None:
         """Answer a request."""
         self._require()
-        self._broker.publish(request.response_topic, payload)
+        self._broker.publish(request.response_topic, payload, correlation=request.correlation)
+
+    async def request(self, where: str, payload: bytes, *, deadline_s: float) -> Incoming:
+        """Ask a question; raises `bus.timeout`."""
+        self._require()
+        correlation = os.urandom(16)
+        answer = self._asked[correlation] = asyncio.get_running_loop().create_future()
+        self._broker.publish(where, payload, response_topic=self.reply_topic, correlation=correlation)
+        try:
+            async with asyncio.timeout(min(deadline_s, self.patience_s)):
+                return await answer
+        except TimeoutError:
+            raise QedgeError("bus.timeout", "Nobody answered.") from None
+        finally:
+            del self._asked[correlation]
 
     async def echo(self, _payload: bytes, *, deadline_s: float) -> None:
         """Come back at once."""
@@ -171,7 +192,11 @@ class MemoryBus:
             await hook(False)
 
     def deliver(self, message: Incoming) -> None:
-        """Take a message, in order."""
+        """Take a message, in order; answers do not stand in line."""
+        waiting = self._asked.get(message.correlation)
+        if waiting is not None and message.topic == self.reply_topic and not waiting.done():
+            waiting.set_result(message)
+            return
         if self.connected and any(matches(pattern, message.topic) for pattern, _ in self._handlers):
             self._queue.put_nowait(message)
 

@@ -11,6 +11,7 @@ import pytest
 
 from qedge.base.errors import QedgeError
 from qedge.engine.fake import FakeQpu
+from qedge.orchestrator.ledger import rows
 from qedge.wire.jobs import JobState
 from qedge.wire.ledger import RecordsAsk, RecordsFound, RecordsKeep, RecordsKept
 from tests.unit.orchestrator.peer_site import EngineNode, EngineSite
@@ -262,6 +263,35 @@ async def test_a_job_whose_client_hangs_up_before_it_is_told_ends_all_the_same(s
     again = await b.submit(node="any", client_key="k")
     assert (await b.end(again.id)).state is JobState.DONE
     assert (await a.end(again.id)).state is JobState.DONE
+
+
+async def test_a_job_whose_owner_has_lost_it_goes_on_at_the_holder_that_a_client_asks(site: EngineSite) -> None:
+    a, b = await site.node("a"), await site.node("b", FakeQpu("b"))
+    hold(b)
+    job = await a.submit(node="any", client_key="k")
+    a.ledger.book.close(a.ledger.book.errands[job.id])
+    await a.store.write(lambda connection: rows.forget(connection, job.id))
+    release(b)
+    again = await b.submit(node="any", client_key="k")
+    assert again.id == job.id
+    assert b.owns(job.id)
+    assert (await b.end(job.id)).state is JobState.DONE
+
+
+async def test_a_client_of_a_job_that_is_undecided_for_long_is_told_to_ask_again(site: EngineSite) -> None:
+    a, b = await site.node("a"), await site.node("b", FakeQpu("b"))
+    hold(b)
+    job = await a.submit(node="any", client_key="k")
+    errand = a.ledger.book.errands[job.id]
+    errand.untold, errand.replicated = True, False
+    with pytest.raises(QedgeError, match="not clear yet") as caught:
+        await b.submit(node="any", client_key="k")
+    assert caught.value.code == "peer.timeout"
+    assert not b.owns(job.id)
+    errand.untold = False
+    assert (await b.submit(node="any", client_key="k")).id == job.id
+    release(b)
+    assert (await b.end(job.id)).state is JobState.DONE
 
 
 async def test_a_cancel_reaches_the_runner_from_any_node_that_holds_the_record(site: EngineSite) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import hashlib
 import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Callable
@@ -26,11 +28,12 @@ from qedge.orchestrator.state.proof import peek
 from qedge.orchestrator.uplink import spool
 from qedge.orchestrator.uplink.cloud import CloudService
 from qedge.orchestrator.uplink.config import UplinkConfig
-from qedge.orchestrator.uplink.service import UplinkIdentity, UplinkService
+from qedge.orchestrator.uplink.model import UplinkIdentity
+from qedge.orchestrator.uplink.service import UplinkService
 from qedge.wire.jobs import JobEstimate, JobResult, JobState, JobSubmission, JobView
 from qedge.wire.ledger import JobRecord
 from qedge.wire.topics import Channel, topic
-from qedge.wire.uplink import ResultReports
+from qedge.wire.uplink import ResultReports, ResultsHeard
 from tests.unit.mesh.mesh_site import FLEET, MemoryBus
 from tests.unit.orchestrator.state_site import StateNode, StateSite
 
@@ -54,7 +57,7 @@ class UpSite:
         self.k = await self.sky.node("k")
         self.cloud = CloudService(
             UplinkConfig(node_class="cloud", keep_of_one=10),
-            self.k.trust,
+            UplinkIdentity(FLEET, "k", self.k.key, self.k.chain, self.k.trust),
             cast(Bus, self.k.bus),
             self.k.store,
             self.threads[0],
@@ -62,9 +65,10 @@ class UpSite:
             metrics=self.metrics,
         )
         self.up = MemoryBus(self.sky.broker)
+        self.up.reply_topic, self.up.patience_s = topic(FLEET, "a", Channel.REPLY), 2.0
         self.uplink = UplinkService(
             CONFIG,
-            UplinkIdentity(FLEET, "a", self.a.key, self.a.chain),
+            UplinkIdentity(FLEET, "a", self.a.key, self.a.chain, self.a.trust),
             cast(Bus, self.up),
             cast(Bus, self.a.bus),
             self.a.state,
@@ -87,11 +91,12 @@ class UpSite:
         for thread in self.threads:
             thread.close()
 
-    async def job(self, seed: int, *, client: str = "me", values: int = 2) -> str:
+    async def job(self, seed: int, *, client: str = "me", values: int = 2, key: str = "") -> str:
         """End a job at node a."""
         utc_ns = self.a.clock.utc_ns()
         counts = {format(number, "017b"): 5 for number in range(values)}
-        job = new_job(f"job-{seed}", JobSubmission("p", shots=5 * values, seed=seed), client, ESTIMATE, seed, 0, utc_ns)
+        submission = JobSubmission("p", shots=5 * values, seed=seed, client_key=key)
+        job = new_job(f"job-{seed}", submission, client, ESTIMATE, seed, 0, utc_ns)
         result = JobResult(counts, 5 * values, seed, (), {"run": 0.1}, {"simulated": True})
 
         def work(connection: sqlite3.Connection) -> None:
@@ -128,6 +133,12 @@ async def reached(site: UpSite, job_id: str, limit_s: float = 30.0) -> JobRecord
         while (found := await site.above(job_id)) is None:
             await asyncio.sleep(0.02)
     return found
+
+
+async def waits_for(site: UpSite, number: int) -> None:
+    async with asyncio.timeout(30):
+        while await site.waiting() != number:
+            await asyncio.sleep(0.02)
 
 
 def holds(node: StateNode, key: str, value: bytes) -> Callable[[], bool]:
@@ -212,7 +223,7 @@ async def test_the_cloud_keeps_no_result_that_its_owner_did_not_sign_and_not_too
     where = topic(FLEET, "b", Channel.RESULTS)
     other = UplinkService(
         CONFIG,
-        UplinkIdentity(FLEET, "b", site.b.key, site.b.chain),
+        UplinkIdentity(FLEET, "b", site.b.key, site.b.chain, site.b.trust),
         cast(Bus, MemoryBus(site.sky.broker)),
         cast(Bus, site.b.bus),
         site.b.state,
@@ -230,16 +241,84 @@ async def test_the_cloud_keeps_no_result_that_its_owner_did_not_sign_and_not_too
         await site.cloud._hear(Incoming(where, forged, 1, False))
 
 
+def fill_disk(site: UpSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk of the cloud's node have no room, until the monkey patch is undone."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(rows, "keep", full)
+    monkeypatch.setattr("qedge.store.store.os.posix_fallocate", full)
+    site.k.store.give_up_reserve()
+
+
+async def test_what_the_cloud_s_full_disk_did_not_take_stays_below_and_comes_when_there_is_room(
+    site: UpSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_disk(site, monkeypatch)
+    await site.up.connect()
+    job_id = await site.job(1)
+    await until(lambda: site.uplink._problem == "store.disk_full")
+    assert site.cloud._problem == "store.disk_full"
+    assert site.k.store.disk_full
+    assert await site.waiting() == 1
+    monkeypatch.undo()
+    await reached(site, job_id)
+    await waits_for(site, 0)
+    assert (site.uplink._problem, site.cloud._problem) == ("", "")
+    assert not site.k.store.disk_full
+
+
+async def test_results_stay_below_while_no_node_of_the_cloud_listens_though_its_broker_takes_them(site: UpSite) -> None:
+    site.k.bus.connected = False
+    await site.up.connect()
+    job_id = await site.job(1)
+    await until(lambda: site.uplink._problem == "bus.timeout")
+    assert await site.waiting() == 1
+    await site.b.state.put("settings", "x", b"1")  # goes up meanwhile
+    await waits_for(site, 1)
+    await site.k.bus.connect()
+    await reached(site, job_id)
+    await waits_for(site, 0)
+
+
+async def test_nobody_but_a_member_says_that_results_are_kept_and_only_of_the_message_that_was_sent(
+    site: UpSite,
+) -> None:
+    site.k.bus.connected = False
+    await site.up.connect()
+    job_id = await site.job(1)
+    await until(lambda: bool(site.sky.broker.of(Channel.RESULTS)))
+    asked = site.sky.broker.of(Channel.RESULTS)[0]
+    other = site.cloud._signed(asked.response_topic, ResultsHeard(bytes(32)))
+    site.sky.broker.publish(asked.response_topic, other, correlation=asked.correlation)
+    await until(lambda: site.uplink._problem == "bus.bad_message")
+    await until(lambda: len(site.sky.broker.of(Channel.RESULTS)) > 1)
+    asked = site.sky.broker.of(Channel.RESULTS)[-1]
+    forged = site.cloud._signed(asked.response_topic, ResultsHeard(hashlib.sha3_256(asked.payload).digest()))
+    site.sky.broker.publish(asked.response_topic, forged[:-8] + bytes(8), correlation=asked.correlation)
+    await until(lambda: site.uplink._problem == "auth.bad_signature")
+    assert await site.waiting() == 1
+    await site.k.bus.connect()
+    await reached(site, job_id)
+
+
 def refusing(site: UpSite, most_bytes: int) -> None:
     """Have the cloud's broker take small messages alone, as its operator may have set it."""
-    publish = site.up.publish
+    publish, request = site.up.publish, site.up.request
 
     async def small(where: str, payload: bytes, *, qos: int, retain: bool = False, expiry_s: int = 0) -> None:
         if len(payload) > most_bytes:
             raise QedgeError("bus.too_large", "A message is over the limit.")
         await publish(where, payload, qos=qos, retain=retain, expiry_s=expiry_s)
 
+    async def small_question(where: str, payload: bytes, *, deadline_s: float) -> Incoming:
+        if len(payload) > most_bytes:
+            raise QedgeError("bus.too_large", "A message is over the limit.")
+        return await request(where, payload, deadline_s=deadline_s)
+
     site.up.publish = small  # type: ignore[method-assign] # a broker with a limit of its own
+    site.up.request = small_question  # type: ignore[method-assign] # as above
 
 
 async def test_what_is_too_large_for_the_cloud_s_broker_holds_up_nothing_behind_it(site: UpSite) -> None:
@@ -251,7 +330,7 @@ async def test_what_is_too_large_for_the_cloud_s_broker_holds_up_nothing_behind_
         await reached(site, job_id)
     record = await reached(site, large)
     assert record.view.result is None
-    assert await site.waiting() == 0
+    await waits_for(site, 0)
 
 
 async def test_an_entry_that_no_message_has_room_for_is_given_up_and_told(site: UpSite) -> None:
@@ -316,3 +395,49 @@ async def test_results_that_end_faster_than_they_are_followed_go_up_all_the_same
         site.changes.ended(view)
     for job_id in jobs:
         await reached(site, job_id)
+
+
+async def test_results_of_two_boxes_whose_clients_have_one_name_and_key_are_both_kept(site: UpSite) -> None:
+    await site.up.connect()
+    first = await reached(site, await site.job(1, key="nightly"))
+    other = msgspec.structs.replace(
+        first, id="job-b", holders=("b",), digest=bytes(32), view=msgspec.structs.replace(first.view, id="job-b")
+    )
+    kept = await site.k.store.write(lambda connection: site.cloud._keep(connection, "b", [other], 1))
+    assert kept == 1
+    found = await site.above("job-b")
+    assert found is not None
+    assert found.view == other.view
+    assert await site.above(first.id) == first
+
+
+async def test_results_that_memory_has_no_room_for_are_taken_from_the_table_of_jobs(
+    site: UpSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.job(0)
+    await waits_for(site, 1)
+    monkeypatch.setattr("qedge.orchestrator.uplink.service._MOST_UNWRITTEN", 2)
+    jobs = [await site.job(seed) for seed in range(1, 7)]
+    await waits_for(site, 7)
+    assert site.metrics.value("qedge_uplink_messages_total", ("given_up",)) == 0
+    await site.up.connect()
+    for job_id in jobs:
+        await reached(site, job_id)
+
+
+async def test_a_result_goes_up_though_the_clock_was_set_back_and_the_node_killed_after_its_end(site: UpSite) -> None:
+    await site.job(1)
+    await waits_for(site, 1)
+    site.a.clock.shift_ns = -3600 * 10**9
+    async with asyncio.timeout(10):
+        while int(await site.a.store.get_meta("uplink-followed")) > site.a.clock.utc_ns():
+            await asyncio.sleep(0.02)
+    for task in site.tasks:
+        task.cancel()
+    await asyncio.gather(*site.tasks, return_exceptions=True)
+    lost = await site.job(2)  # nobody follows
+    ready = asyncio.Event()
+    site.tasks = [asyncio.create_task(site.up.pump()), asyncio.create_task(site.uplink.run(ready.set))]
+    await ready.wait()
+    await site.up.connect()
+    await reached(site, lost)

@@ -82,6 +82,17 @@ def test_a_database_of_somebody_else_or_of_the_future_is_left_alone(tmp_path: Pa
     assert _code(text) == "store.unavailable"
 
 
+async def test_a_disk_without_room_for_the_index_of_the_log_is_a_full_disk(store: Store) -> None:
+    def blow_up(connection: sqlite3.Connection) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+        raise error
+
+    with pytest.raises(QedgeError) as error:
+        await store.write(blow_up)
+    assert error.value.code == "store.disk_full"
+
+
 async def test_a_full_disk_refuses_new_work_lets_accepted_work_end_and_recovers(store: Store, tmp_path: Path) -> None:
     def blow_up(connection: sqlite3.Connection) -> None:
         raise OSError(28, "No space left on device")

@@ -23,6 +23,9 @@ UTC_NS = 1_800_000_000_000_000_000
 ID = "01a2246a-6fcc-7d9f-829a-ff8a1f1967df"
 CASES: dict[str, msgspec.Struct] = {
     "command-request-1": CommandRequest(ID, "fleet", "box", "drain", 7, UTC_NS, UTC_NS + 10**9, b"\x80", 30.0, "why"),
+    "command-request-1-bound": CommandRequest(
+        ID, "fleet", "box", "wipe", 8, UTC_NS, UTC_NS + 10**9, b"\x80", node_key="00112233445566778899aabbccddeeff"
+    ),
     "command-order-1": CommandOrder(b"signed", (Approval("sue", (b"leaf", b"issuing"), b"signature"),)),
     "command-report-1": CommandReport(ID, "drain", "executing", 3, UTC_NS, "olga", "2 jobs left", 0.5),
     "command-report-1-failed": CommandReport(ID, "x", "failed", 1, UTC_NS, reason="No.", code="order.role"),
@@ -74,6 +77,8 @@ def test_every_golden_file_belongs_to_a_case_and_to_the_tag_of_its_struct() -> N
         ("arguments", bytes(128 * 1024 + 1)),
         ("time_limit_s", -1.0),
         ("expires_utc_ns", -1),
+        ("node_key", ""),
+        ("node_key", "00FF"),
     ],
 )
 def test_a_request_with_a_field_out_of_bounds_is_not_read(field: str, value: object) -> None:

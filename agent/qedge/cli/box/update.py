@@ -213,8 +213,7 @@ def _apply(args: argparse.Namespace) -> int:
     try:
         with Path(args.file).open("rb") as file, alone(layout):
             course.run()  # what was begun before comes first
-            course.disk.take_from(file, "")
-            report = course.finish(course.begin_local(f"local-{secrets.token_hex(8)}"))
+            report = course.run_local(f"local-{secrets.token_hex(8)}", file)
     except OSError as error:
         raise _unusable(Path(args.file), error) from error
     return _tell(args, report)
@@ -228,7 +227,7 @@ def _back(args: argparse.Namespace) -> int:
     course = make_course(layout, _say)
     with alone(layout):
         course.run()
-        report = course.finish(course.begin_local(f"local-{secrets.token_hex(8)}", back=True))
+        report = course.run_local(f"local-{secrets.token_hex(8)}", None)
     return _tell(args, report)
 
 

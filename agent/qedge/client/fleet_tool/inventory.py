@@ -25,6 +25,7 @@ class Inventory:
     def __init__(self) -> None:
         self._nodes: dict[str, FleetNode] = {}
         self._births: dict[str, Birth] = {}
+        self._certified: dict[str, int] = {}
         self._beats: dict[str, int] = {}
         self._kinds: dict[str, tuple[str, ...]] = {}
 
@@ -45,11 +46,12 @@ class Inventory:
         A retained one proves that the node once was there, not that it is now: its own time is all that is known.
         """
         known = self._births.get(birth.node)
-        if known is not None and (birth.epoch, birth.utc_ns) <= (known.epoch, known.utc_ns):
+        if known is not None and not self._is_newer(birth, member, known):
             return None
         if known is None and len(self._nodes) >= MAX_NODES:
             return None
         self._births[birth.node] = birth
+        self._certified[birth.node] = member.not_before_utc_ns
         self._beats.pop(birth.node, None)
         node = FleetNode(
             name=birth.node,
@@ -71,6 +73,12 @@ class Inventory:
         )
         self._nodes[birth.node] = node
         return node
+
+    def _is_newer(self, birth: Birth, member: Member, known: Birth) -> bool:
+        """Say whether a birth follows the known one. A box that was enrolled anew counts its epochs from the start."""
+        if self._nodes[birth.node].key_id != member.key_id:
+            return (member.not_before_utc_ns, birth.utc_ns) > (self._certified[birth.node], known.utc_ns)
+        return (birth.epoch, birth.utc_ns) > (known.epoch, known.utc_ns)
 
     def lost(self, name: str, will: Lost) -> FleetNode | None:
         """Take a last will; returns the node where it was up until now. Anybody could have sent it."""
@@ -123,7 +131,7 @@ class Inventory:
     def drop_revoked(self, key_ids: frozenset[str]) -> None:
         """Forget nodes whose keys count no more."""
         for name in [node.name for node in self._nodes.values() if node.key_id in key_ids]:
-            del self._nodes[name], self._births[name]
+            del self._nodes[name], self._births[name], self._certified[name]
             self._beats.pop(name, None)
 
     def heard(self, name: str, utc_ns: int) -> None:

@@ -16,7 +16,7 @@ import msgspec
 
 from qedge.base.errors import QedgeError
 from qedge.client.fleet_tool.model import NodeStanding
-from qedge.wire.commands import CommandId, Serial
+from qedge.wire.commands import CommandId, KeyId, Serial
 from qedge.wire.mesh import Name, Short
 from qedge.wire.trust import Utc
 
@@ -77,7 +77,10 @@ class Word(StrEnum):
 
 
 class Asked(msgspec.Struct, frozen=True, tag="asked"):
-    """A request was made for a node, and is about to be published. `back`: it is the one that undoes."""
+    """A request was made for a node, and is about to be published. `back`: it is the one that undoes.
+
+    `node_key` as in `CommandRequest`; files of older tools have none.
+    """
 
     utc_ns: Utc
     node: Name
@@ -85,6 +88,7 @@ class Asked(msgspec.Struct, frozen=True, tag="asked"):
     serial: Serial
     expires_utc_ns: Utc
     back: bool = False
+    node_key: KeyId | msgspec.UnsetType = msgspec.UNSET
 
 
 class Heard(msgspec.Struct, frozen=True, tag="heard"):

@@ -102,7 +102,15 @@ class RolloutRun:
             note=plan.note,
         )
         self._file.take(
-            Asked(request.issued_utc_ns, request.node, request.id, request.serial, request.expires_utc_ns, back)
+            Asked(
+                request.issued_utc_ns,
+                request.node,
+                request.id,
+                request.serial,
+                request.expires_utc_ns,
+                back,
+                request.node_key,
+            )
             for request in requests
         )
         await self._tool.publish(requests, rollout=plan.id)
@@ -164,4 +172,5 @@ def _request(plan: RolloutPlan, asked: Asked) -> CommandRequest:
         arguments=order.arguments,
         time_limit_s=plan.time_limit_s,
         note=plan.note,
+        node_key=asked.node_key,
     )

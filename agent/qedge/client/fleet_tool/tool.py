@@ -117,7 +117,10 @@ class FleetTool:
     def make_requests(
         self, order: Order, nodes: Iterable[str], *, expires_s: float, time_limit_s: float = 0.0, note: str = ""
     ) -> list[CommandRequest]:
-        """Make requests with ids and serials of their own; nothing is sent or noted yet."""
+        """Make requests with ids and serials of their own; nothing is sent or noted yet.
+
+        Each is bound to the key by which its node has introduced itself, where it has.
+        """
         names = list(nodes)
         utc_ns = self.clock.utc_ns()
         serials = self.folder.take_serials(len(names), utc_ns) if names else range(0)
@@ -133,6 +136,7 @@ class FleetTool:
                 arguments=order.arguments,
                 time_limit_s=time_limit_s,
                 note=note,
+                node_key=node.key_id if (node := self.connection.inventory.node(name)) is not None else msgspec.UNSET,
             )
             for name, serial in zip(names, serials, strict=True)
         ]

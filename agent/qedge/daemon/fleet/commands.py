@@ -64,6 +64,8 @@ class FleetParts:
 
     commands: CommandService
     services: tuple[Service, ...]
+    audit: AuditLog
+    """The log of a node that has no attached devices, whose security keeps it otherwise."""
 
 
 def make_fleet(
@@ -99,11 +101,12 @@ def make_fleet(
         clock=tools.clock,
         metrics=tools.metrics,
         clock_good=clock_is_kept,
+        member=lambda: me.member,
     )
     node.attach_orders(commands)
     # where the node takes devices, their security keeps the audit log, and commands go into it
     own = () if tools.config.devices.enabled else (OwnAudit(log, me.node),)
-    return FleetParts(commands, (keeper, *own, commands))
+    return FleetParts(commands, (keeper, *own, commands), log)
 
 
 def make_executors(

@@ -5,6 +5,7 @@ What not every box has is loaded where it is wanted, since all start-ups would p
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from qedge.base.metrics import Metrics
@@ -26,6 +27,13 @@ def open_telemetry(config: AgentConfig, metrics: Metrics) -> Store | None:
 def add_management(parts: Parts, running: Running, telemetry: Store | None) -> None:
     """Take everything into the daemon that serves those who manage it from afar."""
     executors = add_configuration(parts, running)
+    root = _updated(Path(sys.prefix))
+    if root is not None:
+        from qedge.daemon.fleet.update import make_recorder
+
+        log = parts.audit or (parts.fleet.audit if parts.fleet is not None else None)
+        for service in make_recorder(parts.tools, log, root):
+            parts.supervisor.add(service)
     if parts.fleet is not None:
         from qedge.daemon.fleet.executors import more_executors
 
@@ -50,3 +58,8 @@ def add_management(parts: Parts, running: Running, telemetry: Store | None) -> N
         if edge_node is not None:
             parts.node.attach_sparkplug(edge_node.view)
             parts.supervisor.add(edge_node)
+
+
+def _updated(program: Path) -> Path | None:
+    """Return the folder of the two environments where a program runs from one of them, which the updater changes."""
+    return program.parent if (program.parent / "kept").is_symlink() else None

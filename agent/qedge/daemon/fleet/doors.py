@@ -99,13 +99,22 @@ class NodeDoors:
         return await self._node.fleet.new_identity(NewIdentity(me.fleet, me.node, _LEVELS[me.key.algorithm]))
 
     async def adopt(self, membership: Membership) -> CertificateOutcome:
-        """Take a certificate of the same anchor and name; the place where the fleet meets stays."""
+        """Take a certificate of the same anchor and name; the place where the fleet meets stays.
+
+        Raises `auth.*`, and `order.failed` for one of the present key that ends no later than the present one.
+        """
         me = self._identity
         if pin(membership.anchor) != pin(me.membership.anchor):
             raise QedgeError("auth.untrusted", "The certificate is of another fleet.")
         member = me.trust.verify(membership.chain, self._tools.clock.utc_ns(), name=me.node)
         kept = Membership(me.membership.anchor, membership.chain, me.membership.broker, me.membership.revocations)
         await self._node.fleet.adopt(kept)
+        if member.key_id == me.key.key_id and me.membership.chain != member.chain:
+            raise QedgeError(
+                "order.failed",
+                "The certificate ends no later than the present one, which the node keeps.",
+                fix="Have it certified for longer, or for a new key.",
+            )
         return CertificateOutcome(member.key_id, member.not_after_utc_ns)
 
     def has(self, membership: Membership) -> CertificateOutcome | None:

@@ -15,6 +15,7 @@ from qedge.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from qedge.daemon.fleet.commands import FleetParts
+    from qedge.security.audit.log import AuditLog
 
 
 class TelemetryParts(Protocol):
@@ -67,4 +68,9 @@ class Parts(TelemetryParts, Protocol):
     @property
     def fleet(self) -> FleetParts | None:
         """The service of commands, where the node takes any."""
+        ...
+
+    @property
+    def audit(self) -> AuditLog | None:
+        """The audit log that the security of attached devices keeps, where the node takes any."""
         ...

@@ -27,7 +27,7 @@ class CommandsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         bool,
         msgspec.Meta(
             description="Whether commands of the role security are refused while the kernel says that nothing "
-            "synchronises its clock."
+            "synchronises its clock. Only a file of the box can switch it off, no configuration of the fleet."
         ),
     ] = True
     clock_skew_s: Annotated[

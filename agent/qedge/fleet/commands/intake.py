@@ -15,6 +15,7 @@ from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.bus.model import Incoming
+from qedge.crypto.certificates import made_utc_ns
 from qedge.crypto.model import Member
 from qedge.crypto.operators import peek_request, verify_approval, verify_request
 from qedge.crypto.trust import Trust
@@ -61,7 +62,9 @@ class Intake:
         clock: Clock,
         metrics: Metrics,
         clock_good: Callable[[], bool | None],
+        member: Callable[[], Member],
     ) -> None:
+        """`member` says what the node's present certificate does."""
         self._config = config
         self._speaker = speaker
         self._trust = trust
@@ -74,6 +77,7 @@ class Intake:
         self._clock = clock
         self._metrics = metrics
         self._clock_good = clock_good
+        self._member = member
         self._allowance = rules.Allowance(config.checks_per_s, config.checks_per_s * _BURST, clock.now_ns())
         self.opened = asyncio.Event()
         """Set once the journal is read; messages wait for it."""
@@ -122,6 +126,7 @@ class Intake:
         now = self._circumstances(utc_ns)
         _, request = peek_request(order.signed, message.topic)
         rules.check_address(request, now, command)
+        rules.check_identity(request, now)
         rules.check_age(request, now, self._config)
         if self._journal.size >= self._config.max_kept:
             raise QedgeError("order.queue_full", "So many commands are remembered that no more fit.")
@@ -131,9 +136,17 @@ class Intake:
         await self._enter(request, digest, member, approvers, now)
 
     def _circumstances(self, utc_ns: int) -> rules.Circumstances:
-        me = self._speaker
-        newest_utc_ns, dropped_utc_ns = self._journal.newest_utc_ns, self._journal.dropped_utc_ns
-        return rules.Circumstances(me.fleet, me.node, utc_ns, newest_utc_ns, dropped_utc_ns, self._clock_good())
+        me, member = self._speaker, self._member()
+        return rules.Circumstances(
+            me.fleet,
+            me.node,
+            me.key.key_id,
+            made_utc_ns(member),
+            utc_ns,
+            self._journal.newest_utc_ns,
+            self._journal.dropped_utc_ns,
+            self._clock_good(),
+        )
 
     async def _believe(self, order: CommandOrder, topic: str, utc_ns: int) -> tuple[Member, list[Member]]:
         """Check signatures. Bad ones cost; where too many came, none is looked at for a moment."""

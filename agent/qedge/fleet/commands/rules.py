@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from qedge.base.errors import QedgeError
 from qedge.crypto.model import Member
 from qedge.fleet.commands.config import CommandsConfig
@@ -23,14 +25,17 @@ _DAY_NS: Final = 86_400 * 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What a request is judged by, beside itself. `newest_utc_ns`: when the newest command
-    was signed, as far as its time was right; `dropped_utc_ns`: the newest of those that are not known any more.
+    """What a request is judged by, beside itself. `key_id` is the node's key, `certified_utc_ns` when its present
+    certificate was made. `newest_utc_ns`: when the newest command was signed, as far as its time was right;
+    `dropped_utc_ns`: the newest of those that are not known any more.
 
     `clock_good` is None where the node cannot tell whether something synchronises its clock.
     """
 
     fleet: str
     node: str
+    key_id: str
+    certified_utc_ns: int
     utc_ns: int
     newest_utc_ns: int
     dropped_utc_ns: int
@@ -41,6 +46,18 @@ def check_address(request: CommandRequest, now: Circumstances, command: str) -> 
     """Raise `order.misdirected` where a request is not for this node, or stands where another belongs."""
     if (request.fleet, request.node, request.id) != (now.fleet, now.node, command):
         raise QedgeError("order.misdirected", "A command is for another node, or stands on another's topic.")
+
+
+def check_identity(request: CommandRequest, now: Circumstances) -> None:
+    """Raise `order.misdirected` or `order.forgotten` where a request is for the one who had the name before.
+
+    A box that was wiped knows nothing of what it did, and the broker may still have what it was ordered.
+    """
+    if request.node_key is msgspec.UNSET:
+        if request.issued_utc_ns < now.certified_utc_ns:
+            raise QedgeError("order.forgotten", "A command is older than the node's certificate, and names no key.")
+    elif request.node_key != now.key_id:
+        raise QedgeError("order.misdirected", "A command is for another key than the node has.")
 
 
 def check_age(request: CommandRequest, now: Circumstances, config: CommandsConfig) -> None:
@@ -93,7 +110,7 @@ def check_role(member: Member, role: OperatorRole, now: Circumstances, *, strict
         raise QedgeError(
             "order.clock",
             "Nothing synchronises the clock of the node, so it takes no orders of this role.",
-            fix="Start a time service on the box, or set fleet.commands.synchronised_clock = false.",
+            fix="Start a time service on the box, or set fleet.commands.synchronised_clock = false in a file of it.",
         )
 
 

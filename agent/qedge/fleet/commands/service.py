@@ -11,6 +11,7 @@ from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
+from qedge.crypto.model import Member
 from qedge.crypto.trust import Trust
 from qedge.fleet.commands.cancelling import Cancel
 from qedge.fleet.commands.config import CommandsConfig
@@ -49,6 +50,7 @@ class CommandService:
         clock: Clock,
         metrics: Metrics,
         clock_good: Callable[[], bool | None],
+        member: Callable[[], Member],
     ) -> None:
         self._config = config
         self._clock = clock
@@ -82,6 +84,7 @@ class CommandService:
             clock=clock,
             metrics=metrics,
             clock_good=clock_good,
+            member=member,
         )
         self._line, self._pattern = line, every_command(speaker.fleet, speaker.node)
         line.subscribe(self._pattern, self._intake.receive, retained=True)

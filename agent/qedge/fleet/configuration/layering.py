@@ -13,14 +13,17 @@ from qedge.base.settings import Fault, KeyPath
 FOREIGN_KEYS: Final[frozenset[KeyPath]] = frozenset({("node", "state_dir"), ("node", "runtime_dir")})
 """What the fleet may not set: where the layer itself is found, and where programs of the box find the daemon."""
 
-
-_TWO_PERSONS: Final[KeyPath] = ("fleet", "commands", "two_persons")
+_COMMANDS: Final[KeyPath] = ("fleet", "commands")
+_TWO_PERSONS: Final[KeyPath] = (*_COMMANDS, "two_persons")
+_KEPT_CLOCK: Final[KeyPath] = (*_COMMANDS, "synchronised_clock")
 
 
 def with_fleet(text: LayeredToml, file: Path, given: str | None) -> tuple[LayeredToml, str]:
     """Lay the fleet's layer on top; returns its digest too, which is empty where there is none.
 
-    `given` stands for the text of the file (empty: without one); None: the file itself is read, if it is there.
+    `given` stands for the text of the file (empty: without one); None: the file itself is read, if it is there. What
+    the fleet may not loosen is a fault. A file that is in force already and does without a kept clock, which an older
+    version took, counts without that: to lose all the rest could cut the box off.
     """
     if given is None:
         try:
@@ -30,6 +33,8 @@ def with_fleet(text: LayeredToml, file: Path, given: str | None) -> tuple[Layere
         except OSError:
             data = b""
         found = read_layer(file)
+        if isinstance(found, Layer) and _without_clock(text, found):
+            found = _without(found, _KEPT_CLOCK)
     elif not given:
         return text, ""
     else:
@@ -46,7 +51,10 @@ def with_fleet(text: LayeredToml, file: Path, given: str | None) -> tuple[Layere
 
 
 def _loosened(text: LayeredToml, found: Layer) -> Iterator[Fault]:
-    """Find what the fleet may only make stricter: who needs a second person must not do away with that alone."""
+    """Find what the fleet may only make stricter.
+
+    Who needs a second person, or a clock that is kept, must not do away with that alone: layers take the role operator.
+    """
     wanted, given = _words(text.values), _words(found.values)
     missing = sorted((wanted or set()) - (given or set()) - {"wipe"})  # which always takes two
     if given is not None and missing:
@@ -57,10 +65,40 @@ def _loosened(text: LayeredToml, found: Layer) -> Iterator[Fault]:
             found.file,
             found.lines.get(_TWO_PERSONS, 0),
         )
+    if _without_clock(text, found):
+        yield Fault(
+            _KEPT_CLOCK,
+            "is not for the fleet to switch off",
+            "false in a file of the box, or a time service on it",
+            found.file,
+            found.lines.get(_KEPT_CLOCK, 0),
+        )
+
+
+def _without_clock(text: LayeredToml, found: Layer) -> bool:
+    return _at(found.values, _KEPT_CLOCK) is False and _at(text.values, _KEPT_CLOCK) is not False
 
 
 def _words(values: Mapping[str, object]) -> set[str] | None:
-    at: object = values
-    for key in _TWO_PERSONS:
-        at = at.get(key) if isinstance(at, Mapping) else None
+    at = _at(values, _TWO_PERSONS)
     return {str(each) for each in at} if isinstance(at, list) else None
+
+
+def _at(values: Mapping[str, object], path: KeyPath) -> object:
+    at: object = values
+    for key in path:
+        at = at.get(key) if isinstance(at, Mapping) else None
+    return at
+
+
+def _without(layer: Layer, path: KeyPath) -> Layer:
+    """Return a layer as if it did not name a key, which it does."""
+    lines = {key: line for key, line in layer.lines.items() if key != path}
+    return Layer(layer.file, _less(layer.values, path), lines)
+
+
+def _less(values: Mapping[str, object], path: KeyPath) -> dict[str, object]:
+    name, deeper = str(path[0]), path[1:]
+    inner = values.get(name)
+    rest = {key: value for key, value in values.items() if key != name}
+    return rest | {name: _less(inner, deeper)} if isinstance(inner, Mapping) and deeper else rest

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import BinaryIO, Final
 
 import msgspec
 
@@ -21,6 +21,7 @@ from qedge.fleet.update.model import (
     MAX_STARTS,
     SLOTS,
     STEPS,
+    EndedUpdate,
     Event,
     Journal,
     ServiceView,
@@ -77,10 +78,9 @@ class Course:
             # A request that leads nowhere is removed: while it is there, the updater is started again and again.
             self.say(str(error))
             if request is not None:
-                now_ns = self.machine.utc_ns()
-                self.disk.write_report(
-                    UpdateReport(request.id, Outcome.REFUSED, "", "", now_ns, error.code, error.message[:200])
-                )
+                report = self._refusal(request.id, error)
+                self.disk.note_end(EndedUpdate(report))
+                self.disk.write_report(report)
             self.disk.drop_request()
             return None
 
@@ -88,6 +88,24 @@ class Course:
         old = self.disk.current_slot()
         previous = self.disk.version_of(old)
         return self._write(Journal(request.id, request.bundle, request.sha256, old, other(old), previous=previous))
+
+    def _refusal(self, order: str, error: QedgeError) -> UpdateReport:
+        return UpdateReport(order, Outcome.REFUSED, "", "", self.machine.utc_ns(), error.code, error.message[:200])
+
+    def run_local(self, order: str, bundle: BinaryIO | None) -> UpdateReport:
+        """Do what root orders on the box: put a bundle onto it, or go back to the version in the other slot (None).
+
+        Raises as `begin_local`, and `update.bad_bundle`; that it was refused is remembered for the audit log.
+        """
+        back = bundle is None
+        try:
+            if bundle is not None:
+                self.disk.take_from(bundle, "")
+            journal = self.begin_local(order, back=back)
+        except QedgeError as error:
+            self.disk.note_end(EndedUpdate(self._refusal(order, error), local=True, back=back))
+            raise
+        return self.finish(journal)
 
     def begin_local(self, order: str, *, back: bool = False) -> Journal:
         """Write down what root orders on the box: the bundle that was taken, or the version in the other slot.
@@ -250,6 +268,7 @@ class Course:
             journal.down_s,
             journal.databases,
         )
+        self.disk.note_end(EndedUpdate(report, journal.local, journal.back))
         self.disk.write_report(report)
         self.disk.drop_request()
         self.disk.clear()

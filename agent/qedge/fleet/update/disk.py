@@ -19,22 +19,24 @@ import msgspec
 
 from qedge.base.errors import QedgeError
 from qedge.crypto.durable_file import write_durably
-from qedge.fleet.update.model import SLOTS, Journal, Layout
+from qedge.fleet.update.model import SLOTS, EndedUpdate, Journal, Layout
 from qedge.wire.update import MAX_BUNDLE_BYTES, ReleaseKey, UpdateReport, UpdateRequest
 
 JOURNAL: Final = "journal.json"
 REPORT: Final = "report.json"
+ENDED: Final = "ended.json"
 REQUEST: Final = "request.json"
 BUNDLE: Final = "taken.qup"
 WHEELS: Final = "wheels"
 NO_VERSION: Final = "0"
 _MAX_SMALL: Final = 64 * 1024
 _MAX_KEYS: Final = 16
+_MAX_ENDED: Final = 64
 _PIECE: Final = 2**20
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PLAIN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-T = TypeVar("T", bound=msgspec.Struct)
+T = TypeVar("T")
 Used = TypeVar("Used")
 
 
@@ -101,6 +103,20 @@ class Disk:
     def write_report(self, report: UpdateReport) -> None:
         """Write down how it ended."""
         write_durably(self.layout.work / REPORT, msgspec.json.encode(report), 0o644)
+
+    def read_ended(self) -> tuple[EndedUpdate, ...]:
+        """Return how the newest updates ended, oldest first; raises `update.bad_request` for what cannot be read."""
+        return self._read(self.layout.work / ENDED, tuple[EndedUpdate, ...]) or ()
+
+    def note_end(self, ended: EndedUpdate) -> None:
+        """Remember how an update ended, once, beside those before; a file that cannot be read begins anew."""
+        try:
+            known = self.read_ended()
+        except QedgeError:
+            known = ()
+        if all(each.report.id != ended.report.id for each in known):
+            kept = (*known, ended)[-_MAX_ENDED:]
+            write_durably(self.layout.work / ENDED, msgspec.json.encode(kept), 0o644)
 
     def read_request(self) -> UpdateRequest | None:
         """Return what the daemon asks for; None: nothing. Raises `update.bad_request` for what is no request."""

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from qedge.base.machine import StateTable
-from qedge.wire.update import FileName, OrderId
+from qedge.wire.update import FileName, OrderId, UpdateReport
 
 SLOTS: Final = ("a", "b")
 GATE_S: Final = 40.0
@@ -101,6 +101,14 @@ class Journal(msgspec.Struct, frozen=True):
     gate_s: float = 0.0
     down_s: float = 0.0
     databases: tuple[str, ...] = ()
+    local: bool = False
+    back: bool = False
+
+
+class EndedUpdate(msgspec.Struct, frozen=True):
+    """An update that has ended, as the updater remembers it for the audit log; `local` and `back` as in `Journal`."""
+
+    report: UpdateReport
     local: bool = False
     back: bool = False
 

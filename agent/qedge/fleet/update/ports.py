@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from qedge.fleet.update.model import ServiceView
+from qedge.fleet.update.model import EndedUpdate, ServiceView
 
 
 class Machine(Protocol):
@@ -69,4 +69,24 @@ class Verify(Protocol):
 
     def __call__(self, algorithm: str, public_key: bytes, message: bytes, signature: bytes, context: bytes) -> bool:
         """Say whether it is good."""
+        ...
+
+
+class UpdateBook(Protocol):
+    """The audit log, as far as ends of updates stand in it."""
+
+    async def last(self) -> str:
+        """Return the order of the update that was looked at last; empty: none was."""
+        ...
+
+    async def seen(self, order: str) -> None:
+        """Note which update was looked at last; raises `store.*`."""
+        ...
+
+    async def is_known(self, order: str) -> bool:
+        """Say whether the log has the end of an update already, or a command of the fleet that ordered it."""
+        ...
+
+    async def keep(self, ended: EndedUpdate) -> None:
+        """Write down how an update ended; returns once that is on the disk, raises `audit.unavailable`."""
         ...

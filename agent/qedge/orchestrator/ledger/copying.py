@@ -98,9 +98,11 @@ class CopyService:
                 self._group = group
                 ready()
                 self._kick()
-                await asyncio.Event().wait()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    self._group = None  # a group that ends takes no more
         finally:
-            self._group = None
             for line in self._lines.values():
                 line.task = None
 

@@ -12,6 +12,11 @@ from qedge.orchestrator.ledger.book import Book
 _LOOK_S: Final = 0.005
 
 
+def unclear() -> QedgeError:
+    """Say that nodes to which a request came have not agreed in time on the job that it is."""
+    return QedgeError("peer.timeout", "It is not clear yet which job this request is.", fix="Send it again.")
+
+
 async def is_decided(book: Book, job_id: str, limit_s: float) -> bool:
     """Wait until a job of this node stands, or is withdrawn; false where that takes longer."""
     for _ in range(max(1, round(limit_s / _LOOK_S))):
@@ -28,7 +33,7 @@ async def decided(book: Book, job_id: str, limit_s: float = 5.0) -> str:
     if errand is None:
         return job_id
     if not await is_decided(book, job_id, limit_s):
-        raise QedgeError("peer.timeout", "It is not clear yet which job this request is.", fix="Send it again.")
+        raise unclear()
     return errand.overtaken or job_id
 
 

@@ -62,9 +62,6 @@ class ErrandService:
         self._untold: dict[str, tuple[str, str]] = {}
         self._renewing: set[str] = set()
         self._taken_up: set[str] = set()
-        self._hashes: dict[str, bytes] = {}
-        """Of jobs whose end has not been told, by the owner's id."""
-
         self.given: Given = lambda *_: None
         """Told of every result that another node took."""
 
@@ -134,7 +131,6 @@ class ErrandService:
 
     async def _drop(self, hold: Hold) -> None:
         """Stop a job whose lease counts no more; nothing of it is told."""
-        self._hashes.pop(hold.job_id, None)
         _LOG.info("job.stale", job=hold.job_id, peer=hold.owner, epoch=hold.epoch)
         await self._end_local(await self._local(hold.client, hold.job_id))
 
@@ -169,31 +165,39 @@ class ErrandService:
             if take is Take.NEW:
                 self._held.drop(offer.id)
             raise
-        if view.state not in FINAL_STATES and _is_short(view):
-            # one message with the end, where an answer and news would be four
-            view = await self._jobs.wait(view.id, _ANSWER_WITHIN_S)
+        try:
+            if view.state not in FINAL_STATES and _is_short(view):
+                # one message with the end, where an answer and news would be four
+                view = await self._jobs.wait(view.id, _ANSWER_WITHIN_S)
+            if view.state in FINAL_STATES:
+                view = await self._jobs.job(view.id)
+        except BaseException:  # nobody waits for the answer any more, and the owner still has to hear of the end
+            hold = self._held.find(offer.id)
+            if hold is not None and hold.epoch == offer.epoch:
+                hold.asked = self._hash(peer, offer)
+                self._given[view.id] = self._untold[view.id] = (peer, offer.id)
+            raise
         hold = self._held.find(offer.id)
         if hold is None or hold.epoch != offer.epoch:
             raise QedgeError("job.stale_lease", "The job was stopped or offered anew meanwhile.")
+        hold.asked = self._hash(peer, offer)
         if view.state in FINAL_STATES:
-            view = await self._jobs.job(view.id)
             self._given.pop(view.id, None)
             self._untold.pop(view.id, None)
+            asked, hold.asked = hold.asked, b""
             self._held.heard(offer.id, offer.epoch)  # where the answer is lost, the same offer comes again
             if peer == self._peers.me:
                 self._jobs.keeper.told(view.id)
-            else:
-                self._hashes[offer.id] = job_hash(offer.submission)
-                self._note(peer, offer.id, offer.epoch, view)
+            self._note(peer, offer.id, offer.epoch, asked, view)
             return JobNews(offer.id, view, offer.epoch)
-        if peer != self._peers.me:
-            self._hashes[offer.id] = job_hash(offer.submission)
         self._given[view.id] = (peer, offer.id)
         return JobNews(offer.id, view, offer.epoch)
 
-    def _note(self, owner: str, origin_id: str, epoch: int, view: JobView) -> None:
+    def _hash(self, peer: str, offer: JobOffer) -> bytes:
+        return job_hash(offer.submission) if peer != self._peers.me else b""
+
+    def _note(self, owner: str, origin_id: str, epoch: int, asked: bytes, view: JobView) -> None:
         """Let a result be signed that its owner has now."""
-        asked = self._hashes.pop(origin_id, b"")
         if asked and view.result is not None:
             self.given(owner, origin_id, epoch, asked, view.result)
 
@@ -218,7 +222,6 @@ class ErrandService:
             hold = self._held.find(stop.id)
             client = hold.client if hold is not None else _PREFIX + peer
             self._held.drop(stop.id)
-            self._hashes.pop(stop.id, None)
             await self._end_local(await self._local(client, stop.id))
         return JobHeard()
 
@@ -250,15 +253,17 @@ class ErrandService:
             _LOG.debug("job.news_lost", job=job_id, peer=owner, code=error.code)
             if error.code in ("job.stale_lease", "job.not_found"):
                 self._held.drop(origin_id)
-                self._hashes.pop(origin_id, None)
                 await self._end_local(job_id)
             elif final and hold is not None:
                 self._untold[job_id] = (owner, origin_id)
             return
         if final:
-            self._held.heard(origin_id, epoch)
+            self._given.pop(job_id, None)
             self._jobs.keeper.told(job_id)
-            self._note(owner, origin_id, epoch, view)
+            if hold is not None and (hold.owner, hold.epoch) == (owner, epoch):
+                asked, hold.asked = hold.asked, b""
+                self._held.heard(origin_id, epoch)
+                self._note(owner, origin_id, epoch, asked, view)
 
     # Draining
 

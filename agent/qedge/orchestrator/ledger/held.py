@@ -61,6 +61,8 @@ class Held:
             self._renewed_ns.setdefault(peer, now_ns)
         hold.owner, hold.epoch, hold.holders = peer, offer.epoch, offer.holders or hold.holders
         hold.until_ns = now_ns + lease_ns
+        if verdict is Take.ANEW:
+            hold.asked = b""  # that was another word
         hold.happen(HoldEvent.OFFERED_ANEW)
         return verdict
 

@@ -124,7 +124,7 @@ class KeepService:
             ended = tuple(record for record in found.records if record.view.ended_utc_ns and record.id in ids)
             if ended:
                 await self._keep(owner, RecordsKeep(ended))
-            for job_id in set(ids) - {record.id for record in found.records}:
+            for job_id in set(ids) - {record.id for record in found.records} - set(found.undecided):
                 await self._adopt(job_id)  # its owner lives, and has lost it
 
     async def _prune(self) -> None:
@@ -187,18 +187,20 @@ class KeepService:
         return before
 
     async def _go_on(self, record: JobRecord) -> None:
-        """A client asks for a job again: where its owner is gone, go on with it at once."""
+        """A client asks for a job again: where its owner is gone, or has lost it, go on with it at once."""
         kept = self._custody.find(record.id)
         if kept is None or record.view.ended_utc_ns:
             return
         if kept.owner in self._peers.alive():
+            ask = RecordsAsk((record.id,))
             try:
-                await self._peers.call(kept.owner, RecordsAsk((record.id,)), RecordsFound, deadline_s=_PROBE_LIMIT_S)
+                found = await self._peers.call(kept.owner, ask, RecordsFound, deadline_s=_PROBE_LIMIT_S)
             except QedgeError as error:
                 if not error.code.startswith(("peer.", "bus.", "session.")):
                     return
             else:
-                return
+                if found.undecided or any(each.id == record.id for each in found.records):
+                    return
         if self._custody.find(record.id) is not None:
             await self._adopt(record.id)
 
@@ -219,7 +221,8 @@ class KeepService:
             else:
                 self._spawn(self._go_on(record))
         late = set(with_result[_MOST_RESULTS:])
-        return RecordsFound(tuple(record for record in found if record.id not in late))
+        undecided = tuple(job_id for job_id in ask.ids if self._is_open(job_id, bool(ask.claim)))
+        return RecordsFound(tuple(record for record in found if record.id not in late), undecided)
 
     async def _cancel(self, peer: str, cancel: JobCancel) -> JobHeard:
         """End a job for a node that holds its record; for others it has no effect."""
@@ -239,10 +242,14 @@ class KeepService:
         if (errand.job.client, errand.job.submission.client_key) == (ask.client, ask.client_key):
             errand.overtaken = ask.claim
 
-    async def _find_here(self, job_id: str, claimed: bool = False) -> JobRecord | None:
+    def _is_open(self, job_id: str, claimed: bool) -> bool:
         errand = self._book.errands.get(job_id)
-        if errand is not None and (errand.overtaken or (errand.undecided and not claimed)):
+        return errand is not None and bool(errand.overtaken or (errand.undecided and not claimed))
+
+    async def _find_here(self, job_id: str, claimed: bool = False) -> JobRecord | None:
+        if self._is_open(job_id, claimed):
             return None  # nobody is told of what may yet be withdrawn
+        errand = self._book.errands.get(job_id)
         if errand is not None and not errand.yielded and errand.holders:
             return errand.record()
         return await self._store.read(lambda connection: rows.own(connection, job_id) or rows.copy(connection, job_id))

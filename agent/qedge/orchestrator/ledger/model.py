@@ -116,7 +116,10 @@ class Grant:
 
 @dataclass(slots=True, eq=False)
 class Hold:
-    """One lease that a runner took. `client` is the name under which the job stands in the runner's own queue."""
+    """One lease that a runner took. `client` is the name under which the job stands in the runner's own queue.
+
+    `asked` is the hash of what this owner asked for under this epoch, until its result has been told; else empty.
+    """
 
     job_id: str
     owner: str
@@ -126,6 +129,7 @@ class Hold:
     until_ns: int
     client: str
     state: HoldState = HoldState.VALID
+    asked: bytes = b""
 
     def happen(self, event: HoldEvent) -> None:
         """Change the state as the table says."""

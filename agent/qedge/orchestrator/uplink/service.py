@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
 import msgspec
 
 from qedge.base.clock import Clock
-from qedge.base.errors import QedgeError
+from qedge.base.errors import ERROR_CODES, QedgeError
 from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
 from qedge.bus.model import MAX_MESSAGE_BYTES, Incoming
 from qedge.bus.service import Bus
-from qedge.crypto.keys import SigningKey
-from qedge.crypto.signed import ShowsChain, sign_envelope
+from qedge.crypto.signed import open_signed, sign_envelope
 from qedge.engine.changes import Changes
 from qedge.engine.model import FINAL_STATES
 from qedge.mesh.crypto_thread import CryptoThread
@@ -30,15 +29,20 @@ from qedge.orchestrator.state.namespaces import NAMESPACES, Scope
 from qedge.orchestrator.state.proof import message_of, peek
 from qedge.orchestrator.uplink import spool
 from qedge.orchestrator.uplink.config import UplinkConfig
+from qedge.orchestrator.uplink.model import UplinkIdentity
 from qedge.store.store import Store
-from qedge.wire.envelope import Header, purpose_of
+from qedge.wire.envelope import Header, bad_message, purpose_of
 from qedge.wire.ledger import JobRecord
 from qedge.wire.topics import Channel, every_node, topic
-from qedge.wire.uplink import ResultReports
+from qedge.wire.uplink import ResultReports, ResultsHeard
 
 _LOG: Final = get_logger("uplink")
 _FLUSH_S: Final = 0.25
 _RETRY_S: Final = 1.0
+_LAST_RETRY_S: Final = 60.0
+_ANSWER_S: Final = 10.0
+"""How long a node of the cloud may take to write results down; after that they are said again."""
+
 _AT_ONCE: Final = 32
 _NEWS_LIFE_S: Final = 604_800
 _MOST_BYTES: Final = MAX_MESSAGE_BYTES - 64 * 1024
@@ -64,18 +68,9 @@ class SharedState(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class UplinkIdentity:
-    """Who signs what goes up."""
-
-    fleet: str
-    node: str
-    key: SigningKey
-    chain: ShowsChain
-
-
 class UplinkService:
-    """Everything goes through the spool, so a message that was lost, or a restart, costs nothing but time.
+    """Everything goes through the spool, so a message that was lost, or a restart, costs nothing but time. Results
+    stay there until a node of the cloud says that it has them on its disk.
 
     An entry that came from above does not go up again, and what came from the site's own broker goes up once: which
     entries those are is remembered by their place and version.
@@ -110,9 +105,13 @@ class UplinkService:
         self._unwritten: dict[tuple[str, str], bytes] = {}
         self._from_above: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
         self._work = asyncio.Event()
+        self._results = asyncio.Event()
+        self._session = asyncio.Event()
+        self._problem = ""
         self._sequence = 0
         self._most_bytes = _MOST_BYTES
         self._behind = False
+        self._followed_ns = 0
         uplink.subscribe(every_node(identity.fleet, Channel.SHARED), self._hear)
         uplink.on_session(self._connected)
 
@@ -129,8 +128,9 @@ class UplinkService:
                 if self._config.results:
                     group.create_task(self._follow())
                     await self._catch_up()
+                    group.create_task(self._send_all_results())
                 group.create_task(self._write())
-                await self._send_all()
+                await self._send_all_state()
         finally:
             for stop in stops:
                 stop()
@@ -152,17 +152,21 @@ class UplinkService:
 
     async def _catch_up(self) -> None:
         """Take what ended when nobody followed, or faster than one could: those who follow are told from memory."""
-        work = partial(spool.catch_up, most=self._config.spool_entries, utc_ns=self._clock.utc_ns(), but_of=CHECKS)
+        utc_ns = self._clock.utc_ns()
+        work = partial(spool.catch_up, most=self._config.spool_entries, utc_ns=utc_ns, but_of=CHECKS)
         try:
             self._gave_up(await self._store.write(work))
         except QedgeError:  # the store said so already
             self._behind = True
         else:
-            self._work.set()
+            self._followed_ns = utc_ns
+            self._results.set()
 
     def _put(self, kind: str, key: str, payload: bytes) -> None:
         if len(self._unwritten) < _MOST_UNWRITTEN or (kind, key) in self._unwritten:
             self._unwritten[kind, key] = payload
+        elif kind == spool.RESULT:
+            self._behind = True  # the jobs have a table of their own
         else:
             self._gave_up(1)
 
@@ -174,7 +178,8 @@ class UplinkService:
     async def _write(self) -> None:
         while True:
             await asyncio.sleep(_FLUSH_S)
-            if self._behind:
+            # a clock that is set back would let what ends from now on look as if it had been followed already
+            if self._behind or (self._config.results and self._clock.utc_ns() < self._followed_ns):
                 self._behind = False
                 await self._catch_up()
             if not self._unwritten:
@@ -190,25 +195,48 @@ class UplinkService:
                 await asyncio.sleep(_RETRY_S)
                 continue
             self._gave_up(gone)
+            self._followed_ns = utc_ns
             self._work.set()
+            self._results.set()
 
     # Sending
 
     async def _connected(self, _session_present: bool) -> None:
         self._most_bytes = _MOST_BYTES
         self._work.set()
+        self._results.set()
+        self._session.set()
 
-    async def _send_all(self) -> None:
+    async def _send_all_state(self) -> None:
         while True:
             self._work.clear()
             with contextlib.suppress(QedgeError):  # the broker is gone, or the disk; nothing was forgotten
-                while self._uplink.connected and (await self._send_state() or await self._send_results()):
+                while self._uplink.connected and await self._send_state():
                     pass
                 self._metrics.set("qedge_uplink_waiting", await self._store.read(spool.waiting))
             self._metrics.set("qedge_uplink_connected", int(self._uplink.connected))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_RETRY_S):
-                    await self._work.wait()
+            await _set_within(self._work, _RETRY_S)
+
+    async def _send_all_results(self) -> None:
+        retry_s = _RETRY_S
+        while True:
+            self._results.clear()
+            self._session.clear()
+            try:
+                while self._uplink.connected and await self._send_results():
+                    retry_s = _RETRY_S
+            except QedgeError as error:  # nothing was forgotten
+                self._not_kept(error.code)
+                await _set_within(self._session, retry_s)
+                retry_s = min(_LAST_RETRY_S, 2 * retry_s)
+            else:
+                await _set_within(self._results, _RETRY_S)
+
+    def _not_kept(self, code: str) -> None:
+        self._metrics.add("qedge_uplink_messages_total", ("not_kept",))
+        if code != self._problem:
+            _LOG.warning("uplink.not_kept", code=code)
+        self._problem = code
 
     async def _send_state(self) -> bool:
         rows = await self._store.read(partial(spool.first, kind=spool.STATE, most=_AT_ONCE))
@@ -240,7 +268,7 @@ class UplinkService:
         if records:
             where = topic(self._identity.fleet, self._identity.node, Channel.RESULTS)
             try:
-                await self._publish(where, await self._thread.run(self._signed, where, ResultReports(tuple(records))))
+                await self._tell(where, await self._thread.run(self._signed, where, ResultReports(tuple(records))))
             except QedgeError as error:
                 if error.code != "bus.too_large":
                     raise
@@ -258,6 +286,26 @@ class UplinkService:
         me = self._identity
         header = Header(where, me.node, self._sequence, purpose_of(ResultReports), self._clock.utc_ns())
         return sign_envelope(header, body, me.key, me.chain)
+
+    async def _tell(self, where: str, payload: bytes) -> None:
+        """Return once a node of the cloud has written results down; raises `bus.*`, `auth.*`, and what it says."""
+        answer = await self._uplink.request(where, payload, deadline_s=_ANSWER_S)
+        me = self._identity
+        back = topic(me.fleet, me.node, Channel.REPLY)
+        _, heard, _ = await self._thread.run(
+            open_signed, answer.payload, back, ResultsHeard, me.trust, self._clock.utc_ns()
+        )
+        if heard.digest != hashlib.sha3_256(payload).digest():
+            raise bad_message("it answers another one")
+        if heard.code:
+            known = heard.code.startswith("store.") and heard.code in ERROR_CODES
+            code = heard.code if known else "internal.unexpected"
+            raise QedgeError(code, "The cloud could not write results down.", fix="Look at its disk.")
+        self._metrics.add("qedge_uplink_messages_total", ("sent",))
+        self._metrics.add("qedge_uplink_messages_total", ("refused",), heard.refused)
+        if self._problem:
+            self._problem = ""
+            _LOG.info("uplink.kept_again")
 
     async def _publish(self, where: str, payload: bytes) -> None:
         await self._uplink.publish(where, payload, qos=1, expiry_s=_NEWS_LIFE_S)
@@ -282,6 +330,13 @@ class UplinkService:
         self._metrics.add("qedge_uplink_messages_total", ("heard",))
         with contextlib.suppress(QedgeError):  # without the site's broker they hear of it when they compare
             self._site.post(message.topic, message.payload, expiry_s=60)
+
+
+async def _set_within(event: asyncio.Event, limit_s: float) -> None:
+    """Wait for an event, not longer than a time."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(limit_s):
+            await event.wait()
 
 
 def _that_fits(record: JobRecord, most: int) -> tuple[JobRecord, int]:

@@ -39,6 +39,16 @@ def test_an_older_birth_never_hides_a_newer_one() -> None:
     assert told(inventory).state is NodeStanding.LEAVING
 
 
+def test_a_box_that_was_enrolled_anew_is_known_by_its_new_key_though_it_counts_from_one_again() -> None:
+    inventory = Inventory()
+    key = generate("ml-dsa-44", os.urandom).public_key
+    new = Member(Subject("home", Role.NODE, "a"), key.key_id, key, key.algorithm, 5, NOW * 2, ())
+    assert inventory.born(birth(epoch=9), member("a"), NOW, retained=True) is not None
+    assert inventory.born(birth(utc_ns=NOW + 1), new, NOW, retained=False) is not None
+    assert told(inventory).key_id == key.key_id
+    assert inventory.born(birth(epoch=10, utc_ns=NOW + 2), member("a"), NOW, retained=True) is None
+
+
 def test_a_retained_birth_is_as_old_as_it_says() -> None:
     inventory = Inventory()
     inventory.born(birth(utc_ns=NOW - 500), member("a"), NOW, retained=True)

@@ -151,6 +151,17 @@ async def test_a_certificate_has_to_be_of_this_fleet_and_name() -> None:
     assert node.log == ["adopt"]
 
 
+async def test_a_certificate_that_the_node_does_not_take_since_it_ends_sooner_is_not_told_as_taken() -> None:
+    fleet, node = ThrowAwayFleet(), FakeNode()
+    doors, present = make(fleet, node)
+    subject, public_key = fleet.trust().read(present.chain).subject, fleet.trust().read(present.chain).public_key
+    sooner = Membership(fleet.anchor, fleet.certify(subject.name, public_key, days=1))
+    with pytest.raises(QedgeError, match="no later than the present one") as caught:
+        await doors.adopt(sooner)
+    assert caught.value.code == "order.failed"
+    assert (await doors.adopt(present)).until_utc_ns == fleet.trust().read(present.chain).not_after_utc_ns
+
+
 async def test_only_configured_drivers_are_enabled_and_restarted() -> None:
     node = FakeNode()
     doors, _ = make(ThrowAwayFleet(), node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from qedge.base.errors import QedgeError
 from qedge.fleet.update.course import Course, other
-from qedge.fleet.update.disk import BUNDLE, JOURNAL, REQUEST, WHEELS
+from qedge.fleet.update.disk import BUNDLE, ENDED, JOURNAL, REQUEST, WHEELS
 from qedge.fleet.update.fake import Behaviour, FakeMachine, fake_verify, install
-from qedge.fleet.update.model import MAX_STARTS, STEPS, Step
+from qedge.fleet.update.model import MAX_STARTS, STEPS, EndedUpdate, Step
 from qedge.wire.update import Outcome, UpdateReport
 from tests.unit.fleet.update.bundles import Site, make, make_release_key, make_site
 
@@ -97,6 +99,9 @@ def _require_outcome(site: Site, machine: FakeMachine, behaviour: Behaviour) -> 
     if not well:
         assert not site.disk.layout.slot("b").exists()
     _require_clean(site)
+    remembered = [each.report for each in site.disk.read_ended() if each.report.id == report.id]
+    # a report that was cut off is written again, later
+    assert [msgspec.structs.replace(each, utc_ns=report.utc_ns) for each in remembered] == [report]
     return report
 
 
@@ -174,6 +179,45 @@ def test_a_local_order_that_is_cut_off_goes_on(tmp_path: Path) -> None:
     report = _course(site, machine).run()
     assert report is not None
     assert (report.id, report.outcome) == ("local-1", Outcome.KEPT)
+
+
+def ends(site: Site) -> list[tuple[str, str, bool, bool]]:
+    return [(e.report.id, e.report.outcome.value, e.local, e.back) for e in site.disk.read_ended()]
+
+
+def test_how_each_update_ended_is_remembered_once_and_whoever_ordered_it(tmp_path: Path) -> None:
+    site = make_site(tmp_path)
+    machine = _machine(site, Behaviour.HANGS)
+    bundle = make(tmp_path, site.secret).read_bytes()
+    with pytest.raises(QedgeError, match="no version before"):
+        _course(site, machine).run_local("local-1", None)
+    assert _course(site, machine).run_local("local-2", io.BytesIO(b"no bundle")).outcome is Outcome.REFUSED
+    assert _course(site, machine).run_local("local-3", io.BytesIO(bundle)).outcome is Outcome.ROLLED_BACK
+    machine = _machine(site)
+    assert _course(site, machine).run_local("local-4", io.BytesIO(bundle)).outcome is Outcome.KEPT
+    assert _course(site, machine).run_local("local-5", None).outcome is Outcome.KEPT
+    site.ask(make(tmp_path, site.secret))
+    _course(site, machine).run()
+    assert ends(site) == [
+        ("local-1", "refused", True, True),
+        ("local-2", "refused", True, False),
+        ("local-3", "rolled-back", True, False),
+        ("local-4", "kept", True, False),
+        ("local-5", "kept", True, True),
+        ("order-1", "kept", False, False),
+    ]
+
+
+def test_the_memory_of_updates_is_bounded_and_holds_none_up_where_it_cannot_be_read(tmp_path: Path) -> None:
+    site = make_site(tmp_path)
+    site.disk.prepare()
+    (site.disk.layout.work / ENDED).write_text("{")
+    with pytest.raises(QedgeError):
+        site.disk.read_ended()
+    report = UpdateReport("", Outcome.REFUSED, "", "", 1)
+    for number in range(70):
+        site.disk.note_end(EndedUpdate(msgspec.structs.replace(report, id=f"local-{number}")))
+    assert [each[0] for each in ends(site)] == [f"local-{number}" for number in range(6, 70)]
 
 
 def test_a_version_that_takes_the_box_down_again_and_again_is_given_up(tmp_path: Path) -> None:
