@@ -53,7 +53,7 @@ EVENTS: Final[dict[str, str]] = {
     "job.stale": "Something was said of a job under a lease that counts no more; fields: job, peer, epoch.",
     "job.adopted": "This node owns a job whose owner is gone; fields: job, peer, epoch.",
     "job.yielded": "Another node owns a job of this one; fields: job, peer, epoch.",
-    "job.speculated": "A straggler runs on a second node as well; fields: job, peer, late_s.",
+    "job.speculated": "A straggler, or a job of a quiet runner, runs on a second node too; fields: job, peer, late_s.",
     "job.not_replicated": "No other node took a copy of a job in time; fields: job.",
     "node.draining": "The node takes no new jobs and gives away those that wait; fields: waiting, running.",
     "node.drained": "No job is left that could go elsewhere; fields: left.",

@@ -58,6 +58,9 @@ class Network:
         self.nodes: dict[str, EngineNode] = {}
         self.cut: set[frozenset[str]] = set()
         self.silent_cuts = False
+        self.mute: set[str] = set()
+        """Nodes that look alive and never answer: they were killed or paused a moment ago."""
+
         self.lose_answer: Callable[[str, str, str], bool] = lambda *_: False
         self.deliver_twice: Callable[[str, str, str], bool] = lambda *_: False
 
@@ -100,6 +103,9 @@ class NetworkPeers:
         await asyncio.sleep(0)
         if not self._network.reaches(self._me, node):
             raise QedgeError("peer.unreachable", f"{node} cannot be reached.")
+        if node in self._network.mute:
+            await asyncio.sleep(deadline_s)
+            raise QedgeError("peer.timeout", f"{node} did not answer within {deadline_s} s.")
         purpose = purpose_of(type(body))
         kind, serve = self._network.nodes[node].peers.served[purpose]
         data = msgspec.msgpack.encode(body)

@@ -13,8 +13,11 @@ from qedge.base.errors import QedgeError
 from qedge.engine.fake import FakeQpu
 from qedge.orchestrator.ledger import rows
 from qedge.wire.jobs import JobState
-from qedge.wire.ledger import RecordsAsk, RecordsFound, RecordsKept
+from qedge.wire.ledger import RecordsAsk, RecordsFound, RecordsKeep, RecordsKept
 from tests.unit.orchestrator.peer_site import EngineNode, EngineSite
+
+BEFORE_ANY_DEADLINE_S = 10.0
+"""An offer that nobody answers is given up after 15 s."""
 
 
 @pytest.fixture
@@ -336,6 +339,67 @@ async def test_a_straggler_runs_on_a_second_node_and_the_first_result_counts(sit
     assert view.node != slow.name
     await until(lambda: [row[2] for row in slow.rows()] == ["cancelled"])
     assert site.runs() == 2
+
+
+async def test_a_job_whose_runner_does_not_answer_runs_on_a_second_node_long_before_its_lease_ends(
+    site: EngineSite,
+) -> None:
+    a, *_ = await four(site, lease_s=60.0, copies=0)
+    site.network.mute = {"b"}
+    jobs = [await a.submit(node="any", client_key=f"k{number}") for number in range(3)]
+    views = [await a.end(job.id, BEFORE_ANY_DEADLINE_S) for job in jobs]
+    assert {view.state for view in views} == {JobState.DONE}
+    assert {view.node for view in views} <= {"c", "d"}
+    assert a.ledger.book.errands == {}
+
+
+async def test_the_end_under_the_first_of_two_leases_counts_with_a_holder_that_heard_of_the_job_meanwhile(
+    site: EngineSite,
+) -> None:
+    a, b, c, d = await four(site, straggler_min_s=0.3, straggler_factor=2.0, copies=1)
+    hold(b, c, d)
+    job = await a.submit(node="any", client_key="k")
+    first = await running(b, c, d)
+    await until(lambda: len(a.ledger.book.leases.grants(job.id)) == 2)
+    errand = a.ledger.book.errands[job.id]
+    assert errand.view.epoch == 2
+    holder = next(node for node in (b, c, d) if node.name in errand.holders)
+    found = await a.peers.call(holder.name, RecordsKeep((errand.record(),)), RecordsKept, deadline_s=5.0)
+    assert found == RecordsKept()
+    release(first)
+    view = await a.end(job.id)
+    assert (view.node, view.epoch) == (first.name, 1)
+    assert (await holder.end(job.id)).result == view.result
+
+
+async def test_a_job_that_only_one_node_can_run_waits_for_that_one_while_it_does_not_answer(site: EngineSite) -> None:
+    a = await site.node("a", lease_s=60.0, copies=0)
+    b = await site.node("b", FakeQpu("b"))
+    site.network.mute = {"b"}
+    job = await a.submit(node="any")
+    await asyncio.sleep(0.6)
+    assert len(a.ledger.book.leases.grants(job.id)) == 1
+    assert b.rows() == []
+
+
+async def test_a_job_that_may_run_only_once_is_offered_to_one_node_though_that_does_not_answer(
+    site: EngineSite,
+) -> None:
+    a, *others = await four(site, lease_s=60.0, copies=0)
+    site.network.mute = {node.name for node in others}
+    job = await a.submit(node="any", once=True)
+    await asyncio.sleep(0.6)
+    assert len(a.ledger.book.leases.grants(job.id)) == 1
+
+
+async def test_a_job_is_not_offered_to_a_node_that_let_its_copy_wait(site: EngineSite) -> None:
+    a = await site.node("a", lease_s=60.0, quiet_s=0.0)
+    for name in "bc":
+        await site.node(name, FakeQpu(name))
+    site.network.mute = {"b"}
+    jobs = await asyncio.gather(*(a.submit(node="any", client_key=f"k{number}") for number in range(6)))
+    views = [await a.end(job.id, BEFORE_ANY_DEADLINE_S) for job in jobs]
+    assert {(view.state, view.node) for view in views} == {(JobState.DONE, "c")}
 
 
 async def test_a_drained_node_gives_its_jobs_away_and_none_fails(site: EngineSite) -> None:

@@ -287,6 +287,7 @@ async def copies() -> AsyncIterator[tuple[CopyService, OneHolder]]:
         PeersAndMe("a", holder),  # type: ignore[arg-type]
         on_known=known,
         on_kept=lambda _job_id: None,
+        on_late=lambda _node, _now_ns: None,
         clock=SystemClock(),
         metrics=Metrics(),
     )

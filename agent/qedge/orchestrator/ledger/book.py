@@ -11,10 +11,19 @@ from qedge.orchestrator.ledger.errand import Errand
 from qedge.orchestrator.ledger.leases import Leases
 from qedge.orchestrator.ledger.model import Grant, LeaseState
 from qedge.orchestrator.ledger.stragglers import Stragglers
-from qedge.wire.jobs import JobState
+from qedge.wire.jobs import JobState, LatencyClass
 
 SILENT_SHUN_S: Final = 5.0
+QUIET_SHUN_S: Final = 1.5
+"""Within this time a node that does not answer is known to be dead, or has answered."""
+
 BUSY_SHUN_S: Final = 1.0
+MOST_HURRIED: Final = 8
+"""Jobs of quiet runners that run twice at a time: enough for who waits as a node dies, too few to load a slow fleet."""
+
+QUIET_SHARE: Final = 0.6
+"""Of a lease; who holds one has renewed it before."""
+
 MOST_ORPHANS: Final = 10_000
 
 
@@ -84,6 +93,25 @@ class Book:
         limit_s = self.stragglers.limit_s(errand.job.estimate.time_s)
         return bool(limit_s) and (now_ns - errand.runs_since_ns) / 1e9 >= limit_s
 
+    def quiet(self, now_ns: int) -> list[Errand]:
+        """Return jobs for which a second runner costs less than to wait: the one they have should have been heard."""
+        if not self.config.quiet_s:
+            return []
+        found = [errand for errand in self.errands.values() if self._is_quiet(errand, now_ns)]
+        return found[: max(0, MOST_HURRIED - self.doubled())] if found else found
+
+    def _is_quiet(self, errand: Errand, now_ns: int) -> bool:
+        grant = errand.grant
+        if grant is None or grant.patient or errand.twin is not None or errand.ended or errand.yielded:
+            return False
+        submission = errand.job.submission
+        if submission.latency_class is LatencyClass.BATCH or errand.job.estimate.time_s > self.config.lease_s:
+            return False
+        if grant.state is LeaseState.OFFERED:
+            return bool(grant.asked_ns) and now_ns - grant.asked_ns >= self.config.quiet_s * 1e9
+        limit_s = max(self.config.quiet_s, QUIET_SHARE * self.config.lease_s)
+        return grant.state is LeaseState.HELD and now_ns - grant.heard_ns >= limit_s * 1e9
+
     def lose(self, errand: Errand, grant: Grant) -> None:
         """Take a lease from a runner, which is to stop when it is heard of again."""
         self.leases.refused(errand.job.id, grant)
@@ -101,6 +129,10 @@ class Book:
     def was_silent(self, node: str, now_ns: int) -> None:
         """Rather give a node nothing for a while: it let a lease end."""
         self._silent[node] = now_ns + round(SILENT_SHUN_S * 1e9)
+
+    def was_quiet(self, node: str, now_ns: int) -> None:
+        """Rather give a node nothing for a moment: it has not answered yet."""
+        self._silent[node] = max(self._silent.get(node, 0), now_ns + round(QUIET_SHUN_S * 1e9))
 
     def was_busy(self, node: str, now_ns: int) -> None:
         """Give a node nothing for a moment: it refused a job."""

@@ -19,6 +19,15 @@ class LedgerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             le=60,
         ),
     ] = 1.0
+    quiet_s: Annotated[
+        float,
+        msgspec.Meta(
+            description="A job for any node that waits this long for its runner to answer at all is offered to a "
+            "second one as well; batch jobs wait for the end of the lease. 0: all do.",
+            ge=0,
+            le=60,
+        ),
+    ] = 0.25
     copies: Annotated[
         int,
         msgspec.Meta(description="Other nodes that hold a record of each job for any node.", ge=0, le=2),

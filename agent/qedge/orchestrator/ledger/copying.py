@@ -61,7 +61,8 @@ class _Line:
 class CopyService:
     """Fills `Copies`. `on_known` hears of records under a higher epoch: another node owns the job.
 
-    `on_kept` hears of each job whose record another node has written down.
+    `on_kept` hears of each job whose record another node has written down, `on_late` of each node for which a client's
+    request waited in vain.
     """
 
     name = "job copies"
@@ -73,6 +74,7 @@ class CopyService:
         *,
         on_known: Callable[[JobRecord], Awaitable[None]],
         on_kept: Callable[[str], None],
+        on_late: Callable[[str, int], None],
         clock: Clock,
         metrics: Metrics,
     ) -> None:
@@ -80,6 +82,7 @@ class CopyService:
         self._peers = peers
         self._on_known = on_known
         self._on_kept = on_kept
+        self._on_late = on_late
         self._clock = clock
         self._metrics = metrics
         self._lines: dict[tuple[str, bool], _Line] = {}
@@ -116,17 +119,16 @@ class CopyService:
         With `linger` it is sent in a moment, if the job has not ended by then: else its end is the first that is sent.
         """
         loop = asyncio.get_running_loop()
-        answers: list[_Answer] = []
+        answers: dict[str, _Answer] = {}
         for holder in record.holders:
             if holder != self._peers.me:
-                answer: _Answer = loop.create_future()
-                self._add(holder, record, answer, linger=linger)
-                answers.append(answer)
+                answers[holder] = loop.create_future()
+                self._add(holder, record, answers[holder], linger=linger)
         asked = self._ask_others(record)
         said: _Said = False
         try:
             async with asyncio.timeout(self._config.copy_wait_s):
-                for done in asyncio.as_completed([*answers, *asked]):
+                for done in asyncio.as_completed([*answers.values(), *asked.values()]):
                     answer_of_one = await done
                     if answer_of_one is None:
                         return False
@@ -134,28 +136,36 @@ class CopyService:
                     if isinstance(said, JobRecord) or (said and not asked):
                         break
         except TimeoutError:
-            pass
+            for node, waiting in (*answers.items(), *asked.items()):
+                if not waiting.done():
+                    self._was_late(node, record)
         self._metrics.add("qedge_job_copies_total", ("late" if said is False else "kept",))
         return said or False
 
-    def _ask_others(self, record: JobRecord) -> list[_Answer]:
+    def _ask_others(self, record: JobRecord) -> dict[str, _Answer]:
         """Ask the nodes that come next for the key: one that is gone may stand before the one that knows it."""
         key = record.submission.client_key
         if not key or self._group is None or record.epoch > 1:
-            return []
+            return {}
         alive = [node.name for node in self._peers.nodes() if node.alive]
         first = ranked(place_of(record.client, key, record.id), alive)[: self._config.copies + _ASKED_MORE]
         others = [name for name in first if name not in record.holders]
-        return [self._group.create_task(self._ask(name, record)) for name in others]
+        return {name: self._group.create_task(self._ask(name, record)) for name in others}
 
     async def _ask(self, node: str, record: JobRecord) -> _Said:
         ask = RecordsAsk(client=record.client, client_key=record.submission.client_key, wanted=True)
+        limit_s = max(0.1, 2 * self._config.copy_wait_s)  # whoever waits gives up before, and sees that it is late
         try:
-            found = await self._peers.call(node, ask, RecordsFound, deadline_s=max(0.1, self._config.copy_wait_s))
+            found = await self._peers.call(node, ask, RecordsFound, deadline_s=limit_s)
         except QedgeError:
             return False
         known = [each for each in found.records if each.id != record.id and each.client == record.client]
         return known[0] if known else False
+
+    def _was_late(self, node: str, record: JobRecord) -> None:
+        submission = record.submission
+        if submission.client_key and submission.latency_class is not LatencyClass.BATCH:
+            self._on_late(node, self._clock.now_ns())
 
     async def standing(self, errand: Errand, said: bool | JobRecord) -> bool | JobRecord:
         """See whether what holders said about the client's key stands against a job that nobody was told of yet.

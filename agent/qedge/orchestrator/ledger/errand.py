@@ -75,10 +75,15 @@ class Errand:
         return msgspec.structs.replace(view, epoch=self.epoch, replicated=self.replicated)
 
     def record(self, view: JobView | None = None) -> JobRecord:
-        """Say all that another node needs to own it."""
+        """Say all that another node needs to own it.
+
+        While two leases count it says the lower epoch: whoever heard of the higher one would not take an end under it.
+        """
         job = self.job
         submission = msgspec.structs.replace(job.submission, seed=job.seed)
-        view = view or self.view
+        if view is None:
+            leases = [grant.epoch for grant in (self.grant, self.twin) if grant is not None]
+            view = msgspec.structs.replace(self.view, epoch=min(self.epoch, *leases) if leases else self.epoch)
         return JobRecord(
             job.id, view.epoch, self.holders, job.client, submission, view, job.expires_utc_ns, self.digest
         )

@@ -97,8 +97,8 @@ HOLD_STATES: Final = StateTable(
 class Grant:
     """One lease that an owner gave: to whom, under which epoch, and until when it counts without being renewed.
 
-    `patient`: its owner waits for this runner (`until_ns` then only says since when it is silent). Times are of the
-    boot-time clock.
+    `patient`: its owner waits for this runner (`until_ns` then only says since when it is silent). `asked_ns`: when the
+    job was first offered under it (0: not yet, as far as this daemon knows). Times are of the boot-time clock.
     """
 
     runner: str
@@ -107,6 +107,7 @@ class Grant:
     heard_ns: int
     patient: bool = False
     state: LeaseState = LeaseState.OFFERED
+    asked_ns: int = 0
 
     def happen(self, event: LeaseEvent) -> None:
         """Change the state as the table says."""

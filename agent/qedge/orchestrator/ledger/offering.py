@@ -28,6 +28,7 @@ from qedge.wire.jobs import JobNews, JobOffer, JobState, JobView
 
 _LOG: Final = get_logger("ledger")
 _OFFER_LIMIT_S: Final = 15.0
+_STOOD_NS: Final = 300_000_000
 _AWAY: Final = ("peer.", "bus.", "session.")
 _BUSY: Final = frozenset(
     {
@@ -78,6 +79,7 @@ class Offering:
         self._end = end
         self._learn = learn
         self._offers: dict[str, asyncio.Task[None]] = {}
+        self._looked_ns = 0
         self.closed = False
 
     def check(self, errand: Errand) -> None:
@@ -116,7 +118,7 @@ class Offering:
         elif errand.grant.state is LeaseState.LAPSED:
             await self._await_runner(errand, errand.grant)
         elif errand.grant.state is LeaseState.OFFERED:
-            await self.offer(errand, errand.grant)
+            await self._offer_first(errand, errand.grant)
         else:
             errand.silent_ns = 0
             await self._hurry(errand)
@@ -130,21 +132,46 @@ class Offering:
                 )
                 await self._end(errand, JobState.FAILED, error=error)
             return
+        await self._give(errand, runner)
+
+    async def _give(self, errand: Errand, runner: str) -> None:
         errand.job.attempts += 1
         errand.grant, errand.silent_ns = await self._lend(errand, runner), 0
         await self.offer(errand, errand.grant)
 
+    async def _offer_first(self, errand: Errand, grant: Grant) -> None:
+        """Offer a job to the runner that was chosen before it was accepted, unless that fell silent meanwhile."""
+        now_ns = self._clock.now_ns()
+        if not (grant.asked_ns or grant.patient) and grant.runner in self._book.silent(now_ns):
+            other = self._place_heard(errand, grant.runner, now_ns)
+            if other:
+                self._book.lose(errand, grant)
+                await self._give(errand, other)
+                return
+        await self.offer(errand, grant)
+
+    def _place_heard(self, errand: Errand, but: str, now_ns: int) -> str:
+        """Choose another runner among those that were heard of late, or none."""
+        also = self._book.silent(now_ns) | {but}
+        runner = self.place(errand, also)
+        return runner if runner not in also else ""
+
     async def _lend(self, errand: Errand, runner: str) -> Grant:
         grant = self._book.lend(errand, runner, self._clock.now_ns())
-        job, epoch = errand.job, grant.epoch
+        await self._write_down(errand, grant)
+        return grant
+
+    async def _write_down(self, errand: Errand, grant: Grant) -> None:
+        job, runner, epoch = errand.job, grant.runner, grant.epoch
         await self._store.write(
             lambda connection: ledger.assign(connection, job.id, runner, job.attempts, epoch), accepted=True
         )
-        return grant
 
     async def offer(self, errand: Errand, grant: Grant) -> None:
         """Offer the job to its runner; the same offer twice is one job there. Ends early where the lease does."""
         key = f"{errand.job.id} {grant.epoch}"
+        if key in self._offers:
+            return  # a second runner's, which is the only one meanwhile
         task = self._offers[key] = asyncio.ensure_future(self._offer(errand, grant))
         try:
             await task
@@ -164,6 +191,7 @@ class Offering:
     async def ask(self, errand: Errand, grant: Grant) -> JobNews:
         """Offer the job to its runner and return the answer; raises what the runner says."""
         job, runner = errand.job, grant.runner
+        grant.asked_ns = grant.asked_ns or self._clock.now_ns()
         bare = msgspec.structs.replace(job.submission, node="", client_key=job.id, seed=job.seed)
         lease_ms = 0 if runner == self._book.me else round(self._book.config.lease_s * 1000)
         body = JobOffer(job.id, bare, grant.epoch, lease_ms, errand.holders, grant.patient)
@@ -251,7 +279,7 @@ class Offering:
 
     async def _hurry(self, errand: Errand) -> None:
         """Let a straggler run on a second node as well; whichever ends first counts."""
-        book, job, grant = self._book, errand.job, errand.grant
+        book, grant = self._book, errand.grant
         now_ns = self._clock.now_ns()
         if grant is None or not book.is_straggler(errand, now_ns):
             return
@@ -260,12 +288,42 @@ class Offering:
         if not book.stragglers.room(running, book.doubled()):
             return
         other = self.place(errand, frozenset({grant.runner}))
-        if not other or other == grant.runner:
-            return
-        _LOG.info("job.speculated", job=job.id, peer=other, late_s=round(late_s, 3))
+        if other and other != grant.runner:
+            await self._double(errand, self._lend_second(errand, other, late_s))
+
+    def hasten(self, group: asyncio.TaskGroup | None, now_ns: int) -> None:
+        """Offer jobs whose runner should have been heard by now to a second one, beside what is done for them."""
+        looked_ns, self._looked_ns = self._looked_ns, now_ns
+        if group is None or now_ns - looked_ns > _STOOD_NS:
+            return  # this node stood still: answers may wait unread, and are there at the next look
+        for errand in self._book.quiet(now_ns):
+            grant = errand.grant
+            if grant is None:
+                continue
+            self._book.was_quiet(grant.runner, now_ns)
+            other = self._place_heard(errand, grant.runner, now_ns)
+            if other:
+                errand.job.attempts += 1
+                late_s = (now_ns - max(grant.asked_ns, grant.heard_ns)) / 1e9
+                group.create_task(self._double(errand, self._lend_second(errand, other, late_s)))
+
+    def _lend_second(self, errand: Errand, other: str, late_s: float) -> Grant:
+        now_ns = self._clock.now_ns()
+        _LOG.info("job.speculated", job=errand.job.id, peer=other, late_s=round(late_s, 3))
         self._metrics.add("qedge_job_leases_total", ("doubled",))
-        errand.twin = await self._lend(errand, other)
-        await self.offer(errand, errand.twin)
+        errand.twin = self._book.lend(errand, other, now_ns)
+        return errand.twin
+
+    async def _double(self, errand: Errand, twin: Grant) -> None:
+        """Write a second lease down and offer the job under it; the first end counts."""
+        try:
+            await self._write_down(errand, twin)
+            if self._counts(errand, twin):
+                await self.offer(errand, twin)
+        except QedgeError as error:
+            _LOG.debug("job.refused", code=error.code, client=errand.job.client)
+            if self._counts(errand, twin) and not twin.asked_ns:
+                self._book.lose(errand, twin)
 
 
 def _wish(errand: Errand) -> Wish:

@@ -321,6 +321,7 @@ class OwnerService:
             errand = self._book.errands.get(job_id)
             if errand is not None and not errand.ended:
                 self.offering.lapsed(errand, grant)
+        self.offering.hasten(self._group, now_ns)
         alive = self._peers.alive()
         for errand in list(self._book.errands.values()):
             errand.doubt = errand.doubt or not alive.issuperset(errand.holders)

@@ -106,7 +106,9 @@ def make_ledger(
         return engine.has_room
 
     turns = RoundRobin(me, nodes=peers.nodes, given=book.given, room=room, able=lambda: engine.reception.can_run)
-    copies = CopyService(config, peers, on_known=known, on_kept=book.kept, clock=clock, metrics=metrics)
+    copies = CopyService(
+        config, peers, on_known=known, on_kept=book.kept, on_late=book.was_quiet, clock=clock, metrics=metrics
+    )
     owner = OwnerService(
         engine_config,
         book,
