@@ -41,7 +41,7 @@ driver = "sim_qrng"
 @pytest.mark.parametrize(
     ("seed", "blows"),
     [
-        pytest.param(1, 6, id="short"),
+        pytest.param(1, 6, id="short", marks=pytest.mark.long),
         pytest.param(2, 60, id="long", marks=[pytest.mark.long, pytest.mark.timeout(600)]),
     ],
 )

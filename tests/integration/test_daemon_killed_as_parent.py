@@ -29,7 +29,7 @@ def descendants() -> Iterator[Descendants]:
     ("child", "life"),
     [
         (BROKER, 1),
-        (WORKER, 1),
+        pytest.param(WORKER, 1, marks=pytest.mark.long),
         pytest.param(BROKER, 2, marks=pytest.mark.long),
         pytest.param(WORKER, 2, marks=pytest.mark.long),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,8 +26,15 @@ def descendants() -> Iterator[Descendants]:
     family.end()
 
 
-def test_the_nodes_of_a_demo_that_is_killed_end_with_it(tmp_path: Path, descendants: Descendants) -> None:
-    environ = {**os.environ, **descendants.environ, "TMPDIR": str(tmp_path)}
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    # sockets have short paths, and those of tests may be long
+    with tempfile.TemporaryDirectory(prefix="q", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+def test_the_nodes_of_a_demo_that_is_killed_end_with_it(short_path: Path, descendants: Descendants) -> None:
+    environ = {**os.environ, **descendants.environ, "TMPDIR": str(short_path)}
     demo = subprocess.Popen(
         [sys.executable, "-m", "qedge", "demo", "--json"],
         stdout=subprocess.DEVNULL,
@@ -35,7 +43,7 @@ def test_the_nodes_of_a_demo_that_is_killed_end_with_it(tmp_path: Path, descenda
     )
     try:
         deadline = time.monotonic() + LIMIT_S
-        while len(list(tmp_path.glob("qedge-demo-*/*/run/qedge.sock"))) < 3:  # by then each has its broker, or nearly
+        while len(list(short_path.glob("qedge-demo-*/*/run/qedge.sock"))) < 3:  # by then each has its broker, or nearly
             assert demo.poll() is None, demo.communicate()[1]
             assert time.monotonic() < deadline, descendants.alive()
             time.sleep(0.05)

@@ -76,6 +76,7 @@ def commands() -> Iterator[list[str]]:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 async def test_every_command_of_the_guide_to_fleets_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,6 +25,7 @@ TEXT = (GUIDES / "run-a-mesh.md").read_text()
 
 
 @pytest.mark.integration
+@pytest.mark.long
 async def test_every_command_of_the_guide_to_meshes_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

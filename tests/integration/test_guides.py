@@ -177,6 +177,7 @@ def _run(command: list[str], daemon: DaemonProcess) -> str:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 async def test_every_command_of_the_guide_to_configuration_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

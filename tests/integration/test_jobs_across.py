@@ -83,7 +83,10 @@ async def test_jobs_away_end_once_though_the_broker_dies_twice(tmp_path: Path, k
 
 @pytest.mark.parametrize(
     "trouble",
-    [pytest.param(_runner_dies, id="runner", marks=pytest.mark.long), pytest.param(_origin_dies, id="origin")],
+    [
+        pytest.param(_runner_dies, id="runner", marks=pytest.mark.long),
+        pytest.param(_origin_dies, id="origin", marks=pytest.mark.long),
+    ],
 )
 async def test_jobs_away_end_once_though_a_node_dies(tmp_path: Path, trouble: Trouble) -> None:
     async with two_runners(tmp_path, SOME_KIND) as (world, _):
@@ -93,7 +96,7 @@ async def test_jobs_away_end_once_though_a_node_dies(tmp_path: Path, trouble: Tr
 @pytest.mark.parametrize(
     "outage_s",
     [
-        pytest.param(8, id="short"),
+        pytest.param(8, id="short", marks=pytest.mark.long),
         pytest.param(30, id="long", marks=[pytest.mark.long, pytest.mark.timeout(300)]),
     ],
 )

@@ -143,6 +143,7 @@ async def test_a_runner_that_is_paused_loses_its_jobs_and_its_late_result_counts
         assert after.result == view.result
 
 
+@pytest.mark.long
 async def test_a_rolling_restart_and_a_drain_under_load_fail_no_job(tmp_path: Path) -> None:
     async with mesh(tmp_path) as world:
         accepted: dict[str, str] = {}

@@ -69,7 +69,8 @@ def test_what_a_dead_node_said_stays_and_the_first_that_lives_speaks_for_the_sit
     assert "site-000" in held
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(1, 6))
 def test_sites_that_were_cut_off_come_to_hold_the_same(seed: int) -> None:
     report = play(Plan(sites=6, size=8, torn=3), seed)
     assert report.site_healed_s <= 40

@@ -279,7 +279,7 @@ async def test_a_job_whose_owner_has_lost_it_goes_on_at_the_holder_that_a_client
 
 
 async def test_a_client_of_a_job_that_is_undecided_for_long_is_told_to_ask_again(site: EngineSite) -> None:
-    a, b = await site.node("a"), await site.node("b", FakeQpu("b"))
+    a, b = await site.node("a", copy_wait_s=0.02), await site.node("b", FakeQpu("b"))
     hold(b)
     job = await a.submit(node="any", client_key="k")
     errand = a.ledger.book.errands[job.id]

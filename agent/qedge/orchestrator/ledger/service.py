@@ -125,12 +125,11 @@ def make_ledger(
         random_bytes=random_bytes,
     )
     errands = ErrandService(config, engine, store, peers, clock=clock)
-    work = _Work(engine, book, copies)
     return Ledger(
         book,
         copies,
         KeepService(config, engine_config.keep_s, book, store, peers, owner.ownership, owner.cancel, clock),
         errands,
         owner,
-        DrainService(config, errands, owner.offering, work, store, clock=clock, metrics=metrics),
+        DrainService(config, errands, owner.offering, _Work(engine, book, copies), store, clock=clock, metrics=metrics),
     )
