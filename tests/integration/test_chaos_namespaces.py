@@ -18,7 +18,7 @@ from tests.integration.fleet_world import QPU, FleetWorld
 from tests.integration.namespaces import Switch
 from tests.integration.test_ledger import KIND, end
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(240)]
 
 JOBS = 6
 PROGRAM = heavy_program(20, 40)

@@ -151,7 +151,8 @@ def tell_progress(capsys: pytest.CaptureFixture[str], number: int, of: int, more
             print(f"\r{number} of {of}, {more}", end="\n" if number == of else "", flush=True)
 
 
-@pytest.mark.parametrize("number", [3, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("number", [3, 200])
 async def test_of_many_configurations_under_load_bad_ones_undo_themselves_and_no_job_is_lost(
     make: Callable[..., DaemonProcess], number: int, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -179,7 +179,7 @@ KINDS: tuple[tuple[str, msgspec.Struct | None], ...] = (
 @pytest.mark.parametrize(
     "delays_s",
     [
-        pytest.param((0.15,), id="once"),
+        pytest.param((0.15,), id="once", marks=pytest.mark.long),
         pytest.param(
             tuple(0.02 + 0.12 * number for number in range(10)),
             id="often",

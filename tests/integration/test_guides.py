@@ -51,6 +51,7 @@ def commands(guide: str) -> Iterator[tuple[dict[str, str], list[str]]]:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 async def test_every_command_of_the_guide_to_circuits_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     outputs = []
@@ -84,6 +85,7 @@ async def test_every_command_of_the_guide_to_circuits_works(tmp_path: Path, monk
     assert "quantum volume" in assessed
 
 
+@pytest.mark.long
 async def test_every_command_of_the_guide_to_decoding_works(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

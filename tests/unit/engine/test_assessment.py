@@ -108,6 +108,7 @@ async def test_an_ideal_simulator_is_found_ideal() -> None:
     assert 20 <= found.state_qubits <= 27, "a gigabyte holds a state of 27 qubits"
 
 
+@pytest.mark.long
 async def test_a_noisy_device_is_found_as_noisy_as_it_was_set() -> None:
     found = await assessed(preset="custom", qubits=4, fidelity_2q=0.99)
     assert found.cycle_fidelity == pytest.approx(0.99, abs=5 * found.cycle_fidelity_error)
