@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration.descendants import Descendants
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(180)]
 
 LIMIT_S = 90
 

@@ -98,6 +98,7 @@ async def test_sessions_and_peers_outlive_a_broker_that_forgets_everything(world
         assert after.epoch == before.epoch
 
 
+@pytest.mark.long
 async def test_a_revocation_reaches_all_and_survives_restarts_of_nodes_and_of_the_broker(world: FleetWorld) -> None:
     for node in "abc":
         world.start(node)

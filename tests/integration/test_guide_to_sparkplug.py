@@ -27,6 +27,7 @@ TEXT = (GUIDES / "connect-sparkplug.md").read_text()
 QRNG = '[drivers.qrng]\ndriver = "sim_qrng"\n'
 
 
+@pytest.mark.long
 @pytest.mark.integration
 @pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 async def test_every_command_of_the_guide_to_sparkplug_works(tmp_path: Path) -> None:

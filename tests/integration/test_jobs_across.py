@@ -113,6 +113,7 @@ async def test_jobs_away_end_once_when_the_network_to_their_runner_fails(tmp_pat
         await _check_through(world, partition)
 
 
+@pytest.mark.long
 async def test_messages_that_are_delivered_again_have_no_effect(tmp_path: Path) -> None:
     async with FleetWorld(tmp_path, SOME_KIND) as world, world.stranger() as stranger:
         recorded: list[tuple[str, bytes, int]] = []

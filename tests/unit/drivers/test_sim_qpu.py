@@ -284,6 +284,7 @@ def test_a_measurement_that_may_not_happen_keeps_the_older_value() -> None:
     assert set(run(opened(), FlatCircuit(3, 2, tuple(ops), (condition,)), 500).counts) == {0b10, 0b01}
 
 
+@pytest.mark.long
 def test_feed_forward_agrees_with_cirq() -> None:
     a, b, c = cirq.LineQubit.range(3)
     theirs = cirq.Circuit(
