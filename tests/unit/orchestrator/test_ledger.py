@@ -12,7 +12,8 @@ import pytest
 from qedge.base.errors import QedgeError
 from qedge.engine.fake import FakeQpu
 from qedge.orchestrator.ledger import rows
-from qedge.wire.jobs import JobState
+from qedge.wire.envelope import purpose_of
+from qedge.wire.jobs import JobHeard, JobOffer, JobState
 from qedge.wire.ledger import RecordsAsk, RecordsFound, RecordsKeep, RecordsKept
 from tests.unit.orchestrator.peer_site import EngineNode, EngineSite
 
@@ -292,6 +293,21 @@ async def test_a_client_of_a_job_that_is_undecided_for_long_is_told_to_ask_again
     assert (await b.submit(node="any", client_key="k")).id == job.id
     release(b)
     assert (await b.end(job.id)).state is JobState.DONE
+
+
+async def test_a_runner_that_answers_others_is_busy_and_not_quiet(site: EngineSite) -> None:
+    a, b = await site.node("a", quiet_s=0.1, copies=0), await site.node("b", FakeQpu("b"))
+    purpose = purpose_of(JobOffer)
+    kind, _ = b.peers.served[purpose]
+    b.peers.served[purpose] = kind, lambda _peer, _offer: asyncio.sleep(60, JobHeard())
+    request = asyncio.create_task(a.submit(node="any"))
+    book = a.ledger.book
+    await until(lambda: any(grant is not None and grant.asked_ns for grant in a.grants()))
+    now_ns = a.clock.now_ns() + 300_000_000
+    assert len(book.quiet(now_ns)) == 1
+    book.heard("b", now_ns - 1)
+    assert book.quiet(now_ns) == []
+    request.cancel()
 
 
 async def test_a_cancel_reaches_the_runner_from_any_node_that_holds_the_record(site: EngineSite) -> None:

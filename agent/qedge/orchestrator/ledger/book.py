@@ -39,6 +39,7 @@ class Book:
         self.ended: Counter[JobState] = Counter()
         self.orphans: dict[tuple[str, str], int] = {}
         self._silent: dict[str, int] = {}
+        self._heard: dict[str, int] = {}
         self._busy: dict[str, int] = {}
 
     def add(self, errand: Errand) -> None:
@@ -104,6 +105,8 @@ class Book:
         grant = errand.grant
         if grant is None or grant.patient or errand.twin is not None or errand.ended or errand.yielded:
             return False
+        if now_ns - self._heard.get(grant.runner, 0) < self.config.quiet_s * 1e9:
+            return False  # it is busy: a second run elsewhere would only be more to do
         submission = errand.job.submission
         if submission.latency_class is LatencyClass.BATCH or errand.job.estimate.time_s > self.config.lease_s:
             return False
@@ -129,6 +132,10 @@ class Book:
     def was_silent(self, node: str, now_ns: int) -> None:
         """Rather give a node nothing for a while: it let a lease end."""
         self._silent[node] = now_ns + round(SILENT_SHUN_S * 1e9)
+
+    def heard(self, node: str, now_ns: int) -> None:
+        """Note that a runner answers or tells something: it is there, however long one job takes it."""
+        self._heard[node] = now_ns
 
     def was_quiet(self, node: str, now_ns: int) -> None:
         """Rather give a node nothing for a moment: it has not answered yet."""

@@ -84,6 +84,7 @@ class Hearing:
         """Renew what the peer holds; it has to stop what is not, or no more, its own."""
         self._check_loaded()
         now_ns = self._clock.now_ns()
+        self._book.heard(peer, now_ns)
         stale = self._book.leases.renew(peer, renewal.held, now_ns)
         if stale:
             self._metrics.add("qedge_job_leases_total", ("stale",), len(stale))
@@ -94,6 +95,7 @@ class Hearing:
         """Take the outcome of a job from its runner; from anybody else, or under an old epoch, it has no effect."""
         self._check_loaded()
         errand, grant = self._judge(peer, news)
+        self._book.heard(peer, self._clock.now_ns())
         if news.job is None:
             self._book.was_busy(peer, self._clock.now_ns())
             self._book.lose(errand, grant)  # it gives the job back

@@ -202,9 +202,12 @@ class Offering:
         try:
             news = await (errand.take_asked(grant) or self.ask(errand, grant))
         except QedgeError as error:
+            if not error.code.startswith(_AWAY):
+                self._book.heard(runner, self._clock.now_ns())
             if self._counts(errand, grant):
                 await self._refused(errand, grant, error)
             return
+        self._book.heard(runner, self._clock.now_ns())
         if not self._counts(errand, grant) or news.job is None:
             return
         if self._book.leases.claim(job.id, runner, news.epoch, self._clock.now_ns()) is Word.COUNTS:
