@@ -56,6 +56,9 @@ async def test_no_accepted_job_is_lost_or_ends_twice_whatever_is_killed(tmp_path
         for _ in range(blows):
             await asyncio.sleep(PAUSE_S)
             _strike(daemon, dice)
+        async with asyncio.timeout(120):
+            while len(accepted) <= blows:  # so many are accepted in whatever time it takes
+                await asyncio.sleep(PAUSE_S)
         submitting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await submitting
@@ -65,7 +68,7 @@ async def test_no_accepted_job_is_lost_or_ends_twice_whatever_is_killed(tmp_path
         failed = [job for job in jobs if job.state is JobState.FAILED]
         assert {job.error.code for job in failed if job.error} <= {"worker.crashed", "worker.unavailable"}
         assert len(failed) <= blows
-        assert len(jobs) > blows // 4
+        assert len(jobs) > blows
         async with daemon.client() as client:
             for key, job_id in list(accepted.items())[:10]:
                 again = await client.submit(JobSubmission(program=PROGRAM, shots=100, seed=3, client_key=key))

@@ -111,6 +111,11 @@ def cancelled() -> QedgeError:
     return QedgeError("job.cancelled", "The job was cancelled on request.")
 
 
+def stopping() -> QedgeError:
+    """Say why nothing is accepted just now."""
+    return QedgeError("internal.stopping", "The job service is starting or stopping.", fix="Try again soon.")
+
+
 def expired() -> QedgeError:
     """Say why a job that ran out of time has no result."""
     return QedgeError("job.deadline_exceeded", "The deadline passed before the job ended.", fix="Give it more time.")

@@ -22,7 +22,7 @@ from qedge.engine.keeper import WORTH_NOTING_S, Keeper
 from qedge.engine.lanes import Lanes, Occupancy, Run
 from qedge.engine.later import Later
 from qedge.engine.ledger_row import job_of, new_job
-from qedge.engine.model import JOB_STATES, Job, JobEvent, cancelled, ended_view, expired, judge, view_of
+from qedge.engine.model import JOB_STATES, Job, JobEvent, cancelled, ended_view, expired, judge, stopping, view_of
 from qedge.engine.nowhere import Nowhere
 from qedge.engine.ports import ANY, Elsewhere, Memory, QpuPort
 from qedge.engine.queue import CLASSES
@@ -250,7 +250,7 @@ class EngineService:
 
     async def _accept(self, submission: JobSubmission, client: str, *, lent: bool = False) -> JobView:
         if not self._loaded.is_set():
-            raise QedgeError("internal.stopping", "The job service is starting or stopping.", fix="Try again soon.")
+            raise stopping()
         known = await self.keeper.find(client, submission, lent=lent)
         if known:
             return await self.job(known)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -15,13 +13,6 @@ from tests.unit.orchestrator.peer_site import EngineSite
 from tests.unit.orchestrator.test_ledger import four, hold, release, running, until
 
 HOUR_NS = 3600 * 10**9
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[EngineSite]:
-    made = EngineSite(tmp_path)
-    yield made
-    await made.close()
 
 
 @pytest.mark.parametrize("step_ns", [-5 * HOUR_NS, 5 * HOUR_NS])

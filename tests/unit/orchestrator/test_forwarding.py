@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -14,13 +12,6 @@ from qedge.engine.fake import FakeQpu
 from qedge.orchestrator.ledger.model import LeaseState
 from qedge.wire.jobs import JobAsk, JobHeard, JobNews, JobState, JobStop, JobTidings
 from tests.unit.orchestrator.peer_site import EngineNode, EngineSite
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[EngineSite]:
-    made = EngineSite(tmp_path)
-    yield made
-    await made.close()
 
 
 async def three(site: EngineSite, **settings: float) -> tuple[EngineNode, EngineNode, EngineNode]:

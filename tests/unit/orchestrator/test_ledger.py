@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -19,13 +18,6 @@ from tests.unit.orchestrator.peer_site import EngineNode, EngineSite
 
 BEFORE_ANY_DEADLINE_S = 10.0
 """An offer that nobody answers is given up after 15 s."""
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[EngineSite]:
-    made = EngineSite(tmp_path)
-    yield made
-    await made.close()
 
 
 async def four(site: EngineSite, **settings: float) -> tuple[EngineNode, EngineNode, EngineNode, EngineNode]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -20,13 +18,6 @@ REQUESTS = 8
 TRY_S = 0.5
 LIMIT_S = 60.0
 AGAIN = ("peer.", "internal.", "store.", "job.queue_full", "job.no_qpu", "job.draining")
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[EngineSite]:
-    made = EngineSite(tmp_path)
-    yield made
-    await made.close()
 
 
 class Client:

@@ -6,7 +6,6 @@ import asyncio
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -55,13 +54,6 @@ def quick(name: str) -> FakeQpu:
     made = FakeQpu(name)
     made.at_once = True
     return made
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[EngineSite]:
-    made = EngineSite(tmp_path)
-    yield made
-    await made.close()
 
 
 async def until(holds: Callable[[], bool], limit_s: float = 30.0) -> None:

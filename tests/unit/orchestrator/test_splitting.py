@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -250,13 +249,6 @@ class SplitNode:
         assert self._task is not None
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[EngineSite]:
-    made = EngineSite(tmp_path)
-    yield made
-    await made.close()
 
 
 async def trio(site: EngineSite) -> tuple[SplitNode, EngineNode, EngineNode]:

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Final
 
 from qedge.base.errors import QedgeError
+from qedge.engine.model import stopping
 from qedge.orchestrator.ledger.book import Book
 
 _LOOK_S: Final = 0.005
@@ -40,10 +41,9 @@ async def decided(book: Book, job_id: str, limit_s: float = 5.0) -> str:
 async def carried_through(group: asyncio.TaskGroup | None, accepting: Coroutine[None, None, str]) -> str:
     """Accept a job in `group`, to the end though its client hangs up: one that is half accepted would never end.
 
-    Raises what `accepting` does, and `internal.stopping` where the group ends.
+    Raises what `accepting` does, and `internal.stopping` where the group ends or there is none.
     """
     told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    stopping = QedgeError("internal.stopping", "The job service is starting or stopping.", fix="Try again soon.")
 
     async def carry() -> None:
         try:
@@ -55,16 +55,10 @@ async def carried_through(group: asyncio.TaskGroup | None, accepting: Coroutine[
                 told.set_exception(error)
         finally:
             if not told.done():
-                told.set_exception(stopping)
+                told.set_exception(stopping())
 
     if group is None:
         accepting.close()
-        raise stopping
-    carried = carry()
-    try:
-        group.create_task(carried)
-    except RuntimeError:
-        carried.close()
-        accepting.close()
-        raise stopping from None
+        raise stopping()
+    group.create_task(carry())
     return await told

@@ -10,6 +10,7 @@ from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
+from qedge.engine.model import stopping
 from qedge.engine.ports import ANY
 from qedge.orchestrator.ledger.book import Book
 from qedge.orchestrator.ledger.errand import Errand
@@ -119,7 +120,7 @@ class Hearing:
 
     def _check_loaded(self) -> None:
         if not self._owner.is_loaded:
-            raise QedgeError("internal.stopping", "The job service is starting or stopping.", fix="Try again soon.")
+            raise stopping()
 
     async def learn(self, errand: Errand, grant: Grant, view: JobView) -> None:
         """Take what a runner says of the job under a lease that counts."""

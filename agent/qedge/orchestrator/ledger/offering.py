@@ -29,6 +29,8 @@ from qedge.wire.jobs import JobNews, JobOffer, JobState, JobView
 _LOG: Final = get_logger("ledger")
 _OFFER_LIMIT_S: Final = 15.0
 _STOOD_NS: Final = 300_000_000
+"""A node that did not look for so long stood still itself, so that nobody else need be quiet."""
+
 _AWAY: Final = ("peer.", "bus.", "session.")
 _BUSY: Final = frozenset(
     {

@@ -26,6 +26,7 @@ from qedge.engine import ledger
 from qedge.engine.changes import Changes
 from qedge.engine.config import EngineConfig
 from qedge.engine.ledger_row import new_job
+from qedge.engine.model import stopping
 from qedge.engine.ports import ANY, PARTS
 from qedge.orchestrator.ledger import rows
 from qedge.orchestrator.ledger.book import Book
@@ -137,7 +138,7 @@ class OwnerService:
         Raises `job.no_node`, `job.conflict`, `job.queue_full`, and for any node what this node's QPU refuses.
         """
         if not self.is_loaded:
-            raise QedgeError("internal.stopping", "The job service is starting or stopping.", fix="Try again soon.")
+            raise stopping()
         if submission.client_key:
             known = await self._store.read(lambda connection: rows.find_by_key(connection, client, submission))
             if known:
@@ -269,9 +270,9 @@ class OwnerService:
         await self._take_up()
         self._loaded.set()
         ready()
-        try:
-            async with asyncio.TaskGroup() as group:
-                self._group = group
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            try:
                 group.create_task(self._hearing.ask_now_and_then())
                 group.create_task(self._hearing.stop_orphans())
                 await asyncio.sleep(_SETTLE_S if self._book.errands else 0)
@@ -281,9 +282,9 @@ class OwnerService:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(_TICK_S if self._book.errands else _IDLE_TICK_S):
                             await self._work.wait()
-        finally:
-            self._loaded.clear()
-            self._group = None
+            finally:
+                self._loaded.clear()
+                self._group = None  # a group that ends takes no more
 
     async def _take_up(self) -> None:
         book = self._book
@@ -311,9 +312,8 @@ class OwnerService:
         now_ns = self._clock.now_ns()
         for node in self._peers.nodes():
             before = self._epochs.get(node.name)
-            if node.alive and before is not None and node.epoch > before:
-                self._book.leases.gone(node.name, now_ns)  # it was restarted
-            elif not node.alive and node.left:
+            restarted = node.alive and before is not None and node.epoch > before
+            if restarted or (node.left and not node.alive):
                 self._book.leases.gone(node.name, now_ns)
             if node.alive or before is None:
                 self._epochs[node.name] = node.epoch

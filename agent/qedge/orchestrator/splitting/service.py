@@ -24,7 +24,7 @@ from qedge.base.service import Ready
 from qedge.engine import ledger
 from qedge.engine.changes import Changes
 from qedge.engine.ledger_row import job_of, new_job
-from qedge.engine.model import FINAL_STATES, Job, cancelled, ended_view, expired, view_of
+from qedge.engine.model import FINAL_STATES, Job, cancelled, ended_view, expired, stopping, view_of
 from qedge.engine.ports import ANY, PARTS
 from qedge.orchestrator.ledger.errand import NO_ESTIMATE
 from qedge.orchestrator.splitting.cutting import Part, cut
@@ -125,7 +125,7 @@ class SplitService:
         Raises `job.cannot_split`, `job.bad_shots`, `job.conflict`.
         """
         if self._group is None:
-            raise QedgeError("internal.stopping", "The job service is starting or stopping.", fix="Try again soon.")
+            raise stopping()
         if submission.node not in ("", ANY):
             raise QedgeError(
                 "job.cannot_split",
