@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +15,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 CONFIG = '[node]\nname = "young"\n[drivers.qrng]\ndriver = "sim_qrng"\n'
 BROKER, WORKER = "broker.", "qedge.workers.host"
-
-
-@pytest.fixture
-def descendants() -> Iterator[Descendants]:
-    family = Descendants()
-    yield family
-    family.end()
 
 
 @pytest.mark.parametrize(

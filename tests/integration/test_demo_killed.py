@@ -20,13 +20,6 @@ LIMIT_S = 90
 
 
 @pytest.fixture
-def descendants() -> Iterator[Descendants]:
-    family = Descendants()
-    yield family
-    family.end()
-
-
-@pytest.fixture
 def short_path() -> Iterator[Path]:
     # sockets have short paths, and those of tests may be long
     with tempfile.TemporaryDirectory(prefix="q", ignore_cleanup_errors=True) as name:

@@ -233,7 +233,7 @@ async def test_the_cloud_keeps_no_result_that_its_owner_did_not_sign_and_not_too
         clock=site.b.clock,
         metrics=Metrics(),
     )
-    signed = other._signed(where, ResultReports((stolen,)))
+    signed = other._identity.sign(where, ResultReports((stolen,)), 1, other._clock.utc_ns())
     await site.cloud._hear(Incoming(where, signed, 1, False))
     assert await site.above("job-x") is None
     forged = signed[:-8] + secrets.token_bytes(8)
@@ -290,12 +290,14 @@ async def test_nobody_but_a_member_says_that_results_are_kept_and_only_of_the_me
     job_id = await site.job(1)
     await until(lambda: bool(site.sky.broker.of(Channel.RESULTS)))
     asked = site.sky.broker.of(Channel.RESULTS)[0]
-    other = site.cloud._signed(asked.response_topic, ResultsHeard(bytes(32)))
+    other = site.cloud._identity.sign(asked.response_topic, ResultsHeard(bytes(32)), 7, site.cloud._clock.utc_ns())
     site.sky.broker.publish(asked.response_topic, other, correlation=asked.correlation)
     await until(lambda: site.uplink._problem == "bus.bad_message")
     await until(lambda: len(site.sky.broker.of(Channel.RESULTS)) > 1)
     asked = site.sky.broker.of(Channel.RESULTS)[-1]
-    forged = site.cloud._signed(asked.response_topic, ResultsHeard(hashlib.sha3_256(asked.payload).digest()))
+    forged = site.cloud._identity.sign(
+        asked.response_topic, ResultsHeard(hashlib.sha3_256(asked.payload).digest()), 8, site.cloud._clock.utc_ns()
+    )
     site.sky.broker.publish(asked.response_topic, forged[:-8] + bytes(8), correlation=asked.correlation)
     await until(lambda: site.uplink._problem == "auth.bad_signature")
     assert await site.waiting() == 1

@@ -16,7 +16,7 @@ from qedge.bus.service import Bus
 from qedge.crypto.keys import SigningKey
 from qedge.crypto.registry import ALGORITHMS
 from qedge.crypto.self_test import is_testable, run_once
-from qedge.daemon.fleet.doors import AuditedCommands, HostRequests, LogKeeper, NodeDoors, OwnAudit, clock_is_kept
+from qedge.daemon.fleet.doors import AuditedCommands, HostRequests, LogKeeper, NodeDoors, clock_is_kept, own_audit
 from qedge.daemon.fleet.wiping import mark_for_wiping
 from qedge.daemon.managed import Power
 from qedge.daemon.node import Node
@@ -79,14 +79,7 @@ def make_fleet(
     """Make the service of commands; None where the node takes none, as a fleet of one does."""
     if not tools.config.fleet.commands.enabled or tools.me.standalone:
         return None
-    me, keeper = tools.identity, LogKeeper()
-    log = AuditLog(
-        Path(tools.config.node.state_dir) / "audit",
-        tools.config.security.audit,
-        me.key,
-        clock=tools.clock,
-        metrics=tools.metrics,
-    )
+    me, keeper, audit = tools.identity, LogKeeper(), own_audit(tools)
     journal, this_run = Journal(tools.store), ThisRun(tools.me.boot_id, tools.me.epoch)
     doors = NodeDoors(node, me, tools, drivers, enable)
     commands = CommandService(
@@ -96,7 +89,7 @@ def make_fleet(
         me.trust,
         journal=journal,
         line=bus,
-        auditor=AuditedCommands(log, me.node),
+        auditor=AuditedCommands(audit.log, me.node),
         this_run=this_run,
         clock=tools.clock,
         metrics=tools.metrics,
@@ -105,8 +98,8 @@ def make_fleet(
     )
     node.attach_orders(commands)
     # where the node takes devices, their security keeps the audit log, and commands go into it
-    own = () if tools.config.devices.enabled else (OwnAudit(log, me.node),)
-    return FleetParts(commands, (keeper, *own, commands), log)
+    own = () if tools.config.devices.enabled else (audit,)
+    return FleetParts(commands, (keeper, *own, commands), audit.log)
 
 
 def make_executors(

@@ -179,6 +179,13 @@ class OwnAudit:
             await self.log.close()
 
 
+def own_audit(tools: Tools) -> OwnAudit:
+    """Make the audit log of a node whose security keeps none."""
+    folder = Path(tools.config.node.state_dir) / "audit"
+    log = AuditLog(folder, tools.config.security.audit, tools.identity.key, clock=tools.clock, metrics=tools.metrics)
+    return OwnAudit(log, tools.me.node)
+
+
 class AuditedCommands:
     """Fills `Auditor` with an audit log."""
 

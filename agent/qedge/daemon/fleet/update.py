@@ -11,7 +11,7 @@ from qedge import __version__
 from qedge.base.clock import Clock
 from qedge.base.service import Service
 from qedge.config import AgentConfig
-from qedge.daemon.fleet.doors import OwnAudit
+from qedge.daemon.fleet.doors import own_audit
 from qedge.daemon.peers import Tools
 from qedge.fleet.commands import rows
 from qedge.fleet.commands.ports import Executor
@@ -102,9 +102,7 @@ def make_recorder(tools: Tools, log: AuditLog | None, root: Path) -> tuple[Servi
     own: tuple[Service, ...] = ()
     folder = Path(tools.config.node.state_dir) / "audit"
     if log is None:
-        log = AuditLog(
-            folder, tools.config.security.audit, tools.identity.key, clock=tools.clock, metrics=tools.metrics
-        )
-        own = (OwnAudit(log, tools.me.node),)
+        audit = own_audit(tools)
+        own, log = (audit,), audit.log
     book = AuditedUpdates(log, tools.store, tools.me.node, folder)
     return (*own, UpdateRecorder(Disk(Layout(root, folder.parent)), book))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import sqlite3
 from collections.abc import Sequence
 from typing import Final
@@ -21,14 +22,13 @@ from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
 from qedge.bus.model import Incoming
 from qedge.bus.service import Bus
-from qedge.crypto.signed import open_signed, sign_envelope
+from qedge.crypto.signed import open_signed
 from qedge.mesh.crypto_thread import CryptoThread
 from qedge.orchestrator.ledger import rows
 from qedge.orchestrator.ledger.epochs import owner_of
 from qedge.orchestrator.uplink.config import UplinkConfig
 from qedge.orchestrator.uplink.model import UplinkIdentity
 from qedge.store.store import Store
-from qedge.wire.envelope import Header, purpose_of
 from qedge.wire.ledger import JobRecord
 from qedge.wire.topics import Channel, every_node
 from qedge.wire.uplink import ResultReports, ResultsHeard
@@ -60,7 +60,7 @@ class CloudService:
         self._thread = thread
         self._clock = clock
         self._metrics = metrics
-        self._sequence = 0
+        self._sequence = itertools.count(1)
         self._problem = ""
         bus.subscribe(every_node(identity.fleet, Channel.RESULTS), self._hear)
 
@@ -100,7 +100,8 @@ class CloudService:
         if not message.response_topic:
             return
         heard = ResultsHeard(hashlib.sha3_256(message.payload).digest(), refused, code)
-        payload = await self._thread.run(self._signed, message.response_topic, heard)
+        sign, where = self._identity.sign, message.response_topic
+        payload = await self._thread.run(sign, where, heard, next(self._sequence), self._clock.utc_ns())
         if code:  # another node of the cloud may have room, and the first answer counts
             asyncio.get_running_loop().call_later(_SAID_LAST_S, self._respond, message, payload)
         else:
@@ -109,12 +110,6 @@ class CloudService:
     def _respond(self, message: Incoming, payload: bytes) -> None:
         with contextlib.suppress(QedgeError):  # what was not answered comes again
             self._bus.respond(message, payload)
-
-    def _signed(self, where: str, body: ResultsHeard) -> bytes:
-        self._sequence += 1
-        me = self._identity
-        header = Header(where, me.node, self._sequence, purpose_of(ResultsHeard), self._clock.utc_ns())
-        return sign_envelope(header, body, me.key, me.chain)
 
     def _keep(self, connection: sqlite3.Connection, sender: str, records: Sequence[JobRecord], utc_ns: int) -> int:
         held, records = rows.copies_by_sender(connection).get(sender, 0), records[-self._config.keep_of_one :]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +20,7 @@ from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
 from qedge.bus.model import MAX_MESSAGE_BYTES, Incoming
 from qedge.bus.service import Bus
-from qedge.crypto.signed import open_signed, sign_envelope
+from qedge.crypto.signed import open_signed
 from qedge.engine.changes import Changes
 from qedge.engine.model import FINAL_STATES
 from qedge.mesh.crypto_thread import CryptoThread
@@ -31,7 +32,7 @@ from qedge.orchestrator.uplink import spool
 from qedge.orchestrator.uplink.config import UplinkConfig
 from qedge.orchestrator.uplink.model import UplinkIdentity
 from qedge.store.store import Store
-from qedge.wire.envelope import Header, bad_message, purpose_of
+from qedge.wire.envelope import bad_message
 from qedge.wire.ledger import JobRecord
 from qedge.wire.topics import Channel, every_node, topic
 from qedge.wire.uplink import ResultReports, ResultsHeard
@@ -108,7 +109,7 @@ class UplinkService:
         self._results = asyncio.Event()
         self._session = asyncio.Event()
         self._problem = ""
-        self._sequence = 0
+        self._sequence = itertools.count(1)
         self._most_bytes = _MOST_BYTES
         self._behind = False
         self._followed_ns = 0
@@ -266,9 +267,10 @@ class UplinkService:
                 size += bytes_of_it
             numbers.append(number)
         if records:
-            where = topic(self._identity.fleet, self._identity.node, Channel.RESULTS)
+            me, reports = self._identity, ResultReports(tuple(records))
+            where, utc_ns = topic(me.fleet, me.node, Channel.RESULTS), self._clock.utc_ns()
             try:
-                await self._tell(where, await self._thread.run(self._signed, where, ResultReports(tuple(records))))
+                await self._tell(where, await self._thread.run(me.sign, where, reports, next(self._sequence), utc_ns))
             except QedgeError as error:
                 if error.code != "bus.too_large":
                     raise
@@ -280,12 +282,6 @@ class UplinkService:
         if numbers:
             await self._store.write(partial(spool.sent, numbers=numbers), accepted=True)
         return bool(numbers)
-
-    def _signed(self, where: str, body: ResultReports) -> bytes:
-        self._sequence += 1
-        me = self._identity
-        header = Header(where, me.node, self._sequence, purpose_of(ResultReports), self._clock.utc_ns())
-        return sign_envelope(header, body, me.key, me.chain)
 
     async def _tell(self, where: str, payload: bytes) -> None:
         """Return once a node of the cloud has written results down; raises `bus.*`, `auth.*`, and what it says."""
