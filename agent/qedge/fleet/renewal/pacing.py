@@ -63,9 +63,12 @@ class Pacing:
         self._due, self.asked = False, 0
 
     def warns(self, member: Member, utc_ns: int) -> bool:
-        """Say once, for each certificate, that too little of its life is left."""
+        """Say once, for each certificate, that too little of its life is left; not before it has been asked for.
+
+        Some are due only when less than a quarter is left.
+        """
         life_ns = member.not_after_utc_ns - member.not_before_utc_ns
-        late = self._due and member.not_after_utc_ns - utc_ns < life_ns * WARN_SHARE
+        late = self._due and self.asked > 0 and member.not_after_utc_ns - utc_ns < life_ns * WARN_SHARE
         if late and not self._told:
             self._told = True
             return True

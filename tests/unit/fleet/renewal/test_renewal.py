@@ -17,6 +17,7 @@ from qedge.crypto.model import Member
 from qedge.crypto.renewing import ask
 from qedge.crypto.trust import Trust
 from qedge.fleet.renewal.config import RenewalConfig
+from qedge.fleet.renewal.pacing import Pacing
 from qedge.fleet.renewal.service import RenewalService
 from qedge.mesh.certificate_watch import renewal_due_utc_ns
 from qedge.wire.envelope import Header, encode, purpose_of
@@ -162,6 +163,17 @@ async def test_where_a_quarter_of_the_life_is_left_the_node_warns_once() -> None
     (warning,) = (line for line in told if line["event"] == "trust.renewal_unanswered")
     assert warning["asked"] > 0
     assert warning["reason"] == "nobody answers"
+
+
+def test_a_node_that_has_not_asked_yet_does_not_say_that_nobody_answers() -> None:
+    member = World().holder.member
+    late_utc_ns = member.not_after_utc_ns - (member.not_after_utc_ns - member.not_before_utc_ns) // 5
+    pacing = Pacing(RenewalConfig(), lambda: 0.5)
+    assert not pacing.wants(member, 0, late_utc_ns)
+    assert not pacing.warns(member, late_utc_ns)
+    pacing.has_asked(member, 0)
+    assert pacing.warns(member, late_utc_ns)
+    assert not pacing.warns(member, late_utc_ns)
 
 
 async def test_a_refusal_is_told_and_the_node_goes_on_asking() -> None:
