@@ -82,7 +82,7 @@ def make_across(tools: Tools, engine: EngineService, peers: MeshPeers, mesh: Mes
         peers,
         clock=tools.clock,
         metrics=tools.metrics,
-        random_bytes=tools.random_bytes,
+        random_bytes=tools.public_bytes,
         placer=placement,
         standings=checks,
     )
@@ -93,7 +93,7 @@ def make_across(tools: Tools, engine: EngineService, peers: MeshPeers, mesh: Mes
         node_name=tools.me.node,
         clock=tools.clock,
         metrics=tools.metrics,
-        random_bytes=tools.random_bytes,
+        random_bytes=tools.public_bytes,
     )
     placement.barred = lambda: checks.barred
     placement.draining = lambda: not ledger.drain.is_open

@@ -26,7 +26,7 @@ from qedge_driver_api import AdminState, RawSamples
 Q = TypeVar("Q", bound=msgspec.Struct)
 T = TypeVar("T", bound=msgspec.Struct)
 Drivers = Mapping[str, DriverService]
-_MEMORY_AGE_S: Final = 0.1
+_MEMORY_AGE_S: Final = 0.25
 
 
 class NamedDriver:

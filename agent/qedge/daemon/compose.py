@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from qedge import __version__
+from qedge.base.ids import DrawnAhead
 from qedge.base.metrics import Metrics
 from qedge.base.service import Service
 from qedge.base.system_clock import SystemClock
@@ -109,7 +110,17 @@ def compose(
     supervisor = Supervisor(clock=clock, metrics=metrics, uniform=random.SystemRandom().random)
     drivers, links = dict[str, DriverService](), dict[str, Link]()
     entropy = _make_entropy(config, drivers, clock, metrics, f"{me.boot_id} {epoch}")
-    tools = Tools(config, identity, me, store, clock, metrics, entropy.random_bytes)
+    tools = Tools(
+        config,
+        identity,
+        me,
+        store,
+        clock,
+        metrics,
+        entropy.random_bytes,
+        DrawnAhead(entropy.random_bytes),
+        ThisHost(),
+    )
     decoder, engine, keys = _make_decoder(tools), _make_engine(tools, drivers), make_keys(tools, key_files)
     assessment, (broker, bus) = _make_assessment(tools, engine, drivers), make_bus(tools, broker_password)
     node = Node(
@@ -192,10 +203,10 @@ def _make_engine(tools: Tools, drivers: dict[str, DriverService]) -> EngineServi
         tools.config.engine,
         tools.store,
         qpus=lambda: [NamedDriver(name, drivers) for name in drivers],
-        memory=ThisHost(),
+        memory=tools.host,
         clock=tools.clock,
         metrics=tools.metrics,
-        random_bytes=tools.random_bytes,
+        random_bytes=tools.public_bytes,
         node_name=tools.me.node,
     )
 
@@ -209,7 +220,7 @@ def _make_assessment(tools: Tools, engine: EngineService, drivers: Mapping[str, 
         tools.config.engine,
         tools.store,
         qpus=lambda: [NamedDriver(name, drivers) for name in drivers],
-        host=ThisHost(),
+        host=tools.host,
         busy=lambda: engine.is_busy,
         note=note,
         clock=tools.clock,

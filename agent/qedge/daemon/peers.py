@@ -21,6 +21,7 @@ from qedge.bus.model import Endpoint
 from qedge.bus.service import Bus
 from qedge.config import AgentConfig
 from qedge.crypto.registry import suites_of, usable_suites
+from qedge.daemon.adapters import ThisHost
 from qedge.daemon.membership.desk import FleetDesk
 from qedge.daemon.membership.identity import LocalIdentity, keep_revocations
 from qedge.daemon.membership.second_signature import check_second_signature
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What nearly every part needs: settings, who the node is, its database, clock, metrics and random bytes."""
+    """What nearly every part needs: settings, who the node is, its database, clock, metrics, random bytes, its host."""
 
     config: AgentConfig
     identity: LocalIdentity
@@ -51,6 +52,10 @@ class Tools:
     clock: SystemClock
     metrics: Metrics
     random_bytes: RandomBytes
+    public_bytes: RandomBytes
+    """Random bytes for what is told, such as ids of jobs and their seeds; quicker by far for a few."""
+
+    host: ThisHost
 
 
 def make_bus(tools: Tools, password: str) -> tuple[ChildBroker | None, Bus]:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from qedge.daemon.adapters import MeshPeers, ThisHost
+from qedge.daemon.adapters import MeshPeers
 from qedge.daemon.peers import Tools
 from qedge.engine.service import EngineService
 from qedge.mesh.service import MeshService
@@ -25,7 +25,7 @@ def make_placement(
     drivers: Callable[[], Sequence[DriverView]],
 ) -> PlacementService:
     """Make it, and let the job service ask it which classes it takes."""
-    host, judge, config = ThisHost(), HealthJudge(), tools.config
+    host, judge, config = tools.host, HealthJudge(), tools.config
 
     def fitness() -> Fitness:
         full = tools.store.disk_full
