@@ -110,17 +110,8 @@ def compose(
     supervisor = Supervisor(clock=clock, metrics=metrics, uniform=random.SystemRandom().random)
     drivers, links = dict[str, DriverService](), dict[str, Link]()
     entropy = _make_entropy(config, drivers, clock, metrics, f"{me.boot_id} {epoch}")
-    tools = Tools(
-        config,
-        identity,
-        me,
-        store,
-        clock,
-        metrics,
-        entropy.random_bytes,
-        DrawnAhead(entropy.random_bytes),
-        ThisHost(),
-    )
+    draw = entropy.random_bytes
+    tools = Tools(config, identity, me, store, clock, metrics, draw, DrawnAhead(draw), ThisHost())
     decoder, engine, keys = _make_decoder(tools), _make_engine(tools, drivers), make_keys(tools, key_files)
     assessment, (broker, bus) = _make_assessment(tools, engine, drivers), make_bus(tools, broker_password)
     node = Node(

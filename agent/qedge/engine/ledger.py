@@ -15,6 +15,7 @@ import msgspec
 from qedge.base.errors import QedgeError
 from qedge.engine.ledger_row import Stored
 from qedge.engine.model import FINAL_STATES, Job
+from qedge.store.packing import pack, unpack
 from qedge.wire.jobs import JobEstimate, JobResult, JobState, JobSubmission, JobView, Register
 from qedge.wire.problem import Problem, problem_of
 from qedge.wire.tasks import TaskResult
@@ -153,7 +154,7 @@ def end(
             job.started_utc_ns,
             job.attempts,
             job.qpu,
-            _ENCODE(result) if result is not None else None,
+            pack(_ENCODE(result)) if result is not None else None,
             _ENCODE(problem_of(error)) if error is not None else None,
             job.id,
         ),
@@ -197,7 +198,7 @@ def view(connection: sqlite3.Connection, job_id: str) -> JobView | None:
         return None
     return _view(
         _stored(row[:-2]),
-        _RESULT.decode(row[-2]) if row[-2] is not None else None,
+        _RESULT.decode(unpack(row[-2])) if row[-2] is not None else None,
         _PROBLEM.decode(row[-1]) if row[-1] is not None else None,
     )
 
@@ -208,7 +209,7 @@ def ended_result(connection: sqlite3.Connection, job_id: str) -> tuple[Stored, J
         f"SELECT {_COLUMNS}, result FROM jobs WHERE id = ? AND result IS NOT NULL",  # noqa: S608 - constant
         (job_id,),
     ).fetchone()
-    return None if row is None else (_stored(row[:-1]), _RESULT.decode(row[-1]))
+    return None if row is None else (_stored(row[:-1]), _RESULT.decode(unpack(row[-1])))
 
 
 def newest(connection: sqlite3.Connection, limit: int) -> list[JobView]:

@@ -11,6 +11,7 @@ import msgspec
 from qedge.engine import ledger
 from qedge.engine.model import Job
 from qedge.engine.ports import ANY
+from qedge.store.packing import pack, unpack
 from qedge.wire.jobs import JobSubmission, JobView
 from qedge.wire.ledger import JobRecord
 
@@ -44,7 +45,7 @@ def copy_by_key(connection: sqlite3.Connection, client: str, key: str) -> JobRec
         "SELECT record FROM job_copies WHERE client = ? AND client_key = ? AND client_key <> '' ORDER BY id LIMIT 1",
         (client, key),
     ).fetchone()
-    return _RECORD.decode(row[0]) if row is not None else None
+    return _RECORD.decode(unpack(row[0])) if row is not None else None
 
 
 def by_key(connection: sqlite3.Connection, client: str, key: str) -> JobRecord | None:
@@ -88,7 +89,7 @@ def supersede(connection: sqlite3.Connection, record: JobRecord) -> bool:
             view.state.value,
             view.ended_utc_ns,
             record.epoch,
-            _ENCODE(view.result) if view.result is not None else None,
+            pack(_ENCODE(view.result)) if view.result is not None else None,
             _ENCODE(view.error) if view.error is not None else None,
             view.attempts,
             view.qpu,
@@ -184,7 +185,7 @@ def keep(connection: sqlite3.Connection, sender: str, record: JobRecord, utc_ns:
             record.epoch,
             record.view.ended_utc_ns,
             utc_ns,
-            _ENCODE(record),
+            pack(_ENCODE(record)),
         ),
     )
     return Kept(new=before is None)
@@ -207,7 +208,7 @@ def make_room(connection: sqlite3.Connection, sender: str) -> int:
 def copy(connection: sqlite3.Connection, job_id: str) -> JobRecord | None:
     """Return the record of another node's job."""
     row = connection.execute("SELECT record FROM job_copies WHERE id = ?", (job_id,)).fetchone()
-    return _RECORD.decode(row[0]) if row is not None else None
+    return _RECORD.decode(unpack(row[0])) if row is not None else None
 
 
 def own(connection: sqlite3.Connection, job_id: str) -> JobRecord | None:
@@ -237,7 +238,8 @@ def record_of(
 def unended_copies(connection: sqlite3.Connection) -> list[JobRecord]:
     """Return the records of jobs that have not ended."""
     return [
-        _RECORD.decode(row[0]) for row in connection.execute("SELECT record FROM job_copies WHERE ended_utc_ns = 0")
+        _RECORD.decode(unpack(row[0]))
+        for row in connection.execute("SELECT record FROM job_copies WHERE ended_utc_ns = 0")
     ]
 
 

@@ -1,0 +1,36 @@
+"""Large values of rows, packed: a disk takes longer to write them than a processor to make them a quarter as long.
+
+A result of 20,000 shots is 340 KB as msgpack and 85 KB packed, and is written up to three times in a mesh. zlib works
+beside the event loop, without Python's lock; what is small is left as it is.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final
+
+_MARK: Final = b"\xc1"
+"""A byte that msgpack never uses, so that a value which is not packed cannot begin with it."""
+
+_LARGE_BYTES: Final = 16_384
+_LEVEL: Final = 1
+MAX_BYTES: Final = 1 << 28
+
+
+def pack(value: bytes) -> bytes:
+    """Pack msgpack, where it is large and gets smaller by that."""
+    if len(value) <= _LARGE_BYTES:
+        return value
+    packed = _MARK + zlib.compress(value, _LEVEL)
+    return packed if len(packed) < len(value) else value
+
+
+def unpack(value: bytes) -> bytes:
+    """Return what was packed; raises `zlib.error` for damaged data, or for more than 256 MiB."""
+    if not value.startswith(_MARK):
+        return value
+    reader = zlib.decompressobj()
+    found = reader.decompress(value[1:], MAX_BYTES)
+    if not reader.eof:
+        raise zlib.error("a packed value is cut short or too large")
+    return found
