@@ -25,7 +25,6 @@ from qedge.daemon.adapters import (
     MeshPeers,
     NamedDriver,
     QrngSource,
-    ThisHost,
 )
 from qedge.daemon.certificates import make_certificates
 from qedge.daemon.keys.compose import KeyParts, make_keys
@@ -110,8 +109,7 @@ def compose(
     supervisor = Supervisor(clock=clock, metrics=metrics, uniform=random.SystemRandom().random)
     drivers, links = dict[str, DriverService](), dict[str, Link]()
     entropy = _make_entropy(config, drivers, clock, metrics, f"{me.boot_id} {epoch}")
-    draw = entropy.random_bytes
-    tools = Tools(config, identity, me, store, clock, metrics, draw, DrawnAhead(draw), ThisHost())
+    tools = Tools(config, identity, me, store, clock, metrics, entropy.random_bytes, DrawnAhead(entropy.random_bytes))
     decoder, engine, keys = _make_decoder(tools), _make_engine(tools, drivers), make_keys(tools, key_files)
     assessment, (broker, bus) = _make_assessment(tools, engine, drivers), make_bus(tools, broker_password)
     node = Node(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,7 +55,7 @@ class Tools:
     public_bytes: RandomBytes
     """Random bytes for what is told, such as ids of jobs and their seeds; quicker by far for a few."""
 
-    host: ThisHost
+    host: ThisHost = field(default_factory=ThisHost)
 
 
 def make_bus(tools: Tools, password: str) -> tuple[ChildBroker | None, Bus]:
