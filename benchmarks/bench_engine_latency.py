@@ -151,6 +151,7 @@ async def jobs(node: Node, machine: Machine, floor: Floor) -> tuple[list[list[fl
         await floor.round([b"warm up"] * WARM_UP)
         for turn in range(ROUNDS):
             machine.look()
+            machine.look_at_disk()
             begin = WARM_UP + turn * JOBS
             found.append([await job(client, index) for index in range(begin, begin + JOBS)])
             least.append(await floor.round([brickwork(QUBITS, DEPTH, index).encode() for index in range(JOBS)]))
@@ -202,4 +203,5 @@ def run() -> list[Figure]:
         figures.append(Figure("engine.mqtt_job_p50_ms", statistics.median(times), "ms", JOBS, 4, floor + p50))
         figures.append(Figure("engine.mqtt_job_p99_ms", percentile(times, 0.99), "ms", JOBS, 8))
         figures.append(Figure("engine.mqtt_floor_ms", floor, "ms", JOBS))
+        figures += machine.disk_figures()
     return [*figures, machine.figure()]

@@ -171,6 +171,7 @@ async def measure(nodes: Sequence[Node], broker: Broker, machine: Machine) -> li
             crossed.append(await site.rate((32, 0, 0, 0), "any"))
         for _ in range(ROUNDS):
             machine.look()
+            machine.look_at_disk()
             idle.append(await site.interactive())
             async with site.batch():
                 loaded.append(await site.interactive())
@@ -234,4 +235,4 @@ def run() -> list[Figure]:
                 fleet.enrol(Path(name) / each, each)
                 nodes.append(stack.enter_context(Node(Path(name) / each, CONFIG.format(name=each, port=broker.port))))
             figures += uvloop.run(measure(nodes, broker, machine))
-    return [*figures, machine.figure()]
+    return [*figures, *machine.disk_figures(), machine.figure()]

@@ -4,14 +4,17 @@ Machines that are shared change their speed within seconds. So what takes millis
 and the figures are those of the quietest one: the round with the smallest median, and the p99 of that same round.
 Rivals run in the same rounds, in turn with ours, and are given their own quietest round. How fast the machine was in a
 run stands beside them as `machine.loop_ms`: CPU time of a fixed loop in Python, the least of the run, with its median
-as baseline.
+as baseline. Where daemons write, what its disk takes to make a few pages safe stands there too, as `machine.sync_*_ms`:
+every accepted job waits for one such sync at least.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import os
 import statistics
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +22,8 @@ from typing import Final
 
 ROUNDS: Final = 5
 _LOOP: Final = 20_000
+_SYNCS: Final = 40
+_PAGES: Final = bytes(8192)
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ class Machine:
 
     def __init__(self) -> None:
         self._loops_ms: list[float] = []
+        self._syncs_ms: list[float] = []
 
     def look(self) -> None:
         """Begin a round: time the loop a few times, with what rivals have left in memory out of the way."""
@@ -82,6 +88,25 @@ class Machine:
             for number in range(_LOOP):
                 total += number * number % 7
             self._loops_ms.append((time.thread_time() - started) * 1e3)
+
+    def look_at_disk(self) -> None:
+        """Time syncs of two pages, where temporary files and so the databases of daemons are."""
+        with tempfile.TemporaryFile(prefix="qedge-bench-") as file:
+            for _ in range(_SYNCS):
+                file.seek(0)
+                file.write(_PAGES)
+                file.flush()
+                started = time.perf_counter()
+                os.fdatasync(file.fileno())
+                self._syncs_ms.append((time.perf_counter() - started) * 1e3)
+
+    def disk_figures(self) -> list[Figure]:
+        """Say what syncs took."""
+        syncs = self._syncs_ms
+        return [
+            Figure(f"machine.sync_p{round(100 * share)}_ms", percentile(syncs, share), "ms", len(syncs))
+            for share in (0.5, 0.99)
+        ]
 
     def figure(self) -> Figure:
         """Say what was found."""
