@@ -60,6 +60,8 @@ EVENTS: Final[dict[str, str]] = {
     "node.undrained": "The node takes jobs again; no fields.",
     "uplink.given_up": "Old results were given up, because too many wait for the uplink; fields: results.",
     "uplink.not_kept": "The cloud did not say that it has results on its disk; they are sent again; fields: code.",
+    "uplink.compared": "The cloud and this node did not hold the same of what the fleet shares; fields: got, gave.",
+    "uplink.not_compared": "No node of the cloud answered what it holds of what the fleet shares; fields: code.",
     "uplink.kept_again": "The cloud writes results down again; no fields.",
     "results.not_kept": "Results from below could not be written down; who sent them keeps them; fields: code, peer, "
     "records.",

@@ -71,6 +71,9 @@ METRICS: Final[dict[str, MetricSpec]] = {
         "in the cloud, and `refused`.",
         ("outcome",),
     ),
+    "qedge_uplink_comparisons_total": MetricSpec(
+        Kind.COUNTER, "Comparisons of what the fleet shares with a node of the cloud.", ("outcome",)
+    ),
     "qedge_receipts_total": MetricSpec(
         Kind.COUNTER, "Receipts of results; outcome `signed` here, or `kept` or `refused` of a runner.", ("outcome",)
     ),

@@ -26,6 +26,7 @@ from qedge.mesh.crypto_thread import CryptoThread
 from qedge.orchestrator.ledger import rows
 from qedge.orchestrator.state.proof import peek
 from qedge.orchestrator.uplink import spool
+from qedge.orchestrator.uplink.answering import CloudMap
 from qedge.orchestrator.uplink.cloud import CloudService
 from qedge.orchestrator.uplink.config import UplinkConfig
 from qedge.orchestrator.uplink.model import UplinkIdentity
@@ -44,7 +45,8 @@ CONFIG = UplinkConfig(url="mqtt://cloud:1883", spool_entries=20)
 class UpSite:
     """Node a with an uplink and node b at a site; node k in the cloud."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, compare_s: float = 900.0) -> None:
+        self.config = msgspec.structs.replace(CONFIG, compare_s=compare_s)
         self.site, self.sky = StateSite(folder), StateSite(folder)
         self.sky.fleet = self.site.fleet
         self.changes = Changes()
@@ -54,20 +56,11 @@ class UpSite:
 
     async def start(self) -> None:
         self.a, self.b = await self.site.node("a"), await self.site.node("b")
-        self.k = await self.sky.node("k")
-        self.cloud = CloudService(
-            UplinkConfig(node_class="cloud", keep_of_one=10),
-            UplinkIdentity(FLEET, "k", self.k.key, self.k.chain, self.k.trust),
-            cast(Bus, self.k.bus),
-            self.k.store,
-            self.threads[0],
-            clock=self.k.clock,
-            metrics=self.metrics,
-        )
+        await self.start_cloud()
         self.up = MemoryBus(self.sky.broker)
         self.up.reply_topic, self.up.patience_s = topic(FLEET, "a", Channel.REPLY), 2.0
         self.uplink = UplinkService(
-            CONFIG,
+            self.config,
             UplinkIdentity(FLEET, "a", self.a.key, self.a.chain, self.a.trust),
             cast(Bus, self.up),
             cast(Bus, self.a.bus),
@@ -81,6 +74,21 @@ class UpSite:
         ready = asyncio.Event()
         self.tasks = [asyncio.create_task(self.up.pump()), asyncio.create_task(self.uplink.run(ready.set))]
         await ready.wait()
+
+    async def start_cloud(self) -> None:
+        """Start node k, again after it was killed."""
+        self.k = await self.sky.node("k")
+        identity = UplinkIdentity(FLEET, "k", self.k.key, self.k.chain, self.k.trust)
+        self.cloud = CloudService(
+            UplinkConfig(node_class="cloud", keep_of_one=10),
+            identity,
+            cast(Bus, self.k.bus),
+            self.k.store,
+            self.threads[0],
+            clock=self.k.clock,
+            metrics=self.metrics,
+        )
+        self.desk = CloudMap(identity, cast(Bus, self.k.bus), self.k.state, self.threads[0], clock=self.k.clock)
 
     async def close(self) -> None:
         for task in self.tasks:
