@@ -89,6 +89,11 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_node_factor": MetricSpec(Kind.GAUGE, "Share of its usual work that the node wants now, by its health."),
     "qedge_job_leases_total": MetricSpec(Kind.COUNTER, "Leases of jobs, by what became of them.", ("outcome",)),
     "qedge_job_copies_total": MetricSpec(Kind.COUNTER, "Records of jobs sent to other nodes.", ("outcome",)),
+    "qedge_job_records_total": MetricSpec(
+        Kind.COUNTER,
+        "Records of jobs of other nodes; outcome `refused` since there are too many of that node, or `aged` unended.",
+        ("outcome",),
+    ),
     "qedge_jobs_adopted_total": MetricSpec(Kind.COUNTER, "Jobs taken over from owners that were gone."),
     "qedge_node_draining": MetricSpec(Kind.GAUGE, "Whether the node gives its jobs away."),
     "qedge_jobs_queued": MetricSpec(Kind.GAUGE, "Jobs that wait."),

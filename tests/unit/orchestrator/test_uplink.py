@@ -13,6 +13,7 @@ from typing import cast
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from qedge.base.errors import QedgeError
 from qedge.base.metrics import Metrics
@@ -226,7 +227,7 @@ async def test_the_cloud_keeps_no_result_that_its_owner_did_not_sign_and_not_too
         await site.job(seed)
     record = await reached(site, "job-11")
     held = await site.k.store.read(rows.copies_by_sender)
-    assert held["a"] <= 10
+    assert held["uplink:a"] <= 10
     stolen = msgspec.structs.replace(record, id="job-x", view=msgspec.structs.replace(record.view, id="job-x"))
     where = topic(FLEET, "b", Channel.RESULTS)
     other = UplinkService(
@@ -413,12 +414,39 @@ async def test_results_of_two_boxes_whose_clients_have_one_name_and_key_are_both
     other = msgspec.structs.replace(
         first, id="job-b", holders=("b",), digest=bytes(32), view=msgspec.structs.replace(first.view, id="job-b")
     )
-    kept = await site.k.store.write(lambda connection: site.cloud._keep(connection, "b", [other], 1))
+    kept = await site.k.store.write(lambda connection: site.cloud._keep(connection, "b", [other]))
     assert kept == 1
     found = await site.above("job-b")
     assert found is not None
     assert found.view == other.view
     assert await site.above(first.id) == first
+
+
+async def test_results_are_kept_though_the_records_of_a_box_that_never_ended_are_as_many_as_are_kept_of_one(
+    site: UpSite,
+) -> None:
+    await site.up.connect()
+    first = await reached(site, await site.job(1))
+
+    def never_ended(connection: sqlite3.Connection) -> None:
+        for number in range(12):
+            view = msgspec.structs.replace(first.view, id=f"job-x{number}", ended_utc_ns=0, state=JobState.RUNNING)
+            record = msgspec.structs.replace(first, id=view.id, holders=("a", "k"), view=view)
+            assert rows.keep(connection, "a", record).new
+
+    await site.k.store.write(never_ended)
+    await reached(site, await site.job(2), limit_s=5.0)
+    assert site.metrics.value("qedge_uplink_messages_total", ("refused",)) == 0
+    assert (await site.k.store.read(rows.copies_by_sender))["a"] == 12
+
+
+async def test_what_the_cloud_does_not_keep_is_told_below(site: UpSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qedge.orchestrator.uplink.cloud._is_told_by", lambda *_: False)
+    await site.up.connect()
+    with capture_logs() as logs:
+        await site.job(1)
+        await until(lambda: any(entry["event"] == "uplink.refused" for entry in logs))
+    await waits_for(site, 0)
 
 
 async def test_results_that_memory_has_no_room_for_are_taken_from_the_table_of_jobs(

@@ -88,6 +88,7 @@ class CopyService:
         self._lines: dict[tuple[str, bool], _Line] = {}
         """By node, and whether for batch jobs: others have a line of their own, which overtakes that one."""
 
+        self._refusing: set[str] = set()
         self._group: asyncio.TaskGroup | None = None
         peers.on_change(self._kick)
 
@@ -262,9 +263,19 @@ class CopyService:
                     _LOG.debug("job.news_lost", job=batch[0].id, peer=holder, code=error.code)
                     await asyncio.sleep(_RETRY_S)
                     continue
+                self._count_refused(holder, len(kept.refused))
                 await self._take(batch, waiting, kept)
         finally:
             line.task = None
+
+    def _count_refused(self, holder: str, records: int) -> None:
+        if not records:
+            self._refusing.discard(holder)
+            return
+        self._metrics.add("qedge_job_copies_total", ("refused",), records)
+        if holder not in self._refusing:
+            self._refusing.add(holder)
+            _LOG.warning("job.copies_refused", peer=holder, records=records)
 
     async def _take(self, batch: list[JobRecord], waiting: list[list[_Answer]], kept: RecordsKept) -> None:
         refused = set(kept.refused)

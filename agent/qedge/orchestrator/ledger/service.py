@@ -128,7 +128,7 @@ def make_ledger(
     return Ledger(
         book,
         copies,
-        KeepService(config, engine_config.keep_s, book, store, peers, owner.ownership, owner.cancel, clock),
+        KeepService(config, engine_config.keep_s, book, store, peers, owner.ownership, owner.cancel, clock, metrics),
         errands,
         owner,
         DrainService(config, errands, owner.offering, _Work(engine, book, copies), store, clock=clock, metrics=metrics),

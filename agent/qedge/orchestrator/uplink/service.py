@@ -280,7 +280,9 @@ class UplinkService:
             code = heard.code if known else "internal.unexpected"
             raise QedgeError(code, "The cloud could not write results down.", fix="Look at its disk.")
         self._metrics.add("qedge_uplink_messages_total", ("sent",))
-        self._metrics.add("qedge_uplink_messages_total", ("refused",), heard.refused)
+        if heard.refused:
+            self._metrics.add("qedge_uplink_messages_total", ("refused",), heard.refused)
+            _LOG.warning("uplink.refused", records=heard.refused)
         if self._problem:
             self._problem = ""
             _LOG.info("uplink.kept_again")
