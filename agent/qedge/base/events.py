@@ -54,6 +54,8 @@ EVENTS: Final[dict[str, str]] = {
     "job.adopted": "This node owns a job whose owner is gone; fields: job, peer, epoch.",
     "job.yielded": "Another node owns a job of this one; fields: job, peer, epoch.",
     "job.speculated": "A straggler, or a job of a quiet runner, runs on a second node too; fields: job, peer, late_s.",
+    "job.duplicate": "A client's key is two jobs, accepted while the mesh was cut; fields: job, other, peer, client.",
+    "job.duplicates_unknown": "Whether keys of clients are two jobs could not be looked up; fields: code.",
     "job.records_full": "No more records are held of a node whose jobs do not end; fields: peer, limit.",
     "job.records_aged": "Records of jobs that nobody spoke of for long were forgotten unended; fields: records, job.",
     "job.copies_refused": "A node does not hold records of jobs of this one; fields: peer, records.",

@@ -89,6 +89,9 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_node_factor": MetricSpec(Kind.GAUGE, "Share of its usual work that the node wants now, by its health."),
     "qedge_job_leases_total": MetricSpec(Kind.COUNTER, "Leases of jobs, by what became of them.", ("outcome",)),
     "qedge_job_copies_total": MetricSpec(Kind.COUNTER, "Records of jobs sent to other nodes.", ("outcome",)),
+    "qedge_jobs_duplicate_total": MetricSpec(
+        Kind.COUNTER, "Jobs of this node whose client's key stands for another job too, since the mesh was cut in two."
+    ),
     "qedge_job_records_total": MetricSpec(
         Kind.COUNTER,
         "Records of jobs of other nodes; outcome `refused` since there are too many of that node, or `aged` unended.",

@@ -62,7 +62,7 @@ class CopyService:
     """Fills `Copies`. `on_known` hears of records under a higher epoch: another node owns the job.
 
     `on_kept` hears of each job whose record another node has written down, `on_late` of each node for which a client's
-    request waited in vain.
+    request waited in vain, `on_other` of jobs whose client's key stands for another one at a holder.
     """
 
     name = "job copies"
@@ -75,6 +75,7 @@ class CopyService:
         on_known: Callable[[JobRecord], Awaitable[None]],
         on_kept: Callable[[str], None],
         on_late: Callable[[str, int], None],
+        on_other: Callable[[str, JobRecord, str], None],
         clock: Clock,
         metrics: Metrics,
     ) -> None:
@@ -83,6 +84,7 @@ class CopyService:
         self._on_known = on_known
         self._on_kept = on_kept
         self._on_late = on_late
+        self._on_other = on_other
         self._clock = clock
         self._metrics = metrics
         self._lines: dict[tuple[str, bool], _Line] = {}
@@ -264,7 +266,7 @@ class CopyService:
                     await asyncio.sleep(_RETRY_S)
                     continue
                 self._count_refused(holder, len(kept.refused))
-                await self._take(batch, waiting, kept)
+                await self._take(holder, batch, waiting, kept)
         finally:
             line.task = None
 
@@ -277,7 +279,7 @@ class CopyService:
             self._refusing.add(holder)
             _LOG.warning("job.copies_refused", peer=holder, records=records)
 
-    async def _take(self, batch: list[JobRecord], waiting: list[list[_Answer]], kept: RecordsKept) -> None:
+    async def _take(self, holder: str, batch: list[JobRecord], waiting: list[list[_Answer]], kept: RecordsKept) -> None:
         refused = set(kept.refused)
         by_id = {record.id: record for record in kept.known}
         by_key = {(each.client, each.submission.client_key): each for each in kept.known if each.submission.client_key}
@@ -290,6 +292,8 @@ class CopyService:
                 self._on_kept(record.id)
             if known is not None and known.id == record.id:
                 await self._on_known(known)
+            elif known is not None and not record.withdrawn:
+                self._on_other(record.id, known, holder)
 
 
 def _batch(records: dict[str, JobRecord]) -> list[JobRecord]:

@@ -236,6 +236,16 @@ def last_ended(connection: sqlite3.Connection, after_utc_ns: int, most: int) -> 
     return [record for (job_id,) in found if (record := own(connection, str(job_id))) is not None]
 
 
+def keyed(connection: sqlite3.Connection, after_utc_ns: int, most: int) -> list[tuple[str, str, str, tuple[str, ...]]]:
+    """Return id, client, key and holders of the newest jobs in this node's own table that came with a client's key."""
+    found = connection.execute(
+        "SELECT id, client, client_key, holders FROM jobs WHERE client_key <> '' AND holders <> ''"
+        " AND submitted_utc_ns > ? ORDER BY id DESC LIMIT ?",
+        (after_utc_ns, most),
+    )
+    return [(str(job_id), str(client), str(key), tuple(str(names).split(","))) for job_id, client, key, names in found]
+
+
 def record_of(
     holders: tuple[str, ...], client: str, submission: JobSubmission, view: JobView, expires_utc_ns: int, digest: bytes
 ) -> JobRecord:

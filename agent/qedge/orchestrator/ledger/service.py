@@ -16,6 +16,7 @@ from qedge.orchestrator.ledger.book import Book
 from qedge.orchestrator.ledger.config import LedgerConfig
 from qedge.orchestrator.ledger.copying import CopyService
 from qedge.orchestrator.ledger.drain import DrainService
+from qedge.orchestrator.ledger.duplicates import DuplicateWatch
 from qedge.orchestrator.ledger.errands import ErrandService
 from qedge.orchestrator.ledger.keeping import KeepService
 from qedge.orchestrator.ledger.loopback import PeersAndMe
@@ -38,11 +39,12 @@ class Ledger:
     errands: ErrandService
     owner: OwnerService
     drain: DrainService
+    duplicates: DuplicateWatch
 
     @property
     def services(self) -> tuple[Service, ...]:
         """Return all of them."""
-        return self.copies, self.keeping, self.errands, self.owner, self.drain
+        return self.copies, self.keeping, self.errands, self.owner, self.drain, self.duplicates
 
 
 class _Work:
@@ -106,8 +108,16 @@ def make_ledger(
         return engine.has_room
 
     turns = RoundRobin(me, nodes=peers.nodes, given=book.given, room=room, able=lambda: engine.reception.can_run)
+    duplicates = DuplicateWatch(config.copies, book, store, peers, clock=clock, metrics=metrics)
     copies = CopyService(
-        config, peers, on_known=known, on_kept=book.kept, on_late=book.was_quiet, clock=clock, metrics=metrics
+        config,
+        peers,
+        on_known=known,
+        on_kept=book.kept,
+        on_late=book.was_quiet,
+        on_other=duplicates.suspect,
+        clock=clock,
+        metrics=metrics,
     )
     owner = OwnerService(
         engine_config,
@@ -132,4 +142,5 @@ def make_ledger(
         errands,
         owner,
         DrainService(config, errands, owner.offering, _Work(engine, book, copies), store, clock=clock, metrics=metrics),
+        duplicates,
     )
