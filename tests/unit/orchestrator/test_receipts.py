@@ -165,6 +165,19 @@ async def test_a_result_without_a_receipt_says_so_and_receipts_go_with_their_job
     assert await at_a.receipt(jobs[0].id) is None
 
 
+async def test_a_runner_that_sends_a_receipt_again_and_again_fills_no_disk(signers: Signers) -> None:
+    jobs, a, at_a = await done_elsewhere(signers)
+    receipt = jobs[0].receipt
+    assert receipt is not None
+    again = ReceiptsKeep(receipt.signed, (ReceiptPath(jobs[0].id, receipt.epoch, receipt.position, receipt.path),))
+    for _ in range(5):
+        assert (await at_a._keep("b", again)).refused == ()
+    roots = await a.store.read(
+        lambda connection: connection.execute("SELECT count(*) FROM receipt_roots").fetchone()[0]
+    )
+    assert roots == 1
+
+
 async def test_an_owner_that_cannot_be_reached_gets_its_receipts_later(signers: Signers) -> None:
     a, at_a = await signers.node("a")
     _, at_b = await signers.node("b", FakeQpu("b"))

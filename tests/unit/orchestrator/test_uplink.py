@@ -440,6 +440,18 @@ async def test_results_are_kept_though_the_records_of_a_box_that_never_ended_are
     assert (await site.k.store.read(rows.copies_by_sender))["a"] == 12
 
 
+async def test_a_result_that_can_be_read_no_more_holds_up_none_behind_it(site: UpSite) -> None:
+    bad, good = await site.job(1), await site.job(2)
+    await waits_for(site, 2)
+    await site.a.store.write(
+        lambda connection: connection.execute("UPDATE jobs SET result = x'c1' WHERE id = ?", (bad,))
+    )
+    await site.up.connect()
+    await reached(site, good, limit_s=5.0)
+    await waits_for(site, 0)
+    assert site.metrics.value("qedge_uplink_messages_total", ("given_up",)) == 1
+
+
 async def test_what_the_cloud_does_not_keep_is_told_below(site: UpSite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qedge.orchestrator.uplink.cloud._is_told_by", lambda *_: False)
     await site.up.connect()

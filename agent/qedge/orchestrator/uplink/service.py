@@ -249,7 +249,7 @@ class UplinkService:
         records: list[JobRecord] = []
         size = 0
         for number, _, job_id, _ in rows:
-            found = await self._store.read(partial(spool.record, me=self._identity.node, job_id=job_id))
+            found = await self._read(job_id)
             if found is not None:
                 found, bytes_of_it = _that_fits(found, self._most_bytes)
                 if records and size + bytes_of_it > self._most_bytes:
@@ -271,6 +271,13 @@ class UplinkService:
         if numbers:
             await self._store.write(partial(spool.sent, numbers=numbers), accepted=True)
         return bool(numbers)
+
+    async def _read(self, job_id: str) -> JobRecord | None:
+        try:
+            return await self._store.read(partial(spool.record, me=self._identity.node, job_id=job_id))
+        except msgspec.DecodeError:  # of a version that is gone; what cannot go must not hold up what follows
+            self._gave_up(1)
+            return None
 
     async def _tell(self, reports: ResultReports) -> None:
         """Return once a node of the cloud has written results down; raises `bus.*`, `auth.*`, and what it says."""
