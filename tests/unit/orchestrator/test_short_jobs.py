@@ -280,6 +280,7 @@ async def copies() -> AsyncIterator[tuple[CopyService, OneHolder]]:
         on_known=known,
         on_kept=lambda _job_id: None,
         on_late=lambda _node, _now_ns: None,
+        on_other=lambda _job_id, _other, _node: None,
         clock=SystemClock(),
         metrics=Metrics(),
     )

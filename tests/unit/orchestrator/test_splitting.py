@@ -243,6 +243,7 @@ class SplitNode:
 
     def __init__(self, node: EngineNode) -> None:
         self.node = node
+        self.numbers = itertools.count(9)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> SplitService:
@@ -255,7 +256,7 @@ class SplitNode:
             node_name=node.name,
             clock=SystemClock(),
             metrics=Metrics(),
-            random_bytes=lambda n: bytes(n - 1) + b"\x09",
+            random_bytes=lambda n: next(self.numbers).to_bytes(n, "big"),
         )
         node.engine.attach(Ways(node.ledger.owner, self.split))
         self._task = asyncio.create_task(self.split.run(ready.set))
