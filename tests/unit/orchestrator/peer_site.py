@@ -123,7 +123,10 @@ class NetworkPeers:
             raise QedgeError("peer.timeout", f"{node} did not answer within {deadline_s} s.") from error
         if self._network.lose_answer(self._me, node, purpose) or not self._network.reaches(self._me, node):
             raise QedgeError("peer.timeout", f"{node} did not answer within {deadline_s} s.")
-        return msgspec.msgpack.decode(msgspec.msgpack.encode(replies[-1]), type=answer)
+        try:
+            return msgspec.msgpack.decode(msgspec.msgpack.encode(replies[-1]), type=answer)
+        except msgspec.DecodeError as error:
+            raise QedgeError("bus.bad_message", f"{node} answered what cannot be read.") from error
 
     def serve(self, request: type[Q], serve: Callable[[str, Q], Awaitable[msgspec.Struct]]) -> None:
         """Answer questions."""

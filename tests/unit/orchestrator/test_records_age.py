@@ -119,3 +119,12 @@ async def test_a_node_that_holds_as_many_records_as_it_may_hears_of_their_ends_a
     await asyncio.sleep(0.2)
     hold(a, b)
     assert (await a.submit(node="any", seed=9)).replicated is True
+
+
+async def test_a_record_that_can_be_read_no_more_keeps_no_node_from_starting(site: EngineSite) -> None:
+    a, b = await pair(site)
+    await held(site, a, b)
+    await b.store.write(lambda connection: connection.execute("UPDATE job_copies SET record = x'c1'"))
+    await b.kill()
+    await b.start()
+    assert not any(task.done() for task in b._tasks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -254,10 +255,12 @@ def record_of(
 
 
 def unended_copies(connection: sqlite3.Connection) -> list[JobRecord]:
-    """Return the records of jobs that have not ended."""
-    return [
-        _RECORD.decode(row[0]) for row in connection.execute("SELECT record FROM job_copies WHERE ended_utc_ns = 0")
-    ]
+    """Return the records of jobs that have not ended; one that can be read no more is passed over, and ages."""
+    found = []
+    for (record,) in connection.execute("SELECT record FROM job_copies WHERE ended_utc_ns = 0"):
+        with contextlib.suppress(msgspec.DecodeError):
+            found.append(_RECORD.decode(record))
+    return found
 
 
 def copies_by_sender(connection: sqlite3.Connection) -> dict[str, int]:
