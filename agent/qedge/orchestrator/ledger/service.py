@@ -14,13 +14,13 @@ from qedge.engine.ports import ANY, Peers
 from qedge.engine.service import EngineService
 from qedge.orchestrator.ledger.book import Book
 from qedge.orchestrator.ledger.config import LedgerConfig
-from qedge.orchestrator.ledger.copying import CopyService
+from qedge.orchestrator.ledger.copying import CopyHooks, CopyService
 from qedge.orchestrator.ledger.drain import DrainService
 from qedge.orchestrator.ledger.duplicates import DuplicateWatch
 from qedge.orchestrator.ledger.errands import ErrandService
 from qedge.orchestrator.ledger.keeping import KeepService
 from qedge.orchestrator.ledger.loopback import PeersAndMe
-from qedge.orchestrator.ledger.owning import OwnerService
+from qedge.orchestrator.ledger.owning import Estimate, OwnerService
 from qedge.orchestrator.ledger.placing import RoundRobin
 from qedge.orchestrator.ledger.ports import Placer, Standings
 from qedge.orchestrator.placement.demand import is_small
@@ -75,6 +75,16 @@ class Unjudged:
         """Remember nothing; the result is not taken in any case."""
 
 
+def _estimate(engine: EngineService) -> Estimate:
+    async def estimate(submission: JobSubmission) -> JobEstimate | None:
+        # what this node could run it refuses for what is wrong with it; what is too large here may fit elsewhere
+        if submission.node != ANY or not engine.reception.can_run or submission.qpu or is_small(submission):
+            return None
+        return await engine.reception.estimate(submission, binding=False)
+
+    return estimate
+
+
 def make_ledger(
     me: str,
     engine_config: EngineConfig,
@@ -95,12 +105,6 @@ def make_ledger(
     async def known(record: JobRecord) -> None:
         await owner.ownership.yield_to(record)
 
-    async def estimate(submission: JobSubmission) -> JobEstimate | None:
-        # what this node could run it refuses for what is wrong with it; what is too large here may fit elsewhere
-        if submission.node != ANY or not engine.reception.can_run or submission.qpu or is_small(submission):
-            return None
-        return await engine.reception.estimate(submission, binding=False)
-
     async def perform(job: Job) -> JobResult | None:
         return None if errands.closed else await engine.reception.perform(job, engine.keeper.own)
 
@@ -109,16 +113,8 @@ def make_ledger(
 
     turns = RoundRobin(me, nodes=peers.nodes, given=book.given, room=room, able=lambda: engine.reception.can_run)
     duplicates = DuplicateWatch(config.copies, book, store, peers, clock=clock, metrics=metrics)
-    copies = CopyService(
-        config,
-        peers,
-        on_known=known,
-        on_kept=book.kept,
-        on_late=book.was_quiet,
-        on_other=duplicates.suspect,
-        clock=clock,
-        metrics=metrics,
-    )
+    hooks = CopyHooks(on_known=known, on_kept=book.kept, on_late=book.was_quiet, on_other=duplicates.suspect)
+    copies = CopyService(config, peers, hooks, clock=clock, metrics=metrics)
     owner = OwnerService(
         engine_config,
         book,
@@ -128,7 +124,7 @@ def make_ledger(
         placer=placer or turns,
         standings=standings or Unjudged(),
         copies=copies,
-        estimate=estimate,
+        estimate=_estimate(engine),
         perform=perform,
         clock=clock,
         metrics=metrics,
