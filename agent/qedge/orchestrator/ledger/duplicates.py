@@ -106,6 +106,7 @@ class DuplicateWatch:
         work = partial(rows.keyed, after_utc_ns=self._clock.utc_ns() - away_ns, most=_MOST_JOBS)
         alive, silent = self._peers.alive() - {self._peers.me}, set[str]()
         for job_id, client, key, holders in await self._store.read(work):
+            await asyncio.sleep(0)  # in a large fleet each takes a millisecond, and heartbeats must not wait for all
             first = ranked(place_of(client, key, job_id), alive)[: self._asked_of_each]
             for name in first:
                 if name in back and name not in holders and name not in silent:
