@@ -75,7 +75,9 @@ METRICS: Final[dict[str, MetricSpec]] = {
         Kind.COUNTER, "Comparisons of what the fleet shares with a node of the cloud.", ("outcome",)
     ),
     "qedge_receipts_total": MetricSpec(
-        Kind.COUNTER, "Receipts of results; outcome `signed` here, or `kept` or `refused` of a runner.", ("outcome",)
+        Kind.COUNTER,
+        "Receipts of results; outcome `signed` or `dropped` here, or `kept` or `refused` of a runner.",
+        ("outcome",),
     ),
     "qedge_results_checked_total": MetricSpec(
         Kind.COUNTER, "Results of other nodes that were looked at.", ("outcome",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine
@@ -142,7 +143,6 @@ class KeepService:
         work = partial(rows.prune_copies, passed_ns=now_ns - self._aged_ns, keep_ns=self._keep_ns, vouched=vouched)
         try:
             aged = await self._store.write(work)
-            self._counts = Counter(await self._store.read(rows.copies_by_sender))
         except QedgeError:
             return  # the store said so already, and there is always a next time
         self._aged_ns = now_ns
@@ -152,6 +152,8 @@ class KeepService:
         if aged:
             self._metrics.add("qedge_job_records_total", ("aged",), len(aged))
             _LOG.warning("job.records_aged", records=len(aged), job=aged[0])
+        with contextlib.suppress(QedgeError):  # as above
+            self._counts = Counter(await self._store.read(rows.copies_by_sender))
 
     # Serving
 
