@@ -440,6 +440,17 @@ async def test_results_are_kept_though_the_records_of_a_box_that_never_ended_are
     assert (await site.k.store.read(rows.copies_by_sender))["a"] == 12
 
 
+async def test_results_whose_jobs_were_forgotten_while_they_waited_are_counted_as_given_up(site: UpSite) -> None:
+    gone, kept = await site.job(1), await site.job(2)
+    await waits_for(site, 2)
+    await site.a.store.write(lambda connection: ledger.prune(connection, ended_before_utc_ns=0, keep=1))
+    assert await site.a.store.read(lambda connection: ledger.view(connection, gone)) is None
+    await site.up.connect()
+    await reached(site, kept)
+    await waits_for(site, 0)
+    assert site.metrics.value("qedge_uplink_messages_total", ("given_up",)) == 1
+
+
 async def test_a_result_that_can_be_read_no_more_holds_up_none_behind_it(site: UpSite) -> None:
     bad, good = await site.job(1), await site.job(2)
     await waits_for(site, 2)

@@ -273,11 +273,14 @@ class UplinkService:
         return bool(numbers)
 
     async def _read(self, job_id: str) -> JobRecord | None:
+        """Return the record of a job that ended; None where it is forgotten by now, which is told."""
         try:
-            return await self._store.read(partial(spool.record, me=self._identity.node, job_id=job_id))
+            found = await self._store.read(partial(spool.record, me=self._identity.node, job_id=job_id))
         except msgspec.DecodeError:  # of a version that is gone; what cannot go must not hold up what follows
+            found = None
+        if found is None:
             self._gave_up(1)
-            return None
+        return found
 
     async def _tell(self, reports: ResultReports) -> None:
         """Return once a node of the cloud has written results down; raises `bus.*`, `auth.*`, and what it says."""
