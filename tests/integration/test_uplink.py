@@ -51,6 +51,43 @@ async def test_an_edge_node_works_on_without_its_uplink_and_the_cloud_learns_all
         sky.kill()
 
 
+@pytest.mark.long
+async def test_what_the_broker_of_the_cloud_took_and_forgot_while_the_cloud_s_node_was_away_is_found_by_comparing(
+    tmp_path: Path,
+) -> None:
+    sky = MortalBroker(KIND, tmp_path / "sky")
+    sky.start()
+    try:
+        async with FleetWorld(tmp_path, KIND) as world:
+            up = f'[uplink]\nurl = "mqtt://127.0.0.1:{sky.port}"\nreconnect_cap_s = 0.5\ncompare_s = 1.0\n'
+            world.start("edge", f'{up}[state]\nsite = "edge"\n')
+            world.start("cloud", '[uplink]\nnode_class = "cloud"\n[state]\nsite = "sky"\n', port=sky.port)
+            await world.wait_up("edge", "cloud")
+            async with world.daemons["edge"].client() as edge:
+                await edge.state.put("settings", "first", b"1")
+                async with world.daemons["cloud"].client() as cloud:
+                    assert (await _state(cloud, "first")) == b"1"
+                world.daemons["cloud"].kill()
+                sent = await world.metric("edge", "qedge_uplink_messages_total")
+                await edge.state.put("settings", "lost", b"2")
+                async with asyncio.timeout(LIMIT_S):
+                    while await world.metric("edge", "qedge_uplink_messages_total") == sent:
+                        await asyncio.sleep(0.05)
+                    while await world.metric("edge", "qedge_uplink_waiting"):
+                        await asyncio.sleep(0.05)
+                sky.kill()
+                sky.start()
+                world.daemons["cloud"].start()
+                await world.wait_up("cloud")
+                async with world.daemons["cloud"].client() as cloud:
+                    assert (await _state(cloud, "lost")) == b"2"
+                    await cloud.state.put("settings", "answer", b"3")
+                assert (await _state(edge, "answer")) == b"3"
+                assert world.events("edge", "uplink.compared")
+    finally:
+        sky.kill()
+
+
 async def _run(node: NodeClient) -> str:
     async with asyncio.timeout(LIMIT_S):
         while True:

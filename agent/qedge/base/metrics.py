@@ -71,8 +71,13 @@ METRICS: Final[dict[str, MetricSpec]] = {
         "in the cloud, and `refused`.",
         ("outcome",),
     ),
+    "qedge_uplink_comparisons_total": MetricSpec(
+        Kind.COUNTER, "Comparisons of what the fleet shares with a node of the cloud.", ("outcome",)
+    ),
     "qedge_receipts_total": MetricSpec(
-        Kind.COUNTER, "Receipts of results; outcome `signed` here, or `kept` or `refused` of a runner.", ("outcome",)
+        Kind.COUNTER,
+        "Receipts of results; outcome `signed` or `dropped` here, or `kept` or `refused` of a runner.",
+        ("outcome",),
     ),
     "qedge_results_checked_total": MetricSpec(
         Kind.COUNTER, "Results of other nodes that were looked at.", ("outcome",)
@@ -86,6 +91,14 @@ METRICS: Final[dict[str, MetricSpec]] = {
     "qedge_node_factor": MetricSpec(Kind.GAUGE, "Share of its usual work that the node wants now, by its health."),
     "qedge_job_leases_total": MetricSpec(Kind.COUNTER, "Leases of jobs, by what became of them.", ("outcome",)),
     "qedge_job_copies_total": MetricSpec(Kind.COUNTER, "Records of jobs sent to other nodes.", ("outcome",)),
+    "qedge_jobs_duplicate_total": MetricSpec(
+        Kind.COUNTER, "Jobs of this node whose client's key stands for another job too, since the mesh was cut in two."
+    ),
+    "qedge_job_records_total": MetricSpec(
+        Kind.COUNTER,
+        "Records of jobs of other nodes; outcome `refused` since there are too many of that node, or `aged` unended.",
+        ("outcome",),
+    ),
     "qedge_jobs_adopted_total": MetricSpec(Kind.COUNTER, "Jobs taken over from owners that were gone."),
     "qedge_node_draining": MetricSpec(Kind.GAUGE, "Whether the node gives its jobs away."),
     "qedge_jobs_queued": MetricSpec(Kind.GAUGE, "Jobs that wait."),

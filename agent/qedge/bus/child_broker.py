@@ -102,7 +102,7 @@ class ChildBroker:
                 self._endpoint = None
                 await _end(process)
                 await complaints.close()
-                await asyncio.to_thread(_remove_files, self._folder)
+                await asyncio.to_thread(remove_files, self._folder)
             if (self._clock.now_ns() - started_ns) / 1e9 > _STEADY_S:
                 failures = 0
             _LOG.warning("bus.broker_died", kind=kind, exit=code, last=complaints.last)
@@ -114,6 +114,7 @@ class ChildBroker:
         port = _free_port()
         self.password = self._given or self._random_bytes(_SECRET_BYTES).hex()
         write = _write_mosquitto if kind == "mosquitto" else _write_iotcore
+        await asyncio.to_thread(remove_files, self._folder)  # of the other kind, where this node was killed
         places = [f"{_LOOPBACK}:{port}", *([self._config.listen] if self._config.listen else [])]
         command = await asyncio.to_thread(
             write, self._folder, program, places, self.password, self._random_bytes(_SALT_BYTES)
@@ -129,7 +130,7 @@ class ChildBroker:
         except BaseException:
             await _end(process)
             await complaints.close()
-            await asyncio.to_thread(_remove_files, self._folder)
+            await asyncio.to_thread(remove_files, self._folder)
             raise
         self.pid = process.pid
         self._endpoint = Endpoint(_LOOPBACK, port, kind, username=_USER, password=self.password)
@@ -217,7 +218,8 @@ async def _end(process: Process) -> None:
         await process.wait()
 
 
-def _remove_files(folder: Path) -> None:
+def remove_files(folder: Path) -> None:
+    """Erase what a private broker was told, its password too; a daemon that was killed has left it. Blocks."""
     for name in _FILES:
         with contextlib.suppress(OSError):
             (folder / name).unlink(missing_ok=True)

@@ -14,7 +14,7 @@ import msgspec
 from qedge.base.ids import RandomBytes
 from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
-from qedge.bus.child_broker import ChildBroker
+from qedge.bus.child_broker import ChildBroker, remove_files
 from qedge.bus.config import BusConfig
 from qedge.bus.endpoint import external_endpoint
 from qedge.bus.model import Endpoint
@@ -63,11 +63,13 @@ def make_bus(tools: Tools, password: str) -> tuple[ChildBroker | None, Bus]:
     config, identity = tools.config.broker, tools.identity
     uniform = random.SystemRandom().random
     outside = outside_broker(tools)
-    broker = None
-    if outside is None:
+    broker, folder = None, Path(tools.config.node.runtime_dir)
+    if outside is not None:
+        remove_files(folder)  # of the private broker that this node had until it was killed
+    else:
         broker = ChildBroker(
             config,
-            Path(tools.config.node.runtime_dir),
+            folder,
             password=password if config.listen else "",
             clock=tools.clock,
             random_bytes=tools.random_bytes,

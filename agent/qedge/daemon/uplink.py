@@ -14,6 +14,7 @@ from qedge.daemon.peers import Tools
 from qedge.engine.changes import Changes
 from qedge.mesh.crypto_thread import CryptoThread
 from qedge.orchestrator.state.service import StateService
+from qedge.orchestrator.uplink.answering import CloudMap
 from qedge.orchestrator.uplink.cloud import CloudService
 from qedge.orchestrator.uplink.model import UplinkIdentity
 from qedge.orchestrator.uplink.service import UplinkService
@@ -29,6 +30,7 @@ def make_uplink(tools: Tools, bus: Bus, state: StateService, changes: Changes) -
     identity = UplinkIdentity(me.fleet, me.node, me.key, me.shown, me.trust)
     services: list[Service] = []
     if config.node_class == "cloud":
+        CloudMap(identity, bus, state, CryptoThread(), clock=tools.clock)
         services.append(
             CloudService(config, identity, bus, tools.store, CryptoThread(), clock=tools.clock, metrics=tools.metrics)
         )

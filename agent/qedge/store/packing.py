@@ -9,6 +9,8 @@ from __future__ import annotations
 import zlib
 from typing import Final
 
+import msgspec
+
 _MARK: Final = b"\xc1"
 """A byte that msgpack never uses, so that a value which is not packed cannot begin with it."""
 
@@ -26,11 +28,14 @@ def pack(value: bytes) -> bytes:
 
 
 def unpack(value: bytes) -> bytes:
-    """Return what was packed; raises `zlib.error` for damaged data, or for more than 256 MiB."""
+    """Return what was packed; raises `msgspec.DecodeError` for damaged data, or for more than 256 MiB."""
     if not value.startswith(_MARK):
         return value
     reader = zlib.decompressobj()
-    found = reader.decompress(value[1:], MAX_BYTES)
+    try:
+        found = reader.decompress(value[1:], MAX_BYTES)
+    except zlib.error as error:
+        raise msgspec.DecodeError(f"a packed value is damaged: {error}") from error
     if not reader.eof:
-        raise zlib.error("a packed value is cut short or too large")
+        raise msgspec.DecodeError("a packed value is cut short or too large")
     return found

@@ -263,6 +263,11 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             body BLOB NOT NULL
         ) STRICT""",
     ),
+    (
+        # Records of other nodes' jobs age by the time that this node runs, which begins now for those that it has.
+        "ALTER TABLE job_copies RENAME COLUMN kept_utc_ns TO kept_ns",
+        "UPDATE job_copies SET kept_ns = 0",
+    ),
 )
 
 VERSION: Final = len(MIGRATIONS)

@@ -24,6 +24,7 @@ class Channel(StrEnum):
     SHARED = "shared"
     COMMANDS = "commands"
     RESULTS = "results"
+    COMPARE = "compare"
     RENEWAL = "renewal"
     RENEWED = "renewed"
 

@@ -11,10 +11,15 @@ from qedge.wire.load import PlacementView
 from qedge.wire.problem import Problem
 from qedge.wire.receipts import Receipt
 from qedge.wire.tasks import QaoaTask, QecTask, Task, TaskResult
+from qedge.wire.trust import Utc
 
 MAX_PARTS: Final = 64
 MAX_HOLDERS: Final = 4
 Epoch = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e30)]
+"""A finite time. Forecasts can be very long."""
+
 Holders = Annotated[
     tuple[Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,36}\Z")], ...], msgspec.Meta(max_length=MAX_HOLDERS)
 ]
@@ -131,7 +136,7 @@ class JobEstimate(msgspec.Struct, frozen=True, tag_field="type", tag="job-estima
     operations: int
     shots: int
     memory_bytes: int
-    time_s: float
+    time_s: Seconds
     result_bytes: int
     method: str
     placement: PlacementView | None = None
@@ -173,18 +178,21 @@ class JobResult(msgspec.Struct, frozen=True, tag_field="type", tag="job-result/1
 
 
 class JobView(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="job/1"):
-    """A job as its node knows it. Times are nanoseconds since 1970 UTC, 0 where not yet reached."""
+    """A job as its node knows it. Times are nanoseconds since 1970 UTC, 0 where not yet reached.
+
+    Other nodes write down what stands here, and reckon with it: a number is one that a database holds, or it is none.
+    """
 
     id: str
     state: JobState
     shots: int
-    submitted_utc_ns: int
+    submitted_utc_ns: Utc
     client: str
     qpu: str = ""
-    started_utc_ns: int = 0
-    ended_utc_ns: int = 0
-    queue_position: int = 0
-    attempts: int = 0
+    started_utc_ns: Utc = 0
+    ended_utc_ns: Utc = 0
+    queue_position: Count = 0
+    attempts: Count = 0
     priority: int = 4
     tags: tuple[str, ...] = ()
     estimate: JobEstimate | None = None

@@ -26,7 +26,7 @@ from qedge.wire.session import Call, Hello
 from qedge.wire.state import SharedEntry, StateEntry
 from qedge.wire.telemetry import TelemetryBatch, TelemetryClass
 from qedge.wire.trust import AUTHORITY, JoinAnswer, JoinRequest, RevocationNotice
-from qedge.wire.uplink import ResultReports
+from qedge.wire.uplink import ResultReports, SharedAsk
 
 ROOT: Final = "qedge/v1"
 MAX_LEVELS: Final = 7
@@ -238,6 +238,18 @@ TOPICS: Final[tuple[Row, ...]] = (
         SealKind.SIGNED,
         "the node's signature",
         "Jobs of the node that ended, on the broker of the cloud; `results-heard/1` says that they are on a disk.",
+        reader="nodes of the class cloud",
+    ),
+    Row(
+        Channel.COMPARE,
+        SharedAsk,
+        1,
+        False,
+        Publisher.OWNER,
+        False,
+        SealKind.SIGNED,
+        "the node's signature, and of each entry its writer's",
+        "What a node holds of the state that all nodes share, on the broker of the cloud; `shared-told/1` answers.",
         reader="nodes of the class cloud",
     ),
     Row(

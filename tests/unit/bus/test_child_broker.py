@@ -115,3 +115,23 @@ async def test_another_program_on_the_port_is_never_taken_for_the_broker(tmp_pat
             sleeper.kill()
             await sleeper.wait()
     assert not child_broker._listens(sleeper.pid, port)
+
+
+async def test_what_a_broker_of_the_other_kind_was_told_before_the_node_was_killed_is_gone_when_this_one_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_program(tmp_path, "mosquitto", "#!/bin/sh\nexit 3\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    left = tmp_path / "broker.toml"
+    left.write_text('qedge = "hush"')
+    seen: list[bool] = []
+    write = child_broker._write_mosquitto
+
+    def look(*args: object) -> list[str]:
+        seen.append(left.exists())
+        return write(*args)  # type: ignore[arg-type] # passed on as they came
+
+    monkeypatch.setattr(child_broker, "_write_mosquitto", look)
+    with pytest.raises(QedgeError):
+        await make(tmp_path, "mosquitto").run(lambda: None)
+    assert seen == [False]

@@ -40,11 +40,16 @@ class Memory:
 
 
 class SteppedClock(SystemClock):
-    """The clocks of the box, with a wall clock that a test sets forward or back."""
+    """The clocks of the box, with a wall clock that a test sets forward or back, and time that it lets pass."""
 
     def __init__(self) -> None:
         super().__init__()
         self.step_ns = 0
+        self.ahead_ns = 0
+
+    def now_ns(self) -> int:
+        """Return the boot-time clock."""
+        return super().now_ns() + self.ahead_ns
 
     def utc_ns(self) -> int:
         """Return the wall clock."""
@@ -118,7 +123,10 @@ class NetworkPeers:
             raise QedgeError("peer.timeout", f"{node} did not answer within {deadline_s} s.") from error
         if self._network.lose_answer(self._me, node, purpose) or not self._network.reaches(self._me, node):
             raise QedgeError("peer.timeout", f"{node} did not answer within {deadline_s} s.")
-        return msgspec.msgpack.decode(msgspec.msgpack.encode(replies[-1]), type=answer)
+        try:
+            return msgspec.msgpack.decode(msgspec.msgpack.encode(replies[-1]), type=answer)
+        except msgspec.DecodeError as error:
+            raise QedgeError("bus.bad_message", f"{node} answered what cannot be read.") from error
 
     def serve(self, request: type[Q], serve: Callable[[str, Q], Awaitable[msgspec.Struct]]) -> None:
         """Answer questions."""
@@ -151,9 +159,10 @@ class EngineNode:
     async def start(self) -> None:
         """Start on the database that is there."""
         self.epoch += 1
+        self.metrics = Metrics()
         self.store = Store(self.path, metrics=Metrics())
         config = EngineConfig(**self._settings)  # type: ignore[arg-type]
-        clock, metrics = self.clock, Metrics()
+        clock, metrics = self.clock, self.metrics
         self.engine = EngineService(
             config,
             self.store,

@@ -20,7 +20,7 @@ from qedge.orchestrator.receipts import rows
 from qedge.orchestrator.receipts.proof import check, job_hash, sign_root
 from qedge.orchestrator.receipts.service import ReceiptService, Seal
 from qedge.orchestrator.receipts.tree import leads_to, leaf_of, root_and_paths
-from qedge.wire.jobs import JobView
+from qedge.wire.jobs import JobResult, JobView
 from qedge.wire.receipts import ReceiptPath, ReceiptRoot, ReceiptsKeep
 from tests.integration.fleet_site import ThrowAwayFleet
 from tests.unit.orchestrator.peer_site import EngineNode, EngineSite
@@ -165,6 +165,19 @@ async def test_a_result_without_a_receipt_says_so_and_receipts_go_with_their_job
     assert await at_a.receipt(jobs[0].id) is None
 
 
+async def test_a_runner_that_sends_a_receipt_again_and_again_fills_no_disk(signers: Signers) -> None:
+    jobs, a, at_a = await done_elsewhere(signers)
+    receipt = jobs[0].receipt
+    assert receipt is not None
+    again = ReceiptsKeep(receipt.signed, (ReceiptPath(jobs[0].id, receipt.epoch, receipt.position, receipt.path),))
+    for _ in range(5):
+        assert (await at_a._keep("b", again)).refused == ()
+    roots = await a.store.read(
+        lambda connection: connection.execute("SELECT count(*) FROM receipt_roots").fetchone()[0]
+    )
+    assert roots == 1
+
+
 async def test_an_owner_that_cannot_be_reached_gets_its_receipts_later(signers: Signers) -> None:
     a, at_a = await signers.node("a")
     _, at_b = await signers.node("b", FakeQpu("b"))
@@ -175,6 +188,38 @@ async def test_an_owner_that_cannot_be_reached_gets_its_receipts_later(signers: 
     signers.site.network.lose_answer = lambda *_: False
     await at_b.sign()
     check(await with_receipt(a, at_a, job.id), signers.fleet.trust())
+
+
+async def test_an_owner_that_does_not_answer_holds_up_no_receipts_of_others(signers: Signers) -> None:
+    a, at_a = await signers.node("a")
+    c, _ = await signers.node("c")
+    _, at_b = await signers.node("b", FakeQpu("b"))
+    silent, job = await c.submit("p", node="any"), await a.submit("p", node="any")
+    await c.end(silent.id)
+    await a.end(job.id)
+    signers.site.network.mute.add("c")
+    running = asyncio.create_task(at_b.run(lambda: None))
+    await asyncio.sleep(1.2)  # the first round, which waits for c
+    later = await a.submit("q", node="any")
+    await a.end(later.id)
+    async with asyncio.timeout(3.0):
+        while await at_a.receipt(later.id) is None:
+            await asyncio.sleep(0.05)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_receipts_that_are_too_many_to_be_signed_are_counted(
+    signers: Signers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qedge.orchestrator.receipts.service._MOST_WAITING", 2)
+    _, service = await signers.node("a")
+    result = JobResult({"0": 1}, 1, 1, (), {}, {})
+    for number in range(5):
+        service.given("b", f"job-{number}", 1, bytes(32), result)
+    assert len(service._given) == 2
+    assert service._given[0].job_id == "job-3"
+    assert service._metrics.value("qedge_receipts_total", ("dropped",)) == 3
 
 
 def test_where_a_job_was_to_run_and_under_which_key_makes_no_difference_to_its_hash() -> None:

@@ -106,6 +106,9 @@ FALSE: list[tuple[Task | None, JobResult, str]] = [
     (KernelTask(("x",), ((1.0,),)), result(None, KernelResult(((1.5,),))), "probability"),
     (AmplitudeTask(), result(None, AmplitudeResult((0.6, 0.0), (0.0, 0.7))), "add up"),
     (AmplitudeTask(("00", "01")), result(None, AmplitudeResult((1.0, 0.5), (0.0, 0.0))), "more than 1"),
+    (AmplitudeTask(("00", "00")), result(None, AmplitudeResult((1.2, 1.2), (0.0, 0.0))), "more than 1"),
+    (AmplitudeTask(("00", "00")), result(None, AmplitudeResult((1e154, 1e154), (1e154, 1e154))), "more than 1"),
+    (AmplitudeTask(("00", "01")), result(None, AmplitudeResult((float("nan"), 0.5), (0.0, 0.0))), "more than 1"),
     (SPINS, result(None, msgspec.structs.replace(QAOA, best_cost=-0.6)), "another cost"),
     (SPINS, result(None, msgspec.structs.replace(QAOA, energy=-0.8)), "better than the optimum"),
     (QecTask(), result(None, msgspec.structs.replace(QEC, logical_errors=2)), "rate"),
@@ -116,6 +119,15 @@ FALSE: list[tuple[Task | None, JobResult, str]] = [
 @pytest.mark.parametrize(("task", "false", "why"), FALSE)
 def test_what_cannot_be_true_is_seen_with_the_reason(task: Task | None, false: JobResult, why: str) -> None:
     assert why in implausible(job(task), false)
+
+
+def test_numbers_of_a_client_that_are_too_large_to_be_added_speak_against_no_result_and_end_nothing() -> None:
+    huge = QaoaTask(3, ((0, 1, 1.7e308), (0, 2, 1.7e308), (1, 2, 1.7e308)))
+    answer = msgspec.structs.replace(QAOA, best_bits="000", optimum_bits="000", best_cost=float("inf"))
+    assert implausible(job(huge), result(None, answer)) == ""
+    beyond = QaoaTask(2, ((0, 5, 1.0),))
+    answer = msgspec.structs.replace(QAOA, best_bits="00", optimum_bits="00")
+    assert implausible(job(beyond), result(None, answer)) == ""
 
 
 def test_another_seed_than_the_one_asked_for_is_seen() -> None:
@@ -367,3 +379,38 @@ async def test_a_verdict_outlives_the_daemon_until_an_operator_pardons(make: Mad
     with pytest.raises(QedgeError) as error:
         later.pardon("nobody")
     assert error.value.code == "job.no_node"
+
+
+async def test_a_verdict_that_the_disk_had_no_room_for_is_written_down_when_there_is_some(
+    make: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mesh, checks = make("b")
+    await asyncio.sleep(0.05)
+    write, failed = mesh.store.write, asyncio.Event()
+
+    async def full(*_: object, **__: object) -> None:
+        failed.set()
+        raise QedgeError("store.disk_full", "There is no room on the disk.")
+
+    monkeypatch.setattr("qedge.orchestrator.results.service._SAVE_S", 0.25)
+    monkeypatch.setattr(mesh.store, "write", full)
+    checks.convict("b", "0" * 36, "it cannot be true")
+    await failed.wait()
+    monkeypatch.setattr(mesh.store, "write", write)
+    async with asyncio.timeout(5):
+        while not await mesh.store.read(lambda connection: connection.execute("SELECT node FROM standings").fetchall()):
+            await asyncio.sleep(0.05)
+
+
+async def test_a_verdict_right_before_the_end_of_the_daemon_is_written_down(tmp_path: Path) -> None:
+    store = Store(tmp_path / "z.sqlite3", metrics=Metrics())
+    mesh = Mesh(store, 0.0)
+    around = Surroundings("a", tuple, lambda: False, lambda: False, mesh.rng.random)
+    checks = SpotChecks(ResultsConfig(), mesh, store, around, clock=SystemClock(), metrics=Metrics())
+    task = asyncio.create_task(checks.run(lambda: None))
+    await asyncio.sleep(0.05)
+    checks.convict("b", "0" * 36, "it cannot be true")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert await store.read(lambda connection: connection.execute("SELECT node FROM standings").fetchall()) == [("b",)]
+    store.close()

@@ -15,7 +15,7 @@ from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
 from qedge.engine.fake import FakeQpu
 from qedge.orchestrator.ledger.config import LedgerConfig
-from qedge.orchestrator.ledger.copying import CopyService
+from qedge.orchestrator.ledger.copying import CopyHooks, CopyService
 from qedge.orchestrator.ledger.loopback import PeersAndMe
 from qedge.wire.jobs import JobState, JobSubmission, JobView, LatencyClass
 from qedge.wire.ledger import JobRecord, RecordsKeep, RecordsKept
@@ -277,9 +277,7 @@ async def copies() -> AsyncIterator[tuple[CopyService, OneHolder]]:
     made = CopyService(
         LedgerConfig(copy_wait_s=2.0),
         PeersAndMe("a", holder),  # type: ignore[arg-type]
-        on_known=known,
-        on_kept=lambda _job_id: None,
-        on_late=lambda _node, _now_ns: None,
+        CopyHooks(known, lambda _job_id: None, lambda _node, _now_ns: None, lambda _job_id, _other, _node: None),
         clock=SystemClock(),
         metrics=Metrics(),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
@@ -18,9 +18,10 @@ from qedge.base.system_clock import SystemClock
 from qedge.engine.fake import FakeQpu
 from qedge.engine.ports import PARTS
 from qedge.orchestrator.elsewhere import Ways
+from qedge.orchestrator.ledger.deciding import unclear
 from qedge.orchestrator.splitting.cutting import Part, cut, part_seed
 from qedge.orchestrator.splitting.merging import merge
-from qedge.orchestrator.splitting.service import SplitService
+from qedge.orchestrator.splitting.service import Split, SplitService
 from qedge.wire.jobs import JobResult, JobState, JobSubmission, JobView, Register
 from qedge.wire.tasks import (
     AmplitudeTask,
@@ -217,6 +218,23 @@ def test_results_that_do_not_fit_together_are_refused(spoil: Callable[[list[JobV
     assert error.value.code == "driver.lied"
 
 
+@pytest.mark.parametrize(
+    ("task", "data"),
+    [
+        (ExpectationTask((Z0,), sampled=True), ExpectationResult((), ())),
+        (KernelTask(("x",), ((1.0,), (2.0,))), KernelResult(((1.0, 0.2, 0.3),) * 4)),
+        (QecTask(), QecResult(0, 0, 0.0, 0.0, 0.0, 0.0, 1, 1, 0.0, 0.0, "d")),
+    ],
+    ids=["no values", "too large a tile", "no shots"],
+)
+def test_results_that_have_not_the_size_of_their_parts_are_refused(task: Task, data: TaskResult) -> None:
+    whole = submission(task, parts=2)
+    made = cut(whole, 1)
+    with pytest.raises(QedgeError) as error:
+        merge(whole, 1, made, [ended(part, data) for part in made], "a")
+    assert error.value.code == "driver.lied"
+
+
 # The service, on nodes that run each other's jobs
 
 
@@ -225,6 +243,7 @@ class SplitNode:
 
     def __init__(self, node: EngineNode) -> None:
         self.node = node
+        self.numbers = itertools.count(9)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> SplitService:
@@ -237,7 +256,7 @@ class SplitNode:
             node_name=node.name,
             clock=SystemClock(),
             metrics=Metrics(),
-            random_bytes=lambda n: bytes(n - 1) + b"\x09",
+            random_bytes=lambda n: next(self.numbers).to_bytes(n, "big"),
         )
         node.engine.attach(Ways(node.ledger.owner, self.split))
         self._task = asyncio.create_task(self.split.run(ready.set))
@@ -323,6 +342,146 @@ async def test_one_part_that_fails_ends_the_job_with_its_reason_and_stops_the_re
     assert view.error.code == "driver.lied"
     assert "of 2" in view.error.title
     await origin.stop()
+
+
+class SlowJobs:
+    """A job service that is asked to cancel."""
+
+    def __init__(self, cancel: Callable[[str], Awaitable[JobView]]) -> None:
+        self.cancel = cancel
+
+
+async def begun(site: EngineSite, runs: int) -> None:
+    """Wait until so many parts have begun."""
+    async with asyncio.timeout(30):
+        while site.runs() < runs:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["cancelled twice", "cancelled while it fails"])
+async def test_a_job_whose_end_is_under_way_ends_though_it_is_cancelled_then(
+    site: EngineSite, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    origin, b, c = await trio(site)
+    b.qpu.held = c.qpu.held = True  # type: ignore[union-attr]
+    job = await origin.node.submit(parts=2)
+    await begun(site, 2)
+    stop, stopping = origin.split._stop_parts, asyncio.Event()
+
+    async def slowly(split: Split) -> None:
+        stopping.set()
+        await asyncio.sleep(0.2)
+        await stop(split)
+
+    monkeypatch.setattr(origin.split, "_stop_parts", slowly)
+    if fails:
+        b.qpu.lie = True  # type: ignore[union-attr]
+        b.qpu.release.set()  # type: ignore[union-attr]
+    else:
+        first = asyncio.create_task(origin.node.engine.cancel(job.id))
+    await stopping.wait()
+    await origin.split.cancel(job.id)
+    if not fails:
+        await first
+    view = await origin.node.end(job.id, 5.0)
+    assert view.state is (JobState.FAILED if fails else JobState.CANCELLED)
+    await origin.stop()
+
+
+async def test_a_job_whose_parts_cannot_be_put_together_for_no_known_reason_ends_alone(
+    site: EngineSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin, _, _ = await trio(site)
+    group = origin.split._group
+
+    def broken(*_: object) -> JobResult:
+        raise IndexError("nobody thought of that")
+
+    monkeypatch.setattr("qedge.orchestrator.splitting.service.merge", broken)
+    view = await origin.node.end((await origin.node.submit(parts=2)).id, 5.0)
+    assert view.state is JobState.FAILED
+    assert view.error is not None
+    assert view.error.code == "internal.unexpected"
+    monkeypatch.undo()
+    assert (await origin.node.end((await origin.node.submit(parts=2)).id)).state is JobState.DONE
+    assert origin.split._group is group
+    await origin.stop()
+
+
+async def test_parts_that_take_their_time_to_stop_do_so_side_by_side(
+    site: EngineSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin, b, c = await trio(site)
+    b.qpu.held = c.qpu.held = True  # type: ignore[union-attr]
+    job = await origin.node.submit(parts=4)
+    async with asyncio.timeout(30):
+        while not all(origin.split._splits[job.id].ids):
+            await asyncio.sleep(0.01)
+    waiting, together = set[str](), asyncio.Event()
+
+    async def slowly(job_id: str) -> JobView:
+        waiting.add(job_id)
+        if len(waiting) == 4:
+            together.set()
+        await together.wait()
+        raise QedgeError("job.already_ended", "It has ended.")
+
+    split = origin.split._splits[job.id]
+    monkeypatch.setattr(origin.split, "_jobs", SlowJobs(slowly))
+    async with asyncio.timeout(5):
+        await origin.split._stop_parts(split)
+    monkeypatch.undo()
+    await origin.stop()
+
+
+async def test_a_part_of_which_it_is_not_clear_yet_which_job_it_is_is_asked_for_again(
+    site: EngineSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin, _, _ = await trio(site)
+    submit, refusals = origin.node.engine.submit, [unclear(), QedgeError("store.unavailable", "It is busy.")]
+
+    async def unclear_first(submission: JobSubmission, client: str) -> JobView:
+        if submission.client_key and refusals:
+            raise refusals.pop()
+        return await submit(submission, client)
+
+    monkeypatch.setattr(origin.split._jobs, "submit", unclear_first)
+    assert (await origin.node.end((await origin.node.submit(parts=2)).id)).state is JobState.DONE
+    await origin.stop()
+
+
+async def test_there_are_not_more_jobs_in_parts_than_may_wait_and_a_key_is_answered_all_the_same(
+    site: EngineSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qedge.orchestrator.splitting.service._MOST_SPLITS", 2)
+    origin, b, c = await trio(site)
+    b.qpu.held = c.qpu.held = True  # type: ignore[union-attr]
+    job = await origin.node.submit(parts=2, client_key="k")
+    await origin.node.submit(parts=2)
+    with pytest.raises(QedgeError) as error:
+        await origin.node.submit(parts=2)
+    assert error.value.code == "job.queue_full"
+    assert (await origin.node.submit(parts=2, client_key="k")).id == job.id
+    await origin.stop()
+
+
+async def test_a_job_that_comes_as_the_service_ends_is_told_so(site: EngineSite) -> None:
+    origin, _, _ = await trio(site)
+    write, ending = origin.node.store.write, asyncio.Event()
+
+    async def slowly(work: Callable[..., object], *, accepted: bool = False) -> object:
+        found = await write(work, accepted=accepted)
+        await ending.wait()
+        return found
+
+    origin.split._store.write = slowly  # type: ignore[method-assign] # a disk that takes its time
+    asked = asyncio.create_task(origin.split.submit(submission(parts=2), "me"))
+    await asyncio.sleep(0.05)
+    await origin.stop()
+    ending.set()
+    with pytest.raises(QedgeError) as error:
+        await asked
+    assert error.value.code == "internal.stopping"
 
 
 async def test_a_job_for_one_node_is_not_cut(site: EngineSite) -> None:

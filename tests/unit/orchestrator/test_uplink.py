@@ -13,6 +13,7 @@ from typing import cast
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from qedge.base.errors import QedgeError
 from qedge.base.metrics import Metrics
@@ -26,6 +27,7 @@ from qedge.mesh.crypto_thread import CryptoThread
 from qedge.orchestrator.ledger import rows
 from qedge.orchestrator.state.proof import peek
 from qedge.orchestrator.uplink import spool
+from qedge.orchestrator.uplink.answering import CloudMap
 from qedge.orchestrator.uplink.cloud import CloudService
 from qedge.orchestrator.uplink.config import UplinkConfig
 from qedge.orchestrator.uplink.model import UplinkIdentity
@@ -44,7 +46,8 @@ CONFIG = UplinkConfig(url="mqtt://cloud:1883", spool_entries=20)
 class UpSite:
     """Node a with an uplink and node b at a site; node k in the cloud."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, compare_s: float = 900.0) -> None:
+        self.config = msgspec.structs.replace(CONFIG, compare_s=compare_s)
         self.site, self.sky = StateSite(folder), StateSite(folder)
         self.sky.fleet = self.site.fleet
         self.changes = Changes()
@@ -54,20 +57,11 @@ class UpSite:
 
     async def start(self) -> None:
         self.a, self.b = await self.site.node("a"), await self.site.node("b")
-        self.k = await self.sky.node("k")
-        self.cloud = CloudService(
-            UplinkConfig(node_class="cloud", keep_of_one=10),
-            UplinkIdentity(FLEET, "k", self.k.key, self.k.chain, self.k.trust),
-            cast(Bus, self.k.bus),
-            self.k.store,
-            self.threads[0],
-            clock=self.k.clock,
-            metrics=self.metrics,
-        )
+        await self.start_cloud()
         self.up = MemoryBus(self.sky.broker)
         self.up.reply_topic, self.up.patience_s = topic(FLEET, "a", Channel.REPLY), 2.0
         self.uplink = UplinkService(
-            CONFIG,
+            self.config,
             UplinkIdentity(FLEET, "a", self.a.key, self.a.chain, self.a.trust),
             cast(Bus, self.up),
             cast(Bus, self.a.bus),
@@ -81,6 +75,21 @@ class UpSite:
         ready = asyncio.Event()
         self.tasks = [asyncio.create_task(self.up.pump()), asyncio.create_task(self.uplink.run(ready.set))]
         await ready.wait()
+
+    async def start_cloud(self) -> None:
+        """Start node k, again after it was killed."""
+        self.k = await self.sky.node("k")
+        identity = UplinkIdentity(FLEET, "k", self.k.key, self.k.chain, self.k.trust)
+        self.cloud = CloudService(
+            UplinkConfig(node_class="cloud", keep_of_one=10),
+            identity,
+            cast(Bus, self.k.bus),
+            self.k.store,
+            self.threads[0],
+            clock=self.k.clock,
+            metrics=self.metrics,
+        )
+        self.desk = CloudMap(identity, cast(Bus, self.k.bus), self.k.state, self.threads[0], clock=self.k.clock)
 
     async def close(self) -> None:
         for task in self.tasks:
@@ -218,7 +227,7 @@ async def test_the_cloud_keeps_no_result_that_its_owner_did_not_sign_and_not_too
         await site.job(seed)
     record = await reached(site, "job-11")
     held = await site.k.store.read(rows.copies_by_sender)
-    assert held["a"] <= 10
+    assert held["uplink:a"] <= 10
     stolen = msgspec.structs.replace(record, id="job-x", view=msgspec.structs.replace(record.view, id="job-x"))
     where = topic(FLEET, "b", Channel.RESULTS)
     other = UplinkService(
@@ -405,12 +414,62 @@ async def test_results_of_two_boxes_whose_clients_have_one_name_and_key_are_both
     other = msgspec.structs.replace(
         first, id="job-b", holders=("b",), digest=bytes(32), view=msgspec.structs.replace(first.view, id="job-b")
     )
-    kept = await site.k.store.write(lambda connection: site.cloud._keep(connection, "b", [other], 1))
+    kept = await site.k.store.write(lambda connection: site.cloud._keep(connection, "b", [other]))
     assert kept == 1
     found = await site.above("job-b")
     assert found is not None
     assert found.view == other.view
     assert await site.above(first.id) == first
+
+
+async def test_results_are_kept_though_the_records_of_a_box_that_never_ended_are_as_many_as_are_kept_of_one(
+    site: UpSite,
+) -> None:
+    await site.up.connect()
+    first = await reached(site, await site.job(1))
+
+    def never_ended(connection: sqlite3.Connection) -> None:
+        for number in range(12):
+            view = msgspec.structs.replace(first.view, id=f"job-x{number}", ended_utc_ns=0, state=JobState.RUNNING)
+            record = msgspec.structs.replace(first, id=view.id, holders=("a", "k"), view=view)
+            assert rows.keep(connection, "a", record).new
+
+    await site.k.store.write(never_ended)
+    await reached(site, await site.job(2), limit_s=5.0)
+    assert site.metrics.value("qedge_uplink_messages_total", ("refused",)) == 0
+    assert (await site.k.store.read(rows.copies_by_sender))["a"] == 12
+
+
+async def test_results_whose_jobs_were_forgotten_while_they_waited_are_counted_as_given_up(site: UpSite) -> None:
+    gone, kept = await site.job(1), await site.job(2)
+    await waits_for(site, 2)
+    await site.a.store.write(lambda connection: ledger.prune(connection, ended_before_utc_ns=0, keep=1))
+    assert await site.a.store.read(lambda connection: ledger.view(connection, gone)) is None
+    await site.up.connect()
+    await reached(site, kept)
+    await waits_for(site, 0)
+    assert site.metrics.value("qedge_uplink_messages_total", ("given_up",)) == 1
+
+
+async def test_a_result_that_can_be_read_no_more_holds_up_none_behind_it(site: UpSite) -> None:
+    bad, good = await site.job(1), await site.job(2)
+    await waits_for(site, 2)
+    await site.a.store.write(
+        lambda connection: connection.execute("UPDATE jobs SET result = x'c1' WHERE id = ?", (bad,))
+    )
+    await site.up.connect()
+    await reached(site, good, limit_s=5.0)
+    await waits_for(site, 0)
+    assert site.metrics.value("qedge_uplink_messages_total", ("given_up",)) == 1
+
+
+async def test_what_the_cloud_does_not_keep_is_told_below(site: UpSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qedge.orchestrator.uplink.cloud._is_told_by", lambda *_: False)
+    await site.up.connect()
+    with capture_logs() as logs:
+        await site.job(1)
+        await until(lambda: any(entry["event"] == "uplink.refused" for entry in logs))
+    await waits_for(site, 0)
 
 
 async def test_results_that_memory_has_no_room_for_are_taken_from_the_table_of_jobs(

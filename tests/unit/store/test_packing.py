@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import zlib
 
 import msgspec
 import pytest
@@ -42,10 +41,10 @@ def test_whatever_was_written_is_read_again(value: object) -> None:
 
 def test_a_damaged_value_and_one_that_grows_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     packed = pack(counts(3))
-    with pytest.raises(zlib.error):
+    with pytest.raises(msgspec.DecodeError):
         unpack(packed[:-100])
-    with pytest.raises(zlib.error):
+    with pytest.raises(msgspec.DecodeError):
         unpack(packed[:50] + b"\x00\xff" * 40 + packed[130:])
     monkeypatch.setattr(packing, "MAX_BYTES", 1000)
-    with pytest.raises(zlib.error):
+    with pytest.raises(msgspec.DecodeError):
         unpack(packed)

@@ -53,7 +53,7 @@ def test_every_message_has_a_seal_or_says_why_it_is_believed() -> None:
     assert all(row.proof for row in TOPICS)
     assert {row.channel for row in TOPICS if row.seal is SealKind.SEALED} == {Channel.SEALED}
     signed = {str(row.channel or row.pattern) for row in TOPICS if row.seal is SealKind.SIGNED}
-    shared = {"state", "shared", "results", "renewal"}
+    shared = {"state", "shared", "results", "compare", "renewal"}
     assert signed == {"birth", "onward", "incidents", "commands", "telemetry/{kind}", "cmd-state/{command}"} | shared
 
 

@@ -58,12 +58,23 @@ class _Line:
     task: asyncio.Task[None] | None = None
 
 
-class CopyService:
-    """Fills `Copies`. `on_known` hears of records under a higher epoch: another node owns the job.
+@dataclass(frozen=True, slots=True)
+class CopyHooks:
+    """Who hears of what holders say.
 
-    `on_kept` hears of each job whose record another node has written down, `on_late` of each node for which a client's
-    request waited in vain.
+    `on_known` hears of records under a higher epoch: another node owns the job. `on_kept` hears of each job whose
+    record another node has written down, `on_late` of each node for which a client's request waited in vain,
+    `on_other` of jobs whose client's key stands for another one at a holder.
     """
+
+    on_known: Callable[[JobRecord], Awaitable[None]]
+    on_kept: Callable[[str], None]
+    on_late: Callable[[str, int], None]
+    on_other: Callable[[str, JobRecord, str], None]
+
+
+class CopyService:
+    """Fills `Copies`."""
 
     name = "job copies"
 
@@ -71,23 +82,20 @@ class CopyService:
         self,
         config: LedgerConfig,
         peers: PeersAndMe,
+        hooks: CopyHooks,
         *,
-        on_known: Callable[[JobRecord], Awaitable[None]],
-        on_kept: Callable[[str], None],
-        on_late: Callable[[str, int], None],
         clock: Clock,
         metrics: Metrics,
     ) -> None:
         self._config = config
         self._peers = peers
-        self._on_known = on_known
-        self._on_kept = on_kept
-        self._on_late = on_late
+        self._hooks = hooks
         self._clock = clock
         self._metrics = metrics
         self._lines: dict[tuple[str, bool], _Line] = {}
         """By node, and whether for batch jobs: others have a line of their own, which overtakes that one."""
 
+        self._refusing: set[str] = set()
         self._group: asyncio.TaskGroup | None = None
         peers.on_change(self._kick)
 
@@ -165,7 +173,7 @@ class CopyService:
     def _was_late(self, node: str, record: JobRecord) -> None:
         submission = record.submission
         if submission.client_key and submission.latency_class is not LatencyClass.BATCH:
-            self._on_late(node, self._clock.now_ns())
+            self._hooks.on_late(node, self._clock.now_ns())
 
     async def standing(self, errand: Errand, said: bool | JobRecord) -> bool | JobRecord:
         """See whether what holders said about the client's key stands against a job that nobody was told of yet.
@@ -262,11 +270,21 @@ class CopyService:
                     _LOG.debug("job.news_lost", job=batch[0].id, peer=holder, code=error.code)
                     await asyncio.sleep(_RETRY_S)
                     continue
-                await self._take(batch, waiting, kept)
+                self._count_refused(holder, len(kept.refused))
+                await self._take(holder, batch, waiting, kept)
         finally:
             line.task = None
 
-    async def _take(self, batch: list[JobRecord], waiting: list[list[_Answer]], kept: RecordsKept) -> None:
+    def _count_refused(self, holder: str, records: int) -> None:
+        if not records:
+            self._refusing.discard(holder)
+            return
+        self._metrics.add("qedge_job_copies_total", ("refused",), records)
+        if holder not in self._refusing:
+            self._refusing.add(holder)
+            _LOG.warning("job.copies_refused", peer=holder, records=records)
+
+    async def _take(self, holder: str, batch: list[JobRecord], waiting: list[list[_Answer]], kept: RecordsKept) -> None:
         refused = set(kept.refused)
         by_id = {record.id: record for record in kept.known}
         by_key = {(each.client, each.submission.client_key): each for each in kept.known if each.submission.client_key}
@@ -276,9 +294,11 @@ class CopyService:
                 known = None
             _settle(answers, said=known if known is not None else record.id not in refused)
             if known is None and record.id not in refused:
-                self._on_kept(record.id)
+                self._hooks.on_kept(record.id)
             if known is not None and known.id == record.id:
-                await self._on_known(known)
+                await self._hooks.on_known(known)
+            elif known is not None and not record.withdrawn:
+                self._hooks.on_other(record.id, known, holder)
 
 
 def _batch(records: dict[str, JobRecord]) -> list[JobRecord]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine
+from functools import partial
 from typing import Final
 
 from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger
+from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
 from qedge.orchestrator.ledger import rows
 from qedge.orchestrator.ledger.book import Book
@@ -51,15 +54,22 @@ class KeepService:
         ownership: Ownership,
         cancel: Callable[[str], Awaitable[None]],
         clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self._config = config
-        self._keep_s = keep_s
+        self._keep_ns = round(keep_s * 1e9)
         self._book = book
         self._store = store
         self._peers = peers
         self._ownership = ownership
         self._cancel_job = cancel
         self._clock = clock
+        self._metrics = metrics
+        self._aged_ns = clock.now_ns()
+        self._vouched: set[str] = set()
+        """Jobs of which their owners said, since the last pruning, that they go on."""
+
+        self._full: set[str] = set()
         self._custody = Custody(peers.me, round(config.adopt_after_s * 1e9))
         self._counts: Counter[str] = Counter()
         self._lookups = 0
@@ -121,6 +131,7 @@ class KeepService:
                 found = await self._peers.call(owner, RecordsAsk(tuple(ids)), RecordsFound, deadline_s=_ASK_LIMIT_S)
             except QedgeError:
                 continue
+            self._vouched.update(each.id for each in found.records if not each.view.ended_utc_ns and each.id in ids)
             ended = tuple(record for record in found.records if record.view.ended_utc_ns and record.id in ids)
             if ended:
                 await self._keep(owner, RecordsKeep(ended))
@@ -128,37 +139,51 @@ class KeepService:
                 await self._adopt(job_id)  # its owner lives, and has lost it
 
     async def _prune(self) -> None:
-        before_ns = self._clock.utc_ns() - round(self._keep_s * 1e9)
+        now_ns, vouched = self._clock.now_ns(), tuple(self._vouched)
+        work = partial(rows.prune_copies, passed_ns=now_ns - self._aged_ns, keep_ns=self._keep_ns, vouched=vouched)
         try:
-            await self._store.write(lambda connection: rows.prune_copies(connection, before_ns))
-            self._counts = Counter(await self._store.read(rows.copies_by_sender))
+            aged = await self._store.write(work)
         except QedgeError:
             return  # the store said so already, and there is always a next time
+        self._aged_ns = now_ns
+        self._vouched.difference_update(vouched)
+        for job_id in aged:
+            self._custody.drop(job_id)
+        if aged:
+            self._metrics.add("qedge_job_records_total", ("aged",), len(aged))
+            _LOG.warning("job.records_aged", records=len(aged), job=aged[0])
+        with contextlib.suppress(QedgeError):  # as above
+            self._counts = Counter(await self._store.read(rows.copies_by_sender))
 
     # Serving
 
     async def _keep(self, peer: str, keep: RecordsKeep) -> RecordsKept:
-        """Hold records of jobs that the peer owns; of others, or too many, none."""
-        fits = [record for record in keep.records if self._fits(peer, record)]
-        refused = [record.id for record in keep.records if record not in fits]
-        utc_ns, most = self._clock.utc_ns(), self._config.records_of_one
-        room = self._counts[peer] + len(fits) <= most
+        """Hold records of jobs that the peer owns; of others, or too many, none.
 
-        def work(connection: sqlite3.Connection) -> tuple[int, list[rows.Kept]]:
-            gone = 0 if room else rows.make_room(connection, peer)
-            if not room and self._counts[peer] - gone + len(fits) > most:
-                return gone, []
-            return gone, [rows.keep(connection, peer, record, utc_ns) for record in fits]
+        What is new of a job that is known here always has room: else a peer with too many jobs could not say that they
+        ended.
+        """
+        fits = [record for record in keep.records if self._fits(peer, record)]
+        held, most = self._counts[peer], self._config.records_of_one
+
+        def work(connection: sqlite3.Connection) -> tuple[int, list[tuple[JobRecord, rows.Kept]]]:
+            new = fits if held + len(fits) > most else []
+            new = [record for record in new if not rows.is_known(connection, record.id)]
+            ids = {record.id for record in new}
+            kept = [(each, rows.keep(connection, peer, each)) for each in fits if each.id not in ids]
+            gone = rows.make_room(connection, peer) if held + len(new) > most else 0
+            if held - gone + len(new) <= most:
+                kept += [(record, rows.keep(connection, peer, record)) for record in new]
+            return gone, kept
 
         gone, outcomes = await self._store.write(work)
-        self._counts[peer] += sum(kept.new for kept in outcomes) - gone
-        if not outcomes:
-            return RecordsKept(tuple(record.id for record in keep.records))
-        known = []
-        for record, kept in zip(fits, outcomes, strict=True):
+        self._counts[peer] += sum(kept.new for _, kept in outcomes) - gone
+        self._note_room(peer, len(fits) - len(outcomes))
+        known, taken = [], set[str]()
+        for record, kept in outcomes:
             if kept.refused:
-                refused.append(record.id)
                 continue
+            taken.add(record.id)
             if kept.before is not None:
                 known.append(await self._contradict(record, kept.before))
                 continue
@@ -168,7 +193,17 @@ class KeepService:
                 self._custody.hold(record.id, record.epoch, record.holders)
             if kept.mine:
                 await self._ownership.yield_to(record)
-        return RecordsKept(tuple(refused), tuple(known))
+        return RecordsKept(tuple(record.id for record in keep.records if record.id not in taken), tuple(known))
+
+    def _note_room(self, peer: str, refused: int) -> None:
+        """Say once that a peer has as many jobs that do not end as records of one are held; it is told, and goes on."""
+        if not refused:
+            self._full.discard(peer)
+            return
+        self._metrics.add("qedge_job_records_total", ("refused",), refused)
+        if peer not in self._full:
+            self._full.add(peer)
+            _LOG.warning("job.records_full", peer=peer, limit=self._config.records_of_one)
 
     def _fits(self, peer: str, record: JobRecord) -> bool:
         return (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +19,7 @@ from qedge.wire.ledger import JobRecord
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _FORGOTTEN_AT_ONCE: Final = 256
+_AGE: Final = "job-copies-age-ns"
 _RECORD: Final = msgspec.msgpack.Decoder(JobRecord)
 
 
@@ -147,7 +150,7 @@ class Kept:
     refused: bool = False
 
 
-def keep(connection: sqlite3.Connection, sender: str, record: JobRecord, utc_ns: int) -> Kept:
+def keep(connection: sqlite3.Connection, sender: str, record: JobRecord) -> Kept:
     """Hold a record, or what is newer of it; forget one that was withdrawn."""
     mine = own(connection, record.id)
     if mine is not None:
@@ -175,7 +178,7 @@ def keep(connection: sqlite3.Connection, sender: str, record: JobRecord, utc_ns:
         return Kept(before if before.epoch > record.epoch else None)
     connection.execute(
         "INSERT OR REPLACE INTO job_copies (id, sender, client, client_key, request_hash, epoch, ended_utc_ns,"
-        " kept_utc_ns, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " kept_ns, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             record.id,
             sender,
@@ -184,7 +187,7 @@ def keep(connection: sqlite3.Connection, sender: str, record: JobRecord, utc_ns:
             record.digest,
             record.epoch,
             record.view.ended_utc_ns,
-            utc_ns,
+            _age(connection),
             pack(_ENCODE(record)),
         ),
     )
@@ -200,9 +203,16 @@ def make_room(connection: sqlite3.Connection, sender: str) -> int:
     """Forget the oldest records of ended jobs that a node sent; returns how many."""
     return connection.execute(
         "DELETE FROM job_copies WHERE id IN (SELECT id FROM job_copies WHERE sender = ? AND ended_utc_ns > 0"
-        " ORDER BY kept_utc_ns LIMIT ?)",
+        " ORDER BY kept_ns, id LIMIT ?)",
         (sender, _FORGOTTEN_AT_ONCE),
     ).rowcount
+
+
+def is_known(connection: sqlite3.Connection, job_id: str) -> bool:
+    """Say whether a job is in this node's own table, or a record of it is here."""
+    tables = ("jobs", "job_copies")
+    found = (connection.execute(f"SELECT 1 FROM {table} WHERE id = ?", (job_id,)).fetchone() for table in tables)  # noqa: S608 - constant
+    return any(row is not None for row in found)
 
 
 def copy(connection: sqlite3.Connection, job_id: str) -> JobRecord | None:
@@ -228,6 +238,16 @@ def last_ended(connection: sqlite3.Connection, after_utc_ns: int, most: int) -> 
     return [record for (job_id,) in found if (record := own(connection, str(job_id))) is not None]
 
 
+def keyed(connection: sqlite3.Connection, after_utc_ns: int, most: int) -> list[tuple[str, str, str, tuple[str, ...]]]:
+    """Return id, client, key and holders of the newest jobs in this node's own table that came with a client's key."""
+    found = connection.execute(
+        "SELECT id, client, client_key, holders FROM jobs WHERE client_key <> '' AND holders <> ''"
+        " AND submitted_utc_ns > ? ORDER BY id DESC LIMIT ?",
+        (after_utc_ns, most),
+    )
+    return [(str(job_id), str(client), str(key), tuple(str(names).split(","))) for job_id, client, key, names in found]
+
+
 def record_of(
     holders: tuple[str, ...], client: str, submission: JobSubmission, view: JobView, expires_utc_ns: int, digest: bytes
 ) -> JobRecord:
@@ -236,11 +256,12 @@ def record_of(
 
 
 def unended_copies(connection: sqlite3.Connection) -> list[JobRecord]:
-    """Return the records of jobs that have not ended."""
-    return [
-        _RECORD.decode(unpack(row[0]))
-        for row in connection.execute("SELECT record FROM job_copies WHERE ended_utc_ns = 0")
-    ]
+    """Return the records of jobs that have not ended; one that can be read no more is passed over, and ages."""
+    found = []
+    for (record,) in connection.execute("SELECT record FROM job_copies WHERE ended_utc_ns = 0"):
+        with contextlib.suppress(msgspec.DecodeError):
+            found.append(_RECORD.decode(unpack(record)))
+    return found
 
 
 def copies_by_sender(connection: sqlite3.Connection) -> dict[str, int]:
@@ -250,6 +271,36 @@ def copies_by_sender(connection: sqlite3.Connection) -> dict[str, int]:
     }
 
 
-def prune_copies(connection: sqlite3.Connection, before_utc_ns: int) -> None:
-    """Forget records that nobody spoke of for a long time."""
-    connection.execute("DELETE FROM job_copies WHERE kept_utc_ns < ?", (before_utc_ns,))
+def copies_of(connection: sqlite3.Connection, sender: str) -> int:
+    """Count the records that one node sent."""
+    return int(connection.execute("SELECT count(*) FROM job_copies WHERE sender = ?", (sender,)).fetchone()[0])
+
+
+def _age(connection: sqlite3.Connection) -> int:
+    """Return the time by which records age: as long as this node has run since it holds any, counted at each pruning.
+
+    No wall clock has a part in it: a step would erase what is needed, or keep it for ever.
+    """
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (_AGE,)).fetchone()
+    return int(row[0]) if row is not None else 0
+
+
+def prune_copies(connection: sqlite3.Connection, passed_ns: int, keep_ns: int, vouched: Iterable[str]) -> list[str]:
+    """Let records age by the time that passed, and forget those of which nobody spoke for longer than `keep_ns`.
+
+    `vouched`: jobs of which their owners said meanwhile that they have not ended. Returns the ids of the unended ones
+    that were forgotten.
+    """
+    age_ns = _age(connection)
+    connection.executemany(
+        "UPDATE job_copies SET kept_ns = ? WHERE id = ? AND ended_utc_ns = 0", [(age_ns, job_id) for job_id in vouched]
+    )
+    # what came right before this is as old as what came right after the last time
+    gone = connection.execute(
+        "DELETE FROM job_copies WHERE kept_ns < ? RETURNING id, ended_utc_ns", (age_ns - keep_ns,)
+    ).fetchall()
+    connection.execute(
+        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (_AGE, str(age_ns + max(0, passed_ns))),
+    )
+    return [str(job_id) for job_id, ended_utc_ns in gone if not ended_utc_ns]

@@ -14,12 +14,13 @@ from qedge.engine.ports import ANY, Peers
 from qedge.engine.service import EngineService
 from qedge.orchestrator.ledger.book import Book
 from qedge.orchestrator.ledger.config import LedgerConfig
-from qedge.orchestrator.ledger.copying import CopyService
+from qedge.orchestrator.ledger.copying import CopyHooks, CopyService
 from qedge.orchestrator.ledger.drain import DrainService
+from qedge.orchestrator.ledger.duplicates import DuplicateWatch
 from qedge.orchestrator.ledger.errands import ErrandService
 from qedge.orchestrator.ledger.keeping import KeepService
 from qedge.orchestrator.ledger.loopback import PeersAndMe
-from qedge.orchestrator.ledger.owning import OwnerService
+from qedge.orchestrator.ledger.owning import Estimate, OwnerService
 from qedge.orchestrator.ledger.placing import RoundRobin
 from qedge.orchestrator.ledger.ports import Placer, Standings
 from qedge.orchestrator.placement.demand import is_small
@@ -38,11 +39,12 @@ class Ledger:
     errands: ErrandService
     owner: OwnerService
     drain: DrainService
+    duplicates: DuplicateWatch
 
     @property
     def services(self) -> tuple[Service, ...]:
         """Return all of them."""
-        return self.copies, self.keeping, self.errands, self.owner, self.drain
+        return self.copies, self.keeping, self.errands, self.owner, self.drain, self.duplicates
 
 
 class _Work:
@@ -73,6 +75,16 @@ class Unjudged:
         """Remember nothing; the result is not taken in any case."""
 
 
+def _estimate(engine: EngineService) -> Estimate:
+    async def estimate(submission: JobSubmission) -> JobEstimate | None:
+        # what this node could run it refuses for what is wrong with it; what is too large here may fit elsewhere
+        if submission.node != ANY or not engine.reception.can_run or submission.qpu or is_small(submission):
+            return None
+        return await engine.reception.estimate(submission, binding=False)
+
+    return estimate
+
+
 def make_ledger(
     me: str,
     engine_config: EngineConfig,
@@ -93,12 +105,6 @@ def make_ledger(
     async def known(record: JobRecord) -> None:
         await owner.ownership.yield_to(record)
 
-    async def estimate(submission: JobSubmission) -> JobEstimate | None:
-        # what this node could run it refuses for what is wrong with it; what is too large here may fit elsewhere
-        if submission.node != ANY or not engine.reception.can_run or submission.qpu or is_small(submission):
-            return None
-        return await engine.reception.estimate(submission, binding=False)
-
     async def perform(job: Job) -> JobResult | None:
         return None if errands.closed else await engine.reception.perform(job, engine.keeper.own)
 
@@ -106,9 +112,9 @@ def make_ledger(
         return engine.has_room
 
     turns = RoundRobin(me, nodes=peers.nodes, given=book.given, room=room, able=lambda: engine.reception.can_run)
-    copies = CopyService(
-        config, peers, on_known=known, on_kept=book.kept, on_late=book.was_quiet, clock=clock, metrics=metrics
-    )
+    duplicates = DuplicateWatch(config.copies, book, store, peers, clock=clock, metrics=metrics)
+    hooks = CopyHooks(on_known=known, on_kept=book.kept, on_late=book.was_quiet, on_other=duplicates.suspect)
+    copies = CopyService(config, peers, hooks, clock=clock, metrics=metrics)
     owner = OwnerService(
         engine_config,
         book,
@@ -118,7 +124,7 @@ def make_ledger(
         placer=placer or turns,
         standings=standings or Unjudged(),
         copies=copies,
-        estimate=estimate,
+        estimate=_estimate(engine),
         perform=perform,
         clock=clock,
         metrics=metrics,
@@ -128,8 +134,9 @@ def make_ledger(
     return Ledger(
         book,
         copies,
-        KeepService(config, engine_config.keep_s, book, store, peers, owner.ownership, owner.cancel, clock),
+        KeepService(config, engine_config.keep_s, book, store, peers, owner.ownership, owner.cancel, clock, metrics),
         errands,
         owner,
         DrainService(config, errands, owner.offering, _Work(engine, book, copies), store, clock=clock, metrics=metrics),
+        duplicates,
     )

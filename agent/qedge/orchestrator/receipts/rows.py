@@ -25,8 +25,11 @@ class Kept:
 
 
 def keep(connection: sqlite3.Connection, runner: str, signed: bytes, paths: Sequence[ReceiptPath]) -> None:
-    """Keep receipts under one signature."""
+    """Keep receipts under one signature; those that stand here already for the same lease are not written again."""
     covered, chain, signature = split_signed(signed)
+    paths = [each for each in paths if not _is_kept(connection, runner, each)]
+    if not paths:
+        return
     joined = b"".join(len(each).to_bytes(4, "big") + each for each in chain)
     digest = hashlib.sha256(joined).digest()
     connection.execute("INSERT OR IGNORE INTO receipt_chains (digest, chain) VALUES (?, ?)", (digest, joined))
@@ -38,6 +41,15 @@ def keep(connection: sqlite3.Connection, runner: str, signed: bytes, paths: Sequ
         "INSERT OR REPLACE INTO receipts (job, epoch, position, path, root) VALUES (?, ?, ?, ?, ?)",
         [(each.job, each.epoch, each.position, b"".join(each.path), root) for each in paths],
     )
+
+
+def _is_kept(connection: sqlite3.Connection, runner: str, path: ReceiptPath) -> bool:
+    found = connection.execute(
+        "SELECT 1 FROM receipts JOIN receipt_roots ON receipt_roots.id = receipts.root"
+        " WHERE job = ? AND epoch = ? AND runner = ?",
+        (path.job, path.epoch, runner),
+    )
+    return found.fetchone() is not None
 
 
 def find(connection: sqlite3.Connection, job_id: str) -> Kept | None:

@@ -77,25 +77,32 @@ class ReceiptService:
         self._thread = thread
         self._clock = clock
         self._metrics = metrics
-        self._given: deque[_Given] = deque(maxlen=_MOST_WAITING)
+        self._given: deque[_Given] = deque()
         peers.serve(ReceiptsKeep, self._keep)
 
     def given(self, owner: str, job_id: str, epoch: int, asked: bytes, result: JobResult) -> None:
         """Note a result that was told to the owner of a job with hash `asked`; it is signed within a second."""
-        self._given.append(_Given(owner, job_id, epoch, asked, result))
+        self._wait(_Given(owner, job_id, epoch, asked, result))
+
+    def _wait(self, given: _Given) -> None:
+        self._given.append(given)
+        while len(self._given) > _MOST_WAITING:
+            self._given.popleft()
+            self._metrics.add("qedge_receipts_total", ("dropped",))
 
     async def run(self, ready: Ready) -> None:
-        """Sign and send once a second, until cancelled."""
+        """Sign and send once a second, until cancelled; an owner that does not answer holds up no other."""
         ready()
         turns = 0
-        while True:
-            await asyncio.sleep(_PERIOD_S)
-            turns += 1
-            if self._given:
-                await self.sign()
-            if turns % _PRUNE_EVERY == 0:
-                with contextlib.suppress(QedgeError):  # the store said so already, and there is always a next time
-                    await self._store.write(rows.prune)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await asyncio.sleep(_PERIOD_S)
+                turns += 1
+                if self._given:
+                    group.create_task(self.sign())
+                if turns % _PRUNE_EVERY == 0:
+                    with contextlib.suppress(QedgeError):  # the store said so already; there is always a next time
+                        await self._store.write(rows.prune)
 
     async def sign(self) -> None:
         """Sign all results that wait, in one tree, and give each owner what concerns it."""
@@ -113,7 +120,10 @@ class ReceiptService:
         try:
             await self._peers.call(owner, body, ReceiptsKept, deadline_s=_SEND_LIMIT_S)
         except QedgeError:
-            self._given.extend(replace(each, tries=each.tries + 1) for each, _ in entries if each.tries < _TRIES)
+            again = [replace(each, tries=each.tries + 1) for each, _ in entries if each.tries < _TRIES]
+            self._metrics.add("qedge_receipts_total", ("dropped",), len(entries) - len(again))
+            for each in again:
+                self._wait(each)
 
     def _signed(self, batch: Sequence[_Given]) -> tuple[bytes, list[ReceiptPath]]:
         seal = self._seal

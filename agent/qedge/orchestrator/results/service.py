@@ -282,18 +282,28 @@ class SpotChecks:
         self._unsaved.clear()
 
     async def _save_now_and_then(self) -> None:
-        """Write down what changed; a verdict at once."""
-        while True:
-            barred = self._barred
-            for _ in range(round(_SAVE_S / _TICK_S)):
-                await asyncio.sleep(_TICK_S)
-                if self._barred != barred:
-                    break
-            rows = [(node, _ENCODE(self._standings[node])) for node in self._unsaved]
-            self._unsaved.clear()
-            if rows:
-                with contextlib.suppress(QedgeError):  # the next change is written with all the others
-                    await self._store.write(partial(_save, rows=rows))
+        """Write down what changed; a verdict at once, and what is left when the daemon ends."""
+        try:
+            while True:
+                barred = self._barred
+                for _ in range(round(_SAVE_S / _TICK_S)):
+                    await asyncio.sleep(_TICK_S)
+                    if self._barred != barred:
+                        break
+                await self._save_all()
+        finally:
+            await self._save_all()
+
+    async def _save_all(self) -> None:
+        nodes, self._unsaved = self._unsaved, set()
+        if not nodes:
+            return
+        try:
+            await self._store.write(partial(_save, rows=[(node, _ENCODE(self._standings[node])) for node in nodes]))
+        except BaseException as error:
+            self._unsaved |= nodes  # with the next change, or a moment later: no verdict is forgotten
+            if not isinstance(error, QedgeError):  # the store said so already
+                raise
 
 
 def _save(connection: sqlite3.Connection, rows: list[tuple[str, bytes]]) -> None:

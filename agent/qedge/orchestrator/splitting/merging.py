@@ -39,7 +39,10 @@ def merge(
     first = results[0]
     if any(each.registers != first.registers for each in results):
         raise _unequal("their bits differ")
-    counts, data = _merged(submission, parts, results)
+    try:
+        counts, data = _merged(submission, parts, results)
+    except (IndexError, ValueError, ArithmeticError):
+        raise _unequal("one has not the size of its part") from None
     if counts and sum(counts.values()) != submission.shots:
         raise _unequal("their shots do not add up")
     methods = {str(each.metadata.get("method", "")) for each in results}

@@ -39,7 +39,19 @@ _AHEAD: Final = 16
 _LOOK_S: Final = 5.0
 _FIRST_RETRY_S: Final = 0.1
 _LAST_RETRY_S: Final = 2.0
-_BUSY: Final = frozenset({"job.queue_full", "job.quota_exceeded", "job.no_qpu", "internal.stopping", "store.disk_full"})
+_MOST_SPLITS: Final = 1000
+_BUSY: Final = frozenset(
+    {
+        "job.queue_full",
+        "job.quota_exceeded",
+        "job.no_qpu",
+        "internal.stopping",
+        "store.disk_full",
+        "store.unavailable",
+        "peer.timeout",
+    }
+)
+"""What passes; a part has a key, so that it may be asked for again where nobody knows whether it was accepted."""
 
 
 class Jobs(Protocol):
@@ -64,12 +76,16 @@ class Jobs(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Split:
-    """A job that was cut and has not ended. `ids` are the jobs of its parts, empty where one is not submitted yet."""
+    """A job that was cut and has not ended. `ids` are the jobs of its parts, empty where one is not submitted yet.
+
+    `ending`: it is clear how it ends, and no cancel may come between that and its row.
+    """
 
     job: Job
     parts: tuple[Part, ...]
     ids: list[str] = field(default_factory=list)
     done: int = 0
+    ending: bool = False
     task: asyncio.Task[None] | None = None
 
     @property
@@ -122,7 +138,7 @@ class SplitService:
     async def submit(self, submission: JobSubmission, client: str) -> str:
         """Accept a job that is to be cut and return its id.
 
-        Raises `job.cannot_split`, `job.bad_shots`, `job.conflict`.
+        Raises `job.cannot_split`, `job.bad_shots`, `job.conflict`, `job.queue_full`.
         """
         if self._group is None:
             raise stopping()
@@ -135,21 +151,35 @@ class SplitService:
         if submission.shots < 1:
             raise QedgeError("job.bad_shots", f"{submission.shots} shots are out of range.", fix="Ask for one or more.")
         submission = msgspec.structs.replace(submission, node=ANY)
+        if len(self._splits) >= _MOST_SPLITS:
+            return await self._known(submission, client)
         utc_ns, now_ns = self._clock.utc_ns(), self._clock.now_ns()
         seed = submission.seed if submission.seed is not None else int.from_bytes(self._random_bytes(4), "big")
         parts = cut(submission, seed)
         job = new_job(uuid7(utc_ns, self._random_bytes), submission, client, NO_ESTIMATE, seed, now_ns, utc_ns)
         accepted = await self._store.write(lambda connection: ledger.insert(connection, job, PARTS))
         if accepted == job.id:
+            if self._group is None:
+                raise stopping()  # the next start takes it up
             self._begin(Split(job, parts))
         return accepted
+
+    async def _known(self, submission: JobSubmission, client: str) -> str:
+        """Return the job that a client's key stands for where no more are accepted; raises `job.queue_full`."""
+        known = ""
+        if submission.client_key:
+            known = await self._store.read(lambda connection: ledger.find_by_key(connection, client, submission))
+        if not known:
+            raise QedgeError("job.queue_full", f"{_MOST_SPLITS} jobs are in parts already.", fix="Try again later.")
+        return known
 
     async def cancel(self, job_id: str) -> None:
         """Cancel all parts; the job ends as cancelled unless it has ended before."""
         split = self._splits.get(job_id)
         if split is not None and split.task is not None:
-            split.job.cancel_wanted = True
-            split.task.cancel()
+            if not (split.job.cancel_wanted or split.ending):
+                split.job.cancel_wanted = True
+                split.task.cancel()
             await self._changes.wait_end(job_id, 10.0)
 
     async def run(self, ready: Ready) -> None:
@@ -159,14 +189,16 @@ class SplitService:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                for row in rows:
-                    if row.runner == PARTS:
-                        job = job_of(row, now_ns, utc_ns)
-                        self._begin(Split(job, cut(job.submission, job.seed)))
-                ready()
-                await asyncio.Event().wait()
+                try:
+                    for row in rows:
+                        if row.runner == PARTS:
+                            job = job_of(row, now_ns, utc_ns)
+                            self._begin(Split(job, cut(job.submission, job.seed)))
+                    ready()
+                    await asyncio.Event().wait()
+                finally:
+                    self._group = None  # a group that ends takes no more
         finally:
-            self._group = None
             self._splits.clear()
 
     def _begin(self, split: Split) -> None:
@@ -194,6 +226,10 @@ class SplitService:
             if not job.cancel_wanted:
                 raise
             state, error, result = JobState.CANCELLED, cancelled(), None
+        except Exception as failure:  # noqa: BLE001 - whatever one job brings about, the others go on
+            why = f"The parts of the job could not be seen to: {type(failure).__name__}."
+            state, error, result = JobState.FAILED, QedgeError("internal.unexpected", why), None
+        split.ending = True
         if state is not JobState.DONE:
             await self._stop_parts(split)
         utc_ns = self._clock.utc_ns()
@@ -254,11 +290,12 @@ class SplitService:
                 return view
 
     async def _stop_parts(self, split: Split) -> None:
-        """Cancel the parts that have not ended."""
-        for job_id in split.ids:
-            if job_id:
-                with contextlib.suppress(QedgeError):
-                    await self._jobs.cancel(job_id)
+        """Cancel the parts that have not ended, side by side: a runner that is gone is waited for a while."""
+        await asyncio.gather(*(self._stop_part(job_id) for job_id in split.ids if job_id))
+
+    async def _stop_part(self, job_id: str) -> None:
+        with contextlib.suppress(QedgeError):
+            await self._jobs.cancel(job_id)
 
 
 def _leaves(group: BaseExceptionGroup[QedgeError]) -> list[QedgeError]:

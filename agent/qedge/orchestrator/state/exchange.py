@@ -90,14 +90,20 @@ class Exchange:
         raise QedgeError("bus.bad_message", "A peer asks for a scope of the shared state that is not known.")
 
 
-def pack(entries: Iterable[Entry]) -> StateLoad:
-    """Put entries together for a peer, each chain once."""
+def pack(entries: Iterable[Entry], most_bytes: int = 0) -> StateLoad:
+    """Put entries together for a peer, each chain once; from the front as many as have room, but one (0: all)."""
     chains: dict[tuple[bytes, ...], int] = {}
     signed: list[SignedEntry] = []
+    size = 0
     for entry in entries:
-        if entry.proof is not None:
-            number = chains.setdefault(entry.proof.chain, len(chains))
-            signed.append(SignedEntry(entry.proof.covered, number, entry.proof.signature))
+        if entry.proof is None:
+            continue
+        proof = entry.proof
+        size += len(proof.covered) + len(proof.signature)
+        size += 0 if proof.chain in chains else sum(len(certificate) for certificate in proof.chain)
+        if most_bytes and signed and size > most_bytes:
+            break
+        signed.append(SignedEntry(proof.covered, chains.setdefault(proof.chain, len(chains)), proof.signature))
     return StateLoad(tuple(chains), tuple(signed))
 
 

@@ -115,17 +115,22 @@ class Replica:
 
     def heads(self, sums: tuple[bytes, ...]) -> StateHeads:
         """Answer a peer whose buckets have these digests: what stands in those that differ, as far as it has room."""
+        return self.heads_in(self.differing(sums))
+
+    def differing(self, sums: tuple[bytes, ...]) -> list[int]:
+        """Return the buckets whose digests are other ones than these."""
+        return [bucket for bucket, (mine, other) in enumerate(zip(self.sums(), sums, strict=True)) if mine != other]
+
+    def heads_in(self, wanted: Iterable[int], most: int = MAX_HEADS) -> StateHeads:
+        """Return what stands in buckets, from the front as far as it has room."""
         buckets: list[int] = []
         heads: list[Head] = []
-        # what finds no room comes once the buckets before it are alike
-        for bucket, (mine, other) in enumerate(zip(self.sums(), sums, strict=True)):
-            if mine == other:
-                continue
-            if heads and len(heads) + len(self._buckets[bucket]) > MAX_HEADS:
-                break
+        for bucket in wanted:
+            if heads and len(heads) + len(self._buckets[bucket]) > most:
+                break  # comes once the buckets before it are alike, or are asked for no more
             buckets.append(bucket)
             heads += [Head(ident, self._entries[ident].version) for ident in self._buckets[bucket]]
-        return StateHeads(tuple(buckets), tuple(heads[:MAX_HEADS]))
+        return StateHeads(tuple(buckets), tuple(heads[:most]))
 
     def compare(self, theirs: StateHeads) -> tuple[list[bytes], list[bytes]]:
         """Return the places to ask a peer for, and those to offer it. Of two versions nobody knows which is newer."""

@@ -31,6 +31,7 @@ from qedge.orchestrator.state.namespaces import NAMESPACES, Scope
 from qedge.orchestrator.state.partners import Rhythm, gateways, partners, pick
 from qedge.orchestrator.state.ports import StatePeers
 from qedge.orchestrator.state.proof import CHANNELS, Signer, message_of, peek, topic_of, verify, verify_all
+from qedge.orchestrator.state.replica import Replica
 from qedge.orchestrator.state.sites import summaries
 from qedge.store.store import Store
 from qedge.wire.envelope import bad_message
@@ -149,6 +150,11 @@ class StateService:
     async def learn(self, peer: str, message: bytes) -> bool:
         """Check an entry that came another way than over this bus and take it in; says whether it was new."""
         return await self._learn(peer, [message]) > 0
+
+    @property
+    def shared(self) -> Replica:
+        """The map of the fleet, for those who compare it another way than with peers."""
+        return self._book.replicas[Scope.FLEET]
 
     async def run(self, ready: Ready) -> None:
         """Read what was kept, then save, compare and renew until cancelled."""

@@ -35,6 +35,8 @@ from qedge.wire.uplink import ResultReports, ResultsHeard
 
 _LOG: Final = get_logger("uplink")
 _SAID_LAST_S: Final = 1.0
+_SENDER: Final = "uplink:"
+"""No name of a node begins like this."""
 
 
 class CloudService:
@@ -77,7 +79,7 @@ class CloudService:
         )
         good = [record for record in reports.records if _is_told_by(record, header.sender)]
         try:
-            kept = await self._store.write(lambda connection: self._keep(connection, header.sender, good, utc_ns))
+            kept = await self._store.write(lambda connection: self._keep(connection, header.sender, good))
         except QedgeError as error:
             self._not_kept(error.code, header.sender, len(reports.records))
             await self._answer(message, code=error.code)
@@ -111,23 +113,26 @@ class CloudService:
         with contextlib.suppress(QedgeError):  # what was not answered comes again
             self._bus.respond(message, payload)
 
-    def _keep(self, connection: sqlite3.Connection, sender: str, records: Sequence[JobRecord], utc_ns: int) -> int:
-        held, records = rows.copies_by_sender(connection).get(sender, 0), records[-self._config.keep_of_one :]
-        while held + len(records) > self._config.keep_of_one:
-            gone = rows.make_room(connection, sender)
-            if not gone:
-                return 0
+    def _keep(self, connection: sqlite3.Connection, node: str, records: Sequence[JobRecord]) -> int:
+        """Write down results of a node, and forget older ones of it where there are too many; returns how many stand.
+
+        All of them have ended, so there is always one to forget. Records that this node holds for jobs of a peer are
+        another sender's, though that peer may be the same box, and have a bound of their own.
+        """
+        sender, records = f"{_SENDER}{node}", records[-self._config.keep_of_one :]
+        held = rows.copies_of(connection, sender)
+        while held + len(records) > self._config.keep_of_one and (gone := rows.make_room(connection, sender)):
             held -= gone
-        return sum(_is_kept(connection, sender, record, utc_ns) for record in records)
+        return sum(_is_kept(connection, sender, record) for record in records)
 
 
-def _is_kept(connection: sqlite3.Connection, sender: str, record: JobRecord, utc_ns: int) -> bool:
+def _is_kept(connection: sqlite3.Connection, sender: str, record: JobRecord) -> bool:
     """Write a record down; says whether it, or a newer one of its job, is there."""
-    kept = rows.keep(connection, sender, record, utc_ns)
+    kept = rows.keep(connection, sender, record)
     if kept.before is not None and kept.before.id != record.id:
         # clients of two boxes may have one name and one key; their jobs have ended and are two all the same
         bare = msgspec.structs.replace(record, submission=msgspec.structs.replace(record.submission, client_key=""))
-        kept = rows.keep(connection, sender, bare, utc_ns)
+        kept = rows.keep(connection, sender, bare)
     return not kept.refused
 
 

@@ -36,6 +36,15 @@ class UplinkConfig(BrokerAccess, frozen=True, forbid_unknown_fields=True):
             le=10**7,
         ),
     ] = 100_000
+    compare_s: Annotated[
+        float,
+        msgspec.Meta(
+            description="About how often what the fleet shares is compared with a node of the cloud; and soon after a "
+            "connection.",
+            ge=1,
+            le=86_400,
+        ),
+    ] = 900.0
     keep_of_one: Annotated[
         int, msgspec.Meta(description="Results of one node that the cloud keeps at most.", ge=1, le=10**7)
     ] = 100_000

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import itertools
 from collections import OrderedDict
-from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -20,7 +17,6 @@ from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
 from qedge.bus.model import MAX_MESSAGE_BYTES, Incoming
 from qedge.bus.service import Bus
-from qedge.crypto.signed import open_signed
 from qedge.engine.changes import Changes
 from qedge.engine.model import FINAL_STATES
 from qedge.mesh.crypto_thread import CryptoThread
@@ -29,8 +25,11 @@ from qedge.orchestrator.state.model import Entry
 from qedge.orchestrator.state.namespaces import NAMESPACES, Scope
 from qedge.orchestrator.state.proof import message_of, peek
 from qedge.orchestrator.uplink import spool
+from qedge.orchestrator.uplink.asking import CloudQuestions
+from qedge.orchestrator.uplink.comparing import CloudComparison
 from qedge.orchestrator.uplink.config import UplinkConfig
 from qedge.orchestrator.uplink.model import UplinkIdentity
+from qedge.orchestrator.uplink.ports import SharedState
 from qedge.store.store import Store
 from qedge.wire.envelope import bad_message
 from qedge.wire.ledger import JobRecord
@@ -41,9 +40,6 @@ _LOG: Final = get_logger("uplink")
 _FLUSH_S: Final = 0.25
 _RETRY_S: Final = 1.0
 _LAST_RETRY_S: Final = 60.0
-_ANSWER_S: Final = 10.0
-"""How long a node of the cloud may take to write results down; after that they are said again."""
-
 _AT_ONCE: Final = 32
 _NEWS_LIFE_S: Final = 604_800
 _MOST_BYTES: Final = MAX_MESSAGE_BYTES - 64 * 1024
@@ -51,22 +47,6 @@ _MOST_BYTES: Final = MAX_MESSAGE_BYTES - 64 * 1024
 _MOST_REMEMBERED: Final = 8192
 _MOST_UNWRITTEN: Final = 10_000
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
-
-
-class SharedState(Protocol):
-    """The state that the nodes of the fleet share."""
-
-    def watch(self, namespace: str, heard: Callable[[Entry], None]) -> Callable[[], None]:
-        """Call `heard` with every entry that comes; returns what ends that."""
-        ...
-
-    def under(self, namespace: str, key: str = "") -> tuple[Entry, ...]:
-        """Return all entries of a namespace."""
-        ...
-
-    async def learn(self, peer: str, message: bytes) -> bool:
-        """Check an entry that came another way and take it in; says whether it was new."""
-        ...
 
 
 class UplinkService:
@@ -109,10 +89,19 @@ class UplinkService:
         self._results = asyncio.Event()
         self._session = asyncio.Event()
         self._problem = ""
-        self._sequence = itertools.count(1)
+        self._questions = CloudQuestions(identity, uplink, thread, clock)
         self._most_bytes = _MOST_BYTES
         self._behind = False
         self._followed_ns = 0
+        self.comparison = CloudComparison(
+            identity.node,
+            config.compare_s,
+            state.shared,
+            self._questions,
+            self._take_in,
+            self._may_compare,
+            metrics,
+        )
         uplink.subscribe(every_node(identity.fleet, Channel.SHARED), self._hear)
         uplink.on_session(self._connected)
 
@@ -131,6 +120,7 @@ class UplinkService:
                     await self._catch_up()
                     group.create_task(self._send_all_results())
                 group.create_task(self._write())
+                group.create_task(self.comparison.run())
                 await self._send_all_state()
         finally:
             for stop in stops:
@@ -207,6 +197,7 @@ class UplinkService:
         self._work.set()
         self._results.set()
         self._session.set()
+        self.comparison.connected()
 
     async def _send_all_state(self) -> None:
         while True:
@@ -258,7 +249,7 @@ class UplinkService:
         records: list[JobRecord] = []
         size = 0
         for number, _, job_id, _ in rows:
-            found = await self._store.read(partial(spool.record, me=self._identity.node, job_id=job_id))
+            found = await self._read(job_id)
             if found is not None:
                 found, bytes_of_it = _that_fits(found, self._most_bytes)
                 if records and size + bytes_of_it > self._most_bytes:
@@ -267,10 +258,8 @@ class UplinkService:
                 size += bytes_of_it
             numbers.append(number)
         if records:
-            me, reports = self._identity, ResultReports(tuple(records))
-            where, utc_ns = topic(me.fleet, me.node, Channel.RESULTS), self._clock.utc_ns()
             try:
-                await self._tell(where, await self._thread.run(me.sign, where, reports, next(self._sequence), utc_ns))
+                await self._tell(ResultReports(tuple(records)))
             except QedgeError as error:
                 if error.code != "bus.too_large":
                     raise
@@ -283,22 +272,27 @@ class UplinkService:
             await self._store.write(partial(spool.sent, numbers=numbers), accepted=True)
         return bool(numbers)
 
-    async def _tell(self, where: str, payload: bytes) -> None:
+    async def _read(self, job_id: str) -> JobRecord | None:
+        """Return the record of a job that ended; None where it is forgotten by now, which is told."""
+        try:
+            found = await self._store.read(partial(spool.record, me=self._identity.node, job_id=job_id))
+        except msgspec.DecodeError:  # of a version that is gone; what cannot go must not hold up what follows
+            found = None
+        if found is None:
+            self._gave_up(1)
+        return found
+
+    async def _tell(self, reports: ResultReports) -> None:
         """Return once a node of the cloud has written results down; raises `bus.*`, `auth.*`, and what it says."""
-        answer = await self._uplink.request(where, payload, deadline_s=_ANSWER_S)
-        me = self._identity
-        back = topic(me.fleet, me.node, Channel.REPLY)
-        _, heard, _ = await self._thread.run(
-            open_signed, answer.payload, back, ResultsHeard, me.trust, self._clock.utc_ns()
-        )
-        if heard.digest != hashlib.sha3_256(payload).digest():
-            raise bad_message("it answers another one")
+        heard = await self._questions.ask(Channel.RESULTS, reports, ResultsHeard)
         if heard.code:
             known = heard.code.startswith("store.") and heard.code in ERROR_CODES
             code = heard.code if known else "internal.unexpected"
             raise QedgeError(code, "The cloud could not write results down.", fix="Look at its disk.")
         self._metrics.add("qedge_uplink_messages_total", ("sent",))
-        self._metrics.add("qedge_uplink_messages_total", ("refused",), heard.refused)
+        if heard.refused:
+            self._metrics.add("qedge_uplink_messages_total", ("refused",), heard.refused)
+            _LOG.warning("uplink.refused", records=heard.refused)
         if self._problem:
             self._problem = ""
             _LOG.info("uplink.kept_again")
@@ -310,22 +304,40 @@ class UplinkService:
     # From above
 
     async def _hear(self, message: Incoming) -> None:
-        """Take an entry in that came from above, and let the other nodes of this site have it."""
-        _, _, writer, ident, version = peek(message.payload, self._identity.fleet, message.topic)
+        await self._take_in(message.payload, message.topic)
+
+    async def _take_in(self, payload: bytes, where: str = "") -> bool:
+        """Take an entry in that came from above, and let the other nodes of this site have it; says whether it was new.
+
+        `where`: the topic on which it came. There nobody tells this node its own words, which come back by comparing.
+        """
+        fleet, me = self._identity.fleet, self._identity.node
+        scope, _, writer, ident, version = peek(payload, fleet, where)
+        if scope is not Scope.FLEET:
+            raise bad_message("it is of a site alone")
         self._from_above[ident, version] = None
         if len(self._from_above) > _MOST_REMEMBERED:
             self._from_above.popitem(last=False)
         learned = False
         try:
-            learned = writer != self._identity.node and await self._state.learn("uplink", message.payload)
+            learned = (writer != me or not where) and await self._state.learn("uplink", payload)
         finally:
             if not learned:  # anybody can send what looks like it; the true one still has to go up
                 self._from_above.pop((ident, version), None)
-        if not learned:
-            return
-        self._metrics.add("qedge_uplink_messages_total", ("heard",))
-        with contextlib.suppress(QedgeError):  # without the site's broker they hear of it when they compare
-            self._site.post(message.topic, message.payload, expiry_s=60)
+        if learned:
+            self._metrics.add("qedge_uplink_messages_total", ("heard",))
+            with contextlib.suppress(QedgeError):  # without the site's broker they hear of it when they compare
+                self._site.post(topic(fleet, writer, Channel.SHARED), payload, expiry_s=60)
+        return learned
+
+    async def _may_compare(self) -> bool:
+        """Say whether there is somebody to compare with, and nothing on its way up that would look lost."""
+        if not self._uplink.connected or any(kind == spool.STATE for kind, _ in self._unwritten):
+            return False
+        try:
+            return not await self._store.read(partial(spool.first, kind=spool.STATE, most=1))
+        except QedgeError:
+            return False
 
 
 async def _set_within(event: asyncio.Event, limit_s: float) -> None:
