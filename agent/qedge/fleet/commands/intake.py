@@ -15,7 +15,6 @@ from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.bus.model import Incoming
-from qedge.crypto.certificates import made_utc_ns
 from qedge.crypto.model import Member
 from qedge.crypto.operators import peek_request, verify_approval, verify_request
 from qedge.crypto.trust import Trust
@@ -62,9 +61,7 @@ class Intake:
         clock: Clock,
         metrics: Metrics,
         clock_good: Callable[[], bool | None],
-        member: Callable[[], Member],
     ) -> None:
-        """`member` says what the node's present certificate does."""
         self._config = config
         self._speaker = speaker
         self._trust = trust
@@ -77,7 +74,6 @@ class Intake:
         self._clock = clock
         self._metrics = metrics
         self._clock_good = clock_good
-        self._member = member
         self._allowance = rules.Allowance(config.checks_per_s, config.checks_per_s * _BURST, clock.now_ns())
         self.opened = asyncio.Event()
         """Set once the journal is read; messages wait for it."""
@@ -126,22 +122,22 @@ class Intake:
         now = self._circumstances(utc_ns)
         _, request = peek_request(order.signed, message.topic)
         rules.check_address(request, now, command)
-        rules.check_identity(request, now)
+        void = rules.check_identity(request, now)
         rules.check_age(request, now, self._config)
         if self._journal.size >= self._config.max_kept:
             raise QedgeError("order.queue_full", "So many commands are remembered that no more fit.")
         self._check_known_bad(digest)
         member, approvers = await self._believe(order, message.topic, utc_ns)
         rules.check_share(member, self._journal.size, self._config)
-        await self._enter(request, digest, member, approvers, now)
+        await self._enter(request, digest, member, approvers, now, void)
 
     def _circumstances(self, utc_ns: int) -> rules.Circumstances:
-        me, member = self._speaker, self._member()
+        me = self._speaker
         return rules.Circumstances(
             me.fleet,
             me.node,
             me.key.key_id,
-            made_utc_ns(member),
+            self._journal.served,
             utc_ns,
             self._journal.newest_utc_ns,
             self._journal.dropped_utc_ns,
@@ -185,9 +181,18 @@ class Intake:
         return good
 
     async def _enter(
-        self, request: CommandRequest, digest: bytes, member: Member, approvers: list[Member], now: rules.Circumstances
+        self,
+        request: CommandRequest,
+        digest: bytes,
+        member: Member,
+        approvers: list[Member],
+        now: rules.Circumstances,
+        void: QedgeError | None,
     ) -> None:
-        """Write a new command down, whether it is to be carried out, waits for a second person or is refused."""
+        """Write a new command down, whether it is to be carried out, waits for a second person or is refused.
+
+        `void`: why it does not count, whatever it asks for.
+        """
         executor = self._executors.get(request.kind)
         entry = Entry(
             request.id,
@@ -208,6 +213,8 @@ class Intake:
         )
         try:
             seconds = await self._judge(request, executor, member, approvers, now)
+            if void is not None:
+                raise void
             if seconds is None:
                 entry = replace(entry, phase=Phase.HELD, step=HELD_STEP)
             else:

@@ -11,6 +11,7 @@ from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
+from qedge.crypto.certificates import made_utc_ns
 from qedge.crypto.model import Member
 from qedge.crypto.trust import Trust
 from qedge.fleet.commands.cancelling import Cancel
@@ -52,10 +53,12 @@ class CommandService:
         clock_good: Callable[[], bool | None],
         member: Callable[[], Member],
     ) -> None:
+        """`member` says what the node's present certificate does."""
         self._config = config
         self._clock = clock
         self._thread = CryptoThread()
         self._executors = {each.kind: each for each in executors}
+        self._key_id, self._member = speaker.key.key_id, member
         self.journal = journal
         self._lanes = Lanes(config.max_waiting)
         self._teller = Teller(speaker, self.journal, line, self._thread, clock)
@@ -84,7 +87,6 @@ class CommandService:
             clock=clock,
             metrics=metrics,
             clock_good=clock_good,
-            member=member,
         )
         self._line, self._pattern = line, every_command(speaker.fleet, speaker.node)
         line.subscribe(self._pattern, self._intake.receive, retained=True)
@@ -120,7 +122,7 @@ class CommandService:
 
     async def run(self, ready: Ready) -> None:
         """Serve until cancelled."""
-        await self.journal.open()
+        await self.journal.open(self._key_id, made_utc_ns(self._member()))
         for entry in await self.journal.unfinished():
             if entry.phase is not Phase.HELD:
                 self._lanes.remove(entry.id)  # what an earlier run of this service left in line
