@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from qedge.base.errors import QedgeError
+from qedge.bus.model import Incoming
 from qedge.crypto.operators import sign_request
 from qedge.fleet.commands.config import CommandsConfig
 from qedge.wire.commands import CancelCommand, OperatorRole, command_topic
@@ -400,3 +401,57 @@ async def test_an_order_that_names_no_key_outlives_a_renewal_since_the_key_stays
     await site.start()
     assert (await site.end(request.id)).state == "successful"
     assert work.done == [request.id]
+
+
+async def test_a_command_whose_handling_took_too_long_is_carried_out_once_and_never_told_as_replayed(
+    site: CommandSite, work: ScriptedExecutor
+) -> None:
+    await site.quiet()
+    journal = site.service.journal
+    write = journal._store.write
+
+    async def slow(*args: object, **more: object) -> object:
+        done = await write(*args, **more)  # type: ignore[arg-type] # as it comes
+        await asyncio.sleep(0.2)
+        return done
+
+    request = site.request()
+    message = Incoming(command_topic(FLEET, NODE, request.id), site.order(request), 1, False)
+    journal._store.write = slow  # type: ignore[method-assign] # a disk that takes its time
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(site.service._intake.receive(message), 0.1)
+    journal._store.write = write  # type: ignore[method-assign] # as it was
+    await site.service._intake.receive(message)
+    assert (await site.end(request.id)).state == "successful"
+    assert work.done == [request.id]
+    assert "failed" not in {each.state for each in site.all_told(request.id)}
+
+
+async def test_what_runs_out_of_time_while_it_notes_a_step_ends(site: CommandSite) -> None:
+    change = site.service.journal.change
+    request = site.request(time_limit_s=0.5)
+
+    async def slow(entry: object) -> None:
+        await change(entry)  # type: ignore[arg-type] # as it comes
+        if getattr(entry, "step", "") == "half" and getattr(entry, "phase", "") == "running":
+            await asyncio.sleep(60)
+
+    site.service.journal.change = slow  # type: ignore[method-assign] # a disk that takes its time
+    site.publish(request, site.order(request))
+    assert (await site.end(request.id)).code == "order.timeout"
+
+
+async def test_a_state_that_the_broker_refuses_to_take_away_keeps_no_row_in_the_journal(site: CommandSite) -> None:
+    publish = site.bus.publish
+    commands = [site.send() for _ in range(3)]
+    for command in commands:
+        await site.end(command)
+
+    async def refusing(where: str, payload: bytes, *, qos: int, retain: bool = False, expiry_s: int = 0) -> None:
+        if where.endswith(f"/cmd-state/{commands[0]}"):
+            raise QedgeError("bus.refused", "Not authorized.")
+        await publish(where, payload, qos=qos, retain=retain, expiry_s=expiry_s)
+
+    site.bus.publish = refusing  # type: ignore[method-assign] # a broker whose rights have changed
+    site.clock.shift_ns = 30 * DAY_NS
+    await until(lambda: site.service.journal.size == 0)

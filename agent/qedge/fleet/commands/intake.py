@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -38,6 +38,7 @@ _BURST: Final = 5.0
 _AGAIN_NS: Final = 30 * 1_000_000_000
 """Least time between two readings of all requests."""
 
+_CLOSE_S: Final = 5.0
 _MOST_BAD: Final = 4096
 _BAD_FOR_NS: Final = 600 * 1_000_000_000
 """How long it is remembered that a request was bad; a certificate may begin to count meanwhile."""
@@ -81,6 +82,14 @@ class Intake:
         self._dropped = False
         self._again_ns = clock.now_ns()
         self._bad: OrderedDict[bytes, int] = OrderedDict()
+        self._entering: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Wait for what is being written down, for a moment."""
+        if self._entering:
+            await asyncio.wait(self._entering, timeout=_CLOSE_S)
+        for task in self._entering:
+            task.cancel()
 
     def look_again(self) -> bool:
         """Say, once, whether requests were passed over for what is over perhaps, and should be read again.
@@ -104,8 +113,25 @@ class Intake:
             self._dropped = True  # the bus waits for no handler longer than it may
             raise
 
+    async def _whole(self, work: Coroutine[None, None, None]) -> None:
+        """Do the whole of what writes a command down and puts it in line, also where nobody waits for it any more.
+
+        Half of it would be a row that nothing carries out, and that makes its own request look like a replay.
+        """
+        task = asyncio.create_task(work)
+        self._entering.add(task)
+        task.add_done_callback(self._entered)
+        await asyncio.shield(task)
+
+    def _entered(self, task: asyncio.Task[None]) -> None:
+        self._entering.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at, so that nothing complains later
+
     async def _receive(self, message: Incoming) -> None:
         await self.opened.wait()
+        if self._entering:
+            await asyncio.wait(self._entering)  # what is not written down yet is not known yet
         parsed = parse_command_topic(message.topic)
         if parsed is None or parsed[:2] != (self._speaker.fleet, self._speaker.node):
             raise bad_message("its topic is none of commands to this node")
@@ -129,7 +155,7 @@ class Intake:
         self._check_known_bad(digest)
         member, approvers = await self._believe(order, message.topic, utc_ns)
         rules.check_share(member, self._journal.size, self._config)
-        await self._enter(request, digest, member, approvers, now, void)
+        await self._whole(self._enter(request, digest, member, approvers, now, void))
 
     def _circumstances(self, utc_ns: int) -> rules.Circumstances:
         me = self._speaker
@@ -291,17 +317,21 @@ class Intake:
                 await self._runner.end(entry, error)
                 return
             if seconds:
-                entry = replace(
-                    entry,
-                    phase=Phase.WAITING,
-                    revision=entry.revision + 1,
-                    step=WAITING_STEP,
-                    approvals=_approvals(seconds),
-                )
-                await self._audit(entry)
-                await self._journal.change(entry)
-                self._runner.enqueue(entry)
+                await self._whole(self._approve(entry, seconds))
         self._teller.tell(command)
+
+    async def _approve(self, entry: Entry, seconds: tuple[Member, ...]) -> None:
+        """Put a command in line that waited for a second person."""
+        entry = replace(
+            entry,
+            phase=Phase.WAITING,
+            revision=entry.revision + 1,
+            step=WAITING_STEP,
+            approvals=_approvals(seconds),
+        )
+        await self._audit(entry)
+        await self._journal.change(entry)
+        self._runner.enqueue(entry)
 
     async def _audit(self, entry: Entry) -> None:
         await self._runner.auditor.keep(

@@ -122,23 +122,28 @@ class Runner:
         """Write down how a command ended and tell it; waits for room on the disk. False: it is elsewhere by now.
 
         The audit log comes first: after a crash between the two it has an end that comes again, and never lacks one.
+        What the journal has counts, not `entry`: a step that was cut off while it was noted may stand there.
         """
-        known = await self._journal.get(entry.id)
-        if known is None or known.ended:
-            return False
-        ended = replace(
-            entry,
-            phase=Phase.FAILED if error else Phase.SUCCESSFUL,
-            revision=entry.revision + 1,
-            ended_utc_ns=self._clock.utc_ns(),
-            code=error.code if error else "",
-            reason=str(error)[:200] if error else "",
-            progress=entry.progress if error else 1.0,
-            result=result,
-        )
-        await self._audit_end(ended)
-        if not await self._write_end(ended):
-            return False
+        ended, audited = entry, False
+        while True:
+            known = await self._journal.get(entry.id)
+            if known is None or known.phase is not entry.phase or known.ended:
+                return False
+            ended = replace(
+                known,
+                phase=Phase.FAILED if error else Phase.SUCCESSFUL,
+                revision=known.revision + 1,
+                ended_utc_ns=self._clock.utc_ns(),
+                code=error.code if error else "",
+                reason=str(error)[:200] if error else "",
+                progress=known.progress if error else 1.0,
+                result=result,
+            )
+            if not audited:
+                await self._audit_end(ended)
+                audited = True
+            if await self._write_end(ended):
+                break
         self._teller.tell(entry.id)
         phase = str(ended.phase)
         self._metrics.add("qedge_orders_total", (self.label(entry.kind), phase))

@@ -29,6 +29,7 @@ from qedge.wire.commands import FleetCommandList, FleetCommandView, KindView, ev
 
 _LOG: Final = get_logger("fleet")
 _SWEEP_S: Final = 5.0
+_AWAY: Final = frozenset({"bus.unavailable", "bus.timeout"})
 _DAY_NS: Final = 86_400 * 1_000_000_000
 
 
@@ -130,10 +131,13 @@ class CommandService:
         self._teller.offer(self.kinds)
         self._intake.opened.set()
         ready()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._teller.run())
-            group.create_task(self._runner.run())
-            group.create_task(self._sweep())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._teller.run())
+                group.create_task(self._runner.run())
+                group.create_task(self._sweep())
+        finally:
+            await self._intake.close()
 
     async def _sweep(self) -> None:
         """End what waited too long, and clear what ended long ago."""
@@ -156,6 +160,12 @@ class CommandService:
                 await self._runner.end(entry, QedgeError("order.expired", "Its turn did not come before its expiry."))
         keep_ns = round(self._config.keep_days * _DAY_NS)
         for command in await self.journal.out_of_date(utc_ns - keep_ns):
-            await self._teller.clear(command)
+            try:
+                await self._teller.clear(command)
+            except QedgeError as error:
+                _LOG.warning("order.not_told", command=command, code=error.code)
+                if error.code in _AWAY:
+                    break  # no other can be taken away either
+                # a broker that refuses keeps the state; the journal must not grow for that
             await self.journal.forget(command)
         await self.journal.drop(utc_ns)
