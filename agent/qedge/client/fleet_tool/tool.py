@@ -324,9 +324,11 @@ class FleetTool:
             self._told.set()
 
     def _overdue(self) -> list[SentCommand]:
-        node = self.connection.inventory.node
+        known = self.connection.inventory
         return self.commands.overdue(
-            self.clock.utc_ns(), lambda name: found.key_id if (found := node(name)) is not None else None
+            self.clock.utc_ns(),
+            lambda name: found.key_id if (found := known.node(name)) is not None else None,
+            known.limit_s,
         )
 
     def _note_ends(self, views: Iterable[SentCommand]) -> None:

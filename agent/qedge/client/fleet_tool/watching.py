@@ -101,11 +101,17 @@ class Watch:
         self._put((node, command_id), view)
         return view
 
-    def overdue(self, utc_ns: int, key_of: Callable[[str], str | None] = lambda _: None) -> list[SentCommand]:
+    def overdue(
+        self,
+        utc_ns: int,
+        key_of: Callable[[str], str | None] = lambda _node: None,
+        limit_of: Callable[[str, str], float] = lambda _node, _kind: 0.0,
+    ) -> list[SentCommand]:
         """Give up on commands whose time is over, or that are for a key which their node has no more; return them.
 
         `key_of` says of a node the id of its present key, as far as it is known. A node with another key still tells
-        what it did before, so its word is waited for.
+        what it did before, so its word is waited for. `limit_of` says how long a node lets a kind of command take whose
+        request does not say (seconds; 0: not known, so for ever).
         """
         late = []
         for key, view in self._views.items():
@@ -113,7 +119,9 @@ class Watch:
                 continue
             if view.ending is Ending.WAITING and utc_ns > view.expires_utc_ns + SLACK_NS:
                 ending = Ending.EXPIRED
-            elif (limit_s := self._limits[key]) and utc_ns > view.expires_utc_ns + round(limit_s * 1e9) + SLACK_NS:
+            elif (
+                limit_s := self._limits[key] or limit_of(view.node, view.kind)
+            ) and utc_ns > view.expires_utc_ns + round(limit_s * 1e9) + SLACK_NS:
                 ending = Ending.SILENT
             elif self._has_outlived(key, view, key_of, utc_ns):
                 ending = Ending.OUTLIVED

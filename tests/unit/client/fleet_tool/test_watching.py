@@ -90,3 +90,14 @@ def test_what_is_for_a_key_that_its_node_has_no_more_ends_unless_the_node_speaks
     late = watch.reported("a", report("successful", 3, id=bound.id))
     assert late is not None
     assert (late.ending, late.code, late.reason) == (Ending.SUCCESSFUL, "", "")
+
+
+def test_what_was_begun_without_a_limit_is_silent_after_the_one_that_its_node_gives_the_kind(watch: Watch) -> None:
+    watch.reported("a", report("executing", 1))
+    limits = {("a", "drain"): 100.0}
+
+    def limit_of(node: str, kind: str) -> float:
+        return limits.get((node, kind), 0.0)
+
+    assert watch.overdue(NOW + 160 * SECOND + SLACK_NS, limit_of=limit_of) == []
+    assert [view.ending for view in watch.overdue(NOW + 161 * SECOND + SLACK_NS, limit_of=limit_of)] == [Ending.SILENT]
