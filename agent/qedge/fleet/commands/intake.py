@@ -151,7 +151,11 @@ class Intake:
         void = rules.check_identity(request, now)
         rules.check_age(request, now, self._config)
         if self._journal.size >= self._config.max_kept:
-            raise QedgeError("order.queue_full", "So many commands are remembered that no more fit.")
+            raise QedgeError(
+                "order.queue_full",
+                "So many commands are remembered that no more fit.",
+                fix="Raise fleet.commands.max_kept, or wait until some are forgotten.",
+            )
         self._check_known_bad(digest)
         member, approvers = await self._believe(order, message.topic, utc_ns)
         rules.check_share(member, self._journal.size, self._config)
@@ -281,7 +285,11 @@ class Intake:
         """Return who approved (nobody has to for most kinds), None where a second person is wanted; raises refusals."""
         rules.check_time(request, now, self._config)
         if executor is None:
-            raise QedgeError("order.unknown_kind", f"The node knows no command of the kind {request.kind}.")
+            raise QedgeError(
+                "order.unknown_kind",
+                f"The node knows no command of the kind {request.kind}.",
+                fix="`qedge fleet inventory --json` tells what each node can.",
+            )
         role = await self._role(request, executor)
         rules.check_role(member, role, now, strict=self._config.synchronised_clock)
         executor.check(request)
@@ -299,7 +307,11 @@ class Intake:
             return executor.role
         target = await self._journal.get(read_cancel(request).id)
         if target is None:
-            raise QedgeError("order.not_found", "The node knows no command of this id.")
+            raise QedgeError(
+                "order.not_found",
+                "The node knows no command of this id.",
+                fix="`qedge commands list` on the node shows what it knows.",
+            )
         other = self._executors.get(target.kind)
         return other.role if other is not None else executor.role
 
@@ -351,7 +363,9 @@ def read_cancel(request: CommandRequest) -> CancelCommand:
     try:
         return msgspec.msgpack.decode(request.arguments, type=CancelCommand)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise QedgeError("order.bad_arguments", f"The arguments cannot be read: {error}.") from error
+        raise QedgeError(
+            "order.bad_arguments", f"The arguments cannot be read: {error}.", fix="Name the command that is to end."
+        ) from error
 
 
 def _approvals(seconds: Sequence[Member]) -> str:

@@ -85,7 +85,11 @@ def check_share(member: Member, known: int, config: CommandsConfig) -> None:
     Who may only look, or runs boxes, must not keep the others from revoking his key by ordering without end.
     """
     if known >= _SHARE_OF_OTHERS * config.max_kept and OperatorRole.SECURITY not in member.roles:
-        raise QedgeError("order.queue_full", "So many commands are remembered that only the role security has room.")
+        raise QedgeError(
+            "order.queue_full",
+            "So many commands are remembered that only the role security has room.",
+            fix="Raise fleet.commands.max_kept, or wait until some are forgotten.",
+        )
 
 
 def check_time(request: CommandRequest, now: Circumstances, config: CommandsConfig) -> None:
@@ -145,9 +149,15 @@ def second_persons(member: Member, approvers: Sequence[Member], role: OperatorRo
 def check_keys(key_id: str, approvers: Sequence[str], is_revoked: Callable[[str], bool]) -> None:
     """Raise `auth.revoked` where the key that signed a command counts no more, or none that approved it does."""
     if is_revoked(key_id):
-        raise QedgeError("auth.revoked", "The key of its operator was revoked before it began.")
+        raise QedgeError(
+            "auth.revoked", "The key of its operator was revoked before it began.", fix="Have somebody else send it."
+        )
     if approvers and all(map(is_revoked, approvers)):
-        raise QedgeError("auth.revoked", "The key of who approved it was revoked before it began.")
+        raise QedgeError(
+            "auth.revoked",
+            "The key of who approved it was revoked before it began.",
+            fix="Send it again, and have somebody else approve it.",
+        )
 
 
 def time_limit_s(request: CommandRequest, executor: Executor) -> float:

@@ -154,10 +154,22 @@ class CommandService:
         for entry in await self.journal.unfinished():
             if entry.phase is Phase.HELD and entry.expires_utc_ns <= utc_ns:
                 await self._runner.end(
-                    entry, QedgeError("order.second_person", "No second person approved it in time.")
+                    entry,
+                    QedgeError(
+                        "order.second_person",
+                        "No second person approved it in time.",
+                        fix="Send it again, and have it approved: `qedge fleet approve`.",
+                    ),
                 )
             elif entry.phase is Phase.WAITING and entry.expires_utc_ns <= utc_ns and self._lanes.drop(entry.id):
-                await self._runner.end(entry, QedgeError("order.expired", "Its turn did not come before its expiry."))
+                await self._runner.end(
+                    entry,
+                    QedgeError(
+                        "order.expired",
+                        "Its turn did not come before its expiry.",
+                        fix="Send it again, or with a later expiry.",
+                    ),
+                )
         keep_ns = round(self._config.keep_days * _DAY_NS)
         for command in await self.journal.out_of_date(utc_ns - keep_ns):
             try:
