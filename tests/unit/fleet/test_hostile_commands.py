@@ -455,3 +455,20 @@ async def test_a_state_that_the_broker_refuses_to_take_away_keeps_no_row_in_the_
     site.bus.publish = refusing  # type: ignore[method-assign] # a broker whose rights have changed
     site.clock.shift_ns = 30 * DAY_NS
     await until(lambda: site.service.journal.size == 0)
+
+
+async def test_a_known_request_that_comes_again_and_again_costs_no_signature_each_time(
+    site: CommandSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qedge.fleet.commands.telling._REMIND_NS", DAY_NS)
+    request = site.request()
+    payload = site.order(request)
+    site.publish(request, payload)
+    await site.end(request.id)
+    before = len(site.all_told(request.id))
+    for _ in range(3):
+        site.publish(request, payload)
+        await site.quiet()
+    await until(lambda: len(site.all_told(request.id)) > before)
+    await site.quiet()
+    assert len(site.all_told(request.id)) == before + 1

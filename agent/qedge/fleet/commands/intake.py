@@ -330,7 +330,8 @@ class Intake:
                 return
             if seconds:
                 await self._whole(self._approve(entry, seconds))
-        self._teller.tell(command)
+        if entry is not None and entry.request:  # of what is forgotten there is nothing to tell
+            self._teller.remind(command)
 
     async def _approve(self, entry: Entry, seconds: tuple[Member, ...]) -> None:
         """Put a command in line that waited for a second person."""
@@ -343,6 +344,7 @@ class Intake:
         )
         await self._audit(entry)
         await self._journal.change(entry)
+        self._teller.tell(entry.id)
         self._runner.enqueue(entry)
 
     async def _audit(self, entry: Entry) -> None:
