@@ -25,12 +25,13 @@ from qedge.base.errors import ERROR_CODES
 from qedge.base.events import EVENTS
 from qedge.base.machine import StateTable
 from qedge.base.metrics import METRICS
-from qedge.base.settings import Row, document, dotted, toml_value
+from qedge.base.settings import KeyPath, Row, document, dotted, toml_value
 from qedge.cli.main import make_parser
 from qedge.config import DEFAULT_DRIVERS, DEFAULT_LINKS, SECTIONS
 from qedge.daemon.fleet.executors import KINDS
 from qedge.fleet.commands.cancelling import Cancel
 from qedge.fleet.commands.rules import ALWAYS_TWO
+from qedge.fleet.configuration.reach import REACHES, Reach, is_free
 from qedge.wire import tasks
 from qedge.wire.topics import ROOT as TOPIC_ROOT
 from qedge.wire.topics import TOPICS
@@ -153,7 +154,9 @@ def configuration_page() -> str:
     parts = [
         "qedge reads `/etc/qedge/agent.toml`, then `/etc/qedge/conf.d/*.toml` in the order of their names; later "
         "values win, tables merge. `--config PATH` names another file or folder. `qedge check` lists every fault. All "
-        "keys have defaults; [agent.full.toml](../../configs/agent.full.toml) says them aloud.\n"
+        "keys have defaults; [agent.full.toml](../../configs/agent.full.toml) says them aloud.\n",
+        "*fleet*: whether a [configuration of the fleet](../guides/configure-from-afar.md) may set it: *yes*, *no* "
+        "(only a file of the box), or *stricter* than the box does.\n",
     ]
     for name, section in SECTIONS.items():
         rows = (
@@ -162,11 +165,19 @@ def configuration_page() -> str:
                 row.description,
                 "must be given" if row.required else code(toml_value(row.default)),
                 limits(row),
+                from_the_fleet((*name.split("."), *row.path)),
             ]
             for row in own_rows(name, section)
         )
-        parts += [f"## `[{name}]`\n", sentence(section) + "\n", table(("key", "meaning", "default", "expected"), rows)]
+        heads = ("key", "meaning", "default", "expected", "fleet")
+        parts += [f"## `[{name}]`\n", sentence(section) + "\n", table(heads, rows)]
     return page("Configuration", *parts)
+
+
+def from_the_fleet(path: KeyPath) -> str:
+    """Say whether the fleet may set a key."""
+    reach = Reach.FREE if is_free(path) else REACHES[path]
+    return {Reach.FREE: "yes", Reach.BOX: "no"}.get(reach, "stricter")
 
 
 def errors_page() -> str:

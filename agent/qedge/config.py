@@ -262,7 +262,7 @@ def check_config(
     """
     environ = os.environ if environ is None else environ
     text = read_layers(config_files(path))
-    text, fleet_sha256 = with_fleet(text, _state_of(text, environ, state_dir) / LAYER_FILE, fleet_layer)
+    text, fleet_sha256 = with_fleet(text, _state_of(text, environ, state_dir) / LAYER_FILE, fleet_layer, SECTIONS)
     faults = list(text.faults) + check(AgentConfig, text.values)
     config = with_defaults(msgspec.convert(_without(text.values, faults), AgentConfig), environ, state_dir)
     faults += _check_references(config, text.values)

@@ -298,6 +298,7 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "order.off": _local(503, "The node takes no commands of fleet operators.", Exit.CONFIG),
     "order.not_found": _remote(404, "The node knows no such command.", Exit.USAGE),
     "order.misdirected": _remote(400, "A command is for another node, or stands on another's topic.", Exit.DATA),
+    "order.key_changed": _remote(409, "A command is for a key that the node had before.", Exit.TEMPORARY),
     "order.conflict": _remote(409, "Another command has this id.", Exit.DATA),
     "order.replayed": _remote(409, "The operator's key used the serial before.", Exit.DATA),
     "order.forgotten": _remote(410, "A command is older than the node remembers commands.", Exit.DATA),

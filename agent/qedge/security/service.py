@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from qedge import __version__
 from qedge.base.clock import Clock
 from qedge.base.ids import RandomBytes
 from qedge.base.log import get_logger
@@ -14,6 +15,7 @@ from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
 from qedge.crypto.keys import SigningKey
 from qedge.security.audit.log import AuditLog
+from qedge.security.audit.starting import record_start
 from qedge.security.config import SecurityConfig
 from qedge.security.detection.detector import TICK_S, Detector
 from qedge.security.detection.model import SLICES, Finding
@@ -163,7 +165,7 @@ class SecurityService:
     async def run(self, ready: Ready) -> None:
         """Watch until cancelled."""
         await self.keeper.open()
-        self.audit.record(AuditKind.ACT, subject=self.node, action="start", actor=SELF, mode=self.config.detection.mode)
+        await record_start(self.audit, self.node, __version__, mode=self.config.detection.mode)
         ready()
         try:
             async with asyncio.TaskGroup() as group:

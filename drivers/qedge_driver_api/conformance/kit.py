@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from qedge_driver_api.conformance import description, lifecycle, qkd, qpu, qrng
@@ -13,9 +10,11 @@ from qedge_driver_api.conformance.report import CheckResult, Outcome, Report
 from qedge_driver_api.conformance.samples import sample_settings
 from qedge_driver_api.conformance.stand import Check, Stand, expect, perform
 from qedge_driver_api.driver import Driver, DriverInfo, DriverKind
+from qedge_driver_api.held_folder import HeldFolder
 
 LIMIT_S: Final = 60.0
 CYCLES: Final = 20
+PREFIX: Final = "qedge-kit-"
 
 _BY_KIND: Final[Mapping[DriverKind, tuple[Check, ...]]] = {
     DriverKind.QPU: qpu.CHECKS,
@@ -45,8 +44,7 @@ def run(
         described.append(info)
 
     name = f"{driver.__module__}:{driver.__qualname__}"
-    folder = Path(tempfile.mkdtemp(prefix="qedge-kit-"))
-    try:
+    with HeldFolder(PREFIX) as folder:
         nobody = DriverInfo("", DriverKind.QRNG, "", "", ())
         first = Check("describe", "says what it is in a DriverInfo with all facts", describe)
         results = [perform(first, Stand(driver, {}, nobody, folder, cycles), limit_s)]
@@ -57,8 +55,6 @@ def run(
         checks = (*description.CHECKS, *lifecycle.CHECKS, *_BY_KIND[info.kind])
         results += _perform_all(checks, stand, limit_s)
         return Report(info.name, info.kind.value, tuple(results))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _perform_all(checks: tuple[Check, ...], stand: Stand, limit_s: float) -> list[CheckResult]:

@@ -98,7 +98,7 @@ async def test_what_takes_too_long_fails_even_where_it_does_not_heed_that(
     monkeypatch.setattr("qedge.fleet.commands.running._HEED_S", 0.05)
     work.gate.clear()
     work.stubborn = True
-    report = await site.end(site.send(time_limit_s=0.1))
+    report = await site.end(site.send(time_limit_s=0.5))
     assert (report.state, report.code) == ("failed", "order.timeout")
     work.gate.set()
     assert (await site.end(site.send())).state == "successful"

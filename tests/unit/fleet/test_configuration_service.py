@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -369,6 +370,32 @@ async def test_a_cancelled_apply_is_undone(box: FakeBox) -> None:
 
     service = await live(box, act)
     assert (outcome(service).state, outcome(service).code) == ("rolled-back", "configuration.cancelled")
+
+
+class Slow(ConfigurationFiles):
+    """Files on a disk that takes its time to note that a change begins."""
+
+    def write(self, book: ConfigurationBook) -> None:
+        if book.change is not None and book.change.step is ConfigurationStep.WRITING:
+            time.sleep(0.3)
+        super().write(book)
+
+
+async def test_an_apply_that_is_cancelled_while_it_begins_is_undone(box: FakeBox) -> None:
+    box.files = Slow(box.folder)
+    services: list[ConfigurationService] = []
+
+    async def act(service: ConfigurationService) -> None:
+        services.append(service)
+        await service.stage(ConfigurationStage(1, "good"))
+        running = asyncio.create_task(ConfigApply(service).run(request("config-apply", ConfigurationApply(1)), ignore))
+        await asyncio.sleep(0.1)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    service = await live(box, act, until=lambda: services[0].view().last is not None)
+    assert (outcome(service).state, outcome(service).code) == ("rolled-back", "configuration.cancelled")
+    assert (box.running, box.on_disk) == ("", "")
 
 
 def test_wrong_arguments_are_refused_before_anything_begins(box: FakeBox) -> None:

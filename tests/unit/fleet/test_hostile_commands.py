@@ -11,9 +11,11 @@ import msgspec
 import pytest
 
 from qedge.base.errors import QedgeError
+from qedge.bus.model import Incoming
 from qedge.crypto.operators import sign_request
 from qedge.fleet.commands.config import CommandsConfig
 from qedge.wire.commands import CancelCommand, OperatorRole, command_topic
+from tests.integration.fleet_site import ThrowAwayFleet
 from tests.unit.fleet.command_site import FLEET, NODE, CommandSite, ScriptedExecutor
 
 DAY_NS = 86_400 * 10**9
@@ -311,3 +313,162 @@ async def test_an_order_to_the_key_that_a_node_has_counts_though_its_certificate
     command = site.send(node_key=site.node_key.key_id)
     assert (await site.end(command)).state == "successful"
     assert work.done == [command]
+
+
+async def get_new_key(site: CommandSite) -> str:
+    """Let the node start anew with another key and all that it knows, as after `certificate-take`; returns the old."""
+    await site.quiet()
+    old = site.node_key.key_id
+    await site.kill()
+    site.fleet.utc_ns = time.time_ns() + 2 * 10**9
+    site.enrol()
+    return old
+
+
+@pytest.mark.parametrize("bound", [True, False])
+async def test_an_order_to_the_key_that_a_node_had_fails_with_the_word_to_send_it_again(
+    site: CommandSite, work: ScriptedExecutor, bound: bool
+) -> None:
+    old = await get_new_key(site)
+    request = site.request(**({"node_key": old} if bound else {}))
+    site.publish(request, site.order(request))
+    await site.start()
+    report = await site.end(request.id)
+    assert (report.state, report.code, work.began) == ("failed", "order.key_changed", [])
+    assert "Send it again" in report.reason
+    assert ("work", "refused", "order.key_changed") in site.acts.rows
+    again = site.request(node_key=site.node_key.key_id)
+    site.publish(again, site.order(again))
+    assert (await site.end(again.id)).state == "successful"
+
+
+async def test_an_order_to_a_former_key_is_refused_once_however_often_the_broker_brings_it(
+    site: CommandSite, work: ScriptedExecutor
+) -> None:
+    old = await get_new_key(site)
+    request = site.request(node_key=old)
+    payload = site.order(request)
+    site.publish(request, payload)
+    await site.start()
+    for _ in range(2):
+        await site.end(request.id)
+        await site.kill()
+        await site.start()
+        site.publish(request, payload)
+        await site.quiet()
+    assert {(each.state, each.revision) for each in site.all_told(request.id)} == {("failed", 1)}
+    assert site.acts.rows.count(("work", "refused", "order.key_changed")) == 1
+    assert work.began == []
+
+
+async def test_what_was_done_under_the_former_key_keeps_its_state_when_its_order_comes_again(
+    site: CommandSite, work: ScriptedExecutor
+) -> None:
+    request = site.request(node_key=site.node_key.key_id)
+    payload = site.order(request)
+    site.publish(request, payload)
+    assert (await site.end(request.id)).state == "successful"
+    await get_new_key(site)
+    await site.start()
+    site.publish(request, payload)
+    await site.quiet()
+    told = site.told(request.id)
+    assert told is not None
+    assert (told.state, work.began) == ("successful", [request.id])
+
+
+async def test_a_forged_order_to_a_former_key_is_not_answered(site: CommandSite, work: ScriptedExecutor) -> None:
+    old = await get_new_key(site)
+    forged = site.request(node_key=old)
+    site.publish(forged, site.order(forged, ThrowAwayFleet(FLEET).operator("olga")))
+    stranger = site.request(node_key="0" * 32)
+    site.publish(stranger, site.order(stranger))
+    await site.start()
+    await site.quiet()
+    assert (site.told(forged.id), site.told(stranger.id), work.began) == (None, None, [])
+    assert {"auth.untrusted", "order.misdirected"} <= set(site.bus.rejected)
+
+
+async def test_an_order_that_names_no_key_outlives_a_renewal_since_the_key_stays(
+    site: CommandSite, work: ScriptedExecutor
+) -> None:
+    await site.quiet()
+    await site.kill()
+    request = site.request()
+    site.publish(request, site.order(request))
+    site.fleet.utc_ns = time.time_ns() + 2 * 10**9
+    site.node_chain = site.fleet.certify(NODE, site.node_key.public_key)
+    await site.start()
+    assert (await site.end(request.id)).state == "successful"
+    assert work.done == [request.id]
+
+
+async def test_a_command_whose_handling_took_too_long_is_carried_out_once_and_never_told_as_replayed(
+    site: CommandSite, work: ScriptedExecutor
+) -> None:
+    await site.quiet()
+    journal = site.service.journal
+    write = journal._store.write
+
+    async def slow(*args: object, **more: object) -> object:
+        done = await write(*args, **more)  # type: ignore[arg-type] # as it comes
+        await asyncio.sleep(0.2)
+        return done
+
+    request = site.request()
+    message = Incoming(command_topic(FLEET, NODE, request.id), site.order(request), 1, False)
+    journal._store.write = slow  # type: ignore[method-assign] # a disk that takes its time
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(site.service._intake.receive(message), 0.1)
+    journal._store.write = write  # type: ignore[method-assign] # as it was
+    await site.service._intake.receive(message)
+    assert (await site.end(request.id)).state == "successful"
+    assert work.done == [request.id]
+    assert "failed" not in {each.state for each in site.all_told(request.id)}
+
+
+async def test_what_runs_out_of_time_while_it_notes_a_step_ends(site: CommandSite) -> None:
+    change = site.service.journal.change
+    request = site.request(time_limit_s=0.5)
+
+    async def slow(entry: object) -> None:
+        await change(entry)  # type: ignore[arg-type] # as it comes
+        if getattr(entry, "step", "") == "half" and getattr(entry, "phase", "") == "running":
+            await asyncio.sleep(60)
+
+    site.service.journal.change = slow  # type: ignore[method-assign] # a disk that takes its time
+    site.publish(request, site.order(request))
+    assert (await site.end(request.id)).code == "order.timeout"
+
+
+async def test_a_state_that_the_broker_refuses_to_take_away_keeps_no_row_in_the_journal(site: CommandSite) -> None:
+    publish = site.bus.publish
+    commands = [site.send() for _ in range(3)]
+    for command in commands:
+        await site.end(command)
+
+    async def refusing(where: str, payload: bytes, *, qos: int, retain: bool = False, expiry_s: int = 0) -> None:
+        if where.endswith(f"/cmd-state/{commands[0]}"):
+            raise QedgeError("bus.refused", "Not authorized.")
+        await publish(where, payload, qos=qos, retain=retain, expiry_s=expiry_s)
+
+    site.bus.publish = refusing  # type: ignore[method-assign] # a broker whose rights have changed
+    site.clock.shift_ns = 30 * DAY_NS
+    await until(lambda: site.service.journal.size == 0)
+
+
+async def test_a_known_request_that_comes_again_and_again_costs_no_signature_each_time(
+    site: CommandSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qedge.fleet.commands.telling._REMIND_NS", DAY_NS)
+    request = site.request()
+    payload = site.order(request)
+    site.publish(request, payload)
+    await site.end(request.id)
+    before = len(site.all_told(request.id))
+    for _ in range(3):
+        site.publish(request, payload)
+        await site.quiet()
+    await until(lambda: len(site.all_told(request.id)) > before)
+    await site.quiet()
+    assert len(site.all_told(request.id)) == before + 1

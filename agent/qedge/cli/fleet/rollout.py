@@ -214,7 +214,8 @@ def _say(args: argparse.Namespace) -> int:
         folder.leave_word(args.rollout_id, said)
         print(f"told the program that carries {args.rollout_id}: {args.step}", file=sys.stderr)
         return 0
-    file.take([said])
+    left = folder.take_word(args.rollout_id)  # said to a program that ended before it looked
+    file.take([left, said] if left is not None else [said])
     if args.step == "pause":
         file.close()
         print(f"{args.rollout_id} is paused; nobody carries it on.", file=sys.stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
 NAME: Final = "qkd"
 SUMMARY: Final = "Probe key managers for conformance to ETSI GS QKD 014."
+PREFIX: Final = "qedge-probe-"
 BAD_KINDS: Final = ("expired", "revoked", "unregistered", "two-names")
 
 
@@ -70,9 +70,10 @@ def run(args: argparse.Namespace) -> int:
 
 async def _probe(args: argparse.Namespace, terminal: Terminal) -> ProbeReport:
     from qedge.client.probe.run import probe
+    from qedge_driver_api.held_folder import HeldFolder
 
-    with tempfile.TemporaryDirectory(prefix="qedge-probe-") as folder:
-        stand = await make_stand(args, Path(folder))
+    with HeldFolder(PREFIX) as folder:
+        stand = await make_stand(args, folder)
 
         def tell(result: CaseResult) -> None:
             if not args.json:

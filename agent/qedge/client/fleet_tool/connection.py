@@ -206,7 +206,7 @@ class FleetConnection:
         await asyncio.sleep(0)
         told, member = self._open(message, NodeCommands)
         if member.subject.name == told.node == self._speaker(message):
-            self.inventory.can(told.node, tuple(sorted(each.kind for each in told.kinds)))
+            self.inventory.can(told.node, {each.kind: each.time_limit_s for each in told.kinds})
 
     async def _lost(self, message: Incoming) -> None:
         name = self._speaker(message)

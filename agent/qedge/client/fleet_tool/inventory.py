@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Final
 
@@ -28,6 +29,7 @@ class Inventory:
         self._certified: dict[str, int] = {}
         self._beats: dict[str, int] = {}
         self._kinds: dict[str, tuple[str, ...]] = {}
+        self._limits: dict[str, Mapping[str, float]] = {}
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -120,10 +122,15 @@ class Inventory:
                 silent.append(name)
         return silent
 
-    def can(self, name: str, kinds: tuple[str, ...]) -> None:
-        """Take the kinds of commands that a node says it carries out."""
+    def limit_s(self, name: str, kind: str) -> float:
+        """Return how long a node lets a command of a kind take whose request does not say; 0: that is not known."""
+        return self._limits.get(name, {}).get(kind, 0.0)
+
+    def can(self, name: str, limits: Mapping[str, float]) -> None:
+        """Take the kinds of commands that a node says it carries out, with how long each may take (seconds)."""
+        kinds = tuple(sorted(limits))
         if name in self._kinds or len(self._kinds) < MAX_NODES:
-            self._kinds[name] = kinds
+            self._kinds[name], self._limits[name] = kinds, limits
         node = self._nodes.get(name)
         if node is not None:
             self._nodes[name] = msgspec.structs.replace(node, kinds=kinds)

@@ -46,7 +46,7 @@ class FleetNode(msgspec.Struct, frozen=True, tag_field="type", tag="fleet-node/1
 
 
 class Ending(StrEnum):
-    """How a command stands as its sender sees it; the last five are ends."""
+    """How a command stands as its sender sees it; the last six are ends."""
 
     WAITING = "waiting"
     """No word of the node yet; the request stands until it expires."""
@@ -59,9 +59,11 @@ class Ending(StrEnum):
     """The node began it, and its time limit passed without an end."""
     WITHDRAWN = "withdrawn"
     """Its sender took the request back before the node said anything of it."""
+    OUTLIVED = "outlived"
+    """The node has another key than the request is for, and said nothing of it; it will not begin it any more."""
 
 
-ENDED: Final = frozenset({Ending.SUCCESSFUL, Ending.FAILED, Ending.EXPIRED, Ending.SILENT, Ending.WITHDRAWN})
+ENDED: Final = frozenset(Ending) - {Ending.WAITING, Ending.UNDER_WAY}
 
 
 class SentCommand(msgspec.Struct, frozen=True, tag_field="type", tag="sent-command/1"):

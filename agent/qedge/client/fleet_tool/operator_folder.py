@@ -139,12 +139,14 @@ class OperatorFolder:
     def take_word(self, rollout_id: str) -> Said | None:
         """Take the word that somebody left, once; None where there is none, or none that can be read."""
         path = self._word_path(rollout_id)
+        taken = path.with_suffix(".taken")
         try:
-            data = path.read_bytes()
+            path.replace(taken)  # one that is left from now on is another file, and not removed with this one
+            data = taken.read_bytes()
         except OSError:
             return None
         with contextlib.suppress(OSError):
-            path.unlink()
+            taken.unlink()
         try:
             return msgspec.json.decode(data, type=Said)
         except msgspec.DecodeError:

@@ -193,7 +193,7 @@ class FleetTool:
         now_ns = self.clock.now_ns()
         if now_ns - self._looked_ns >= _TICK_S * 1e9:
             self._looked_ns = now_ns
-            self._news |= {(view.node, view.id): view for view in self.commands.overdue(self.clock.utc_ns())}
+            self._news |= {(view.node, view.id): view for view in self._overdue()}
         news, self._news = list(self._news.values()), {}
         self._note_ends(news)
         return news
@@ -297,6 +297,7 @@ class FleetTool:
                 expires_utc_ns=entry.expires_utc_ns,
                 time_limit_s=entry.time_limit_s,
                 note=entry.note,
+                node_key=entry.node_key or msgspec.UNSET,
             )
             for entry in sent.values()
         ]
@@ -321,6 +322,14 @@ class FleetTool:
         if view is not None:
             self._news[node, report.id] = view
             self._told.set()
+
+    def _overdue(self) -> list[SentCommand]:
+        known = self.connection.inventory
+        return self.commands.overdue(
+            self.clock.utc_ns(),
+            lambda name: found.key_id if (found := known.node(name)) is not None else None,
+            known.limit_s,
+        )
 
     def _note_ends(self, views: Iterable[SentCommand]) -> None:
         ended = [view for view in views if view.ended and view.id not in self._noted]
@@ -350,6 +359,7 @@ class FleetTool:
             arguments=arguments_hash(request.arguments),
             note=request.note,
             rollout=rollout,
+            node_key=request.node_key or "",
         )
 
     def _entry(self, act: Act, **fields: str | float) -> TrailEntry:

@@ -57,6 +57,8 @@ class TrailEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     note: Short = ""
     user: Short = ""
     """Name of the account on the operator's machine."""
+    node_key: Short = ""
+    """Id of the key that a request is for."""
 
 
 class TrailLine(msgspec.Struct, frozen=True):

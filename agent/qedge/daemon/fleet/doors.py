@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from qedge import __version__
 from qedge.base.errors import QedgeError
 from qedge.base.log import listening
 from qedge.base.service import Ready
@@ -19,6 +20,7 @@ from qedge.daemon.node import Node
 from qedge.daemon.peers import Tools
 from qedge.fleet.commands.kinds.looking import LogBuffer
 from qedge.security.audit.log import AuditLog
+from qedge.security.audit.starting import record_start
 from qedge.wire.audit import AuditKind
 from qedge.wire.command_kinds import CertificateOutcome, DeviceOperation, DeviceOutcome
 from qedge.wire.gateway import AttachedDevice, DeviceReason
@@ -170,7 +172,7 @@ class OwnAudit:
     async def run(self, ready: Ready) -> None:
         """Write until cancelled."""
         await self.log.open()
-        self.log.record(AuditKind.ACT, subject=self._node, action="start", actor="node")
+        await record_start(self.log, self._node, __version__)
         ready()
         try:
             await self.log.run()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -15,7 +15,6 @@ from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.bus.model import Incoming
-from qedge.crypto.certificates import made_utc_ns
 from qedge.crypto.model import Member
 from qedge.crypto.operators import peek_request, verify_approval, verify_request
 from qedge.crypto.trust import Trust
@@ -39,6 +38,7 @@ _BURST: Final = 5.0
 _AGAIN_NS: Final = 30 * 1_000_000_000
 """Least time between two readings of all requests."""
 
+_CLOSE_S: Final = 5.0
 _MOST_BAD: Final = 4096
 _BAD_FOR_NS: Final = 600 * 1_000_000_000
 """How long it is remembered that a request was bad; a certificate may begin to count meanwhile."""
@@ -62,9 +62,7 @@ class Intake:
         clock: Clock,
         metrics: Metrics,
         clock_good: Callable[[], bool | None],
-        member: Callable[[], Member],
     ) -> None:
-        """`member` says what the node's present certificate does."""
         self._config = config
         self._speaker = speaker
         self._trust = trust
@@ -77,7 +75,6 @@ class Intake:
         self._clock = clock
         self._metrics = metrics
         self._clock_good = clock_good
-        self._member = member
         self._allowance = rules.Allowance(config.checks_per_s, config.checks_per_s * _BURST, clock.now_ns())
         self.opened = asyncio.Event()
         """Set once the journal is read; messages wait for it."""
@@ -85,6 +82,14 @@ class Intake:
         self._dropped = False
         self._again_ns = clock.now_ns()
         self._bad: OrderedDict[bytes, int] = OrderedDict()
+        self._entering: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Wait for what is being written down, for a moment."""
+        if self._entering:
+            await asyncio.wait(self._entering, timeout=_CLOSE_S)
+        for task in self._entering:
+            task.cancel()
 
     def look_again(self) -> bool:
         """Say, once, whether requests were passed over for what is over perhaps, and should be read again.
@@ -108,8 +113,25 @@ class Intake:
             self._dropped = True  # the bus waits for no handler longer than it may
             raise
 
+    async def _whole(self, work: Coroutine[None, None, None]) -> None:
+        """Do the whole of what writes a command down and puts it in line, also where nobody waits for it any more.
+
+        Half of it would be a row that nothing carries out, and that makes its own request look like a replay.
+        """
+        task = asyncio.create_task(work)
+        self._entering.add(task)
+        task.add_done_callback(self._entered)
+        await asyncio.shield(task)
+
+    def _entered(self, task: asyncio.Task[None]) -> None:
+        self._entering.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at, so that nothing complains later
+
     async def _receive(self, message: Incoming) -> None:
         await self.opened.wait()
+        if self._entering:
+            await asyncio.wait(self._entering)  # what is not written down yet is not known yet
         parsed = parse_command_topic(message.topic)
         if parsed is None or parsed[:2] != (self._speaker.fleet, self._speaker.node):
             raise bad_message("its topic is none of commands to this node")
@@ -126,22 +148,26 @@ class Intake:
         now = self._circumstances(utc_ns)
         _, request = peek_request(order.signed, message.topic)
         rules.check_address(request, now, command)
-        rules.check_identity(request, now)
+        void = rules.check_identity(request, now)
         rules.check_age(request, now, self._config)
         if self._journal.size >= self._config.max_kept:
-            raise QedgeError("order.queue_full", "So many commands are remembered that no more fit.")
+            raise QedgeError(
+                "order.queue_full",
+                "So many commands are remembered that no more fit.",
+                fix="Raise fleet.commands.max_kept, or wait until some are forgotten.",
+            )
         self._check_known_bad(digest)
         member, approvers = await self._believe(order, message.topic, utc_ns)
         rules.check_share(member, self._journal.size, self._config)
-        await self._enter(request, digest, member, approvers, now)
+        await self._whole(self._enter(request, digest, member, approvers, now, void))
 
     def _circumstances(self, utc_ns: int) -> rules.Circumstances:
-        me, member = self._speaker, self._member()
+        me = self._speaker
         return rules.Circumstances(
             me.fleet,
             me.node,
             me.key.key_id,
-            made_utc_ns(member),
+            self._journal.served,
             utc_ns,
             self._journal.newest_utc_ns,
             self._journal.dropped_utc_ns,
@@ -185,9 +211,18 @@ class Intake:
         return good
 
     async def _enter(
-        self, request: CommandRequest, digest: bytes, member: Member, approvers: list[Member], now: rules.Circumstances
+        self,
+        request: CommandRequest,
+        digest: bytes,
+        member: Member,
+        approvers: list[Member],
+        now: rules.Circumstances,
+        void: QedgeError | None,
     ) -> None:
-        """Write a new command down, whether it is to be carried out, waits for a second person or is refused."""
+        """Write a new command down, whether it is to be carried out, waits for a second person or is refused.
+
+        `void`: why it does not count, whatever it asks for.
+        """
         executor = self._executors.get(request.kind)
         entry = Entry(
             request.id,
@@ -208,6 +243,8 @@ class Intake:
         )
         try:
             seconds = await self._judge(request, executor, member, approvers, now)
+            if void is not None:
+                raise void
             if seconds is None:
                 entry = replace(entry, phase=Phase.HELD, step=HELD_STEP)
             else:
@@ -248,7 +285,11 @@ class Intake:
         """Return who approved (nobody has to for most kinds), None where a second person is wanted; raises refusals."""
         rules.check_time(request, now, self._config)
         if executor is None:
-            raise QedgeError("order.unknown_kind", f"The node knows no command of the kind {request.kind}.")
+            raise QedgeError(
+                "order.unknown_kind",
+                f"The node knows no command of the kind {request.kind}.",
+                fix="`qedge fleet inventory --json` tells what each node can.",
+            )
         role = await self._role(request, executor)
         rules.check_role(member, role, now, strict=self._config.synchronised_clock)
         executor.check(request)
@@ -266,7 +307,11 @@ class Intake:
             return executor.role
         target = await self._journal.get(read_cancel(request).id)
         if target is None:
-            raise QedgeError("order.not_found", "The node knows no command of this id.")
+            raise QedgeError(
+                "order.not_found",
+                "The node knows no command of this id.",
+                fix="`qedge commands list` on the node shows what it knows.",
+            )
         other = self._executors.get(target.kind)
         return other.role if other is not None else executor.role
 
@@ -284,17 +329,23 @@ class Intake:
                 await self._runner.end(entry, error)
                 return
             if seconds:
-                entry = replace(
-                    entry,
-                    phase=Phase.WAITING,
-                    revision=entry.revision + 1,
-                    step=WAITING_STEP,
-                    approvals=_approvals(seconds),
-                )
-                await self._audit(entry)
-                await self._journal.change(entry)
-                self._runner.enqueue(entry)
-        self._teller.tell(command)
+                await self._whole(self._approve(entry, seconds))
+        if entry is not None and entry.request:  # of what is forgotten there is nothing to tell
+            self._teller.remind(command)
+
+    async def _approve(self, entry: Entry, seconds: tuple[Member, ...]) -> None:
+        """Put a command in line that waited for a second person."""
+        entry = replace(
+            entry,
+            phase=Phase.WAITING,
+            revision=entry.revision + 1,
+            step=WAITING_STEP,
+            approvals=_approvals(seconds),
+        )
+        await self._audit(entry)
+        await self._journal.change(entry)
+        self._teller.tell(entry.id)
+        self._runner.enqueue(entry)
 
     async def _audit(self, entry: Entry) -> None:
         await self._runner.auditor.keep(
@@ -314,7 +365,9 @@ def read_cancel(request: CommandRequest) -> CancelCommand:
     try:
         return msgspec.msgpack.decode(request.arguments, type=CancelCommand)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise QedgeError("order.bad_arguments", f"The arguments cannot be read: {error}.") from error
+        raise QedgeError(
+            "order.bad_arguments", f"The arguments cannot be read: {error}.", fix="Name the command that is to end."
+        ) from error
 
 
 def _approvals(seconds: Sequence[Member]) -> str:

@@ -8,6 +8,7 @@ can be brought to it a second time, whatever its clock says.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
@@ -30,14 +31,18 @@ class Journal:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._digests: dict[str, bytes] = {}
+        self.served: Mapping[str, int] = {}
+        """Ids of the keys that the node had since it keeps this journal, with when the first certificate was made."""
+
         self.newest_utc_ns = 0
         """When the newest command was signed, by its operator's clock."""
 
         self.dropped_utc_ns = 0
         """When the newest command was signed of those that are not known any more; 0: all still are."""
 
-    async def open(self) -> None:
-        """Read which commands are known."""
+    async def open(self, key_id: str, certified_utc_ns: int) -> None:
+        """Read which commands are known, and note whose they are: the node's key, and when its certificate was made."""
+        self.served = await self._store.write(partial(rows.note_key, key_id=key_id, certified_utc_ns=certified_utc_ns))
         self._digests = await self._store.read(rows.all_digests)
         self.dropped_utc_ns = await self._store.read(rows.dropped_utc_ns)
         self.newest_utc_ns = max(self.dropped_utc_ns, await self._store.read(rows.newest_utc_ns))

@@ -6,6 +6,8 @@ import sqlite3
 from dataclasses import fields
 from typing import Final
 
+import msgspec
+
 from qedge.base.errors import QedgeError
 from qedge.fleet.commands.model import ENDS, NEXT, Entry, Phase
 
@@ -16,6 +18,10 @@ _CHANGING: Final = tuple(name for name in _COLUMNS if name not in ("id", "told")
 _SET: Final = ", ".join(f"{name} = ?" for name in _CHANGING)
 _MARKS: Final = ", ".join("?" for _ in _COLUMNS)
 _DROPPED: Final = "commands-dropped"
+_SERVED: Final = "commands-keys"
+_KEYS: Final = 64
+"""Keys that are remembered; the oldest give way."""
+
 _ENDS: Final = ", ".join(f"'{each}'" for each in sorted(ENDS))
 
 
@@ -123,6 +129,19 @@ def dropped_utc_ns(connection: sqlite3.Connection) -> int:
     """Return when the newest command was signed that was ever dropped, by its operator's clock; 0: none was."""
     row = connection.execute("SELECT value FROM meta WHERE key = ?", (_DROPPED,)).fetchone()
     return int(row[0]) if row is not None else 0
+
+
+def note_key(connection: sqlite3.Connection, key_id: str, certified_utc_ns: int) -> dict[str, int]:
+    """Note that the journal is of a node with this key; returns its keys with when each was certified first."""
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (_SERVED,)).fetchone()
+    keys = msgspec.json.decode(row[0], type=dict[str, int]) if row is not None else {}
+    keys[key_id] = min(certified_utc_ns, keys.pop(key_id, certified_utc_ns))
+    keys = dict(list(keys.items())[-_KEYS:])
+    connection.execute(
+        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (_SERVED, msgspec.json.encode(keys).decode()),
+    )
+    return keys
 
 
 def knows_serial(connection: sqlite3.Connection, key_id: str, serial: int) -> bool:

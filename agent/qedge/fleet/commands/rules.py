@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,8 +25,10 @@ _DAY_NS: Final = 86_400 * 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What a request is judged by, beside itself. `key_id` is the node's key, `certified_utc_ns` when its present
-    certificate was made. `newest_utc_ns`: when the newest command was signed, as far as its time was right;
+    """What a request is judged by, beside itself.
+
+    `key_id` is the node's key; `served` says of all keys that the node had since it keeps its journal when each was
+    certified first. `newest_utc_ns`: when the newest command was signed, as far as its time was right;
     `dropped_utc_ns`: the newest of those that are not known any more.
 
     `clock_good` is None where the node cannot tell whether something synchronises its clock.
@@ -35,7 +37,7 @@ class Circumstances:
     fleet: str
     node: str
     key_id: str
-    certified_utc_ns: int
+    served: Mapping[str, int]
     utc_ns: int
     newest_utc_ns: int
     dropped_utc_ns: int
@@ -48,16 +50,27 @@ def check_address(request: CommandRequest, now: Circumstances, command: str) -> 
         raise QedgeError("order.misdirected", "A command is for another node, or stands on another's topic.")
 
 
-def check_identity(request: CommandRequest, now: Circumstances) -> None:
-    """Raise `order.misdirected` or `order.forgotten` where a request is for the one who had the name before.
+def check_identity(request: CommandRequest, now: Circumstances) -> QedgeError | None:
+    """Say why a request does not count where it is for a key that the node had before; None: it is for the present one.
 
-    A box that was wiped knows nothing of what it did, and the broker may still have what it was ordered.
+    Raises `order.misdirected` or `order.forgotten` where it is for somebody who had the name before. A box that was
+    wiped knows nothing of what it did, and the broker may still have what it was ordered, so that it must not speak of
+    it. What it was ordered since it keeps its journal stands there, and what does not was never begun.
     """
     if request.node_key is msgspec.UNSET:
-        if request.issued_utc_ns < now.certified_utc_ns:
+        if request.issued_utc_ns >= now.served[now.key_id]:
+            return None
+        if request.issued_utc_ns < min(now.served.values()):
             raise QedgeError("order.forgotten", "A command is older than the node's certificate, and names no key.")
-    elif request.node_key != now.key_id:
+    elif request.node_key == now.key_id:
+        return None
+    elif request.node_key not in now.served:
         raise QedgeError("order.misdirected", "A command is for another key than the node has.")
+    return QedgeError(
+        "order.key_changed",
+        "The node has another key since it was ordered.",
+        fix="Send it again: it was not begun.",
+    )
 
 
 def check_age(request: CommandRequest, now: Circumstances, config: CommandsConfig) -> None:
@@ -72,7 +85,11 @@ def check_share(member: Member, known: int, config: CommandsConfig) -> None:
     Who may only look, or runs boxes, must not keep the others from revoking his key by ordering without end.
     """
     if known >= _SHARE_OF_OTHERS * config.max_kept and OperatorRole.SECURITY not in member.roles:
-        raise QedgeError("order.queue_full", "So many commands are remembered that only the role security has room.")
+        raise QedgeError(
+            "order.queue_full",
+            "So many commands are remembered that only the role security has room.",
+            fix="Raise fleet.commands.max_kept, or wait until some are forgotten.",
+        )
 
 
 def check_time(request: CommandRequest, now: Circumstances, config: CommandsConfig) -> None:
@@ -132,9 +149,15 @@ def second_persons(member: Member, approvers: Sequence[Member], role: OperatorRo
 def check_keys(key_id: str, approvers: Sequence[str], is_revoked: Callable[[str], bool]) -> None:
     """Raise `auth.revoked` where the key that signed a command counts no more, or none that approved it does."""
     if is_revoked(key_id):
-        raise QedgeError("auth.revoked", "The key of its operator was revoked before it began.")
+        raise QedgeError(
+            "auth.revoked", "The key of its operator was revoked before it began.", fix="Have somebody else send it."
+        )
     if approvers and all(map(is_revoked, approvers)):
-        raise QedgeError("auth.revoked", "The key of who approved it was revoked before it began.")
+        raise QedgeError(
+            "auth.revoked",
+            "The key of who approved it was revoked before it began.",
+            fix="Send it again, and have somebody else approve it.",
+        )
 
 
 def time_limit_s(request: CommandRequest, executor: Executor) -> float:

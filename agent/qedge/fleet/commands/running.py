@@ -94,7 +94,11 @@ class Runner:
                 await stop.over.wait()
             entry = await self._journal.get(command)
             if entry is None:
-                raise QedgeError("order.not_found", "The node knows no command of this id.")
+                raise QedgeError(
+                    "order.not_found",
+                    "The node knows no command of this id.",
+                    fix="`qedge commands list` on the node shows what it knows.",
+                )
             if entry.ended and stop is not None and entry.code == "order.cancelled":
                 return
             if entry.ended:
@@ -122,23 +126,28 @@ class Runner:
         """Write down how a command ended and tell it; waits for room on the disk. False: it is elsewhere by now.
 
         The audit log comes first: after a crash between the two it has an end that comes again, and never lacks one.
+        What the journal has counts, not `entry`: a step that was cut off while it was noted may stand there.
         """
-        known = await self._journal.get(entry.id)
-        if known is None or known.ended:
-            return False
-        ended = replace(
-            entry,
-            phase=Phase.FAILED if error else Phase.SUCCESSFUL,
-            revision=entry.revision + 1,
-            ended_utc_ns=self._clock.utc_ns(),
-            code=error.code if error else "",
-            reason=str(error)[:200] if error else "",
-            progress=entry.progress if error else 1.0,
-            result=result,
-        )
-        await self._audit_end(ended)
-        if not await self._write_end(ended):
-            return False
+        ended, audited = entry, False
+        while True:
+            known = await self._journal.get(entry.id)
+            if known is None or known.phase is not entry.phase or known.ended:
+                return False
+            ended = replace(
+                known,
+                phase=Phase.FAILED if error else Phase.SUCCESSFUL,
+                revision=known.revision + 1,
+                ended_utc_ns=self._clock.utc_ns(),
+                code=error.code if error else "",
+                reason=str(error)[:200] if error else "",
+                progress=known.progress if error else 1.0,
+                result=result,
+            )
+            if not audited:
+                await self._audit_end(ended)
+                audited = True
+            if await self._write_end(ended):
+                break
         self._teller.tell(entry.id)
         phase = str(ended.phase)
         self._metrics.add("qedge_orders_total", (self.label(entry.kind), phase))
@@ -200,7 +209,14 @@ class Runner:
             _LOG.error(
                 "service.failed", service="commands", error=f"{type(error).__name__}: {error}", code="", delay_s=0
             )
-            await self.end(course.entry, QedgeError("internal.unexpected", f"{type(error).__name__}: {error}"))
+            await self.end(
+                course.entry,
+                QedgeError(
+                    "internal.unexpected",
+                    f"{type(error).__name__}: {error}.",
+                    fix="Report it, with `qedge diag collect`.",
+                ),
+            )
         else:
             await self.end(course.entry, None, result)
 
@@ -209,7 +225,11 @@ class Runner:
         """Return who carries out a kind; raises `order.unknown_kind`."""
         executor = self._executors.get(kind)
         if executor is None:
-            raise QedgeError("order.unknown_kind", f"This version of the node knows no {kind}.")
+            raise QedgeError(
+                "order.unknown_kind",
+                f"This version of the node knows no {kind}.",
+                fix="`qedge fleet inventory --json` tells what each node can.",
+            )
         return executor
 
     async def write(self, entry: Entry) -> Entry:
@@ -280,7 +300,11 @@ class _Course:
         except QedgeError as error:
             if error.code != "order.timeout":
                 raise
-            raise QedgeError("order.not_announced", "The broker did not take the word that it begins.") from error
+            raise QedgeError(
+                "order.not_announced",
+                "The broker did not take the word that it begins.",
+                fix="Look at the broker, then send it again.",
+            ) from error
         if fresh:
             self._runner.check_may_begin(self.entry)  # that may have taken long
         self.entry = await self._runner.write(
@@ -308,7 +332,7 @@ class _Course:
             done, _ = await asyncio.wait({task, stopped}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
             if task in done:
                 if task.cancelled():
-                    raise QedgeError("order.failed", "It ended itself.")
+                    raise QedgeError("order.failed", "It ended itself.", fix="Look at the log of the node.")
                 return task.result()
             task.cancel()
             if not (await asyncio.wait({task}, timeout=_HEED_S))[0]:
@@ -317,7 +341,11 @@ class _Course:
                 return task.result()  # it was done before it could heed that
             if self._stop.asked.is_set():
                 raise QedgeError("order.cancelled", _cancelled_by(self._stop.by))
-            raise QedgeError("order.timeout", f"It was not done within {limit_s:g} s.")
+            raise QedgeError(
+                "order.timeout",
+                f"It was not done within {limit_s:g} s.",
+                fix="Look at the node, or give it longer with --limit.",
+            )
         finally:
             stopped.cancel()
             task.cancel()
@@ -328,7 +356,9 @@ class _Course:
 def _encode(result: msgspec.Struct | None) -> bytes:
     encoded = b"" if result is None else msgspec.msgpack.encode(result)
     if len(encoded) > MAX_RESULT_BYTES:
-        raise QedgeError("order.failed", f"The result of {len(encoded)} bytes is too large to be told.")
+        raise QedgeError(
+            "order.failed", f"The result of {len(encoded)} bytes is too large to be told.", fix="Ask for less."
+        )
     return encoded
 
 

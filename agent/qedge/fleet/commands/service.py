@@ -11,6 +11,7 @@ from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
+from qedge.crypto.certificates import made_utc_ns
 from qedge.crypto.model import Member
 from qedge.crypto.trust import Trust
 from qedge.fleet.commands.cancelling import Cancel
@@ -28,6 +29,7 @@ from qedge.wire.commands import FleetCommandList, FleetCommandView, KindView, ev
 
 _LOG: Final = get_logger("fleet")
 _SWEEP_S: Final = 5.0
+_AWAY: Final = frozenset({"bus.unavailable", "bus.timeout"})
 _DAY_NS: Final = 86_400 * 1_000_000_000
 
 
@@ -52,10 +54,12 @@ class CommandService:
         clock_good: Callable[[], bool | None],
         member: Callable[[], Member],
     ) -> None:
+        """`member` says what the node's present certificate does."""
         self._config = config
         self._clock = clock
         self._thread = CryptoThread()
         self._executors = {each.kind: each for each in executors}
+        self._key_id, self._member = speaker.key.key_id, member
         self.journal = journal
         self._lanes = Lanes(config.max_waiting)
         self._teller = Teller(speaker, self.journal, line, self._thread, clock)
@@ -84,7 +88,6 @@ class CommandService:
             clock=clock,
             metrics=metrics,
             clock_good=clock_good,
-            member=member,
         )
         self._line, self._pattern = line, every_command(speaker.fleet, speaker.node)
         line.subscribe(self._pattern, self._intake.receive, retained=True)
@@ -120,7 +123,7 @@ class CommandService:
 
     async def run(self, ready: Ready) -> None:
         """Serve until cancelled."""
-        await self.journal.open()
+        await self.journal.open(self._key_id, made_utc_ns(self._member()))
         for entry in await self.journal.unfinished():
             if entry.phase is not Phase.HELD:
                 self._lanes.remove(entry.id)  # what an earlier run of this service left in line
@@ -128,10 +131,13 @@ class CommandService:
         self._teller.offer(self.kinds)
         self._intake.opened.set()
         ready()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._teller.run())
-            group.create_task(self._runner.run())
-            group.create_task(self._sweep())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._teller.run())
+                group.create_task(self._runner.run())
+                group.create_task(self._sweep())
+        finally:
+            await self._intake.close()
 
     async def _sweep(self) -> None:
         """End what waited too long, and clear what ended long ago."""
@@ -148,12 +154,30 @@ class CommandService:
         for entry in await self.journal.unfinished():
             if entry.phase is Phase.HELD and entry.expires_utc_ns <= utc_ns:
                 await self._runner.end(
-                    entry, QedgeError("order.second_person", "No second person approved it in time.")
+                    entry,
+                    QedgeError(
+                        "order.second_person",
+                        "No second person approved it in time.",
+                        fix="Send it again, and have it approved: `qedge fleet approve`.",
+                    ),
                 )
             elif entry.phase is Phase.WAITING and entry.expires_utc_ns <= utc_ns and self._lanes.drop(entry.id):
-                await self._runner.end(entry, QedgeError("order.expired", "Its turn did not come before its expiry."))
+                await self._runner.end(
+                    entry,
+                    QedgeError(
+                        "order.expired",
+                        "Its turn did not come before its expiry.",
+                        fix="Send it again, or with a later expiry.",
+                    ),
+                )
         keep_ns = round(self._config.keep_days * _DAY_NS)
         for command in await self.journal.out_of_date(utc_ns - keep_ns):
-            await self._teller.clear(command)
+            try:
+                await self._teller.clear(command)
+            except QedgeError as error:
+                _LOG.warning("order.not_told", command=command, code=error.code)
+                if error.code in _AWAY:
+                    break  # no other can be taken away either
+                # a broker that refuses keeps the state; the journal must not grow for that
             await self.journal.forget(command)
         await self.journal.drop(utc_ns)

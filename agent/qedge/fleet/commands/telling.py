@@ -24,6 +24,8 @@ from qedge.wire.topics import Channel, topic
 
 _LOG: Final = get_logger("fleet")
 RETRY_S: Final = 1.0
+_REMIND_NS: Final = 1_000_000_000
+"""Least time between two times that a repeated request has its state told again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Teller:
         self._connected = asyncio.Event()
         self._order = asyncio.Lock()
         self._last: dict[str, int] = {}
+        self._reminded: dict[str, int] = {}
         self._kinds: tuple[KindView, ...] = ()
         self._kinds_due = True
         line.on_session(self._on_session)
@@ -63,6 +66,13 @@ class Teller:
         """Publish the state of a command soon."""
         self._due[command] = None
         self._wake.set()
+
+    def remind(self, command: str) -> None:
+        """Publish a state once more, since its request came again: now and then, as anybody can repeat a request."""
+        now_ns = self._clock.now_ns()
+        if now_ns - self._reminded.get(command, now_ns - _REMIND_NS) >= _REMIND_NS:
+            self._reminded[command] = now_ns
+            self.tell(command)
 
     async def announce(self, entry: Entry) -> None:
         """Publish a state; returns once the broker has it, however long the broker is away."""
@@ -89,6 +99,7 @@ class Teller:
             where = state_topic(self._speaker.fleet, self._speaker.node, command)
             await self._line.publish(where, b"", qos=1, retain=True)
             self._last.pop(command, None)
+            self._reminded.pop(command, None)
 
     async def run(self) -> None:
         """Publish until cancelled."""

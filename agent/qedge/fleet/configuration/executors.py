@@ -82,15 +82,15 @@ class _Changing(KindOf[_T]):
     async def run(self, request: CommandRequest, progress: Progress) -> ConfigurationOutcome:
         """Begin the change unless it was begun before, and wait for its end; a cancelled one is undone."""
         found = await self._service.found(request.id)
-        if found is None:
-            await progress("checking", 0.0)
-            await self._begin(request)
         try:
+            if found is None:
+                await progress("checking", 0.0)
+                await self._begin(request)
             await self._follow(request, progress)
             # the change may have made room for another one already
             found = await self._service.found(request.id)
         except BaseException:
-            self._service.abandon(request.id, "The command was cancelled.")
+            await self._service.abandon(request.id, "The command was cancelled.")
             raise
         return raise_unless_good(found if isinstance(found, ConfigurationOutcome) else None)
 

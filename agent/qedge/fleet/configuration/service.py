@@ -68,6 +68,7 @@ class ConfigurationService:
         self._begun = asyncio.Event()
         self._over = asyncio.Event()
         self._abandoned = ""
+        self._moving: set[asyncio.Task[None]] = set()
         self._returning = False
         self._drift: tuple[str, ...] = ()
         self.on_change: Callable[[], None] = lambda: None
@@ -138,11 +139,17 @@ class ConfigurationService:
             return book.change
         return book.last if book.last is not None and book.last.command == command else None
 
-    def abandon(self, command: str, why: str) -> None:
-        """Undo the change of a command that was cancelled; nothing where it is over, or where the daemon stops."""
+    async def abandon(self, command: str, why: str) -> None:
+        """Undo the change of a command that was cancelled; nothing where it is over, or where the daemon stops.
+
+        It may be on its way to the disk, which is not cancelled with the command.
+        """
+        if self._moving:
+            await asyncio.wait(self._moving)
         change = self._book.change
         if change is not None and change.command == command and not self._node.stopping:
             self._abandoned = why
+            self._begun.set()
 
     def view(self) -> ConfigurationView:
         """Describe what is in force, staged and under way."""
@@ -219,7 +226,10 @@ class ConfigurationService:
                     await asyncio.to_thread(self._files.write, book)
                     self._book = book
 
-        await asyncio.shield(asyncio.create_task(take()))
+        task = asyncio.create_task(take())
+        self._moving.add(task)
+        task.add_done_callback(self._moving.discard)
+        await asyncio.shield(task)
         self._tell()
 
     async def _carry_out(self) -> None:
@@ -235,6 +245,7 @@ class ConfigurationService:
                 await self._move(lambda book: stages.restored(book, self._clock.utc_ns()))
                 _LOG.warning("configuration.rolled_back", serial=change.asked, code=change.code, reason=change.reason)
                 await self._return_to(change.before)
+        self._abandoned = ""
         self._over.set()
 
     async def _write(self, change: ConfigurationChange) -> None:
@@ -338,7 +349,11 @@ def _target(book: ConfigurationBook) -> ConfigurationLayer | None:
 def raise_unless_good(outcome: ConfigurationOutcome | None) -> ConfigurationOutcome:
     """Return a change that ended well; raises `configuration.rolled_back` with why it did not."""
     if outcome is None:
-        raise QedgeError("configuration.rolled_back", "The change is not known any more.")
+        raise QedgeError(
+            "configuration.rolled_back",
+            "The change is not known any more.",
+            fix="See what is in force: `qedge config status`, or `config-snapshot`.",
+        )
     if outcome.state != ConfigurationStep.GOOD.value:
         raise QedgeError(
             "configuration.rolled_back",

@@ -18,6 +18,7 @@ _LOG: Final = get_logger("fleet")
 REMEMBERED_NS: Final = 7 * 86_400 * 10**9
 """How long the id of a command that has ended is known, so that it is not done again."""
 
+_RETRY_S: Final = 2.0
 _MOST_WAITING: Final = 100
 
 Publish = Callable[[str, bytes], Awaitable[None]]
@@ -39,6 +40,7 @@ class CommandDesk:
         self._lanes = {kind: asyncio.Lock() for kind in operations}
         self._tasks: set[asyncio.Task[None]] = set()
         self._untold: set[str] = set()
+        self._taking: asyncio.Task[None] | None = None
         self._opened = asyncio.Event()
 
     async def run(self) -> None:
@@ -53,16 +55,24 @@ class CommandDesk:
             await asyncio.Event().wait()
         finally:
             # what is cut off here is found begun at the next start
+            if self._taking is not None:
+                self._taking.cancel()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def heard(self, message: Incoming) -> None:
-        """Take a message; on the disk when this returns. Raises `store.*`."""
+        """Take a message; on the disk when this returns. Raises `store.*`.
+
+        What is on its way to the disk gets there, and is begun, also where nobody waits for it any more: a row that
+        nothing carries out would be found, and begun, at some later start.
+        """
         came = parse(message.topic, message.payload)
         if came is None:
             return
         await self._opened.wait()
+        if self._taking is not None:
+            await asyncio.wait({self._taking})  # what is not on the disk yet is not known yet
         known = self._known.get(came.topic)
         decision = decide(came, known, retained=message.retain, allowed=self._allowed)
         command = decision.command
@@ -72,14 +82,24 @@ class CommandDesk:
             case Act.BEGIN if len(self._tasks) >= _MOST_WAITING:
                 await self._tell(command.to(Status.FAILED, reason="too many commands wait"))
             case Act.BEGIN:
-                await self._keep(command)
-                self._spawn(self._carry_out(command))
+                self._taking = taking = asyncio.create_task(self._begin(command))
+                taking.add_done_callback(self._taken)
+                await asyncio.shield(taking)
             case Act.TELL | Act.FAIL:
                 await self._tell(command)
             case Act.CLEAR:
                 await self._keep(LocalCommand(command.topic, command.kind, command.id, Status.CLEARED, {}))
             case Act.NOTHING:
                 pass
+
+    async def _begin(self, command: LocalCommand) -> None:
+        await self._keep(command)
+        self._spawn(self._carry_out(command))
+
+    def _taken(self, task: asyncio.Task[None]) -> None:
+        self._taking = None
+        if not task.cancelled():
+            task.exception()  # looked at, so that nothing complains later
 
     async def tell_again(self) -> None:
         """Say where commands stand that are under way or ended while the broker was not there."""
@@ -105,7 +125,11 @@ class CommandDesk:
             if known is None or known.status is Status.CLEARED:
                 return  # its requester did not wait
             begun = command.to(Status.EXECUTING)
-            await self._keep(begun)
+            try:
+                await self._keep(begun)
+            except QedgeError as error:  # nothing was done
+                await self._end(command.to(Status.FAILED, reason=str(error)))
+                return
             await self._tell(begun)
             await self._end(await self._limited(operation, begun, operation.run(begun)))
 
@@ -127,10 +151,17 @@ class CommandDesk:
         return command.to(Status.SUCCESSFUL, more)
 
     async def _end(self, command: LocalCommand) -> None:
-        known = self._known.get(command.topic)
-        if known is not None and known.status is not Status.CLEARED:
-            await self._keep(command)
-            await self._tell(command)
+        """Write down how a command ended and tell it; waits for room on the disk, unless nobody waits any more."""
+        while (known := self._known.get(command.topic)) is not None and known.status is not Status.CLEARED:
+            try:
+                await self._keep(command)
+            except QedgeError as error:
+                if not error.code.startswith("store."):
+                    raise
+                await asyncio.sleep(_RETRY_S)
+            else:
+                await self._tell(command)
+                return
 
     async def _keep(self, command: LocalCommand) -> None:
         await self._journal.keep(command, self._clock.utc_ns())

@@ -116,7 +116,9 @@ class Course:
         new, previous = other(old), self.disk.version_of(old)
         version = self.disk.version_of(new) if back else ""
         if version == NO_VERSION:
-            raise QedgeError("update.not_for_here", "There is no version before this one here.")
+            raise QedgeError(
+                "update.not_for_here", "There is no version before this one here.", fix="Install a bundle of it."
+            )
         step = Step.TRIED if back else Step.REQUESTED
         return self._write(Journal(order, BUNDLE, "", old, new, step, version, previous, local=True, back=back))
 
@@ -208,7 +210,7 @@ class Course:
         journal = msgspec.structs.replace(journal, gate_s=gate_s, down_s=gate_s)
         self._write(journal)
         if fault:
-            raise QedgeError("update.rolled_back", fault)
+            raise QedgeError("update.rolled_back", fault, fix="See `journalctl -u qedge` of that time.")
         return journal
 
     def _gate(self, slot: str) -> str:

@@ -126,7 +126,9 @@ class Disk:
         try:
             return msgspec.json.decode(found, type=UpdateRequest)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise QedgeError("update.bad_request", "The request to the updater cannot be read.") from error
+            raise QedgeError(
+                "update.bad_request", "The request to the updater cannot be read.", fix="Order the update again."
+            ) from error
 
     def drop_request(self) -> None:
         """Remove the request, every bundle that was staged and copies of databases; none there is no fault."""

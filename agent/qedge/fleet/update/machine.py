@@ -93,7 +93,11 @@ class Box:
         program = str(slot / "bin/qedge")
         said = self._run([program, "--version"], _TRY_LIMIT_S, "update.not_built", as_user=True).strip()
         if said != f"qedge {version}":
-            raise QedgeError("update.not_built", f"The new version calls itself {said[:80]!r}, not qedge {version}.")
+            raise QedgeError(
+                "update.not_built",
+                f"The new version calls itself {said[:80]!r}, not qedge {version}.",
+                fix="Make the bundle again.",
+            )
         self._run([program, "check"], _TRY_LIMIT_S, "update.not_built", as_user=True)
 
     def stop(self, *, kill: bool = False) -> None:

@@ -74,7 +74,9 @@ def make_bundle(plan: Plan, target: Path, secret: ReleaseSecret, second: SecondS
         # Through the decoder, which checks what constructors do not.
         manifest = msgspec.json.decode(signed := msgspec.json.encode(manifest), type=Manifest)
     except msgspec.DecodeError as error:
-        raise QedgeError("update.bad_bundle", f"Of this no bundle can be made: {error}.") from error
+        raise QedgeError(
+            "update.bad_bundle", f"Of this no bundle can be made: {error}.", fix="Build the wheels again."
+        ) from error
     signatures = sign_manifest(signed, secret, second)
     _write(target, {MANIFEST: signed, SIGNATURES: msgspec.json.encode(signatures), **written}, wheels)
     return manifest
@@ -113,5 +115,7 @@ def _component(path: Path) -> Component:
             with wheel.open(name) as file:
                 text = file.read(_MAX_METADATA).decode("utf-8", "replace")
     except (zipfile.BadZipFile, ValueError, OSError, KeyError) as error:
-        raise QedgeError("update.bad_bundle", f"{path} is no wheel: {error}.") from error
+        raise QedgeError(
+            "update.bad_bundle", f"{path} is no wheel: {error}.", fix="Build it again, or leave it out."
+        ) from error
     return component_of(email.parser.HeaderParser().parsestr(text), hash_of(path))

@@ -71,7 +71,9 @@ class Offers:
                 while piece := file.read(2**20):
                     digest.update(piece)
         except OSError as error:
-            raise QedgeError("update.not_offered", f"{offer.path} cannot be read.") from error
+            raise QedgeError(
+                "update.not_offered", f"{offer.path} cannot be read.", fix="See that the service may read it."
+            ) from error
         return SoftwareUpdate(offer.version, str(offer.path.absolute()), digest.hexdigest(), offer.size)
 
     def _look(self, path: Path, size: int) -> Offer | None:

@@ -49,7 +49,7 @@ class AuditLog:
         clock: Clock,
         metrics: Metrics,
     ) -> None:
-        self._folder = folder
+        self.folder = folder
         self._config = config
         self._key = key
         self._clock = clock
@@ -127,7 +127,7 @@ class AuditLog:
     async def rows(self, trail: AuditTrail, number: int) -> tuple[AuditRow, ...]:
         """Return the newest rows of a trail, oldest first."""
         await self.flush()
-        return tuple(await asyncio.to_thread(newest_rows, self._folder, trail, min(number, _MAX_ROWS)))
+        return tuple(await asyncio.to_thread(newest_rows, self.folder, trail, min(number, _MAX_ROWS)))
 
     async def flush(self) -> None:
         """Write all that waits now, and wait for what is being written; to be cancelled takes nothing along."""
@@ -202,7 +202,7 @@ class AuditLog:
         return QedgeError(
             "audit.unavailable",
             f"The audit log cannot be written{why}; nothing is done that would have to stand in it.",
-            fix=f"Look at the disk of {self._folder}.",
+            fix=f"Look at the disk of {self.folder}.",
         )
 
     async def _run(self, work: Callable[..., T], *args: object) -> T:
@@ -211,10 +211,10 @@ class AuditLog:
     # In the thread
 
     def _open(self) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for trail in AuditTrail:
             self._trails[trail] = TrailFiles(
-                self._folder,
+                self.folder,
                 trail,
                 self._key,
                 max_bytes=self._config.file_mib << 20,
@@ -246,7 +246,7 @@ class AuditLog:
             files.close()
 
     def _verify(self, sizes: Mapping[AuditTrail, int]) -> AuditReport:
-        return verify_folder(self._folder, self._key.key_id, sizes, self.kept, lambda: time.sleep(_PAUSE_S))
+        return verify_folder(self.folder, self._key.key_id, sizes, self.kept, lambda: time.sleep(_PAUSE_S))
 
 
 def verify_folder(

@@ -93,7 +93,7 @@ def test_a_heartbeat_that_is_repeated_forged_or_of_another_birth_proves_nothing(
 
 def test_nodes_whose_keys_were_revoked_are_forgotten() -> None:
     inventory = Inventory()
-    inventory.can("a", ("drain",))
+    inventory.can("a", {"drain": 3600.0})
     inventory.born(birth(), member("a"), NOW, retained=False)
     assert told(inventory).kinds == ("drain",)
     inventory.drop_revoked(frozenset({"0" * 32}))

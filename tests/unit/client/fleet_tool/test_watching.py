@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from qedge.client.fleet_tool.model import Ending
@@ -75,3 +76,28 @@ def test_only_what_waits_can_be_withdrawn(watch: Watch) -> None:
     assert watch.reported("a", report("executing", 1)) is not None
     assert (standing(watch), watch.open) == (Ending.UNDER_WAY, 1)
     assert watch.withdrawn("a", ID, NOW) is None
+
+
+def test_what_is_for_a_key_that_its_node_has_no_more_ends_unless_the_node_speaks_of_it(watch: Watch) -> None:
+    bound = msgspec.structs.replace(request(), id=ID[:-1] + "2", node_key="a" * 32, expires_utc_ns=NOW + 9999 * SECOND)
+    watch.sent(bound, "ann")
+    assert watch.overdue(NOW, {"a": "a" * 32}.get) == []
+    assert watch.overdue(NOW, {"a": "b" * 32}.get) == []
+    assert watch.overdue(NOW + SLACK_NS, {"a": "b" * 32}.get) == []
+    (ended,) = watch.overdue(NOW + SLACK_NS + 1, {"a": "b" * 32}.get)
+    assert (ended.id, ended.ending, ended.code) == (bound.id, Ending.OUTLIVED, "order.key_changed")
+    assert "Send it again" in ended.reason
+    late = watch.reported("a", report("successful", 3, id=bound.id))
+    assert late is not None
+    assert (late.ending, late.code, late.reason) == (Ending.SUCCESSFUL, "", "")
+
+
+def test_what_was_begun_without_a_limit_is_silent_after_the_one_that_its_node_gives_the_kind(watch: Watch) -> None:
+    watch.reported("a", report("executing", 1))
+    limits = {("a", "drain"): 100.0}
+
+    def limit_of(node: str, kind: str) -> float:
+        return limits.get((node, kind), 0.0)
+
+    assert watch.overdue(NOW + 160 * SECOND + SLACK_NS, limit_of=limit_of) == []
+    assert [view.ending for view in watch.overdue(NOW + 161 * SECOND + SLACK_NS, limit_of=limit_of)] == [Ending.SILENT]

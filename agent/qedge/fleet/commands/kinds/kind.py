@@ -29,7 +29,7 @@ class Kind:
     def check(self, request: CommandRequest) -> None:
         """Raise `order.bad_arguments` where there are any."""
         if request.arguments:
-            raise QedgeError("order.bad_arguments", f"A command {self.kind} has no arguments.")
+            raise QedgeError("order.bad_arguments", f"A command {self.kind} has no arguments.", fix="Leave them out.")
 
     async def recover(self, _request: CommandRequest) -> Recovered:
         """Begin anew."""
@@ -54,4 +54,8 @@ class KindOf(Kind, Generic[T]):
                 else self.arguments()
             )
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
-            raise QedgeError("order.bad_arguments", f"The arguments of {self.kind} cannot be read: {error}.") from error
+            raise QedgeError(
+                "order.bad_arguments",
+                f"The arguments of {self.kind} cannot be read: {error}.",
+                fix="See docs/reference/fleet-commands.md.",
+            ) from error

@@ -120,7 +120,11 @@ class RestartHost(Kind):
         await self._host.withdraw()
         outcome = await _outcome(self._journal, self._this_run, request)
         if outcome.boot_id == outcome.boot_id_before:
-            raise QedgeError("order.failed", "The box was not restarted, only the agent.")
+            raise QedgeError(
+                "order.failed",
+                "The box was not restarted, only the agent.",
+                fix="Send it again, and look at qedge-restart-host.service.",
+            )
         return Recovered(result=outcome)
 
 
@@ -157,5 +161,9 @@ def driver_outcome(view: DriverView) -> DriverOutcome:
 async def _outcome(journal: Journal, now: ThisRun, request: CommandRequest) -> RestartOutcome:
     entry = await journal.get(request.id)
     if entry is None:
-        raise QedgeError("order.not_found", "The journal has lost the command.")
+        raise QedgeError(
+            "order.not_found",
+            "The journal has lost the command.",
+            fix="See in the inventory whether the epoch has grown.",
+        )
     return RestartOutcome(entry.epoch, now.epoch, entry.boot_id, now.boot_id)

@@ -84,7 +84,11 @@ class Policy(KindOf[PolicyNotice]):
             # a copy of it may have come another way, or before a crash
             if error.code != "policy.old":
                 raise
-            raise QedgeError("order.failed", f"The node has a policy at least as new. {error.message}") from error
+            raise QedgeError(
+                "order.failed",
+                f"The node has a policy at least as new. {error.message}",
+                fix="Sign one with a higher serial.",
+            ) from error
 
 
 class Revocation(KindOf[RevocationNotice]):
@@ -182,7 +186,11 @@ class Wipe(KindOf[WipeCommand]):
     def check(self, request: CommandRequest) -> None:
         """Raise `order.bad_arguments` where they do not name this node."""
         if self.read(request).node != self._node:
-            raise QedgeError("order.bad_arguments", "The arguments name another node than the request.")
+            raise QedgeError(
+                "order.bad_arguments",
+                "The arguments name another node than the request.",
+                fix="Name the node that it is sent to.",
+            )
 
     async def run(self, _request: CommandRequest, progress: Progress) -> msgspec.Struct | None:
         """Mark it; what is told of the end is the last word of this identity."""
