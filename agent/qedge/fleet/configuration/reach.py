@@ -94,7 +94,8 @@ _MIXED: Final[Mapping[str, Mapping[Reach, str]]] = {
         Reach.BOX: "join_file listen",
     },
     "uplink": {
-        Reach.FREE: "url username node_class session_expiry_s reconnect_cap_s results spool_entries keep_of_one",
+        Reach.FREE: "url username node_class session_expiry_s reconnect_cap_s results spool_entries keep_of_one "
+        "compare_s",
         Reach.BOX: "password_file ca_file cert_file key_file",
     },
     "qkd.links.NAME": {
