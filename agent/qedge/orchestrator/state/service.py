@@ -173,11 +173,11 @@ class StateService:
         async with self._putting:  # so that stamps go out in their order
             said = self._book.draft(namespace, key, value, self._clock.utc_ns(), serial=serial, deleted=deleted)
             entry = await self._thread.run_twice(self._signer.sign, said)
+            self._post(entry)  # before those who watch here take their time
             self._take(entry)
             self._kept_alive[entry.ident] = entry
             if deleted:
                 del self._kept_alive[entry.ident]
-            self._post(entry)
         return entry
 
     def _post(self, entry: Entry) -> None:
