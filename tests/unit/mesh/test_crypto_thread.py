@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import secrets
 import threading
 from collections.abc import Iterator
 
 import pytest
 
 from qedge.base.errors import QedgeError
+from qedge.crypto.keys import generate
 from qedge.mesh.crypto_thread import CryptoThread
 
 
@@ -58,3 +60,14 @@ async def test_an_error_is_raised_where_it_was_asked_for(thread: CryptoThread) -
     for run in (thread.run, thread.run_twice):
         with pytest.raises(QedgeError, match="No"):
             await run(fail)
+
+
+async def test_one_key_signs_in_both_threads_at_once(thread: CryptoThread) -> None:
+    key = generate("ml-dsa-65", secrets.token_bytes)
+    other = CryptoThread()
+    signatures = await asyncio.gather(
+        *(each.run(key.sign, b"%d" % number, "self-test") for number in range(20) for each in (thread, other))
+    )
+    other.close()
+    for place, signature in enumerate(signatures):
+        key.public_key.verify(signature, b"%d" % (place // 2), "self-test")
