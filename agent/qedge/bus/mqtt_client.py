@@ -137,14 +137,29 @@ class MqttClient(aiomqtt.Client):
         error = self._disconnected.exception() if self._disconnected.done() else None
         return str(error or "closed")
 
-    async def listen(self, patterns: list[str], *, with_retained: frozenset[str] = frozenset()) -> None:
+    async def listen(
+        self,
+        patterns: list[str],
+        *,
+        with_retained: frozenset[str] = frozenset(),
+        without_own: frozenset[str] = frozenset(),
+    ) -> None:
         """Subscribe at QoS 1; raises `MqttError` where the broker refuses one.
 
         What a topic retains comes when its subscription is new; for patterns in `with_retained` in any case. By MQTT
-        3.1.1 it always comes.
+        3.1.1 it always comes, as does what this connection publishes itself, though a pattern is in `without_own`.
         """
-        always, once = (SubscribeOptions(qos=1, retainHandling=when) for when in (_RETAINED_ALWAYS, _RETAINED_WHEN_NEW))
-        wanted = [(pattern, always if pattern in with_retained else once) for pattern in patterns]
+        wanted = [
+            (
+                pattern,
+                SubscribeOptions(
+                    qos=1,
+                    noLocal=pattern in without_own,
+                    retainHandling=_RETAINED_ALWAYS if pattern in with_retained else _RETAINED_WHEN_NEW,
+                ),
+            )
+            for pattern in patterns
+        ]
         granted = await self.subscribe(wanted if self._modern else [(pattern, 1) for pattern in patterns])
         codes = [each if isinstance(each, int) else int(each.value) for each in granted]
         refused = [pattern for pattern, code in zip(patterns, codes, strict=True) if code >= _FIRST_FAILURE]

@@ -88,6 +88,7 @@ class Bus:
         self._inbox = Inbox(config.queue_limit, metrics=metrics, clock=clock)
         self._hooks: list[OnSession] = []
         self._retained: set[str] = set()
+        self._own: set[str] = {reply_topic}
         self._retained_came = asyncio.Event()
         self._clean_start = False
         self._asked: dict[bytes, asyncio.Future[Incoming]] = {}
@@ -129,13 +130,16 @@ class Bus:
             error="" if self._connected else self._error,
         )
 
-    def subscribe(self, pattern: str, handler: Handler, *, retained: bool = False) -> None:
+    def subscribe(self, pattern: str, handler: Handler, *, retained: bool = False, own: bool = True) -> None:
         """Hand every message on `pattern` to `handler`, now and after every connection to come.
 
         With `retained`, what the broker keeps there comes after every connection, also where the session goes on.
+        Without `own`, the broker is asked to leave out what this connection published, which not every one does.
         """
         if retained:
             self._retained.add(pattern)
+        if own:
+            self._own.add(pattern)
         self._inbox.add_handler(pattern, handler)
         self._new_patterns.set()
 
@@ -264,7 +268,8 @@ class Bus:
         # A new process that resumes the session of an earlier one knows nothing yet of what is retained.
         first = client.session_present and not self._connects
         everything = frozenset(pattern for pattern in asked if first and "+" in pattern)
-        await client.listen(sorted(asked), with_retained=everything | frozenset(self._retained & asked))
+        with_retained = everything | frozenset(self._retained & asked)
+        await client.listen(sorted(asked), with_retained=with_retained, without_own=frozenset(asked - self._own))
         if everything:
             await self._see_retained()
         self._client = client
@@ -322,7 +327,7 @@ class Bus:
             asked |= fresh
             if fresh:
                 try:
-                    await client.listen(sorted(fresh), with_retained=again)
+                    await client.listen(sorted(fresh), with_retained=again, without_own=frozenset(fresh - self._own))
                 except MqttError as error:
                     _LOG.warning("bus.rejected", topic=", ".join(sorted(fresh)), reason=str(error))
 

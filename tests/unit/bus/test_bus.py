@@ -498,6 +498,22 @@ async def test_what_the_broker_keeps_can_be_read_again_on_the_open_connection(br
     assert again[again.index(b"cmd/+") + 5] >> 4 == 0
 
 
+async def test_what_a_node_says_itself_is_not_sent_back_where_nobody_wants_it(broker: ScriptedBroker) -> None:
+    bus = make_bus(broker)
+
+    async def handle(_message: Incoming) -> None:
+        return
+
+    bus.subscribe("qedge/v1/f/+/state", handle, own=False)
+    bus.subscribe("qedge/v1/f/+/pulse", handle)
+    bus.subscribe("qedge/v1/f/+/birth", handle, own=False)
+    bus.subscribe("qedge/v1/f/+/birth", handle)
+    async with running(bus):
+        (asked,) = await broker.wait_for(SUBSCRIBE)
+    # no local (MQTT 5 §3.8.3.1, bit 2)
+    assert [asked[asked.index(name) + len(name)] >> 2 & 1 for name in (b"+/state", b"+/pulse", b"+/birth")] == [1, 0, 0]
+
+
 async def test_an_answer_does_not_wait_behind_a_handler_that_asks(broker: ScriptedBroker) -> None:
     bus, answers = make_bus(broker), []
 

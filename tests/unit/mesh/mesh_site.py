@@ -120,8 +120,8 @@ class MemoryBus:
         self.reply_topic = ""
         self.patience_s = 60.0
 
-    def subscribe(self, pattern: str, handler: Handler, *, retained: bool = False) -> None:
-        """Hand messages on."""
+    def subscribe(self, pattern: str, handler: Handler, *, retained: bool = False, own: bool = True) -> None:
+        """Hand messages on, those of this node too, as a broker does that knows no better."""
         self._handlers.append((pattern, handler))
         self.retained = retained
 

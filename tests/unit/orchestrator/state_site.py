@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import ParamSpec, TypeVar, cast
 
 import msgspec
 
@@ -27,6 +27,8 @@ from tests.unit.mesh.mesh_site import FLEET, MemoryBroker, MemoryBus
 
 Q = TypeVar("Q", bound=msgspec.Struct)
 T = TypeVar("T", bound=msgspec.Struct)
+P = ParamSpec("P")
+R = TypeVar("R")
 QUICK = StateConfig(compare_s=0.5)
 
 
@@ -34,10 +36,29 @@ class ShiftedClock(SystemClock):
     """The clock of the box, with a wall clock that a test can set off."""
 
     shift_ns = 0
+    stands_ns: int | None = None
+    """Where timers stand still."""
+
+    def now_ns(self) -> int:
+        """Return the boot-time clock."""
+        return super().now_ns() if self.stands_ns is None else self.stands_ns
 
     def utc_ns(self) -> int:
         """Return the wall clock."""
         return super().utc_ns() + self.shift_ns
+
+
+class CountingThread(CryptoThread):
+    """Knows what was given to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.works: list[str] = []
+
+    async def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run `work` there."""
+        self.works.append(work.__name__)
+        return await super().run(work, *args, **kwargs)
 
 
 class NearPeers:
@@ -80,6 +101,7 @@ class StateNode:
         self.peers = NearPeers(site, name)
         self.trust = site.fleet.trust()
         self.clock = ShiftedClock()
+        self.thread = CountingThread()
         self.store = Store(site.folder / f"{name}.sqlite3", metrics=self.metrics)
         self.state = StateService(
             name,
@@ -89,7 +111,7 @@ class StateNode:
             self.peers,
             bus=cast(Bus, self.bus),
             store=self.store,
-            thread=CryptoThread(),
+            thread=self.thread,
             clock=self.clock,
             metrics=self.metrics,
             uniform=random.Random(name).random,

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 
 from qedge.base.errors import QedgeError
-from qedge.orchestrator.state.allowance import Allowances
+from qedge.orchestrator.state.allowance import Allowances, Moments
 from qedge.orchestrator.state.hybrid_clock import stamp_of
 from qedge.orchestrator.state.model import Entry
 from qedge.orchestrator.state.namespaces import NAMESPACES, TOMBSTONE_S
 from qedge.orchestrator.state.partners import Rhythm, gateways, partners
+from qedge.orchestrator.state.proof import Signer, message_of, topic_of
 from qedge.orchestrator.state.sites import Herald, summary_of
-from qedge.wire.state import NodeSummary, StatePut
+from qedge.wire.state import NodeSummary, SharedEntry, StatePut
 from tests.integration.fleet_site import ThrowAwayFleet
-from tests.unit.mesh.mesh_site import until
+from tests.unit.mesh.mesh_site import FLEET, until
 from tests.unit.orchestrator.state_site import QUICK, StateSite
 
 
@@ -257,6 +258,42 @@ def test_only_the_first_of_a_site_speaks_and_not_too_often() -> None:
     changed = summary_of("s", ["b", "a", "c"], [])
     assert herald.look(changed, 10**9) is None
     assert herald.look(changed, 31 * 10**9) == changed
+
+
+async def test_a_word_of_a_writer_that_is_known_is_checked_without_a_change_of_threads(site: StateSite) -> None:
+    a, b = [await site.node(name) for name in "ab"]
+    b.clock.stands_ns = b.clock.now_ns()
+    await a.state.put("settings", "k", b"1")
+    await until(lambda: b.value("settings", "k") == b"1")
+    assert b.thread.works == ["verify"]  # its chain takes longer than an event loop has
+    b.clock.stands_ns += 10**9
+    await a.state.put("settings", "k", b"2")
+    await until(lambda: b.value("settings", "k") == b"2")
+    assert b.thread.works == ["verify"]
+    await a.state.put("settings", "k", b"3")  # at the same moment
+    await until(lambda: b.value("settings", "k") == b"3")
+    assert b.thread.works == ["verify", "verify"]
+
+
+async def test_what_is_checked_in_the_loop_is_checked_as_well(site: StateSite) -> None:
+    a, b = [await site.node(name) for name in "ab"]
+    await a.state.put("settings", "k", b"1")
+    await until(lambda: b.value("settings", "k") == b"1")
+    b.clock.stands_ns = b.clock.now_ns() + 10**9
+    entry = Signer(FLEET, "a", a.key, a.chain).sign(SharedEntry("settings", "k", a.state.listing().rows[0].stamp + 1))
+    message = message_of(entry)
+    site.broker.publish(topic_of(FLEET, entry), message[:-1] + bytes([message[-1] ^ 1]))
+    await until(lambda: "auth.bad_signature" in b.bus.rejected)
+    assert b.thread.works == ["verify"]
+    assert b.value("settings", "k") == b"1"
+
+
+def test_what_needs_a_moment_of_the_loop_gets_one_now_and_then() -> None:
+    moments = Moments(5_000_000)
+    assert moments.take(0)
+    assert not moments.take(4_999_999)
+    assert moments.take(5_000_000)
+    assert not moments.take(9_000_000)
 
 
 def test_who_says_too_much_is_not_listened_to_for_a_while() -> None:

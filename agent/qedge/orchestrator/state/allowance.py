@@ -9,6 +9,21 @@ _BURST_S: Final = 2.0
 _MAX_NAMES: Final = 4096
 
 
+class Moments:
+    """Says when something short may be done in the event loop, though it is crypto: once in `gap_ns` at most."""
+
+    def __init__(self, gap_ns: int) -> None:
+        self._gap_ns = gap_ns
+        self._next_ns = 0
+
+    def take(self, now_ns: int) -> bool:
+        """Say whether it may be done now, which it then is."""
+        if now_ns < self._next_ns:
+            return False
+        self._next_ns = now_ns + self._gap_ns
+        return True
+
+
 class Allowances:
     """A token bucket for each name: `per_s` a second, two seconds' worth at once."""
 
