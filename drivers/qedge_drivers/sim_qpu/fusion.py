@@ -144,40 +144,45 @@ class Fusion:
     def _gates(self, ops: Sequence[Op]) -> Matrices:
         """Return the matrices of all gates on one qubit."""
         gates = self._base.copy()
-        half = np.array([ops[index][2][0] for index in self._angled]) * 0.5
+        # real and imaginary parts by themselves: most of them are 0 in a rotation, and stay as they are
+        real, imaginary = gates.real, gates.imag
+        half = np.frombuffer(array("d", [ops[index][2][0] for index in self._angled])) * 0.5
         cosines, sines = np.cos(half), np.sin(half)
         begin = 0
         for gate, own in self._turned.items():
-            end = begin + len(own)
-            part = gates[:, :, self._first_turn + begin : self._first_turn + end]
-            cosine, sine = cosines[begin:end], sines[begin:end]
-            begin = end
             if not own:
                 continue
+            end = begin + len(own)
+            cosine, sine = cosines[begin:end], sines[begin:end]
+            at = slice(self._first_turn + begin, self._first_turn + end)
+            begin = end
             if gate == Gate.RX:
-                part[0, 0] = part[1, 1] = cosine
-                part[0, 1] = part[1, 0] = -1j * sine
+                real[0, 0, at] = real[1, 1, at] = cosine
+                imaginary[0, 1, at] = imaginary[1, 0, at] = -sine
             elif gate == Gate.RY:
-                part[0, 0] = part[1, 1] = cosine
-                part[1, 0] = sine
-                part[0, 1] = -sine
+                real[0, 0, at] = real[1, 1, at] = cosine
+                real[1, 0, at] = sine
+                real[0, 1, at] = -sine
             elif gate == Gate.RZ:
-                part[1, 1] = cosine + 1j * sine
-                part[0, 0] = part[1, 1].conj()
+                real[0, 0, at] = real[1, 1, at] = cosine
+                imaginary[1, 1, at] = sine
+                imaginary[0, 0, at] = -sine
             elif gate == Gate.P:
-                part[0, 0] = 1.0
-                part[1, 1] = np.square(cosine + 1j * sine)
+                real[0, 0, at] = 1.0
+                gates[1, 1, at] = np.square(cosine + 1j * sine)
             else:
-                _fill_u(part, np.array([ops[index][2] for index in own]).T)
+                _fill_u(gates[:, :, at], np.array([ops[index][2] for index in own]).T)
         return gates
 
     def _multiplied(self, gates: Matrices, ops: Sequence[Op]) -> tuple[Matrices, Matrices]:
         """Return the matrices of runs that stay by themselves, and of gates on two qubits with the runs before them."""
-        runs = gates[:, :, self._slots[0]]
+        runs = gates.take(self._slots[0], axis=2)
         for slots in self._slots[1:]:
-            before, after = runs[:, :, : len(slots)], gates[:, :, slots]
-            runs[:, :, : len(slots)] = after[:, 0, None] * before[None, 0] + after[:, 1, None] * before[None, 1]
-        first, second = runs[:, :, self._firsts], runs[:, :, self._seconds]
+            before, after = runs[:, :, : len(slots)], gates.take(slots, axis=2)
+            product = after[:, 0, None] * before[None, 0]
+            product += after[:, 1, None] * before[None, 1]
+            runs[:, :, : len(slots)] = product
+        first, second = runs.take(self._firsts, axis=2), runs.take(self._seconds, axis=2)
         twos: Matrices = (first[:, None, :, None] * second[None, :, None, :]).reshape(4, 4, -1)
         begin = 0
         for gate, own in self._pairs.items():
@@ -193,7 +198,7 @@ class Fusion:
                 part[2:] = part[:1:-1].copy()
             else:
                 part[...] = (gate_matrix(gate, ()) @ part.reshape(4, -1)).reshape(part.shape)
-        return runs[:, :, self._flushed], twos
+        return runs.take(self._flushed, axis=2), twos
 
 
 def _fill_u(part: Matrices, angles: Angles) -> None:
