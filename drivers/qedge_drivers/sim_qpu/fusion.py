@@ -37,8 +37,6 @@ _IDENTITY: Final = 0
 _LONGEST: Final = 8
 """Gates that are multiplied into one before it is handed on."""
 
-Structure = tuple[tuple[int, ...], tuple[tuple[int, ...], ...], tuple[int, ...]]
-
 
 class Step(NamedTuple):
     """An operation that is left: `size` is that of its matrix in qubits, 0 for an operation as it stood.
@@ -51,17 +49,10 @@ class Step(NamedTuple):
     place: int
 
 
-def structure_of(ops: Sequence[Op]) -> Structure:
-    """Return gates, qubits and numbers of controls: all but the parameters. There is at least one operation."""
-    gates, qubits, _, controls = zip(*ops, strict=True)
-    return gates, qubits, controls
-
-
 class Fusion:
     """How the operations of circuits of one structure are merged."""
 
     def __init__(self, ops: Sequence[Op]) -> None:
-        self.structure = structure_of(ops)
         self._turned: dict[int, list[int]] = {gate: [] for gate in _TURNS}
         self._pairs: dict[int, list[int]] = {gate: [] for gate in _FIXED_PAIRS + _DIAGONAL_PAIRS}
         # a gate in a run is (gate, which one of its kind); run 0 holds none

@@ -17,6 +17,16 @@ BARRIER: Final = int(Gate.BARRIER)
 IF: Final = int(Gate.IF)
 _ID: Final = int(Gate.ID)
 
+Structure = tuple[tuple[int, ...], tuple[tuple[int, ...], ...], tuple[int, ...]]
+
+
+def structure_of(ops: Sequence[Op]) -> Structure:
+    """Return gates, qubits and the last column of operations: all but the parameters."""
+    if not ops:
+        return (), (), ()
+    gates, qubits, _, args = zip(*ops, strict=True)
+    return gates, qubits, args
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

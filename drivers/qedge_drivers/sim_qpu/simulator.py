@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from qedge_driver_api import FlatCircuit, Gate, ProgramError, PropertyValue, QpuEstimate, QpuResult, QpuTask
+from qedge_driver_api import Condition, FlatCircuit, Gate, ProgramError, PropertyValue, QpuEstimate, QpuResult, QpuTask
 from qedge_driver_api.circuit import Op
 from qedge_drivers.sim_qpu import stabilizer, wide
 from qedge_drivers.sim_qpu.backends import Backend, open_backend
@@ -42,7 +42,7 @@ from qedge_drivers.sim_qpu.methods import (
     read_wish,
 )
 from qedge_drivers.sim_qpu.noise import Site, density_plan, draw_event, event_probability, noise_sites
-from qedge_drivers.sim_qpu.program import BARRIER, MEASURE, Plan, plan
+from qedge_drivers.sim_qpu.program import BARRIER, MEASURE, Plan, Structure, plan, structure_of
 from qedge_drivers.sim_qpu.settings import Device
 from qedge_drivers.sim_qpu.states import DensityStates, PureStates
 
@@ -60,20 +60,34 @@ _CACHED_PLANS: Final = 8
 _CACHED_OPERATIONS: Final = 100_000
 
 
+_Form = tuple[int, int, tuple[Condition, ...], Structure]
+"""All of a circuit but its parameters: numbers of qubits and bits, conditions, operations."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A task's circuit, reduced and scheduled, with the method it will be run by."""
+    """A task's circuit, reduced and scheduled, with the method it will be run by.
+
+    `form` is all of the circuit but its parameters, `structure` that of the plan's operations; both stay the same
+    objects for circuits of one form.
+    """
 
     plan: Plan
     sites: list[Site]
     choice: Choice
     wish: Wish
-    num_ops: int
+    form: _Form
+    structure: Structure
 
     @property
     def method(self) -> str:
         """Name of the method."""
         return self.choice.method
+
+    @property
+    def num_ops(self) -> int:
+        """Number of operations of the circuit."""
+        return len(self.form[-1][0])
 
 
 class _Events:
@@ -108,28 +122,30 @@ class Simulator:
     def prepare(self, circuit: FlatCircuit, wish: Wish = _NO_WISH) -> Prepared:
         """Check a circuit against the device and choose a method; raises `ProgramError`."""
         for cached, known in self._cache:
-            if known.wish != wish:
-                continue
-            if cached is circuit:
-                return known
-            if circuit.shape is not None and cached.shape is circuit.shape:
-                prepared = self._rebind(known, cached, circuit)
-                self._remember(circuit, prepared)
-                return prepared
+            if known.wish == wish:
+                if cached is circuit:
+                    return known
+                if circuit.shape is not None and cached.shape is circuit.shape:
+                    return self._rebind(known, cached, circuit)
+        form = (circuit.num_qubits, circuit.num_clbits, circuit.conditions, structure_of(circuit.ops))
+        for cached, known in self._cache:
+            if known.form == form and known.wish == wish:
+                return self._rebind(known, cached, circuit)
         self._check(circuit)
         noisy = self.device.noisy or self.device.readout_error > 0
         reduced = plan(circuit, keep_identities=noisy)
         sites = noise_sites(reduced, self.device) if noisy else []
-        prepared = Prepared(reduced, sites, self._choose(reduced, wish), wish, len(circuit.ops))
-        self._remember(circuit, prepared)
-        return prepared
+        choice = self._choose(reduced, wish)
+        return self._remember(circuit, Prepared(reduced, sites, choice, wish, form, structure_of(reduced.ops)))
 
     def _rebind(self, known: Prepared, before: FlatCircuit, after: FlatCircuit) -> Prepared:
         reduced = known.plan.rebound(before, after)
-        # what parameters decide is whether gates are Clifford gates, which matters for wide circuits alone
-        wide = reduced.num_qubits >= STABILIZER_FROM
-        choice = self._choose(reduced, known.wish) if wide else known.choice
-        return Prepared(reduced, known.sites, choice, known.wish, known.num_ops)
+        # what parameters decide is whether gates are Clifford gates, and that matters for wide circuits alone
+        free = reduced.num_qubits < STABILIZER_FROM and not known.wish.method
+        choice = known.choice if free else self._choose(reduced, known.wish)
+        return self._remember(
+            after, Prepared(reduced, known.sites, choice, known.wish, known.form, known.structure)
+        )
 
     def _choose(self, reduced: Plan, wish: Wish) -> Choice:
         return choose(reduced, self.device, wish, has_stim=self.has_stim, fits=_fits)
@@ -139,14 +155,17 @@ class Simulator:
         rng = np.random.default_rng(0)
         return self.costs.calibrate(lambda num_qubits, ops: self.backend.sample(num_qubits, ops, 1, rng))
 
-    def _remember(self, circuit: FlatCircuit, prepared: Prepared) -> None:
+    def _remember(self, circuit: FlatCircuit, prepared: Prepared) -> Prepared:
+        """Keep it in place of what there is of its form and wish."""
         kept, operations = [(circuit, prepared)], prepared.num_ops
-        others = [entry for entry in self._cache if entry[0].shape is None or entry[0].shape is not circuit.shape]
-        for entry in others[: _CACHED_PLANS - 1]:
+        for entry in self._cache:
+            if entry[1].form is prepared.form and entry[1].wish == prepared.wish:
+                continue
             operations += entry[1].num_ops
-            if operations <= _CACHED_OPERATIONS:
+            if operations <= _CACHED_OPERATIONS and len(kept) < _CACHED_PLANS:
                 kept.append(entry)
         self._cache = kept
+        return prepared
 
     def _check(self, circuit: FlatCircuit) -> None:
         unknown = {op[0] for op in circuit.ops} - _KNOWN_CODES
@@ -284,8 +303,8 @@ class Simulator:
         if prepared.method == STATE_VECTOR:
             n = reduced.num_qubits
             if n <= _DRAWN_QUBITS:
-                return count_drawn(reduced, *draw(self.backend.evolve(n, reduced.ops, None), shots, rng))
-            return count(reduced, [(0, self.backend.sample(reduced.num_qubits, reduced.ops, shots, rng))])
+                return count_drawn(reduced, *draw(self.backend.evolve(n, reduced.ops, None, prepared.structure), shots, rng))
+            return count(reduced, [(0, self.backend.sample(n, reduced.ops, shots, rng, prepared.structure))])
         if prepared.method == STABILIZER:
             return stabilizer.run(reduced, sites, self.device, shots, int(rng.integers(1 << 62)), cancelled)
         if prepared.method == MPS and prepared.choice.chain is not None:
