@@ -14,6 +14,7 @@ from qedge_driver_api.counts import key_bytes
 
 _MAX_METADATA: Final = 64
 _MAX_LISTED: Final = 4096
+_BYTES: Final = bytes(range(256))
 _WIDTHS: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
@@ -47,7 +48,8 @@ def _check_packed(counts: PackedCounts, num_clbits: int, shots: int) -> None:
         raise lied("packed counts are no bytes with whole numbers")
     if counts.width != width or len(packed) != width * len(times):
         raise lied("packed counts do not fit together")
-    if times and max(packed[width - 1 :: width]) >> (num_clbits - 8 * (width - 1)):
+    # the last byte of each value, without those that the bits of the circuit can make
+    if packed[width - 1 :: width].translate(None, _BYTES[: 1 << num_clbits - 8 * (width - 1)]):
         raise lied(f"a count for a value of more than {num_clbits} bits")
     if min(times, default=1) < 1:
         raise lied(f"a count of {min(times)}")
