@@ -329,8 +329,16 @@ class PlainRun:
 
     def _read_whole(self, text: str) -> Op:
         """Read a statement without parameters; remember it by its text."""
-        match = self._pattern.fullmatch(f"{text};")
-        op = self._read(match) if match is not None else None
+        name, _, operand = text.strip(" ").partition(" ")
+        gate = self._native.get(name)
+        if gate is not None:
+            own = self._operands.get(operand) or self._own(operand)
+            if len(own) != gate.num_qubits or gate.num_params:
+                raise _NotPlainError
+            op: Op | None = (gate.gate, own, gate.fixed + gate.trailing, gate.controls)
+        else:
+            match = self._pattern.fullmatch(f"{text};")
+            op = self._read(match) if match is not None else None
         if op is None:
             raise _NotPlainError
         self._whole[text] = op
