@@ -10,34 +10,21 @@ import numpy as np
 from qedge_driver_api import FatalError
 from qedge_driver_api.circuit import Op
 from qedge_drivers.sim_qpu.dense import State
-from qedge_drivers.sim_qpu.program import Structure
 
 
 class Backend(Protocol):
-    """A state vector kernel. Qubit q is bit q of an index; operations are gates and `dense.MATRIX`.
-
-    `structure` is that of the operations, for callers that know it; the same object again is found faster.
-    """
+    """A state vector kernel. Qubit q is bit q of an index; operations are gates and `dense.MATRIX`."""
 
     @property
     def name(self) -> str:
         """Short name for result metadata."""
         ...
 
-    def evolve(
-        self, num_qubits: int, ops: Sequence[Op], state: State | None, structure: Structure | None = None
-    ) -> State:
+    def evolve(self, num_qubits: int, ops: Sequence[Op], state: State | None) -> State:
         """Return the state after `ops`, from |0…0⟩ where `state` is None; `state` is kept."""
         ...
 
-    def sample(
-        self,
-        num_qubits: int,
-        ops: Sequence[Op],
-        shots: int,
-        rng: np.random.Generator,
-        structure: Structure | None = None,
-    ) -> Sequence[int]:
+    def sample(self, num_qubits: int, ops: Sequence[Op], shots: int, rng: np.random.Generator) -> Sequence[int]:
         """Run `ops` from |0…0⟩ and return one index per shot, in any order."""
         ...
 

@@ -10,7 +10,6 @@ import numpy as np
 from qedge_driver_api.circuit import Op
 from qedge_drivers.sim_qpu.dense import MATRIX, State, apply_ops, sample_state, zero_state
 from qedge_drivers.sim_qpu.gates import gate_matrix
-from qedge_drivers.sim_qpu.program import Structure
 
 
 class CirqBackend:
@@ -29,9 +28,7 @@ class CirqBackend:
             self._simulator = qsimcirq.QSimSimulator()
             self.name = "qsimcirq"
 
-    def evolve(
-        self, num_qubits: int, ops: Sequence[Op], state: State | None, structure: Structure | None = None
-    ) -> State:
+    def evolve(self, num_qubits: int, ops: Sequence[Op], state: State | None) -> State:
         """See `Backend.evolve`."""
         start = zero_state(num_qubits) if state is None else state
         if not ops:
@@ -52,13 +49,6 @@ class CirqBackend:
             made = self._cirq.ControlledGate(made, num_controls=controls)
         return made.on(*(line[qubit] for qubit in qubits))
 
-    def sample(
-        self,
-        num_qubits: int,
-        ops: Sequence[Op],
-        shots: int,
-        rng: np.random.Generator,
-        structure: Structure | None = None,
-    ) -> Sequence[int]:
+    def sample(self, num_qubits: int, ops: Sequence[Op], shots: int, rng: np.random.Generator) -> Sequence[int]:
         """See `Backend.sample`."""
         return sample_state(self.evolve(num_qubits, ops, None), shots, rng)

@@ -8,6 +8,7 @@ place last: `[row, column, place]`, complex128, first listed qubit most signific
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -83,6 +84,7 @@ class Fusion:
                 steps.append((qubits, 0, index))
         steps += [((qubit,), 1, run) for qubit, run in waiting.items()]
         self._lay_out(runs, owners, steps)
+        self._find_angles(ops)
 
     def _lay_out(
         self,
@@ -122,22 +124,34 @@ class Fusion:
             Step(qubits, size, run_place[what] if size == 1 else place_of[what] if size == 2 else what)
             for qubits, size, what in steps
         ]
-        self._angled = [index for gate, own in self._turned.items() if gate != Gate.U for index in own]
 
-    def matrices(self, ops: Sequence[Op]) -> tuple[array[float], array[float]]:
+    def _find_angles(self, ops: Sequence[Op]) -> None:
+        """Note where parameters stand when those of all operations stand in a row."""
+        begins = [0, *itertools.accumulate(len(op[2]) for op in ops)]
+        single = [begins[index] for gate, own in self._turned.items() if gate != Gate.U for index in own]
+        self._angled = np.array(single, dtype=np.intp)
+        self._of_u = np.array([[begins[index] + i for index in self._turned[Gate.U]] for i in range(3)], dtype=np.intp)
+        self._of_pairs = {
+            gate: np.array([begins[index] for index in self._pairs[gate]], dtype=np.intp) for gate in _DIAGONAL_PAIRS
+        }
+
+    def matrices(self, params: array[float]) -> tuple[array[float], array[float]]:
         """Return the matrices on one qubit and on two of operations of this structure, 8 and 32 numbers for each.
+
+        `params` are those of all operations in a row.
 
         Row-major, real and imaginary parts interleaved. A slice of an array is made faster than a list.
         """
-        ones, twos = self._multiplied(self._gates(ops), ops)
+        angles = np.array(params)
+        ones, twos = self._multiplied(self._gates(angles), angles)
         return array("d", ones.transpose(2, 0, 1).tobytes()), array("d", twos.transpose(2, 0, 1).tobytes())
 
-    def _gates(self, ops: Sequence[Op]) -> Matrices:
+    def _gates(self, angles: Angles) -> Matrices:
         """Return the matrices of all gates on one qubit."""
         gates = self._base.copy()
         # real and imaginary parts by themselves: most of them are 0 in a rotation, and stay as they are
         real, imaginary = gates.real, gates.imag
-        half = np.frombuffer(array("d", [ops[index][2][0] for index in self._angled])) * 0.5
+        half = angles[self._angled] * 0.5
         cosines, sines = np.cos(half), np.sin(half)
         begin = 0
         for gate, own in self._turned.items():
@@ -162,10 +176,10 @@ class Fusion:
                 real[0, 0, at] = 1.0
                 gates[1, 1, at] = np.square(cosine + 1j * sine)
             else:
-                _fill_u(gates[:, :, at], np.array([ops[index][2] for index in own]).T)
+                _fill_u(gates[:, :, at], angles[self._of_u])
         return gates
 
-    def _multiplied(self, gates: Matrices, ops: Sequence[Op]) -> tuple[Matrices, Matrices]:
+    def _multiplied(self, gates: Matrices, angles: Angles) -> tuple[Matrices, Matrices]:
         """Return the matrices of runs that stay by themselves, and of gates on two qubits with the runs before them."""
         runs = gates.take(self._slots[0], axis=2)
         for slots in self._slots[1:]:
@@ -182,7 +196,7 @@ class Fusion:
             part = twos[:, :, begin : begin + len(own)]
             begin += len(own)
             if gate in _DIAGONAL_PAIRS:
-                part *= _diagonals(gate, np.array([ops[index][2][0] for index in own]))[:, None]
+                part *= _diagonals(gate, angles[self._of_pairs[gate]])[:, None]
             elif gate == Gate.CZ:
                 np.negative(part[3], out=part[3])
             elif gate == Gate.CX:

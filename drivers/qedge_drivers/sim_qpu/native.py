@@ -24,7 +24,7 @@ from qedge_driver_api.circuit import Op
 from qedge_drivers.sim_qpu.dense import MATRIX, State, apply_ops, zero_state
 from qedge_drivers.sim_qpu.fusion import Fusion
 from qedge_drivers.sim_qpu.gates import controlled, gate_matrix
-from qedge_drivers.sim_qpu.program import Structure, structure_of
+from qedge_drivers.sim_qpu.program import Bound, Structure, params_of, structure_of
 
 _PERIOD: Final = 4 * math.pi
 """Angles are reduced by it: they are cast to float32, which has no digits left for large ones."""
@@ -117,15 +117,15 @@ class NativeBackend:
             Gate.RZZ: (q.kZZPowGate, -0.5),
         }
 
-    def _circuit(self, num_qubits: int, ops: Sequence[Op], structure: Structure | None) -> Any:  # a qsim circuit
+    def _circuit(self, num_qubits: int, ops: Sequence[Op]) -> Any:  # a qsim circuit
         circuit = self._qsim.Circuit()
         circuit.num_qubits = num_qubits
-        fusion = self._fusion_of(ops, structure) if _WORTH_MERGING <= len(ops) <= _KEPT_OPERATIONS else None
+        fusion = self._fusion_of(ops) if _WORTH_MERGING <= len(ops) <= _KEPT_OPERATIONS else None
         if fusion is None:
             self._add(circuit, ops, 0)
             return circuit
         add_matrix = self._qsim.add_matrix_gate
-        small, large = fusion.matrices(ops)
+        small, large = fusion.matrices(params_of(ops))
         for time, (qubits, size, place) in enumerate(fusion.steps):
             if size == 2:
                 add_matrix(time, qubits, large[32 * place : 32 * place + 32], circuit)
@@ -135,13 +135,13 @@ class NativeBackend:
                 self._add(circuit, (ops[place],), time)
         return circuit
 
-    def _fusion_of(self, ops: Sequence[Op], structure: Structure | None) -> Fusion | None:
+    def _fusion_of(self, ops: Sequence[Op]) -> Fusion | None:
         """Return how to merge operations; None where that gains nothing.
 
         Merged matrices are rounded otherwise than their operations, which can turn a sample. So whether they are merged
         follows from the circuit alone, never from what ran before: a seed gives the same counts every time.
         """
-        structure = structure or structure_of(ops)
+        structure = ops.structure if isinstance(ops, Bound) else structure_of(ops)
         # to compare structures takes less than to hash one, and nothing where it is the same object
         found = next((entry for entry in self._fusions if entry[0] == structure), None)
         if found is None:
@@ -205,30 +205,21 @@ class NativeBackend:
             "gdb": 16,
         }
 
-    def evolve(
-        self, num_qubits: int, ops: Sequence[Op], state: State | None, structure: Structure | None = None
-    ) -> State:
+    def evolve(self, num_qubits: int, ops: Sequence[Op], state: State | None) -> State:
         """See `Backend.evolve`."""
         if not ops:
             return zero_state(num_qubits) if state is None else state
         start: Any = 0 if state is None else np.ascontiguousarray(state).view(np.float32)
-        out = self._qsim.qsim_simulate_fullstate(self._options(self._circuit(num_qubits, ops, structure), 0), start)
+        out = self._qsim.qsim_simulate_fullstate(self._options(self._circuit(num_qubits, ops), 0), start)
         amplitudes = np.asarray(out, dtype=np.float32).view(np.complex64)
         if len(amplitudes) != 1 << num_qubits:
             raise RuntimeError("qsim returned no state")
         return amplitudes
 
-    def sample(
-        self,
-        num_qubits: int,
-        ops: Sequence[Op],
-        shots: int,
-        rng: np.random.Generator,
-        structure: Structure | None = None,
-    ) -> Sequence[int]:
+    def sample(self, num_qubits: int, ops: Sequence[Op], shots: int, rng: np.random.Generator) -> Sequence[int]:
         """See `Backend.sample`; indices come back ascending."""
         seed = int(rng.integers(1 << 32))
-        circuit = self._circuit(num_qubits, ops, structure)
+        circuit = self._circuit(num_qubits, ops)
         drawn: list[int] = self._qsim.qsim_sample_final(self._options(circuit, seed), shots)
         if len(drawn) != shots:
             # a fault inside qsim goes to stderr and returns an empty list

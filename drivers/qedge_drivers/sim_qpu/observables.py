@@ -116,7 +116,7 @@ def _values(simulator: Simulator, prepared: Prepared, meter: _Meter, wish: Wish)
         woven, _ = density_plan(reduced, prepared.sites, device)
         return meter.in_mixture(simulator.backend.evolve(2 * n, woven.ops, None))
     if prepared.method in (STATE_VECTOR, STABILIZER, DENSITY_MATRIX) and (n <= MAX_AMPLITUDE_QUBITS or _fits(n)):
-        return meter.in_state(simulator.backend.evolve(n, reduced.ops, None, prepared.structure))
+        return meter.in_state(simulator.backend.evolve(n, prepared.ops(), None))
     return meter.in_nothing() if n == 0 else _stabilizer_values(reduced, meter)
 
 

@@ -42,7 +42,17 @@ from qedge_drivers.sim_qpu.methods import (
     read_wish,
 )
 from qedge_drivers.sim_qpu.noise import Site, density_plan, draw_event, event_probability, noise_sites
-from qedge_drivers.sim_qpu.program import BARRIER, MEASURE, Plan, Structure, plan, structure_of
+from qedge_drivers.sim_qpu.program import (
+    BARRIER,
+    MEASURE,
+    Bound,
+    Plan,
+    Structure,
+    Turning,
+    params_of,
+    plan,
+    structure_of,
+)
 from qedge_drivers.sim_qpu.settings import Device
 from qedge_drivers.sim_qpu.states import DensityStates, PureStates
 
@@ -64,20 +74,24 @@ _Form = tuple[int, int, tuple[Condition, ...], Structure]
 """All of a circuit but its parameters: numbers of qubits and bits, conditions, operations."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prepared:
     """A task's circuit, reduced and scheduled, with the method it will be run by.
 
-    `form` is all of the circuit but its parameters, `structure` that of the plan's operations; both stay the same
-    objects for circuits of one form.
+    `layout` is the plan of `first`, the first circuit of the same form: all of it but the parameters is that of this
+    circuit too. `form` and `structure` (that of the plan's operations) stay the same objects for circuits of one form.
     """
 
-    plan: Plan
+    circuit: FlatCircuit
+    first: FlatCircuit
+    layout: Plan
     sites: list[Site]
     choice: Choice
     wish: Wish
     form: _Form
     structure: Structure
+    turning: Turning | None = None
+    _plan: Plan | None = None
 
     @property
     def method(self) -> str:
@@ -88,6 +102,36 @@ class Prepared:
     def num_ops(self) -> int:
         """Number of operations of the circuit."""
         return len(self.form[-1][0])
+
+    @property
+    def plan(self) -> Plan:
+        """The plan with the parameters of this circuit; made when it is first asked for."""
+        if self._plan is None:
+            self._plan = self.layout.rebound(self.first, self.circuit)
+        return self._plan
+
+    def ops(self) -> Sequence[Op]:
+        """Return the plan's operations for a kernel, with what it would have to find out again."""
+        circuit, turning = self.circuit, self.turning
+        if circuit.model is None:
+            return Bound(self.structure, params_of(self.plan.ops), lambda: self.plan.ops)
+        if turning is None or turning.model is not circuit.model or turning.places is not circuit.places:
+            turning = self.turning = Turning(circuit.model, circuit.places, self.layout.kept)
+        return Bound(self.structure, turning.params(circuit.angles), lambda: self.plan.ops)
+
+    def of(self, circuit: FlatCircuit) -> Prepared:
+        """Return the same for another circuit of its form."""
+        return Prepared(
+            circuit,
+            self.first,
+            self.layout,
+            self.sites,
+            self.choice,
+            self.wish,
+            self.form,
+            self.structure,
+            self.turning,
+        )
 
 
 class _Events:
@@ -117,35 +161,36 @@ class Simulator:
         self.backend: Backend = open_backend(backend)
         self.costs = CostModel()
         self.has_stim = importlib.util.find_spec("stim") is not None
-        self._cache: list[tuple[FlatCircuit, Prepared]] = []
+        self._cache: list[Prepared] = []
 
     def prepare(self, circuit: FlatCircuit, wish: Wish = _NO_WISH) -> Prepared:
         """Check a circuit against the device and choose a method; raises `ProgramError`."""
-        for cached, known in self._cache:
+        for known in self._cache:
             if known.wish == wish:
-                if cached is circuit:
+                if known.circuit is circuit:
                     return known
-                if circuit.shape is not None and cached.shape is circuit.shape:
-                    return self._rebind(known, cached, circuit)
+                if circuit.shape is not None and known.circuit.shape is circuit.shape:
+                    return self._rebind(known, circuit)
         form = (circuit.num_qubits, circuit.num_clbits, circuit.conditions, structure_of(circuit.ops))
-        for cached, known in self._cache:
+        for known in self._cache:
             if known.form == form and known.wish == wish:
-                return self._rebind(known, cached, circuit)
+                return self._rebind(known, circuit)
         self._check(circuit)
         noisy = self.device.noisy or self.device.readout_error > 0
         reduced = plan(circuit, keep_identities=noisy)
         sites = noise_sites(reduced, self.device) if noisy else []
         choice = self._choose(reduced, wish)
-        return self._remember(circuit, Prepared(reduced, sites, choice, wish, form, structure_of(reduced.ops)))
+        prepared = Prepared(circuit, circuit, reduced, sites, choice, wish, form, structure_of(reduced.ops))
+        self._remember(prepared)
+        return prepared
 
-    def _rebind(self, known: Prepared, before: FlatCircuit, after: FlatCircuit) -> Prepared:
-        reduced = known.plan.rebound(before, after)
+    def _rebind(self, known: Prepared, circuit: FlatCircuit) -> Prepared:
+        prepared = known.of(circuit)
         # what parameters decide is whether gates are Clifford gates, and that matters for wide circuits alone
-        free = reduced.num_qubits < STABILIZER_FROM and not known.wish.method
-        choice = known.choice if free else self._choose(reduced, known.wish)
-        return self._remember(
-            after, Prepared(reduced, known.sites, choice, known.wish, known.form, known.structure)
-        )
+        if known.layout.num_qubits >= STABILIZER_FROM or known.wish.method:
+            prepared.choice = self._choose(prepared.plan, known.wish)
+        self._remember(prepared)
+        return prepared
 
     def _choose(self, reduced: Plan, wish: Wish) -> Choice:
         return choose(reduced, self.device, wish, has_stim=self.has_stim, fits=_fits)
@@ -155,17 +200,16 @@ class Simulator:
         rng = np.random.default_rng(0)
         return self.costs.calibrate(lambda num_qubits, ops: self.backend.sample(num_qubits, ops, 1, rng))
 
-    def _remember(self, circuit: FlatCircuit, prepared: Prepared) -> Prepared:
+    def _remember(self, prepared: Prepared) -> None:
         """Keep it in place of what there is of its form and wish."""
-        kept, operations = [(circuit, prepared)], prepared.num_ops
-        for entry in self._cache:
-            if entry[1].form is prepared.form and entry[1].wish == prepared.wish:
+        kept, operations = [prepared], prepared.num_ops
+        for known in self._cache:
+            if known.form is prepared.form and known.wish == prepared.wish:
                 continue
-            operations += entry[1].num_ops
+            operations += known.num_ops
             if operations <= _CACHED_OPERATIONS and len(kept) < _CACHED_PLANS:
-                kept.append(entry)
+                kept.append(known)
         self._cache = kept
-        return prepared
 
     def _check(self, circuit: FlatCircuit) -> None:
         unknown = {op[0] for op in circuit.ops} - _KNOWN_CODES
@@ -201,7 +245,7 @@ class Simulator:
 
     def _memory(self, prepared: Prepared, task: QpuTask) -> int:
         """Return the bytes that a task takes; raises `ProgramError` where they are not there."""
-        shots, reduced = task.shots, prepared.plan
+        shots, reduced = task.shots, prepared.layout
         if not 1 <= shots <= MAX_SHOTS:
             raise ProgramError("too_many_shots", f"expected 1 … {MAX_SHOTS} shots, got {shots}")
         amplitudes, live = self._size(prepared, shots)
@@ -225,22 +269,22 @@ class Simulator:
 
     def _size(self, prepared: Prepared, shots: int) -> tuple[int, int]:
         """Return `(amplitudes of a state, states alive at once)`."""
-        n = prepared.plan.num_qubits
+        n = prepared.layout.num_qubits
         if prepared.method in (CONSTANT, STABILIZER, MPS):
             return 0, 0
         if prepared.method == DENSITY_MATRIX:
-            measures = sum(1 for stop in prepared.plan.stops if prepared.plan.ops[stop][0] == MEASURE)
+            measures = sum(1 for stop in prepared.layout.stops if prepared.layout.ops[stop][0] == MEASURE)
             return 1 << 2 * n, 4 + min(1 << min(measures, 40), shots).bit_length()
         if prepared.method == STATE_VECTOR:
             # qsim samples from its own state; elsewhere the state, its weights and their sums exist at once
             return 1 << n, 1 if self.backend.name == "qsim" else 4
-        return 1 << n, 3 + min(len(prepared.plan.stops) + 1, shots.bit_length())
+        return 1 << n, 3 + min(len(prepared.layout.stops) + 1, shots.bit_length())
 
     def _seconds(self, prepared: Prepared, shots: int) -> float:
-        return shots_s(shots, prepared.plan.num_clbits) + self._kernel_seconds(prepared, shots)
+        return shots_s(shots, prepared.layout.num_clbits) + self._kernel_seconds(prepared, shots)
 
     def _kernel_seconds(self, prepared: Prepared, shots: int) -> float:
-        reduced, costs = prepared.plan, self.costs
+        reduced, costs = prepared.layout, self.costs
         n, chain = reduced.num_qubits, prepared.choice.chain
         if prepared.method == STABILIZER:
             return costs.stabilizer_s(reduced, shots)
@@ -266,10 +310,10 @@ class Simulator:
         metadata: dict[str, PropertyValue] = {}
         counts = self._counts(prepared, task.shots, rng, cancelled, metadata)
         kernel_s = time.perf_counter() - planned
-        n, ops = prepared.plan.num_qubits, prepared.plan.ops
+        n, ops = prepared.layout.num_qubits, prepared.layout.ops
         if prepared.method == STATE_VECTOR and kernel_s > LEARN_FROM_S and teaches(n, ops):
             self.costs.learn(n, self._seconds(prepared, task.shots), kernel_s)
-        readout = [*prepared.plan.final, *prepared.plan.idle]
+        readout = [*prepared.layout.final, *prepared.layout.idle]
         counts = flip_bits(counts, readout, self.device.readout_error, rng)
         metadata |= {
             "method": prepared.method,
@@ -297,14 +341,15 @@ class Simulator:
         cancelled: Callable[[], bool],
         metadata: dict[str, PropertyValue],
     ) -> Mapping[int, int]:
-        reduced, sites = prepared.plan, prepared.sites
+        reduced, sites = prepared.layout, prepared.sites
         if prepared.method == CONSTANT:
             return {0: shots}
         if prepared.method == STATE_VECTOR:
             n = reduced.num_qubits
             if n <= _DRAWN_QUBITS:
-                return count_drawn(reduced, *draw(self.backend.evolve(n, reduced.ops, None, prepared.structure), shots, rng))
-            return count(reduced, [(0, self.backend.sample(n, reduced.ops, shots, rng, prepared.structure))])
+                return count_drawn(reduced, *draw(self.backend.evolve(n, prepared.ops(), None), shots, rng))
+            return count(reduced, [(0, self.backend.sample(n, prepared.ops(), shots, rng))])
+        reduced = prepared.plan
         if prepared.method == STABILIZER:
             return stabilizer.run(reduced, sites, self.device, shots, int(rng.integers(1 << 62)), cancelled)
         if prepared.method == MPS and prepared.choice.chain is not None:
