@@ -47,8 +47,6 @@ class Template:
     @cached_property
     def _skeleton(self) -> tuple[list[Op], list[tuple[int, Deferred]]]:
         """All operations, deferred ones with made-up parameters, and where the deferred ones stand."""
-        if not self.parameters:
-            return cast("list[Op]", list(self.stream)), []
         ops: list[Op] = []
         places: list[tuple[int, Deferred]] = []
         made_up = [0.25] * len(self.parameters)
@@ -86,7 +84,8 @@ class Template:
     @cached_property
     def _plain(self) -> FlatCircuit:
         """The circuit of the skeleton, as far as the program says."""
-        return FlatCircuit(self.num_qubits, self.num_clbits, tuple(self._skeleton[0]), self.conditions, object())
+        ops = tuple(self._skeleton[0]) if self.parameters else cast("tuple[Op, ...]", self.stream)
+        return FlatCircuit(self.num_qubits, self.num_clbits, ops, self.conditions, object())
 
     @cached_property
     def _measured(self) -> FlatCircuit:
@@ -113,7 +112,9 @@ class Template:
         if counted and not self.measured:
             model = self._measured
             registers = (*registers, Register("meas", self.num_qubits, self.num_clbits))
-        return Program(self._filled(model, [float(values[name]) for name in self.parameters]), registers)
+        if self.parameters:
+            return Program(self._filled(model, [float(values[name]) for name in self.parameters]), registers)
+        return Program(model, registers)
 
     def _filled(self, model: FlatCircuit, own: Sequence[float]) -> FlatCircuit:
         """Return the model with these values."""
