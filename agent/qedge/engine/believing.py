@@ -140,7 +140,7 @@ def _packed_operation(operation: OperationProperties) -> dict[str, Msg]:
 def pack_counts(counts: Mapping[int, int], num_clbits: int) -> Msg:
     """Pack checked counts for the way to the daemon."""
     if type(counts) is PackedCounts:
-        return {"keys": counts.packed, "values": [*counts.times]}
+        return {"keys": counts.packed, "values": array("Q", counts.times).tobytes()}
     width = key_bytes(num_clbits)
     letter = _WIDTHS.get(width)
     if letter is None:
@@ -149,7 +149,7 @@ def pack_counts(counts: Mapping[int, int], num_clbits: int) -> Msg:
         keys = struct.pack(f"<{len(counts)}{letter}", *counts)
     return {
         "keys": keys,
-        "values": list(counts.values()),
+        "values": array("Q", counts.values()).tobytes(),
     }
 
 

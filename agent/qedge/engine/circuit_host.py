@@ -74,7 +74,8 @@ class CircuitHost(DriverHost):
       "memory_bytes", "result_bytes"}` and `"seed"`, a task that fits in them is run as well where the QPU is simulated:
       `answer` is what `run` would give, `perform_s` what it took.
     - `run {PROGRAM, "seed", "background"}` → `counts` {"keys": little-endian, ceil(clbits/8) bytes each and at
-      least one, "values": [int]} or none, `clbits`, `registers`, `timings_s`, `metadata`, `data` (a `TaskResult`).
+      least one, "values": 8 bytes each in this machine's order} or none, `clbits`, `registers`, `timings_s`,
+      `metadata`, `data` (a `TaskResult`).
       `background`: from now on the process gets a small share of the processor, where others want it.
     - `inspect {"program", "limits"}` → `inputs`, `qubits`, `measured`, of a program that is read and no more.
     - `warm {}` loads what the first run would load. `qpu_properties {}` → the device.

@@ -81,10 +81,10 @@ def draw(state: State, shots: int, rng: np.random.Generator) -> tuple[npt.NDArra
     weights = parts[::2] + parts[1::2]
     # (to look for what is not 0 takes several times as long in numbers as in truth values)
     (possible,) = (weights != 0).nonzero()
-    chances = weights[possible]
+    chances = weights.take(possible)
     times = rng.multinomial(shots, chances / chances.sum())
     (found,) = (times != 0).nonzero()
-    return possible[found], times[found]
+    return possible.take(found), times.take(found)
 
 
 def sample_weights(weights: npt.NDArray[np.float64], shots: int, rng: np.random.Generator) -> list[int]:

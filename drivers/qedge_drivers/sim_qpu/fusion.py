@@ -151,7 +151,7 @@ class Fusion:
         gates = self._base.copy()
         # real and imaginary parts by themselves: most of them are 0 in a rotation, and stay as they are
         real, imaginary = gates.real, gates.imag
-        half = angles[self._angled] * 0.5
+        half = angles.take(self._angled) * 0.5
         cosines, sines = np.cos(half), np.sin(half)
         begin = 0
         for gate, own in self._turned.items():
