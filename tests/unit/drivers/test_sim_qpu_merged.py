@@ -98,6 +98,9 @@ def test_a_sweep_has_the_values_that_its_circuits_have_one_by_one() -> None:
     assert np.array(together) == pytest.approx(np.array(alone), abs=1e-5)
     only_z = expectations(simulator, circuits, observables[:1], {})
     assert [row[0] for row in only_z] == pytest.approx([row[0] for row in alone], abs=1e-5)
+    places = [index for index, op in enumerate(ops) if len(op[2]) == 1]
+    turned = [circuits[0].with_angles(places, [each.ops[index][2][0] for index in places]) for each in circuits]
+    assert expectations(simulator, turned, observables, {}) == together
 
 
 def test_a_circuit_gives_the_very_same_state_however_often_it_came_before() -> None:
