@@ -23,13 +23,14 @@ _NOTHING: Final[Op] = (int(Gate.BARRIER), (), (), 0)
 class Deferred:
     """A statement that depends on parameters: `expand(values, into)` appends exactly `size` operations.
 
-    One operation with one parameter needs no expansion: `angle` computes it from the values. Statements with the same
-    expression have the same `angle` (the same object), which is asked once then.
+    One operation with one parameter needs no expansion: `angle` is the number of the value that it is, or computes it
+    from the values. Statements with the same expression have the same `angle` (the same object), which is asked once
+    then.
     """
 
     size: int
     expand: Callable[[Sequence[float], list[Op]], None]
-    angle: Callable[[Sequence[float]], float] | None = None
+    angle: int | Callable[[Sequence[float]], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,20 @@ class Template:
 
     @cached_property
     def _turned(self) -> tuple[list[_Angle], list[int], list[int]]:
-        """Different angles, and where operations have one as their only parameter: which angle, which operation."""
+        """What to compute, and where operations have an angle as their only parameter: which one, which operation.
+
+        Angles are numbered from the values of the parameters on, behind which those that are computed follow.
+        """
         skeleton, places = self._skeleton
+        begin_computed = len(self.parameters)
         number: dict[_Angle, int] = {}
         which: list[int] = []
         where: list[int] = []
         for begin, item in places:
             if item.angle is not None and skeleton[begin] is not _NOTHING:
-                which.append(number.setdefault(item.angle, len(number)))
+                angle = item.angle
+                computed = begin_computed + len(number)
+                which.append(angle if isinstance(angle, int) else number.setdefault(angle, computed))
                 where.append(begin)
         return list(number), which, where
 
@@ -118,9 +125,9 @@ class Template:
 
     def _filled(self, model: FlatCircuit, own: Sequence[float]) -> FlatCircuit:
         """Return the model with these values."""
-        angles, which, where = self._turned
-        found = [angle(own) for angle in angles]
-        circuit = model.with_angles(where, [found[number] for number in which]) if where else model
+        computed, which, where = self._turned
+        found = [*own, *[angle(own) for angle in computed]]
+        circuit = model.with_angles(where, list(map(found.__getitem__, which))) if where else model
         if not self._others:
             return circuit
         ops, same = list(circuit.ops), True
