@@ -112,7 +112,7 @@ def params_of(ops: Sequence[Op]) -> array[float]:
     """Return all parameters of operations in a row."""
     if isinstance(ops, Bound):
         return ops.params
-    return array("d", itertools.chain.from_iterable([op[2] for op in ops]))
+    return array("d", [param for op in ops for param in op[2]])
 
 
 class Turning:
