@@ -16,10 +16,10 @@ Gate matrices are those of the OpenQASM 3 standard library (arXiv:2104.14722), f
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 
 class Gate(IntEnum):
@@ -106,7 +106,9 @@ class FlatCircuit:
     """A whole program. `num_clbits` classical bits are reported per shot.
 
     Circuits with the same `shape` (the same object, not None) differ in nothing but parameters, operation by operation,
-    so that what a driver worked out for one can be used for another.
+    so that what a driver worked out for one can be used for another. One that `with_angles` made also says how it came
+    about: operation `places[i]` of `model` has `angles[i]` as its only parameter. That tells a driver all that is new
+    without a look at `ops`, which are made when they are first asked for.
     """
 
     num_qubits: int
@@ -114,6 +116,33 @@ class FlatCircuit:
     ops: tuple[Op, ...]
     conditions: tuple[Condition, ...] = ()
     shape: object | None = field(default=None, compare=False)
+    model: FlatCircuit | None = field(default=None, init=False, compare=False, repr=False)
+    places: Sequence[int] = field(default=(), init=False, compare=False, repr=False)
+    angles: Sequence[float] = field(default=(), init=False, compare=False, repr=False)
+
+    def with_angles(self, places: Sequence[int], angles: Sequence[float]) -> FlatCircuit:
+        """Return a circuit of this shape with other parameters for operations that have one each."""
+        circuit = FlatCircuit(self.num_qubits, self.num_clbits, (), self.conditions, self.shape)
+        put = object.__setattr__
+        put(circuit, "model", self)
+        put(circuit, "places", places)
+        put(circuit, "angles", angles)
+        object.__delattr__(circuit, "ops")
+        return circuit
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> tuple[Op, ...]:
+            # asked for what has no value, which are operations that `with_angles` left for later
+            if name != "ops":
+                raise AttributeError(name)
+            ops = list(self.model.ops)
+            for place, angle in zip(self.places, self.angles, strict=True):
+                gate, qubits, _, arg = ops[place]
+                ops[place] = (gate, qubits, (angle,), arg)
+            made = tuple(ops)
+            object.__setattr__(self, "ops", made)
+            return made
 
 
 def check_circuit(circuit: FlatCircuit) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 
 
@@ -9,13 +10,14 @@ class PackedCounts(Mapping[int, int]):
     """Classical values that were found, and how often each was.
 
     `packed` holds the values one after the other, little-endian, `width` bytes each, all different; `times` how often
-    each was found. `width` is that of the circuit: ceil(num_clbits / 8), at least 1. Read as a mapping it is the same
-    as a dict, which is made when it is first asked for.
+    each was found, as a list or, which is checked faster, an array of type code "Q". `width` is that of the circuit:
+    ceil(num_clbits / 8), at least 1. Read as a mapping it is the same as a dict, which is made when it is first asked
+    for.
     """
 
     __slots__ = ("_whole", "packed", "times", "width")
 
-    def __init__(self, packed: bytes, times: list[int], width: int) -> None:
+    def __init__(self, packed: bytes, times: list[int] | array[int], width: int) -> None:
         self.packed = packed
         self.times = times
         self.width = width

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from array import array
 from collections.abc import Mapping
 from typing import Final
 
@@ -14,6 +15,7 @@ from qedge_driver_api.counts import key_bytes
 
 _MAX_METADATA: Final = 64
 _MAX_LISTED: Final = 4096
+_BYTES: Final = bytes(range(256))
 _WIDTHS: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
@@ -43,16 +45,36 @@ def check_result(result: QpuResult, num_clbits: int, shots: int) -> QpuResult:
 
 def _check_packed(counts: PackedCounts, num_clbits: int, shots: int) -> None:
     packed, times, width = counts.packed, counts.times, key_bytes(num_clbits)
-    if type(packed) is not bytes or type(times) is not list or set(map(type, times)) - {int}:
+    if type(packed) is not bytes or not _are_whole(times):
         raise lied("packed counts are no bytes with whole numbers")
     if counts.width != width or len(packed) != width * len(times):
         raise lied("packed counts do not fit together")
-    if times and max(packed[width - 1 :: width]) >> (num_clbits - 8 * (width - 1)):
+    # the last byte of each value, without those that the bits of the circuit can make
+    if packed[width - 1 :: width].translate(None, _BYTES[: 1 << num_clbits - 8 * (width - 1)]):
         raise lied(f"a count for a value of more than {num_clbits} bits")
-    if min(times, default=1) < 1:
-        raise lied(f"a count of {min(times)}")
-    if sum(times) != shots:
-        raise lied(f"counts sum to {sum(times)} instead of {shots} shots")
+    least, total = _least_and_total(times)
+    if least < 1:
+        raise lied(f"a count of {least}")
+    if total != shots:
+        raise lied(f"counts sum to {total} instead of {shots} shots")
+
+
+def _are_whole(times: object) -> bool:
+    if type(times) is array:
+        return times.typecode == "Q"
+    return type(times) is list and not set(map(type, times)) - {int}
+
+
+def _least_and_total(times: list[int] | array[int]) -> tuple[int, int]:
+    if not times:
+        return 1, 0
+    if isinstance(times, list):
+        return min(times), sum(times)
+    import numpy as np
+
+    numbers = np.frombuffer(times, np.uint64)
+    # exact up to 2^53, and no sum of numbers beyond that comes out below
+    return int(np.minimum.reduce(numbers)), int(np.add.reduce(numbers, dtype=np.float64))
 
 
 def check_estimate(estimate: QpuEstimate) -> QpuEstimate:
@@ -118,7 +140,7 @@ def _packed_operation(operation: OperationProperties) -> dict[str, Msg]:
 def pack_counts(counts: Mapping[int, int], num_clbits: int) -> Msg:
     """Pack checked counts for the way to the daemon."""
     if type(counts) is PackedCounts:
-        return {"keys": counts.packed, "values": list(counts.times)}
+        return {"keys": counts.packed, "values": array("Q", counts.times).tobytes()}
     width = key_bytes(num_clbits)
     letter = _WIDTHS.get(width)
     if letter is None:
@@ -127,7 +149,7 @@ def pack_counts(counts: Mapping[int, int], num_clbits: int) -> Msg:
         keys = struct.pack(f"<{len(counts)}{letter}", *counts)
     return {
         "keys": keys,
-        "values": list(counts.values()),
+        "values": array("Q", counts.values()).tobytes(),
     }
 
 

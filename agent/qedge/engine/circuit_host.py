@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
-import hashlib
 import math
 import time
 from collections import OrderedDict
@@ -46,6 +45,7 @@ from qedge_driver_api import (
 
 _CACHED_PROGRAMS: Final = 64
 _CACHED_OPERATIONS: Final = 200_000
+_CACHED_CHARS: Final = 4 << 20
 _MAPPED: Final = 8
 _WAIT_S: Final = 0.5
 _COUNT: Final = SampleTask()
@@ -74,7 +74,8 @@ class CircuitHost(DriverHost):
       "memory_bytes", "result_bytes"}` and `"seed"`, a task that fits in them is run as well where the QPU is simulated:
       `answer` is what `run` would give, `perform_s` what it took.
     - `run {PROGRAM, "seed", "background"}` → `counts` {"keys": little-endian, ceil(clbits/8) bytes each and at
-      least one, "values": [int]} or none, `clbits`, `registers`, `timings_s`, `metadata`, `data` (a `TaskResult`).
+      least one, "values": 8 bytes each in this machine's order} or none, `clbits`, `registers`, `timings_s`,
+      `metadata`, `data` (a `TaskResult`).
       `background`: from now on the process gets a small share of the processor, where others want it.
     - `inspect {"program", "limits"}` → `inputs`, `qubits`, `measured`, of a program that is read and no more.
     - `warm {}` loads what the first run would load. `qpu_properties {}` → the device.
@@ -91,7 +92,10 @@ class CircuitHost(DriverHost):
         self._info: DriverInfo | None = None
         self._device: QpuProperties | None = None
         self._mapped: list[tuple[FlatCircuit, Mapped]] = []
-        self._parsed: OrderedDict[bytes, _Parsed] = OrderedDict()
+        # by the text itself: to digest it takes longer than to look it up
+        self._parsed: OrderedDict[tuple[str, ParseLimits], _Parsed] = OrderedDict()
+        self._cached_operations = 0
+        self._cached_chars = 0
         self._lowered = False
         self.add_method("prepare", self._prepare)
         self.add_method("run", self._run)
@@ -124,24 +128,31 @@ class CircuitHost(DriverHost):
             raise QedgeError("job.bad_request", f"The limits cannot be read: {error}.") from error
         if len(text) > limits.max_text_bytes:
             parse(text, limits)  # raises, before such a text is hashed
-        try:
-            key = hashlib.sha256(msgspec.msgpack.encode((text, limits))).digest()
-        except UnicodeEncodeError as error:
-            raise QedgeError("job.bad_request", "The program is not valid Unicode text.") from error
-        known = self._parsed.get(key)
+        known = self._parsed.get((text, limits))
         if known is not None:
-            self._parsed.move_to_end(key)
+            self._parsed.move_to_end((text, limits))
             return known
+        if not _is_unicode(text):
+            raise QedgeError("job.bad_request", "The program is not valid Unicode text.")
         started = time.perf_counter()
         template = parse(text, limits)
         fixed = template.bind({}) if template.measured and not template.parameters else None
-        parsed = self._parsed[key] = _Parsed(template, time.perf_counter() - started, fixed)
+        parsed = _Parsed(template, time.perf_counter() - started, fixed)
+        self._keep(text, limits, parsed)
+        return parsed
+
+    def _keep(self, text: str, limits: ParseLimits, parsed: _Parsed) -> None:
+        self._parsed[text, limits] = parsed
+        self._cached_operations += len(parsed.template.stream)
+        self._cached_chars += len(text)
         while len(self._parsed) > 1 and (
             len(self._parsed) > _CACHED_PROGRAMS
-            or sum(len(each.template.stream) for each in self._parsed.values()) > _CACHED_OPERATIONS
+            or self._cached_operations > _CACHED_OPERATIONS
+            or self._cached_chars > _CACHED_CHARS
         ):
-            self._parsed.popitem(last=False)
-        return parsed
+            (oldest, _), gone = self._parsed.popitem(last=False)
+            self._cached_operations -= len(gone.template.stream)
+            self._cached_chars -= len(oldest)
 
     def _bench(self, args: Mapping[str, object], seed: int) -> tuple[Bench, Task, float]:
         """Return what a task works with, the task, and the seconds that its program took to parse."""
@@ -309,12 +320,21 @@ class CircuitHost(DriverHost):
         return pack_device(self._qpu().qpu_properties())
 
 
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _numbers(values: object) -> dict[str, float]:
     if not isinstance(values, Mapping):
         raise QedgeError("job.bad_request", "Parameters are numbers by name.")
     if set(map(type, values)) - {str} or set(map(type, values.values())) - {int, float}:
         raise QedgeError("job.bad_request", "Parameters are numbers by name.")
-    if not all(map(math.isfinite, values.values())):
+    # a sum is finite only where everything in it is
+    if not (math.isfinite(sum(values.values())) or all(map(math.isfinite, values.values()))):
         wrong = next(name for name, value in values.items() if not math.isfinite(value))
         raise QedgeError("circuit.nonfinite_parameter", f"The parameter {wrong[:40]} is not a finite number.")
     return dict(values)

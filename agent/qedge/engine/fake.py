@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import Mapping
 
 from qedge.base.errors import QedgeError
@@ -56,7 +57,7 @@ class FakeQpu:
         wanted = args["shots"]
         shots = wanted if isinstance(wanted, int) else 0
         return {
-            "counts": {"keys": b"\x00\x03", "values": [shots - 1, 2 if self.lie else 1]},
+            "counts": {"keys": b"\x00\x03", "values": array("Q", [shots - 1, 2 if self.lie else 1]).tobytes()},
             "clbits": 2,
             "registers": [["c", 2, 0]],
             "timings_s": {"run": 0.001},

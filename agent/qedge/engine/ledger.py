@@ -29,6 +29,7 @@ _PROBLEM: Final = msgspec.msgpack.Decoder(Problem)
 _WIDTHS: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _LISTED_BITS: Final = 12
 _THREE_BYTES: Final = 3
+_TIMES_BYTES: Final = 8
 _LARGE_BYTES: Final = 128 * 1024
 _PEERS: Final = ("node:", "node;")
 """Between these are the clients that are peers."""
@@ -255,7 +256,9 @@ def unpack_result(job: Job, answer: Msg, extra_s: Mapping[str, float]) -> JobRes
 
 def _unpacked(packed: _Counts, clbits: int, shots: int) -> dict[str, int]:
     width = max(1, -(-clbits // 8))
-    values, keys = packed.values, packed.keys
+    if len(packed.values) % _TIMES_BYTES:
+        raise _lied("its counts are cut off")
+    values, keys = memoryview(packed.values).cast("Q").tolist(), packed.keys
     if len(keys) != width * len(values) or sum(values) != shots or min(values, default=1) < 1:
         raise _lied("its counts do not fit together")
     letter = _WIDTHS.get(width)
@@ -290,7 +293,7 @@ def _bit_strings(clbits: int) -> list[str]:
 
 class _Counts(msgspec.Struct, frozen=True):
     keys: bytes
-    values: list[int]
+    values: bytes
 
 
 class _Answer(msgspec.Struct, frozen=True):

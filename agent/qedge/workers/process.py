@@ -119,9 +119,8 @@ class WorkerProcess:
         try:
             async with asyncio.timeout(deadline_s):
                 await self._send(Frame(Kind.CALL, call_id, method, dict(args)))
-                # not `await answer`: whoever cancels that cancels the future too, and then nobody sees that it goes on
-                await asyncio.wait({answer})
-                return answer.result()
+                # shielded: whoever cancels this must not cancel the future too, or nobody sees that the call goes on
+                return await asyncio.shield(answer)
         except TimeoutError:
             await self.kill("deadline")
             raise QedgeError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
@@ -69,7 +70,7 @@ def count_drawn(plan: Plan, indices: Numbers, times: Numbers) -> Mapping[int, in
         packed = keys.astype(f"<u{width}").tobytes()
     else:
         packed = keys.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :width].tobytes()
-    return PackedCounts(packed, times.tolist(), width)
+    return PackedCounts(packed, array("Q", times.astype(np.uint64).tobytes()), width)
 
 
 def flip_bits(

@@ -8,6 +8,7 @@ place last: `[row, column, place]`, complex128, first listed qubit most signific
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -37,8 +38,6 @@ _IDENTITY: Final = 0
 _LONGEST: Final = 8
 """Gates that are multiplied into one before it is handed on."""
 
-Structure = tuple[tuple[int, ...], tuple[tuple[int, ...], ...], tuple[int, ...]]
-
 
 class Step(NamedTuple):
     """An operation that is left: `size` is that of its matrix in qubits, 0 for an operation as it stood.
@@ -51,17 +50,10 @@ class Step(NamedTuple):
     place: int
 
 
-def structure_of(ops: Sequence[Op]) -> Structure:
-    """Return gates, qubits and numbers of controls: all but the parameters. There is at least one operation."""
-    gates, qubits, _, controls = zip(*ops, strict=True)
-    return gates, qubits, controls
-
-
 class Fusion:
     """How the operations of circuits of one structure are merged."""
 
     def __init__(self, ops: Sequence[Op]) -> None:
-        self.structure = structure_of(ops)
         self._turned: dict[int, list[int]] = {gate: [] for gate in _TURNS}
         self._pairs: dict[int, list[int]] = {gate: [] for gate in _FIXED_PAIRS + _DIAGONAL_PAIRS}
         # a gate in a run is (gate, which one of its kind); run 0 holds none
@@ -92,6 +84,7 @@ class Fusion:
                 steps.append((qubits, 0, index))
         steps += [((qubit,), 1, run) for qubit, run in waiting.items()]
         self._lay_out(runs, owners, steps)
+        self._find_angles(ops)
 
     def _lay_out(
         self,
@@ -131,53 +124,70 @@ class Fusion:
             Step(qubits, size, run_place[what] if size == 1 else place_of[what] if size == 2 else what)
             for qubits, size, what in steps
         ]
-        self._angled = [index for gate, own in self._turned.items() if gate != Gate.U for index in own]
 
-    def matrices(self, ops: Sequence[Op]) -> tuple[array[float], array[float]]:
+    def _find_angles(self, ops: Sequence[Op]) -> None:
+        """Note where parameters stand when those of all operations stand in a row."""
+        begins = [0, *itertools.accumulate(len(op[2]) for op in ops)]
+        single = [begins[index] for gate, own in self._turned.items() if gate != Gate.U for index in own]
+        self._angled = np.array(single, dtype=np.intp)
+        self._of_u = np.array([[begins[index] + i for index in self._turned[Gate.U]] for i in range(3)], dtype=np.intp)
+        self._of_pairs = {
+            gate: np.array([begins[index] for index in self._pairs[gate]], dtype=np.intp) for gate in _DIAGONAL_PAIRS
+        }
+
+    def matrices(self, params: array[float]) -> tuple[array[float], array[float]]:
         """Return the matrices on one qubit and on two of operations of this structure, 8 and 32 numbers for each.
+
+        `params` are those of all operations in a row.
 
         Row-major, real and imaginary parts interleaved. A slice of an array is made faster than a list.
         """
-        ones, twos = self._multiplied(self._gates(ops), ops)
+        angles = np.array(params)
+        ones, twos = self._multiplied(self._gates(angles), angles)
         return array("d", ones.transpose(2, 0, 1).tobytes()), array("d", twos.transpose(2, 0, 1).tobytes())
 
-    def _gates(self, ops: Sequence[Op]) -> Matrices:
+    def _gates(self, angles: Angles) -> Matrices:
         """Return the matrices of all gates on one qubit."""
         gates = self._base.copy()
-        half = np.array([ops[index][2][0] for index in self._angled]) * 0.5
+        # real and imaginary parts by themselves: most of them are 0 in a rotation, and stay as they are
+        real, imaginary = gates.real, gates.imag
+        half = angles.take(self._angled) * 0.5
         cosines, sines = np.cos(half), np.sin(half)
         begin = 0
         for gate, own in self._turned.items():
-            end = begin + len(own)
-            part = gates[:, :, self._first_turn + begin : self._first_turn + end]
-            cosine, sine = cosines[begin:end], sines[begin:end]
-            begin = end
             if not own:
                 continue
+            end = begin + len(own)
+            cosine, sine = cosines[begin:end], sines[begin:end]
+            at = slice(self._first_turn + begin, self._first_turn + end)
+            begin = end
             if gate == Gate.RX:
-                part[0, 0] = part[1, 1] = cosine
-                part[0, 1] = part[1, 0] = -1j * sine
+                real[0, 0, at] = real[1, 1, at] = cosine
+                imaginary[0, 1, at] = imaginary[1, 0, at] = -sine
             elif gate == Gate.RY:
-                part[0, 0] = part[1, 1] = cosine
-                part[1, 0] = sine
-                part[0, 1] = -sine
+                real[0, 0, at] = real[1, 1, at] = cosine
+                real[1, 0, at] = sine
+                real[0, 1, at] = -sine
             elif gate == Gate.RZ:
-                part[1, 1] = cosine + 1j * sine
-                part[0, 0] = part[1, 1].conj()
+                real[0, 0, at] = real[1, 1, at] = cosine
+                imaginary[1, 1, at] = sine
+                imaginary[0, 0, at] = -sine
             elif gate == Gate.P:
-                part[0, 0] = 1.0
-                part[1, 1] = np.square(cosine + 1j * sine)
+                real[0, 0, at] = 1.0
+                gates[1, 1, at] = np.square(cosine + 1j * sine)
             else:
-                _fill_u(part, np.array([ops[index][2] for index in own]).T)
+                _fill_u(gates[:, :, at], angles[self._of_u])
         return gates
 
-    def _multiplied(self, gates: Matrices, ops: Sequence[Op]) -> tuple[Matrices, Matrices]:
+    def _multiplied(self, gates: Matrices, angles: Angles) -> tuple[Matrices, Matrices]:
         """Return the matrices of runs that stay by themselves, and of gates on two qubits with the runs before them."""
-        runs = gates[:, :, self._slots[0]]
+        runs = gates.take(self._slots[0], axis=2)
         for slots in self._slots[1:]:
-            before, after = runs[:, :, : len(slots)], gates[:, :, slots]
-            runs[:, :, : len(slots)] = after[:, 0, None] * before[None, 0] + after[:, 1, None] * before[None, 1]
-        first, second = runs[:, :, self._firsts], runs[:, :, self._seconds]
+            before, after = runs[:, :, : len(slots)], gates.take(slots, axis=2)
+            product = after[:, 0, None] * before[None, 0]
+            product += after[:, 1, None] * before[None, 1]
+            runs[:, :, : len(slots)] = product
+        first, second = runs.take(self._firsts, axis=2), runs.take(self._seconds, axis=2)
         twos: Matrices = (first[:, None, :, None] * second[None, :, None, :]).reshape(4, 4, -1)
         begin = 0
         for gate, own in self._pairs.items():
@@ -186,14 +196,14 @@ class Fusion:
             part = twos[:, :, begin : begin + len(own)]
             begin += len(own)
             if gate in _DIAGONAL_PAIRS:
-                part *= _diagonals(gate, np.array([ops[index][2][0] for index in own]))[:, None]
+                part *= _diagonals(gate, angles[self._of_pairs[gate]])[:, None]
             elif gate == Gate.CZ:
                 np.negative(part[3], out=part[3])
             elif gate == Gate.CX:
                 part[2:] = part[:1:-1].copy()
             else:
                 part[...] = (gate_matrix(gate, ()) @ part.reshape(4, -1)).reshape(part.shape)
-        return runs[:, :, self._flushed], twos
+        return runs.take(self._flushed, axis=2), twos
 
 
 def _fill_u(part: Matrices, angles: Angles) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import math
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -23,8 +22,9 @@ import numpy as np
 from qedge_driver_api import Gate
 from qedge_driver_api.circuit import Op
 from qedge_drivers.sim_qpu.dense import MATRIX, State, apply_ops, zero_state
-from qedge_drivers.sim_qpu.fusion import Fusion, Structure, structure_of
+from qedge_drivers.sim_qpu.fusion import Fusion
 from qedge_drivers.sim_qpu.gates import controlled, gate_matrix
+from qedge_drivers.sim_qpu.program import Bound, Structure, params_of, structure_of
 
 _PERIOD: Final = 4 * math.pi
 """Angles are reduced by it: they are cast to float32, which has no digits left for large ones."""
@@ -81,7 +81,7 @@ class NativeBackend:
             self._kinds = self._plain_kinds()
             self._rotated: dict[int, Any] = {Gate.RX: self._qsim.krx, Gate.RY: self._qsim.kry, Gate.RZ: self._qsim.krz}
             self._turned = self._turned_kinds()
-            self._fusions: OrderedDict[Structure, Fusion] = OrderedDict()
+            self._fusions: list[tuple[Structure, Fusion]] = []
             self._self_test()
         except NativeUnavailableError:
             raise
@@ -125,7 +125,7 @@ class NativeBackend:
             self._add(circuit, ops, 0)
             return circuit
         add_matrix = self._qsim.add_matrix_gate
-        small, large = fusion.matrices(ops)
+        small, large = fusion.matrices(params_of(ops))
         for time, (qubits, size, place) in enumerate(fusion.steps):
             if size == 2:
                 add_matrix(time, qubits, large[32 * place : 32 * place + 32], circuit)
@@ -141,14 +141,15 @@ class NativeBackend:
         Merged matrices are rounded otherwise than their operations, which can turn a sample. So whether they are merged
         follows from the circuit alone, never from what ran before: a seed gives the same counts every time.
         """
-        structure = structure_of(ops)
-        fusion = self._fusions.get(structure)
-        if fusion is None:
-            fusion = self._fusions[structure] = Fusion(ops)
-            if len(self._fusions) > _KEPT_STRUCTURES:
-                self._fusions.popitem(last=False)
-        else:
-            self._fusions.move_to_end(structure)
+        structure = ops.structure if isinstance(ops, Bound) else structure_of(ops)
+        # to compare structures takes less than to hash one, and nothing where it is the same object
+        found = next((entry for entry in self._fusions if entry[0] == structure), None)
+        if found is None:
+            found = (structure, Fusion(ops))
+            self._fusions = [found, *self._fusions[: _KEPT_STRUCTURES - 1]]
+        elif found is not self._fusions[0]:
+            self._fusions = [found, *(entry for entry in self._fusions if entry is not found)]
+        fusion = found[1]
         return fusion if len(ops) - len(fusion.steps) >= _WORTH_MERGING else None
 
     def _add(self, circuit: Any, ops: Sequence[Op], begin: int) -> None:  # a qsim circuit
@@ -218,7 +219,8 @@ class NativeBackend:
     def sample(self, num_qubits: int, ops: Sequence[Op], shots: int, rng: np.random.Generator) -> Sequence[int]:
         """See `Backend.sample`; indices come back ascending."""
         seed = int(rng.integers(1 << 32))
-        drawn: list[int] = self._qsim.qsim_sample_final(self._options(self._circuit(num_qubits, ops), seed), shots)
+        circuit = self._circuit(num_qubits, ops)
+        drawn: list[int] = self._qsim.qsim_sample_final(self._options(circuit, seed), shots)
         if len(drawn) != shots:
             # a fault inside qsim goes to stderr and returns an empty list
             raise RuntimeError(f"qsim returned {len(drawn)} of {shots} samples")

@@ -74,9 +74,25 @@ def _batched(
     plan = prepared.plan
     if prepared.method != STATE_VECTOR or not batch.can_batch(plan.num_qubits, plan.ops, len(circuits)):
         return []
-    params = [[circuit.ops[index][2] for index in plan.kept] for circuit in circuits]
     meter = _Meter(plan, observables)
-    return [meter.in_state(state) for state in batch.evolve(plan.num_qubits, plan.ops, params)]
+    states = batch.evolve(plan.num_qubits, plan.ops, _params(circuits, plan.kept))
+    return [meter.in_state(state) for state in states]
+
+
+def _params(circuits: Sequence[FlatCircuit], kept: Sequence[int]) -> list[list[tuple[float, ...]]]:
+    """Return the parameters of these operations of each circuit."""
+    model, places = circuits[0].model, circuits[0].places
+    if model is None or any(each.model is not model or each.places is not places for each in circuits):
+        return [[each.ops[index][2] for index in kept] for each in circuits]
+    spots = {index: spot for spot, index in enumerate(kept)}
+    turned = [(spots[place], which) for which, place in enumerate(places) if place in spots]
+    rows: list[list[tuple[float, ...]]] = []
+    for each in circuits:
+        row = [model.ops[index][2] for index in kept]
+        for spot, which in turned:
+            row[spot] = (each.angles[which],)
+        rows.append(row)
+    return rows
 
 
 def amplitudes(simulator: Simulator, circuit: FlatCircuit) -> bytes:
@@ -116,7 +132,7 @@ def _values(simulator: Simulator, prepared: Prepared, meter: _Meter, wish: Wish)
         woven, _ = density_plan(reduced, prepared.sites, device)
         return meter.in_mixture(simulator.backend.evolve(2 * n, woven.ops, None))
     if prepared.method in (STATE_VECTOR, STABILIZER, DENSITY_MATRIX) and (n <= MAX_AMPLITUDE_QUBITS or _fits(n)):
-        return meter.in_state(simulator.backend.evolve(n, reduced.ops, None))
+        return meter.in_state(simulator.backend.evolve(n, prepared.ops(), None))
     return meter.in_nothing() if n == 0 else _stabilizer_values(reduced, meter)
 
 

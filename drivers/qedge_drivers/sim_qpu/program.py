@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, overload
 
 from qedge_driver_api import Condition, ConditionKind, FlatCircuit, Gate
 from qedge_driver_api.circuit import Op
@@ -16,6 +17,16 @@ RESET: Final = int(Gate.RESET)
 BARRIER: Final = int(Gate.BARRIER)
 IF: Final = int(Gate.IF)
 _ID: Final = int(Gate.ID)
+
+Structure = tuple[tuple[int, ...], tuple[tuple[int, ...], ...], tuple[int, ...]]
+
+
+def structure_of(ops: Sequence[Op]) -> Structure:
+    """Return gates, qubits and the last column of operations: all but the parameters."""
+    if not ops:
+        return (), (), ()
+    gates, qubits, _, args = zip(*ops, strict=True)
+    return gates, qubits, args
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,66 @@ class Plan:
             self.device_qubits,
             self.kept,
         )
+
+
+class Bound(Sequence[Op]):
+    """The operations of a plan, made when one of them is asked for.
+
+    `structure` is theirs, the same object for all plans of one form; `params` are all their parameters in a row, behind
+    which may stand numbers that mean nothing.
+    """
+
+    __slots__ = ("_made", "_make", "params", "structure")
+
+    def __init__(self, structure: Structure, params: array[float], make: Callable[[], tuple[Op, ...]]) -> None:
+        self.structure = structure
+        self.params = params
+        self._make = make
+        self._made: tuple[Op, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.structure[0])
+
+    @overload
+    def __getitem__(self, index: int) -> Op: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Op, ...]: ...
+    def __getitem__(self, index: int | slice) -> Op | tuple[Op, ...]:
+        if self._made is None:
+            self._made = self._make()
+        return self._made[index]
+
+
+def params_of(ops: Sequence[Op]) -> array[float]:
+    """Return all parameters of operations in a row."""
+    if isinstance(ops, Bound):
+        return ops.params
+    return array("d", [param for op in ops for param in op[2]])
+
+
+class Turning:
+    """How the parameters of plans follow from angles, for circuits that are all made of one `model`.
+
+    `kept` is that of the plan.
+    """
+
+    def __init__(self, model: FlatCircuit, places: Sequence[int], kept: Sequence[int]) -> None:
+        self.model = model
+        self.places = places
+        sizes = [len(model.ops[index][2]) for index in kept]
+        offsets = dict(zip(kept, itertools.accumulate(sizes, initial=0), strict=False))
+        self._params = params_of([model.ops[index] for index in kept])
+        # one more for angles of operations that do not matter
+        behind = len(self._params)
+        self._params.append(0.0)
+        self._offsets = [offsets.get(place, behind) for place in places]
+
+    def params(self, angles: Sequence[float]) -> array[float]:
+        """Return the parameters of a plan, in a row."""
+        params = self._params[:]
+        for offset, angle in zip(self._offsets, angles, strict=True):
+            params[offset] = angle
+        return params
 
 
 class _Pruner:

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from qedge_driver_api import FlatCircuit, Gate, ProgramError, PropertyValue, QpuEstimate, QpuResult, QpuTask
+from qedge_driver_api import Condition, FlatCircuit, Gate, ProgramError, PropertyValue, QpuEstimate, QpuResult, QpuTask
 from qedge_driver_api.circuit import Op
 from qedge_drivers.sim_qpu import stabilizer, wide
 from qedge_drivers.sim_qpu.backends import Backend, open_backend
@@ -42,7 +42,17 @@ from qedge_drivers.sim_qpu.methods import (
     read_wish,
 )
 from qedge_drivers.sim_qpu.noise import Site, density_plan, draw_event, event_probability, noise_sites
-from qedge_drivers.sim_qpu.program import BARRIER, MEASURE, Plan, plan
+from qedge_drivers.sim_qpu.program import (
+    BARRIER,
+    MEASURE,
+    Bound,
+    Plan,
+    Structure,
+    Turning,
+    params_of,
+    plan,
+    structure_of,
+)
 from qedge_drivers.sim_qpu.settings import Device
 from qedge_drivers.sim_qpu.states import DensityStates, PureStates
 
@@ -60,20 +70,68 @@ _CACHED_PLANS: Final = 8
 _CACHED_OPERATIONS: Final = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A task's circuit, reduced and scheduled, with the method it will be run by."""
+_Form = tuple[int, int, tuple[Condition, ...], Structure]
+"""All of a circuit but its parameters: numbers of qubits and bits, conditions, operations."""
 
-    plan: Plan
+
+@dataclass(slots=True)
+class Prepared:
+    """A task's circuit, reduced and scheduled, with the method it will be run by.
+
+    `layout` is the plan of `first`, the first circuit of the same form: all of it but the parameters is that of this
+    circuit too. `form` and `structure` (that of the plan's operations) stay the same objects for circuits of one form.
+    """
+
+    circuit: FlatCircuit
+    first: FlatCircuit
+    layout: Plan
     sites: list[Site]
     choice: Choice
     wish: Wish
-    num_ops: int
+    form: _Form
+    structure: Structure
+    turning: Turning | None = None
+    _plan: Plan | None = None
 
     @property
     def method(self) -> str:
         """Name of the method."""
         return self.choice.method
+
+    @property
+    def num_ops(self) -> int:
+        """Number of operations of the circuit."""
+        return len(self.form[-1][0])
+
+    @property
+    def plan(self) -> Plan:
+        """The plan with the parameters of this circuit; made when it is first asked for."""
+        if self._plan is None:
+            self._plan = self.layout.rebound(self.first, self.circuit)
+        return self._plan
+
+    def ops(self) -> Sequence[Op]:
+        """Return the plan's operations for a kernel, with what it would have to find out again."""
+        circuit, turning = self.circuit, self.turning
+        if circuit.model is None:
+            return Bound(self.structure, params_of(self.plan.ops), lambda: self.plan.ops)
+        if turning is None or turning.model is not circuit.model or turning.places is not circuit.places:
+            turning = self.turning = Turning(circuit.model, circuit.places, self.layout.kept)
+        return Bound(self.structure, turning.params(circuit.angles), lambda: self.plan.ops)
+
+    def of(self, circuit: FlatCircuit) -> Prepared:
+        """Return the same for another circuit of its form."""
+        return Prepared(
+            circuit,
+            self.first,
+            self.layout,
+            self.sites,
+            self.choice,
+            self.wish,
+            self.form,
+            self.structure,
+            self.turning,
+        )
 
 
 class _Events:
@@ -103,33 +161,36 @@ class Simulator:
         self.backend: Backend = open_backend(backend)
         self.costs = CostModel()
         self.has_stim = importlib.util.find_spec("stim") is not None
-        self._cache: list[tuple[FlatCircuit, Prepared]] = []
+        self._cache: list[Prepared] = []
 
     def prepare(self, circuit: FlatCircuit, wish: Wish = _NO_WISH) -> Prepared:
         """Check a circuit against the device and choose a method; raises `ProgramError`."""
-        for cached, known in self._cache:
-            if known.wish != wish:
-                continue
-            if cached is circuit:
-                return known
-            if circuit.shape is not None and cached.shape is circuit.shape:
-                prepared = self._rebind(known, cached, circuit)
-                self._remember(circuit, prepared)
-                return prepared
+        for known in self._cache:
+            if known.wish == wish:
+                if known.circuit is circuit:
+                    return known
+                if circuit.shape is not None and known.circuit.shape is circuit.shape:
+                    return self._rebind(known, circuit)
+        form = (circuit.num_qubits, circuit.num_clbits, circuit.conditions, structure_of(circuit.ops))
+        for known in self._cache:
+            if known.form == form and known.wish == wish:
+                return self._rebind(known, circuit)
         self._check(circuit)
         noisy = self.device.noisy or self.device.readout_error > 0
         reduced = plan(circuit, keep_identities=noisy)
         sites = noise_sites(reduced, self.device) if noisy else []
-        prepared = Prepared(reduced, sites, self._choose(reduced, wish), wish, len(circuit.ops))
-        self._remember(circuit, prepared)
+        choice = self._choose(reduced, wish)
+        prepared = Prepared(circuit, circuit, reduced, sites, choice, wish, form, structure_of(reduced.ops))
+        self._remember(prepared)
         return prepared
 
-    def _rebind(self, known: Prepared, before: FlatCircuit, after: FlatCircuit) -> Prepared:
-        reduced = known.plan.rebound(before, after)
-        # what parameters decide is whether gates are Clifford gates, which matters for wide circuits alone
-        wide = reduced.num_qubits >= STABILIZER_FROM
-        choice = self._choose(reduced, known.wish) if wide else known.choice
-        return Prepared(reduced, known.sites, choice, known.wish, known.num_ops)
+    def _rebind(self, known: Prepared, circuit: FlatCircuit) -> Prepared:
+        prepared = known.of(circuit)
+        # what parameters decide is whether gates are Clifford gates, and that matters for wide circuits alone
+        if known.layout.num_qubits >= STABILIZER_FROM or known.wish.method:
+            prepared.choice = self._choose(prepared.plan, known.wish)
+        self._remember(prepared)
+        return prepared
 
     def _choose(self, reduced: Plan, wish: Wish) -> Choice:
         return choose(reduced, self.device, wish, has_stim=self.has_stim, fits=_fits)
@@ -139,13 +200,15 @@ class Simulator:
         rng = np.random.default_rng(0)
         return self.costs.calibrate(lambda num_qubits, ops: self.backend.sample(num_qubits, ops, 1, rng))
 
-    def _remember(self, circuit: FlatCircuit, prepared: Prepared) -> None:
-        kept, operations = [(circuit, prepared)], prepared.num_ops
-        others = [entry for entry in self._cache if entry[0].shape is None or entry[0].shape is not circuit.shape]
-        for entry in others[: _CACHED_PLANS - 1]:
-            operations += entry[1].num_ops
-            if operations <= _CACHED_OPERATIONS:
-                kept.append(entry)
+    def _remember(self, prepared: Prepared) -> None:
+        """Keep it in place of what there is of its form and wish."""
+        kept, operations = [prepared], prepared.num_ops
+        for known in self._cache:
+            if known.form is prepared.form and known.wish == prepared.wish:
+                continue
+            operations += known.num_ops
+            if operations <= _CACHED_OPERATIONS and len(kept) < _CACHED_PLANS:
+                kept.append(known)
         self._cache = kept
 
     def _check(self, circuit: FlatCircuit) -> None:
@@ -182,7 +245,7 @@ class Simulator:
 
     def _memory(self, prepared: Prepared, task: QpuTask) -> int:
         """Return the bytes that a task takes; raises `ProgramError` where they are not there."""
-        shots, reduced = task.shots, prepared.plan
+        shots, reduced = task.shots, prepared.layout
         if not 1 <= shots <= MAX_SHOTS:
             raise ProgramError("too_many_shots", f"expected 1 … {MAX_SHOTS} shots, got {shots}")
         amplitudes, live = self._size(prepared, shots)
@@ -206,22 +269,22 @@ class Simulator:
 
     def _size(self, prepared: Prepared, shots: int) -> tuple[int, int]:
         """Return `(amplitudes of a state, states alive at once)`."""
-        n = prepared.plan.num_qubits
+        n = prepared.layout.num_qubits
         if prepared.method in (CONSTANT, STABILIZER, MPS):
             return 0, 0
         if prepared.method == DENSITY_MATRIX:
-            measures = sum(1 for stop in prepared.plan.stops if prepared.plan.ops[stop][0] == MEASURE)
+            measures = sum(1 for stop in prepared.layout.stops if prepared.layout.ops[stop][0] == MEASURE)
             return 1 << 2 * n, 4 + min(1 << min(measures, 40), shots).bit_length()
         if prepared.method == STATE_VECTOR:
             # qsim samples from its own state; elsewhere the state, its weights and their sums exist at once
             return 1 << n, 1 if self.backend.name == "qsim" else 4
-        return 1 << n, 3 + min(len(prepared.plan.stops) + 1, shots.bit_length())
+        return 1 << n, 3 + min(len(prepared.layout.stops) + 1, shots.bit_length())
 
     def _seconds(self, prepared: Prepared, shots: int) -> float:
-        return shots_s(shots, prepared.plan.num_clbits) + self._kernel_seconds(prepared, shots)
+        return shots_s(shots, prepared.layout.num_clbits) + self._kernel_seconds(prepared, shots)
 
     def _kernel_seconds(self, prepared: Prepared, shots: int) -> float:
-        reduced, costs = prepared.plan, self.costs
+        reduced, costs = prepared.layout, self.costs
         n, chain = reduced.num_qubits, prepared.choice.chain
         if prepared.method == STABILIZER:
             return costs.stabilizer_s(reduced, shots)
@@ -247,10 +310,10 @@ class Simulator:
         metadata: dict[str, PropertyValue] = {}
         counts = self._counts(prepared, task.shots, rng, cancelled, metadata)
         kernel_s = time.perf_counter() - planned
-        n, ops = prepared.plan.num_qubits, prepared.plan.ops
+        n, ops = prepared.layout.num_qubits, prepared.layout.ops
         if prepared.method == STATE_VECTOR and kernel_s > LEARN_FROM_S and teaches(n, ops):
             self.costs.learn(n, self._seconds(prepared, task.shots), kernel_s)
-        readout = [*prepared.plan.final, *prepared.plan.idle]
+        readout = [*prepared.layout.final, *prepared.layout.idle]
         counts = flip_bits(counts, readout, self.device.readout_error, rng)
         metadata |= {
             "method": prepared.method,
@@ -278,14 +341,15 @@ class Simulator:
         cancelled: Callable[[], bool],
         metadata: dict[str, PropertyValue],
     ) -> Mapping[int, int]:
-        reduced, sites = prepared.plan, prepared.sites
+        reduced, sites = prepared.layout, prepared.sites
         if prepared.method == CONSTANT:
             return {0: shots}
         if prepared.method == STATE_VECTOR:
             n = reduced.num_qubits
             if n <= _DRAWN_QUBITS:
-                return count_drawn(reduced, *draw(self.backend.evolve(n, reduced.ops, None), shots, rng))
-            return count(reduced, [(0, self.backend.sample(reduced.num_qubits, reduced.ops, shots, rng))])
+                return count_drawn(reduced, *draw(self.backend.evolve(n, prepared.ops(), None), shots, rng))
+            return count(reduced, [(0, self.backend.sample(n, prepared.ops(), shots, rng))])
+        reduced = prepared.plan
         if prepared.method == STABILIZER:
             return stabilizer.run(reduced, sites, self.device, shots, int(rng.integers(1 << 62)), cancelled)
         if prepared.method == MPS and prepared.choice.chain is not None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import math
 import random
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from qedge_driver_api import FlatCircuit, Gate, PauliSum
+from qedge_driver_api import FlatCircuit, Gate, PauliSum, ProgramError, QpuTask
 from qedge_driver_api.circuit import UNITARY_SHAPE, Op
 from qedge_drivers.sim_qpu import batch
 from qedge_drivers.sim_qpu.dense import apply_ops, zero_state
@@ -95,6 +98,9 @@ def test_a_sweep_has_the_values_that_its_circuits_have_one_by_one() -> None:
     assert np.array(together) == pytest.approx(np.array(alone), abs=1e-5)
     only_z = expectations(simulator, circuits, observables[:1], {})
     assert [row[0] for row in only_z] == pytest.approx([row[0] for row in alone], abs=1e-5)
+    places = [index for index, op in enumerate(ops) if len(op[2]) == 1]
+    turned = [circuits[0].with_angles(places, [each.ops[index][2][0] for index in places]) for each in circuits]
+    assert expectations(simulator, turned, observables, {}) == together
 
 
 def test_a_circuit_gives_the_very_same_state_however_often_it_came_before() -> None:
@@ -106,3 +112,62 @@ def test_a_circuit_gives_the_very_same_state_however_often_it_came_before() -> N
     for _ in range(3):
         assert np.array_equal(backend.evolve(8, ops, None), first)
     assert np.array_equal(NativeBackend().evolve(8, ops, None), first)
+
+
+def test_a_circuit_with_other_angles_is_the_one_that_has_them_written_out() -> None:
+    ops: tuple[Op, ...] = (
+        (int(Gate.H), (0,), (), 0),
+        (int(Gate.RX), (0,), (0.25,), 0),
+        (int(Gate.MEASURE), (0,), (), 0),
+    )
+    model = FlatCircuit(1, 1, ops, (), object())
+    turned = model.with_angles([1], [1.5])
+    written = FlatCircuit(1, 1, (ops[0], (int(Gate.RX), (0,), (1.5,), 0), ops[2]))
+    assert (turned.shape, turned.model) == (model.shape, model)
+    assert turned == written
+    assert hash(turned) == hash(written)
+    assert repr(model.with_angles([1], [1.5])).startswith(
+        "FlatCircuit(num_qubits=1, num_clbits=1, ops=((5, (0,), (), 0),"
+    )
+    assert copy.copy(model.with_angles([1], [1.5])).ops == written.ops
+    # what is replaced says no more how it came about
+    assert dataclasses.replace(turned, ops=ops) == model
+    assert dataclasses.replace(turned, ops=ops).model is None
+    with pytest.raises(AttributeError, match="nothing_of_it"):
+        turned.nothing_of_it  # type: ignore[attr-defined] # noqa: B018 - that is the point
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_other_angles_give_the_counts_of_the_circuit_written_out(seed: int) -> None:
+    chance, n = random.Random(seed), 4
+    # the second half also has qubits that nothing looks at, so that the plan is renumbered
+    measured = range(n) if seed < 4 else (2, 0)
+    gates = random_ops(chance, n, 200, FEW) if seed % 2 else random_ops(chance, n, 40, ALL)
+    ops = [*gates, *((int(Gate.MEASURE), (qubit,), (), bit) for bit, qubit in enumerate(measured))]
+    places = [index for index, op in enumerate(ops) if len(op[2]) == 1]
+    model = FlatCircuit(n, len(measured), tuple(ops), (), object())
+    simulator = Simulator(resolve(SimQpuSettings()), "native")
+    for turn in range(3):
+        turned = model.with_angles(places, [chance.uniform(-9, 9) for _ in places])
+        written = FlatCircuit(n, len(measured), model.with_angles(places, turned.angles).ops)
+        fresh = Simulator(resolve(SimQpuSettings()), "native")
+        ours, theirs = (
+            each.run(QpuTask(circuit, 300, turn), never) for each, circuit in ((simulator, turned), (fresh, written))
+        )
+        assert dict(ours.counts) == dict(theirs.counts)
+
+
+def test_a_method_that_is_asked_for_is_judged_anew_with_other_angles() -> None:
+    simulator = Simulator(resolve(SimQpuSettings()), "native")
+
+    def quarter(angle: float) -> QpuTask:
+        ops: tuple[Op, ...] = ((int(Gate.RX), (0,), (angle,), 0), (int(Gate.MEASURE), (0,), (), 0))
+        return QpuTask(FlatCircuit(1, 1, ops), 10, 1, {"method": "stabilizer"})
+
+    assert simulator.run(quarter(math.pi / 2), never).metadata["method"] == "stabilizer"
+    with pytest.raises(ProgramError, match="no Clifford"):
+        simulator.run(quarter(0.3), never)
+
+
+def never() -> bool:
+    return False

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from array import array
 from collections.abc import Mapping
 
 import pytest
 
 from qedge.base.errors import QedgeError
-from qedge.engine.believing import check_result, pack_device
+from qedge.engine.believing import check_result, pack_counts, pack_device
 from qedge.engine.circuit_host import CircuitHost
 from qedge_driver_api import (
     DeviceStatus,
@@ -66,9 +67,9 @@ def test_run_gives_packed_counts() -> None:
     assert isinstance(counts, dict)
     keys, values = counts["keys"], counts["values"]
     assert isinstance(keys, bytes)
-    assert isinstance(values, list)
+    assert isinstance(values, bytes)
     assert sorted(keys[i : i + 2] for i in range(0, len(keys), 2)) == [b"\0\0", b"\3\0"]
-    assert sum(values) == 1000
+    assert sum(array("Q", values)) == 1000
     assert answer["metadata"]["method"] == "state_vector"
     assert answer["metadata"]["simulated"] is True
     assert {"parse", "run", "kernel"} <= set(answer["timings_s"])
@@ -280,7 +281,7 @@ def test_nothing_runs_on_a_real_device_before_it_is_accepted(monkeypatch: pytest
     assert "answer" not in host().handle("prepare", args)  # type: ignore[operator] # a dict
 
 
-def packed(packed: bytes, times: list[int], width: int = 1) -> QpuResult:
+def packed(packed: bytes, times: list[int] | array[int], width: int = 1) -> QpuResult:
     return QpuResult(PackedCounts(packed, times, width), 10, {})
 
 
@@ -308,3 +309,42 @@ def test_packed_counts_read_as_a_mapping() -> None:
     assert (len(counts), list(counts), counts[512], sum(counts.values())) == (2, [1, 512], 7, 10)
     with pytest.raises(ValueError, match="twice"):
         dict(PackedCounts(b"\x01\x01", [1, 1], 1))
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        packed(b"\x01\x02", array("Q", [11, 0])),
+        packed(b"\x01\x02", array("Q", [2**63, 2**63])),
+        packed(b"\x01\x02", array("Q", [2**64 - 1, 11])),
+        packed(b"\x01", array("q", [10])),
+        packed(b"\x01", array("d", [10.0])),  # type: ignore[arg-type] # that is the point
+        packed(b"", array("Q")),
+    ],
+)
+def test_packed_counts_with_an_array_that_cannot_be_true_are_refused(result: QpuResult) -> None:
+    with pytest.raises(QedgeError) as error:
+        check_result(result, 2, 10)
+    assert error.value.code == "driver.lied"
+
+
+def test_packed_counts_with_an_array_are_as_those_with_a_list() -> None:
+    listed, arrayed = packed(b"\x01\x02", [3, 7]), packed(b"\x01\x02", array("Q", [3, 7]))
+    assert check_result(arrayed, 2, 10).counts == listed.counts == {1: 3, 2: 7}
+    assert (
+        pack_counts(arrayed.counts, 2)
+        == pack_counts(listed.counts, 2)
+        == {
+            "keys": b"\x01\x02",
+            "values": array("Q", [3, 7]).tobytes(),
+        }
+    )
+
+
+def test_programs_are_kept_as_long_as_their_texts_are_not_too_much() -> None:
+    made = host()
+    for number in range(6):
+        made.handle("inspect", {"program": BELL + "//" + str(number) * 1_000_000})
+    assert sum(len(text) for text, _ in made._parsed) <= 4 << 20
+    assert made._cached_chars == sum(len(text) for text, _ in made._parsed)
+    assert made._cached_operations == sum(len(each.template.stream) for each in made._parsed.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from array import array
 from collections.abc import Mapping
 
 import msgspec
@@ -161,8 +162,10 @@ def test_marginal_bits_and_single_shots_belong_to_the_same_shots() -> None:
     assert isinstance(answer, dict)
     assert answer["clbits"] == 2
     assert answer["registers"] == [["bits", 2, 0]]
-    counts = dict(zip(answer["counts"]["keys"], answer["counts"]["values"], strict=True))  # type: ignore[index,call-overload]
-    all_counts = dict(zip(whole["counts"]["keys"], whole["counts"]["values"], strict=True))  # type: ignore[index,call-overload]
+    counts, all_counts = (
+        dict(zip(each["counts"]["keys"], array("Q", each["counts"]["values"]), strict=True))  # type: ignore[index,call-overload,arg-type]
+        for each in (answer, whole)
+    )
     assert counts == marginal(all_counts, (2, 1))
     memory = answer["data"]["memory"]  # type: ignore[index,call-overload]
     assert isinstance(memory, bytes)

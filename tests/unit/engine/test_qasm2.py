@@ -350,3 +350,18 @@ def test_huge_registers_are_refused_with_the_limit() -> None:
 )
 def test_hostile_text_is_answered(text: str) -> None:
     refusal(TWO + text)
+
+
+def test_what_operands_mean_is_that_of_the_registers_of_this_program() -> None:
+    gates = "".join(f"cx a[{i % 3}], b[{i % 2}]; " for i in range(12))
+    for registers, first in (("qreg a[3]; qreg b[2];", (0, 3)), ("qreg b[2]; qreg a[3];", (2, 0))) * 2:
+        circuit = (
+            parse(f'OPENQASM 2.0; include "qelib1.inc"; {registers} {gates}', ParseLimits())
+            .bind({}, counted=False)
+            .circuit
+        )
+        assert circuit.ops[0][1] == first
+        assert circuit.ops[0][1] == circuit.ops[6][1]
+    for small in ("qreg a[2]; qreg b[2];", "qreg a[3]; creg b[2];"):
+        with pytest.raises(QedgeError):
+            parse(f'OPENQASM 2.0; include "qelib1.inc"; {small} {gates}', ParseLimits())

@@ -6,7 +6,6 @@ significant bit. Qubits are numbered in the order in which cirq sorts them.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -374,7 +373,7 @@ def _deferred(
 
     first = nodes[0]
     if len(nodes) == 1 and isinstance(first, Formal):
-        return Deferred(1, fill, operator.itemgetter(first.place))
+        return Deferred(1, fill, first.place)
     return Deferred(1, fill)
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from qedge.base.errors import QedgeError
 from qedge.engine.qasm.library import Native
-from qedge.engine.qasm.registers import Names
+from qedge.engine.qasm.registers import MOST_KNOWN, Names
 from qedge_driver_api import Gate
 from qedge_driver_api.circuit import Op
 
@@ -143,6 +143,7 @@ class PlainRun:
         self._extend = extend
         self._read_params = read_params
         self._operands: dict[str, tuple[int, ...]] = {}
+        self._known: dict[str, tuple[int, ...]] = {}
         self._values: dict[str, tuple[float, ...]] = {}
         self._turned: dict[tuple[str, str], _Turned] = {}
         self._whole: dict[str, Op] = {}
@@ -153,6 +154,7 @@ class PlainRun:
     def run(self, at: int, room: int) -> tuple[int, int]:
         """Take at most `room` statements from `at` on; return where the first other one begins, and how many."""
         ops: list[Op] = []
+        self._known = self._names.known_operands()
         at = self._one_by_one(at, min(room, _FEW), ops)
         if len(ops) == _FEW:
             if len(self._native) != self._num_native:
@@ -210,16 +212,23 @@ class PlainRun:
 
     def _own(self, operand: str) -> tuple[int, ...]:
         """Read different qubits and remember them by their text; empty where they are anything else."""
+        own = self._known.get(operand, ())
+        if own:
+            self._operands[operand] = own
+            return own
         texts = [text.strip(" \t") for text in operand.split(",")]
         # most are known by exactly this text already
         own = tuple([self._names.qubit_by_text.get(text, -1) for text in texts])
-        if min(own) < 0:
+        of_registers = min(own) >= 0
+        if not of_registers:
             if _OPERANDS.fullmatch(operand) is None:
                 return ()
             own = tuple([self._qubit_of(text) for text in texts])
         if min(own) < 0 or len(set(own)) != len(own):
             return ()
         self._operands[operand] = own
+        if of_registers and len(self._known) < MOST_KNOWN:
+            self._known[operand] = own
         return own
 
     def _measure(self, name: str | None, given: str | None, operand: str, assigned: tuple[str, ...]) -> Op | None:
@@ -329,8 +338,16 @@ class PlainRun:
 
     def _read_whole(self, text: str) -> Op:
         """Read a statement without parameters; remember it by its text."""
-        match = self._pattern.fullmatch(f"{text};")
-        op = self._read(match) if match is not None else None
+        name, _, operand = text.strip(" ").partition(" ")
+        gate = self._native.get(name)
+        if gate is not None:
+            own = self._operands.get(operand) or self._own(operand)
+            if len(own) != gate.num_qubits or gate.num_params:
+                raise _NotPlainError
+            op: Op | None = (gate.gate, own, gate.fixed + gate.trailing, gate.controls)
+        else:
+            match = self._pattern.fullmatch(f"{text};")
+            op = self._read(match) if match is not None else None
         if op is None:
             raise _NotPlainError
         self._whole[text] = op

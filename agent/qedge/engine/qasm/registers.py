@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from qedge.engine.qasm.lexer import Lexer, Token
@@ -11,6 +12,8 @@ from qedge.engine.qasm.model import ParseLimits
 Bit = int
 _NAMED_BITS: Final = 64
 """Bits of registers up to this size are named at once, those of larger ones when they are used."""
+
+MOST_KNOWN: Final = 1024
 
 
 class Declared(NamedTuple):
@@ -53,12 +56,18 @@ class _ByText(dict[str, int]):
         return bit
 
 
+@lru_cache(maxsize=8)
+def _operands_of(_registers: tuple[tuple[str, int], ...]) -> dict[str, tuple[Bit, ...]]:
+    return {}
+
+
 class Names:
     """All registers of a program, in one name space."""
 
     def __init__(self, limits: ParseLimits) -> None:
         self._limits = limits
         self._registers: dict[str, Declared] = {}
+        self._known: dict[str, tuple[Bit, ...]] | None = None
         self.num_qubits = 0
         self.num_clbits = 0
         self.qubit_by_text = _ByText(self._registers, quantum=True)
@@ -70,6 +79,16 @@ class Names:
     def find(self, name: str) -> Declared | None:
         """Return the register of a name."""
         return self._registers.get(name)
+
+    def known_operands(self) -> dict[str, tuple[Bit, ...]]:
+        """Return which qubits texts mean that were read before, in this program or one with the same registers.
+
+        Different qubits of registers belong in there, at most `MOST_KNOWN` texts.
+        """
+        if self._known is None:
+            rows = [(row.name, row.size) for row in self._registers.values() if row.quantum]
+            self._known = _operands_of(tuple(rows))
+        return self._known
 
     def classical(self) -> Iterable[tuple[str, int, int]]:
         """Yield `(name, size, offset)` of each classical register."""
@@ -112,6 +131,7 @@ class Names:
     def _add(self, name: str, size: int, offset: int, *, quantum: bool) -> None:
         self._registers[name] = Declared(name, size, offset, quantum, tuple(range(offset, offset + size)))
         if quantum:
+            self._known = None
             self.num_qubits += size
         else:
             self.num_clbits += size

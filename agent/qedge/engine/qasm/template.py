@@ -23,13 +23,14 @@ _NOTHING: Final[Op] = (int(Gate.BARRIER), (), (), 0)
 class Deferred:
     """A statement that depends on parameters: `expand(values, into)` appends exactly `size` operations.
 
-    One operation with one parameter needs no expansion: `angle` computes it from the values. Statements with the same
-    expression have the same `angle` (the same object), which is asked once then.
+    One operation with one parameter needs no expansion: `angle` is the number of the value that it is, or computes it
+    from the values. Statements with the same expression have the same `angle` (the same object), which is asked once
+    then.
     """
 
     size: int
     expand: Callable[[Sequence[float], list[Op]], None]
-    angle: Callable[[Sequence[float]], float] | None = None
+    angle: int | Callable[[Sequence[float]], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,6 @@ class Template:
     @cached_property
     def _skeleton(self) -> tuple[list[Op], list[tuple[int, Deferred]]]:
         """All operations, deferred ones with made-up parameters, and where the deferred ones stand."""
-        if not self.parameters:
-            return cast("list[Op]", list(self.stream)), []
         ops: list[Op] = []
         places: list[tuple[int, Deferred]] = []
         made_up = [0.25] * len(self.parameters)
@@ -65,26 +64,42 @@ class Template:
         return ops, places
 
     @cached_property
-    def _places(self) -> tuple[dict[_Angle, list[tuple[int, int, tuple[int, ...], int]]], list[tuple[int, Deferred]]]:
-        """Where an operation has a parameter of its own, by how that is computed; and the other deferred statements."""
+    def _turned(self) -> tuple[list[_Angle], list[int], list[int]]:
+        """What to compute, and where operations have an angle as their only parameter: which one, which operation.
+
+        Angles are numbered from the values of the parameters on, behind which those that are computed follow.
+        """
         skeleton, places = self._skeleton
-        turned: dict[_Angle, list[tuple[int, int, tuple[int, ...], int]]] = {}
-        others: list[tuple[int, Deferred]] = []
+        begin_computed = len(self.parameters)
+        number: dict[_Angle, int] = {}
+        which: list[int] = []
+        where: list[int] = []
         for begin, item in places:
-            if item.angle is None or skeleton[begin] is _NOTHING:
-                others.append((begin, item))
-            else:
-                gate, qubits, _, controls = skeleton[begin]
-                turned.setdefault(item.angle, []).append((begin, gate, qubits, controls))
-        return turned, others
+            if item.angle is not None and skeleton[begin] is not _NOTHING:
+                angle = item.angle
+                computed = begin_computed + len(number)
+                which.append(angle if isinstance(angle, int) else number.setdefault(angle, computed))
+                where.append(begin)
+        return list(number), which, where
 
     @cached_property
-    def _measurements(self) -> list[Op]:
-        return [(_MEASURE, (qubit,), (), self.num_clbits + qubit) for qubit in range(self.num_qubits)]
+    def _others(self) -> list[tuple[int, Deferred]]:
+        """What is deferred and not in `_turned`."""
+        skeleton, places = self._skeleton
+        return [(begin, item) for begin, item in places if item.angle is None or skeleton[begin] is _NOTHING]
 
     @cached_property
-    def _shapes(self) -> tuple[object, object]:
-        return object(), object()
+    def _plain(self) -> FlatCircuit:
+        """The circuit of the skeleton, as far as the program says."""
+        ops = tuple(self._skeleton[0]) if self.parameters else cast("tuple[Op, ...]", self.stream)
+        return FlatCircuit(self.num_qubits, self.num_clbits, ops, self.conditions, object())
+
+    @cached_property
+    def _measured(self) -> FlatCircuit:
+        """The same with a measurement of all qubits at its end."""
+        n, begin = self.num_qubits, self.num_clbits
+        last = [(_MEASURE, (qubit,), (), begin + qubit) for qubit in range(n)]
+        return FlatCircuit(n, begin + n, (*self._plain.ops, *last), self.conditions, object())
 
     def bind(self, values: Mapping[str, float], *, measure_all: bool = False, counted: bool = True) -> Program:
         """Return the program with values for all parameters.
@@ -100,35 +115,31 @@ class Template:
                 fix="Add one, for example `measure q -> c;`, or set measure_all.",
             )
         self._check_names(values)
-        ops, same = self._filled([float(values[name]) for name in self.parameters])
-        num_clbits, registers, shape = self.num_clbits, self.registers, self._shapes[0]
+        model, registers = self._plain, self.registers
         if counted and not self.measured:
-            ops += self._measurements
-            registers = (*registers, Register("meas", self.num_qubits, num_clbits))
-            num_clbits += self.num_qubits
-            shape = self._shapes[1]
-        circuit = FlatCircuit(self.num_qubits, num_clbits, tuple(ops), self.conditions, shape if same else None)
-        return Program(circuit, registers)
+            model = self._measured
+            registers = (*registers, Register("meas", self.num_qubits, self.num_clbits))
+        if self.parameters:
+            return Program(self._filled(model, [float(values[name]) for name in self.parameters]), registers)
+        return Program(model, registers)
 
-    def _filled(self, own: Sequence[float]) -> tuple[list[Op], bool]:
-        """Return the operations for these values, and whether they are those of the skeleton but for parameters."""
-        skeleton, places = self._skeleton
-        if not places:
-            return skeleton.copy(), True
-        ops, same = skeleton.copy(), True
-        turned, others = self._places
-        for angle, spots in turned.items():
-            params = (angle(own),)
-            for begin, gate, qubits, controls in spots:
-                ops[begin] = (gate, qubits, params, controls)
-        for begin, item in others:
+    def _filled(self, model: FlatCircuit, own: Sequence[float]) -> FlatCircuit:
+        """Return the model with these values."""
+        computed, which, where = self._turned
+        found = [*own, *[angle(own) for angle in computed]]
+        circuit = model.with_angles(where, list(map(found.__getitem__, which))) if where else model
+        if not self._others:
+            return circuit
+        ops, same = list(circuit.ops), True
+        for begin, item in self._others:
             filled: list[Op] = []
             item.expand(own, filled)
             for at, op in enumerate(filled, begin):
-                model = ops[at]
-                same = same and op[0] == model[0] and op[1] == model[1] and op[3] == model[3]
+                known = ops[at]
+                same = same and op[0] == known[0] and op[1] == known[1] and op[3] == known[3]
                 ops[at] = op
-        return ops, same
+        shape = model.shape if same else None
+        return FlatCircuit(model.num_qubits, model.num_clbits, tuple(ops), model.conditions, shape)
 
     def _check_names(self, values: Mapping[str, float]) -> None:
         missing = [name for name in self.parameters if name not in values]

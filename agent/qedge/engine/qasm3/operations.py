@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -111,7 +110,7 @@ class Operations:
             if fixed or trailing:
                 return Deferred(1, fill_one)
             if isinstance(node, Formal):
-                return Deferred(1, fill_one, self._angles.setdefault(node, operator.itemgetter(node.place)))
+                return Deferred(1, fill_one, node.place)
             return Deferred(1, fill_one, self._angles.setdefault(node, angle))
 
         def fill(values: Sequence[float], into: list[Op]) -> None:
