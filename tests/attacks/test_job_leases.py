@@ -139,6 +139,39 @@ async def test_a_record_that_another_node_gave_is_not_replaced_by_who_does_not_h
     assert (await a.end(job.id)).state is JobState.DONE
 
 
+async def test_a_holder_says_who_owns_a_job_under_its_own_rank_alone(site: EngineSite) -> None:
+    a, b, thief = await site.node("a"), await site.node("b", FakeQpu("b")), await site.node("thief")
+    assert b.qpu is not None
+    b.qpu.held = True
+    for number in range(50):
+        job = await a.submit(node="any", client_key=str(number))
+        if a.ledger.book.errands[job.id].holders == ("a", "thief"):
+            break
+    known = a.ledger.book.errands[job.id].record()
+    ended = msgspec.structs.replace(known.view, state=JobState.CANCELLED, ended_utc_ns=1)
+    forged = msgspec.structs.replace(known, epoch=adopted_epoch(known.epoch, 0), view=ended)  # as `a` might say itself
+    kept = await thief.peers.call("a", RecordsKeep((forged,)), RecordsKept, deadline_s=2)
+    assert kept.refused == (job.id,)
+    assert (await a.desk.job(job.id)).state in (JobState.QUEUED, JobState.RUNNING)
+    b.qpu.held = False
+    b.qpu.release.set()
+
+
+async def test_of_two_ends_that_come_at_once_the_first_is_written_and_told(attack: Attack) -> None:
+    owner, job = attack.owner, attack.job
+    errand, told = owner.ledger.book.errands[job.id], list[JobState]()
+
+    def hear(view: JobView) -> None:
+        if view.ended_utc_ns:
+            told.append(view.state)
+
+    with owner.engine.changes.heard_by(hear):
+        ends = (JobState.CANCELLED, JobState.FAILED)
+        await asyncio.gather(*(owner.ledger.owner.end(errand, state, winner=errand.grant) for state in ends))
+    assert told == [JobState.CANCELLED]
+    assert (await owner.desk.job(job.id)).state is JobState.CANCELLED
+
+
 async def test_a_flood_of_offers_is_cut_off_and_leaves_room_for_others(site: EngineSite) -> None:
     b = await site.node("b", FakeQpu("b"), leases_of_one=5)
     a, thief = await site.node("a"), await site.node("thief")
