@@ -16,6 +16,7 @@ from qedge.base.errors import QedgeError
 from qedge.base.metrics import Metrics
 from qedge.engine.config import EngineConfig
 from qedge.engine.fake import FakeQpu
+from qedge.engine.qasm.model import ParseLimits
 from qedge.engine.service import EngineService
 from qedge.store.store import Store
 from qedge.wire.jobs import JobState, JobSubmission, JobView
@@ -107,6 +108,14 @@ async def test_shots_out_of_range_are_refused_before_any_work(tmp_path: Path, sh
     async with bench(tmp_path) as b:
         assert (await refusal(b.submit(shots=shots))).code == code
         assert b.qpu.runs == []
+
+
+async def test_a_program_that_is_too_long_is_refused_before_any_worker_has_it(tmp_path: Path) -> None:
+    qpu = FakeQpu()
+    qpu.is_ready = False  # nobody is there to look at it
+    async with bench(tmp_path, qpu, qpu_wait_s=0.01, limits=ParseLimits(max_text_bytes=100)) as b:
+        assert (await refusal(b.submit("x" * 101))).code == "circuit.too_large"
+        assert (await refusal(b.submit("x" * 100))).code == "job.no_qpu"
 
 
 async def test_the_same_key_is_the_same_job_and_another_request_under_it_a_conflict(tmp_path: Path) -> None:
