@@ -139,12 +139,12 @@ PROGRAMS: Mapping[str, tuple[str, str]] = {
         THREE + f"qubit q; bit[2] c; if {levels(60)} x q; c[0] = measure q;",
         JobState.DONE.value,
     ),
-    "a sum of a hundred thousand": (
-        THREE + "input float a; qubit q; rx(a" + "+1" * 100_000 + ") q;",
+    "a sum of ten thousand": (
+        THREE + "input float a; qubit q; rx(a" + "+1" * 10_000 + ") q;",
         "circuit.expression_too_deep",
     ),
     "a loop that reads for days": (
-        THREE + "qubit q; for int i in [0:9999] { const int k = i" + "+1" * 100_000 + "; }",
+        THREE + "qubit q; for int i in [0:9999] { const int k = i" + "+1" * 5_000 + "; }",
         "circuit.too_many_ops",
     ),
     "controls of controls": (
@@ -153,7 +153,7 @@ PROGRAMS: Mapping[str, tuple[str, str]] = {
     ),
     "cases of cases": (cirq_circuit(wide_measurement(200), conditioned(3)), "circuit.too_many_ops"),
     "nothing, again and again": (
-        cirq_circuit(repeated(",".join(['{"cirq_type": "Moment", "operations": []}'] * 10_000), 100_000)),
+        cirq_circuit(repeated(",".join(['{"cirq_type": "Moment", "operations": []}'] * 1_000), 100_000)),
         "circuit.too_many_ops",
     ),
     "a name of a megabyte": (

@@ -300,6 +300,15 @@ async def test_a_short_job_that_was_run_while_it_was_looked_at_has_ended_when_it
         assert b.service.totals()[JobState.DONE] == 2
 
 
+async def test_a_long_program_is_not_run_while_it_is_looked_at(tmp_path: Path) -> None:
+    qpu = FakeQpu()
+    qpu.at_once = True
+    async with bench(tmp_path, qpu) as b:
+        job = await b.submit("p" * (64 * 1024 + 1))
+        assert job.state is not JobState.DONE  # the limit of time for short jobs is none for this one
+        assert (await b.end(job)).state is JobState.DONE
+
+
 async def test_a_job_that_was_run_but_cannot_be_written_is_refused_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
