@@ -64,6 +64,7 @@ fuzz: setup ## look for input that breaks the parsers, led by coverage; SECONDS=
 	@$(BIN)/python -m tests.fuzz.openqasm $(or $(SECONDS),300)
 	@$(BIN)/python -m tests.fuzz.policy $(or $(SECONDS),300)
 	@$(BIN)/python -m tests.fuzz.devices $(or $(SECONDS),300)
+	@$(BIN)/python -m tests.fuzz.frames $(or $(SECONDS),300)
 
 check: setup ## style, types, layers, fresh documentation, licences
 	@$(BIN)/ruff check .

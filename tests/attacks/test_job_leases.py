@@ -11,8 +11,21 @@ import pytest
 
 from qedge.base.errors import QedgeError
 from qedge.engine.fake import FakeQpu
+from qedge.orchestrator.ledger import rows
 from qedge.orchestrator.ledger.epochs import adopted_epoch
-from qedge.wire.jobs import JobAsk, JobHeard, JobNews, JobOffer, JobState, JobStop, JobSubmission, JobTidings, JobView
+from qedge.wire.jobs import (
+    JobAsk,
+    JobHeard,
+    JobNews,
+    JobOffer,
+    JobResult,
+    JobState,
+    JobStop,
+    JobSubmission,
+    JobTidings,
+    JobView,
+    Register,
+)
 from qedge.wire.ledger import (
     HeldLease,
     JobCancel,
@@ -85,6 +98,31 @@ async def test_a_result_from_somebody_else_or_under_another_epoch_is_refused(att
     await attack.unharmed()
 
 
+async def test_a_result_that_cannot_be_true_is_not_taken_from_the_runner_itself(attack: Attack) -> None:
+    job, runner = attack.job, attack.runner
+    result = JobResult({"11": 11}, 11, 1, (Register("c", 2, 0),), {}, {"method": "fake"})  # of 10 shots
+    forged = msgspec.structs.replace(job, state=JobState.DONE, ended_utc_ns=1, node="b", result=result)
+    await runner.peers.call("a", JobNews(job.id, forged, job.epoch), JobHeard, deadline_s=2)
+    assert (await attack.owner.desk.job(job.id)).state in (JobState.QUEUED, JobState.RUNNING)
+    assert runner.qpu is not None
+    runner.qpu.release.set()
+    ended = (await attack.owner.end(job.id)).result
+    assert ended is not None
+    assert ended.shots == sum(ended.counts.values()) == 10
+
+
+async def test_a_record_of_an_earlier_owner_does_not_replace_that_of_a_later_one(site: EngineSite) -> None:
+    holder = await site.node("b")
+    old = JobView("job", JobState.QUEUED, 10, 1, "me", epoch=1)
+    first = JobRecord("job", 1, ("a", "b", "c"), "me", JobSubmission(program="p"), old)
+    newer = msgspec.structs.replace(first, epoch=adopted_epoch(1, 2), view=msgspec.structs.replace(old, epoch=9))
+    ended = msgspec.structs.replace(first, view=msgspec.structs.replace(old, state=JobState.DONE, ended_utc_ns=5))
+    for record in (first, newer, first, ended):
+        kept = await holder.store.write(lambda connection, each=record: rows.keep(connection, "a", each, 1))
+    assert kept.before == newer  # which whoever sent the old one is told
+    assert await holder.store.read(lambda connection: rows.copy(connection, "job")) == newer
+
+
 async def test_a_renewal_of_somebody_elses_lease_renews_nothing_and_is_answered_with_stop(attack: Attack) -> None:
     answer = await attack.thief.peers.call(
         "a",
@@ -137,6 +175,39 @@ async def test_a_record_that_another_node_gave_is_not_replaced_by_who_does_not_h
     assert again.records[0].holders == known.records[0].holders
     b.qpu.release.set()
     assert (await a.end(job.id)).state is JobState.DONE
+
+
+async def test_a_holder_says_who_owns_a_job_under_its_own_rank_alone(site: EngineSite) -> None:
+    a, b, thief = await site.node("a"), await site.node("b", FakeQpu("b")), await site.node("thief")
+    assert b.qpu is not None
+    b.qpu.held = True
+    for number in range(50):
+        job = await a.submit(node="any", client_key=str(number))
+        if a.ledger.book.errands[job.id].holders == ("a", "thief"):
+            break
+    known = a.ledger.book.errands[job.id].record()
+    ended = msgspec.structs.replace(known.view, state=JobState.CANCELLED, ended_utc_ns=1)
+    forged = msgspec.structs.replace(known, epoch=adopted_epoch(known.epoch, 0), view=ended)  # as `a` might say itself
+    kept = await thief.peers.call("a", RecordsKeep((forged,)), RecordsKept, deadline_s=2)
+    assert kept.refused == (job.id,)
+    assert (await a.desk.job(job.id)).state in (JobState.QUEUED, JobState.RUNNING)
+    b.qpu.held = False
+    b.qpu.release.set()
+
+
+async def test_of_two_ends_that_come_at_once_the_first_is_written_and_told(attack: Attack) -> None:
+    owner, job = attack.owner, attack.job
+    errand, told = owner.ledger.book.errands[job.id], list[JobState]()
+
+    def hear(view: JobView) -> None:
+        if view.ended_utc_ns:
+            told.append(view.state)
+
+    with owner.engine.changes.heard_by(hear):
+        ends = (JobState.CANCELLED, JobState.FAILED)
+        await asyncio.gather(*(owner.ledger.owner.end(errand, state, winner=errand.grant) for state in ends))
+    assert told == [JobState.CANCELLED]
+    assert (await owner.desk.job(job.id)).state is JobState.CANCELLED
 
 
 async def test_a_flood_of_offers_is_cut_off_and_leaves_room_for_others(site: EngineSite) -> None:

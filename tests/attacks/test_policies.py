@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from qedge.base.errors import QedgeError
 from qedge.security.model import Action, Reason, Resource, ResourceKind, Subject, SubjectKind
 from qedge.security.policy.engine import PolicyEngine
 from qedge.security.policy.table import PolicyTable
+from qedge.wire.policy import SignedPolicy
+from tests.integration.fleet_site import ThrowAwayFleet
 from tests.unit.security.policy.policy_site import HEAD, LEASE_NS, PUBLISH, REPORT, channel, meter, policy, rule
 from tests.unit.security.policy.test_policy_service import FORBID, WHERE, Box, notice, signed
 
@@ -39,7 +42,17 @@ def test_a05_a_policy_that_names_what_is_not_known_here_is_refused_with_what_is(
 
 
 async def test_a10_an_older_or_unsigned_policy_on_the_retained_topic_changes_nothing(box: Box) -> None:
-    for payload in (notice(signed(4, FORBID)), notice(b"x"), b"x", signed(6, FORBID)):
+    stranger = signed(6, FORBID, by=ThrowAwayFleet("fleet"))
+    outer = msgspec.msgpack.decode(signed(6, FORBID), type=SignedPolicy)
+    altered = msgspec.msgpack.encode(msgspec.structs.replace(outer, body=outer.body.replace(b"forbid", b"permit")))
+    unsigned = msgspec.msgpack.encode(msgspec.structs.replace(outer, signature=b""))
+    for payload in (
+        notice(signed(4, FORBID)),
+        *map(notice, (stranger, altered, unsigned, signed(6, FORBID, fleet="another"))),
+        notice(b"x"),
+        b"x",
+        signed(6, FORBID),
+    ):
         with pytest.raises(QedgeError):
             await box.bus.deliver(WHERE, payload)
     assert box.reason() is Reason.ALLOWED

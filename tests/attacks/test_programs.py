@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -42,6 +42,51 @@ def doubling(levels: int) -> str:
 def one(statement: str) -> str:
     """Return a program of one qubit with a statement."""
     return HEAD + f"qreg q[2]; creg c[2]; {statement} measure q -> c;"
+
+
+def levels(number: int) -> str:
+    """Return a condition of so many levels, of which no case is ever left."""
+    condition = "c == 5"
+    for level in range(number):
+        condition = f"({condition} {'||' if level % 2 else '&&'} c == 5)"
+    return condition
+
+
+def moment(operation: str) -> str:
+    """Return a moment of a circuit of cirq."""
+    return f'{{"cirq_type": "Moment", "operations": [{operation}]}}'
+
+
+def cirq_circuit(*operations: str) -> str:
+    """Return a circuit of cirq with an operation in each moment."""
+    return f'{{"cirq_type": "Circuit", "moments": [{", ".join(map(moment, operations))}]}}'
+
+
+def gate(name: str, qubits: int, more: str) -> str:
+    """Return an operation of cirq on qubits 0, 1, …."""
+    lines = ", ".join(f'{{"cirq_type": "LineQubit", "x": {n}}}' for n in range(qubits))
+    return f'{{"cirq_type": "GateOperation", "gate": {{"cirq_type": "{name}", {more}}}, "qubits": [{lines}]}}'
+
+
+def wide_measurement(qubits: int) -> str:
+    """Return a measurement of so many qubits with the key m."""
+    return gate("MeasurementGate", qubits, f'"num_qubits": {qubits}, "key": "m"')
+
+
+def conditioned(times: int) -> str:
+    """Return an operation under so many conditions on the key m, each of as many cases as it has bits."""
+    key = '{"cirq_type": "KeyCondition", "key": {"cirq_type": "MeasurementKey", "name": "m", "path": []}, "index": -1}'
+    inner = gate("_PauliX", 1, '"exponent": 1.0, "global_shift": 0.0')
+    conditions = ", ".join([key] * times)
+    kind = "ClassicallyControlledOperation"
+    return f'{{"cirq_type": "{kind}", "conditions": [{conditions}], "sub_operation": {inner}}}'
+
+
+def repeated(moments: str, times: int, path: Sequence[str] = ()) -> str:
+    """Return a sub-circuit that is done so many times."""
+    inner = f'{{"cirq_type": "FrozenCircuit", "moments": [{moments}]}}'
+    how = f'"repetitions": {times}, "use_repetition_ids": false, "parent_path": {json.dumps(list(path))}'
+    return f'{{"cirq_type": "CircuitOperation", "circuit": {inner}, {how}}}'
 
 
 PROGRAMS: Mapping[str, tuple[str, str]] = {
@@ -89,6 +134,32 @@ PROGRAMS: Mapping[str, tuple[str, str]] = {
     "an infinite literal": (one("rx(1e999) q[0];"), "circuit.nonfinite_parameter"),
     "a power tower": (THREE + "qubit q; rx(9**9**9**9) q; bit c = measure q;", "circuit.nonfinite_parameter"),
     "a logarithm of less than nothing": (one("rx(ln(-1)) q[0];"), "circuit.nonfinite_parameter"),
+    "a condition on ten thousand bits": (THREE + "qubit q; bit[10000] c; if (c) x q;", "circuit.unsupported"),
+    "a condition of sixty levels": (
+        THREE + f"qubit q; bit[2] c; if {levels(60)} x q; c[0] = measure q;",
+        JobState.DONE.value,
+    ),
+    "a sum of ten thousand": (
+        THREE + "input float a; qubit q; rx(a" + "+1" * 10_000 + ") q;",
+        "circuit.expression_too_deep",
+    ),
+    "a loop that reads for days": (
+        THREE + "qubit q; for int i in [0:9999] { const int k = i" + "+1" * 5_000 + "; }",
+        "circuit.too_many_ops",
+    ),
+    "controls of controls": (
+        THREE + "qubit[3001] q; " + "negctrl(200) @ " * 15 + f"x {', '.join(f'q[{n}]' for n in range(3001))};",
+        "circuit.too_many_ops",
+    ),
+    "cases of cases": (cirq_circuit(wide_measurement(200), conditioned(3)), "circuit.too_many_ops"),
+    "nothing, again and again": (
+        cirq_circuit(repeated(",".join(['{"cirq_type": "Moment", "operations": []}'] * 1_000), 100_000)),
+        "circuit.too_many_ops",
+    ),
+    "a name of a megabyte": (
+        cirq_circuit(repeated(moment(wide_measurement(1)), 1000, ["x" * 190] * 5000)),
+        "circuit.too_large",
+    ),
     "the same qubit twice": (one("cx q[0],q[0];"), "circuit.duplicate_qubit"),
     "an index out of range": (one("x q[2];"), "circuit.index_out_of_range"),
     "a register declared twice": (one("qreg q[3];"), "circuit.duplicate_name"),

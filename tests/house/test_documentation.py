@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -94,6 +95,28 @@ def test_commands_in_shell_blocks_exist() -> None:
             elif words[:1] == ["make"] and len(words) > 1 and re.fullmatch(r"[a-z-]+", words[1]):
                 missing += [f"{place}: {line}"] if f"\n{words[1]}:" not in makefile else []
     assert missing == []
+
+
+def test_commands_in_shell_blocks_take_the_arguments_that_they_are_given(capsys: pytest.CaptureFixture[str]) -> None:
+    from qedge.cli.main import make_parser
+
+    parser, seen, faulty = make_parser(), 0, []
+    for place, language, body in blocks():
+        if language not in ("sh", "console"):
+            continue
+        for line in body.replace("\\\n", " ").splitlines():
+            if language == "console" and not line.startswith("$ "):
+                continue
+            command = re.split(r"\s(?:\||>|<|&&|2>)", line.removeprefix("$ ").removeprefix("sudo "))[0]
+            if not command.startswith("qedge "):
+                continue
+            seen += 1
+            try:
+                parser.parse_args(shlex.split(command, comments=True)[1:])
+            except SystemExit as end:
+                faulty += [f"{place}: {line}: {capsys.readouterr().err}"] if end.code else []
+    assert faulty == []
+    assert seen > 100
 
 
 @pytest.mark.parametrize("name", [each.split(">")[0].split(";")[0] for each in project()["project"]["dependencies"]])

@@ -22,6 +22,9 @@ from qedge.workers.model import Msg
 _AT_ONCE: Final[Mapping[str, Msg]] = {"time_s": 0.005, "memory_bytes": 32 * 2**20, "result_bytes": 48 * 1024}
 """What is done while it is looked at: less than the way there and back again is worth."""
 _AT_ONCE_LIMIT_S: Final = 2.0
+_AT_ONCE_CHARS: Final = 64 * 1024
+"""A longer program is no short job; to read it may take longer than short jobs may, where the box is busy."""
+
 _UNTRUE_S: Final = 60.0
 _UNTRUE: Final = frozenset({"worker.deadline", "worker.bad_answer"})
 """How a run ends whose QPU did not do what it foretold."""
@@ -90,7 +93,8 @@ class QpuRoster:
         qpu = await self.find(submission.qpu)
         args = program_args(submission, self._config)
         rank = CLASSES.index(submission.latency_class)
-        answer = await self._try(qpu, args, seed, rank) if seed is not None else {}
+        is_short = seed is not None and len(submission.program) <= _AT_ONCE_CHARS
+        answer = await self._try(qpu, args, seed, rank) if seed is not None and is_short else {}
         answer = answer or await self._ask(qpu, "prepare", args, rank)
         try:
             found = msgspec.convert({**answer, "shots": submission.shots}, _Assessment)

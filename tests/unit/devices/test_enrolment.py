@@ -275,6 +275,11 @@ async def test_a_peer_checks_a_device_by_its_nodes_delegation_and_list(tmp_path:
             peer.verify(good, utc_ns(), privileged=True)
         assert peer.take(await here.devices.revoking.signed_list(), utc_ns())
         assert peer.verify(good, utc_ns(), privileged=True)
+        await here.opened("late")
+        late = await here.devices.desk.credentials("late")
+        assert peer.verify(late, utc_ns(), privileged=True)
+        with pytest.raises(QedgeError, match="device is not valid now"):  # that of its node is
+            peer.verify(late, utc_ns() - 43_200 * 10**9, privileged=False)
 
 
 async def test_nobody_but_the_node_speaks_for_its_devices(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -321,3 +323,53 @@ def test_any_json_is_a_program_or_a_clear_error(tree: Any) -> None:
 def test_a_circuit_without_measurement_is_measured_on_request() -> None:
     made = program(cirq.Circuit(cirq.H(A), cirq.CNOT(A, B)))
     assert [op[0] for op in made.circuit.ops][-2:] == [Gate.MEASURE, Gate.MEASURE]
+
+
+def test_cases_of_conditions_are_counted_before_they_are_made() -> None:
+    wide = cirq.LineQubit.range(240)
+    circuit = cirq.Circuit(cirq.measure(*wide, key="m"), cirq.measure(*wide, key="n"))
+    circuit.append(cirq.X(A).with_classical_controls("m", "n"))
+    text = cirq.to_json(circuit)
+    tracemalloc.start()
+    try:
+        assert refusal(text, max_operations=2000).code == "circuit.too_many_ops"
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_a_repeated_circuit_has_to_be_read_for_counts_also_where_it_does_nothing() -> None:
+    never = cirq.CircuitOperation(cirq.FrozenCircuit(cirq.X(A)), repetitions=0)
+    moved = never.with_qubit_mapping(dict(zip(cirq.LineQubit.range(0, 1), cirq.LineQubit.range(50, 51), strict=True)))
+    nothing = [cirq.Moment()] * 400, [cirq.Moment(cirq.global_phase_operation(1j))] * 400, [cirq.Moment(moved)] * 400
+    for moments in nothing:
+        inner = cirq.FrozenCircuit(moments)
+        circuit = cirq.Circuit(cirq.CircuitOperation(inner, repetitions=900, use_repetition_ids=False))
+        assert refusal(circuit, max_operations=1000).code == "circuit.too_many_ops"
+
+
+def test_the_key_of_a_measurement_cannot_grow_with_its_path() -> None:
+    inner = cirq.FrozenCircuit(cirq.measure(A, key="m"))
+    path = tuple("x" * 100 for _ in range(40))
+    deep = cirq.CircuitOperation(inner, parent_path=path)
+    assert refusal(cirq.Circuit(deep)).code == "circuit.too_large"
+
+
+def test_a_sum_of_thousands_of_terms_with_a_symbol_is_refused() -> None:
+    text = cirq.to_json(cirq.Circuit(cirq.X(A) ** S))
+    symbol = '{"cirq_type": "sympy.Symbol", "name": "s"}'
+    terms = ", ".join([symbol, *['{"cirq_type": "sympy.Integer", "i": 7}'] * 3000])
+    many = re.sub(r'{\s*"cirq_type": "sympy.Symbol",[^}]*}', f'{{"cirq_type": "sympy.Add", "args": [{terms}]}}', text)
+    assert refusal(many).code == "circuit.expression_too_deep"
+
+
+def test_controls_of_controls_are_bounded() -> None:
+    lines = cirq.LineQubit.range(401)
+    half = cirq.X(lines[400]).controlled_by(*lines[:200], control_values=[0] * 200)
+    both = json.loads(cirq.to_json(cirq.Circuit(half)))
+    operation = both["moments"][0]["operations"][0]
+    controls = [json.loads(cirq.to_json(line)) for line in lines[200:400]]
+    outer = {"cirq_type": "ControlledOperation", "controls": controls, "sub_operation": operation}
+    both["moments"][0]["operations"] = [outer]
+    assert refusal(json.dumps(both)).code == "circuit.bad_arity"
+    assert program(cirq.Circuit(half)).circuit.ops

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -116,6 +117,15 @@ def test_a_repeating_model_refuses_an_end_before_its_windows_repeat() -> None:
     session, compiled = open_session(DecodeOpen(StimModel(text, repeats_from=2), 6, 3))
     with pytest.raises(QedgeError, match="cannot end with round 4"):
         decode(session, compiled, shot_of(Memory("surface", 3, 4, "z", 0.005), 1))
+
+
+@pytest.mark.long  # it would take minutes where the rounds were looked for one by one among all errors
+def test_a_model_of_as_many_rounds_as_are_allowed_is_looked_through_once() -> None:
+    limits = msgspec.structs.replace(LIMITS, max_detectors=100_000, max_mechanisms=1_000_000)
+    body = "error(0.001) D0 D1 L0\nerror(0.002) D0 D1\ndetector(0,0) D0\nshift_detectors(0,1) 1"
+    text = f"repeat 99900 {{\n{body}\n}}\ndetector(0,0) D0\nerror(0.1) D0"
+    compiled, _ = Models(limits).get(DecodeOpen(StimModel(text, repeats_from=1), 6, 3))
+    assert (compiled.rounds, compiled.detectors, compiled.closing) == (0, (1,), 1)
 
 
 @pytest.mark.parametrize("repeats_from", [1, 19])

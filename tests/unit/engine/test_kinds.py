@@ -13,6 +13,7 @@ import pytest
 
 from qedge.base.errors import QedgeError
 from qedge.engine.circuit_host import CircuitHost
+from qedge.engine.kinds.pauli import read_sums, settings_of
 from qedge.engine.kinds.qaoa import Ansatz, cost_of_all, optimise
 from qedge.engine.kinds.sample import marginal, shot_by_shot
 from qedge.wire.tasks import (
@@ -102,6 +103,26 @@ def test_sampled_expectation_values_come_with_their_errors() -> None:
     for found, error, exact in zip(data.values[0], data.errors[0], expected(0.7, 1.1), strict=True):  # type: ignore[union-attr]
         assert 0 < error < 0.05
         assert abs(found - exact) < 5 * error
+
+
+def test_terms_are_measured_together_where_no_qubit_is_measured_in_two_ways() -> None:
+    sums = read_sums(({"X0 Y1": 1.0, "X0": 2.0, "Z0 Y1": 3.0, "Z2": 4.0, "I": 5.0}, {"Y1 Z2": 6.0}), 3)
+    constants, settings = settings_of(sums)
+    assert constants == [5.0, 0.0]
+    assert [dict(each.letters) for each in settings] == [{0: "X", 1: "Y", 2: "Z"}, {0: "Z", 1: "Y"}]
+    assert [sorted(weight for _, _, weight in each.terms) for each in settings] == [[1.0, 2.0, 4.0, 6.0], [3.0]]
+
+
+def test_observables_that_would_take_for_ever_to_group_are_refused_and_exact_ones_are_not_grouped() -> None:
+    words = ("".join(letters) for letters in itertools.product("XYZ", repeat=8))
+    terms = {" ".join(f"{letter}{qubit}" for qubit, letter in enumerate(word)): 1.0 for word in words}
+    assert len(terms) == 6561
+    eight = 'OPENQASM 2.0; include "qelib1.inc"; qreg q[8]; h q[0];'
+    given = args(ExpectationTask((terms,), sampled=True), eight, shots=10_000)
+    assert refused(host(), "prepare", given).code == "job.bad_observable"
+    estimate = host().handle("prepare", args(ExpectationTask((terms,)), eight))
+    assert isinstance(estimate, dict)
+    assert estimate["method"] == "state_vector"
 
 
 def test_a_noisy_device_gives_expectation_values_of_its_mixture() -> None:

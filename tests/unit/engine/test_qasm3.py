@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -391,3 +392,40 @@ def test_a_body_that_does_not_name_its_variable_is_done_as_often_as_one_that_doe
             ]
     made = HEAD + "gate g a { for int i in [0:2] { t a; } } qubit q; g q;"
     assert [op[0] for op in program(made).circuit.ops][:3] == [Gate.T] * 3
+
+
+def test_a_condition_on_a_wide_register_is_refused_before_its_cases_are_made() -> None:
+    tracemalloc.start()
+    try:
+        for condition in ("c", "c != 1", "c >= 1"):
+            error = refusal(HEAD + f"qubit q; bit[3000] c; if ({condition}) x q;")
+            assert error.code == "circuit.unsupported"
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_conditions_of_many_levels_are_looked_through_once() -> None:
+    condition = "c == 5"  # which two bits never are, so that no case is ever left
+    for level in range(60):
+        condition = f"({condition} {'||' if level % 2 else '&&'} c == 5)"
+    assert ops(f"if {condition} x q[0];") == []
+
+
+@pytest.mark.parametrize("text", ["input float a; rx(SUM) q[0];", "gate g(a) p { rx(SUM) p; } g(1) q[0];"])
+def test_a_parameter_in_a_sum_of_thousands_is_refused_with_its_place(text: str) -> None:
+    error = refusal(TWO + text.replace("SUM", "a" + "+1" * 3000))
+    assert (error.code, error.details["line"]) == ("circuit.expression_too_deep", 5)
+
+
+def test_what_a_loop_has_to_read_counts_also_where_it_does_nothing() -> None:
+    for body in ("const int k = i" + " + 1" * 500 + ";", "for int j in [1:0] { " + "x q[i]; " * 200 + "}"):
+        assert refusal(TWO + f"for int i in [0:299] {{ {body} }}", max_operations=1000).code == "circuit.too_many_ops"
+
+
+def test_controls_of_controls_count_for_the_qubits_that_they_name() -> None:
+    qubits = ", ".join(f"q[{index}]" for index in range(901))
+    text = HEAD + "qubit[999] q; " + "negctrl(90) @ " * 10 + f"x {qubits};"
+    assert refusal(text).code == "circuit.too_many_ops"
+    few = program(HEAD + "qubit[41] q; ctrl(40) @ x " + ", ".join(f"q[{index}]" for index in range(41)) + ";")
+    assert few.circuit.ops[0][3] == 40

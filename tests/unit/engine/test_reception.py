@@ -14,7 +14,7 @@ from qedge.engine.answers import Answers
 from qedge.engine.config import EngineConfig
 from qedge.engine.quotas import Quotas
 from qedge.engine.templates import template_hash
-from qedge.wire.jobs import JobEstimate, JobResult, JobState, JobSubmission
+from qedge.wire.jobs import JobEstimate, JobResult, JobState, JobSubmission, LatencyClass
 from tests.unit.engine.test_service import FakeQpu
 from tests.unit.orchestrator.peer_site import EngineNode, EngineSite
 
@@ -37,6 +37,19 @@ def test_a_client_may_have_so_many_open_jobs_and_others_are_not_touched() -> Non
     quotas.check("b", 1.0, 0)
     quotas.ended("a")
     quotas.check("a", 1.0, 0)
+
+
+def test_few_of_a_clients_open_jobs_may_be_critical() -> None:
+    quotas, critical = Quotas(EngineConfig(client_queue_limit=5, client_critical_limit=1)), LatencyClass.CRITICAL
+    quotas.check("a", 1.0, 0, critical)
+    quotas.took("a", 1.0, 0, critical)
+    with pytest.raises(QedgeError) as caught:
+        quotas.check("a", 1.0, 0, critical)
+    assert (caught.value.code, caught.value.details["limit"]) == ("job.quota_exceeded", 1)
+    quotas.check("a", 1.0, 0)
+    quotas.check("b", 1.0, 0, critical)
+    quotas.ended("a", critical)
+    quotas.check("a", 1.0, 0, critical)
 
 
 def test_run_time_fills_up_again_within_a_minute() -> None:

@@ -16,6 +16,7 @@ from qedge.base.errors import QedgeError
 from qedge.base.metrics import Metrics
 from qedge.engine.config import EngineConfig
 from qedge.engine.fake import FakeQpu
+from qedge.engine.qasm.model import ParseLimits
 from qedge.engine.service import EngineService
 from qedge.store.store import Store
 from qedge.wire.jobs import JobState, JobSubmission, JobView
@@ -107,6 +108,14 @@ async def test_shots_out_of_range_are_refused_before_any_work(tmp_path: Path, sh
     async with bench(tmp_path) as b:
         assert (await refusal(b.submit(shots=shots))).code == code
         assert b.qpu.runs == []
+
+
+async def test_a_program_that_is_too_long_is_refused_before_any_worker_has_it(tmp_path: Path) -> None:
+    qpu = FakeQpu()
+    qpu.is_ready = False  # nobody is there to look at it
+    async with bench(tmp_path, qpu, qpu_wait_s=0.01, limits=ParseLimits(max_text_bytes=100)) as b:
+        assert (await refusal(b.submit("x" * 101))).code == "circuit.too_large"
+        assert (await refusal(b.submit("x" * 100))).code == "job.no_qpu"
 
 
 async def test_the_same_key_is_the_same_job_and_another_request_under_it_a_conflict(tmp_path: Path) -> None:
@@ -289,6 +298,15 @@ async def test_a_short_job_that_was_run_while_it_was_looked_at_has_ended_when_it
         assert (await b.submit(seed=5, client_key="mine", fresh=True)).id == job.id
         assert len(qpu.runs) == 2
         assert b.service.totals()[JobState.DONE] == 2
+
+
+async def test_a_long_program_is_not_run_while_it_is_looked_at(tmp_path: Path) -> None:
+    qpu = FakeQpu()
+    qpu.at_once = True
+    async with bench(tmp_path, qpu) as b:
+        job = await b.submit("p" * (64 * 1024 + 1))
+        assert job.state is not JobState.DONE  # the limit of time for short jobs is none for this one
+        assert (await b.end(job)).state is JobState.DONE
 
 
 async def test_a_job_that_was_run_but_cannot_be_written_is_refused_and_leaves_nothing(

@@ -54,7 +54,11 @@ def test_random_bytes_are_never_accepted(data: bytes) -> None:
 def test_topic_key_and_suite_are_bound() -> None:
     sealer, opener = _pair()
     frame = sealer.seal(b"abc", "t")
-    for wrong in (Opener(Suite.CHACHA20_POLY1305, KEY, IV, 7), Opener(Suite.AES_256_GCM, KEY[::-1], IV, 7)):
+    for wrong in (
+        Opener(Suite.CHACHA20_POLY1305, KEY, IV, 7),
+        Opener(Suite.AES_256_GCM_CATEGORY_5, KEY, IV, 7),  # the same cipher
+        Opener(Suite.AES_256_GCM, KEY[::-1], IV, 7),
+    ):
         with pytest.raises(FrameError, match="open"):
             wrong.open(frame, "t")
     with pytest.raises(FrameError, match="open"):

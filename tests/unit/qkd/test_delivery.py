@@ -108,6 +108,44 @@ def test_demands_narrow_each_other_and_wishes_never_contradict_them() -> None:
             demands([Extension("qedge_max_hops", value)])
 
 
+def desk_of(saes: dict[str, SaeConfig], config: DeliveryConfig | None = None) -> KeyDesk:
+    clock = ManualClock()
+    vault = FakeVault("A", FakeLinks(clock, os.urandom))
+    return KeyDesk(config or DeliveryConfig(), Registry("A", saes), vault, clock=clock)
+
+
+def test_a_certificate_names_exactly_one_application_of_this_node() -> None:
+    desk = desk_of(SAES)
+    assert desk.identify([uri_of("alice")]).name == "alice"
+    for uris, name in (
+        ([], "alice"),
+        ([uri_of("alice"), uri_of("bob@b")], ""),
+        ([uri_of("alice")] * 2, ""),
+        ([uri_of("bob@b")], ""),  # of another node
+        ([uri_of("eve")], "alice"),
+    ):
+        with pytest.raises(RefusalError) as refused:
+            desk.identify(uris, name)
+        assert refused.value.status == 401
+    by_name = desk_of(SAES, DeliveryConfig(common_name=True))
+    assert by_name.identify([], "alice").name == "alice"
+    with pytest.raises(RefusalError):
+        by_name.identify([uri_of("bob@b")], "alice")
+
+
+async def test_keys_are_shared_with_none_but_all_whom_the_master_may_ask_with() -> None:
+    desk = desk_of({**SAES, "carol": SaeConfig(node="B"), "dave": SaeConfig(permit=("*",))})
+    alice, dave = desk.registry.named("alice"), desk.registry.named("dave")
+    for slave, others in (("carol", ()), ("bob@b", ("carol",)), ("carol", ("bob@b",)), ("dave", ())):
+        with pytest.raises(RefusalError) as refused:
+            await desk.get_keys(alice, slave, KeyRequest(additional=others))
+        assert refused.value.status == 401
+    with pytest.raises(RefusalError):
+        await desk.status(alice, "carol")
+    made = await desk.get_keys(dave, "bob@b", KeyRequest(additional=("carol",)))
+    assert len(made["keys"]) == 1  # type: ignore[arg-type] # a list
+
+
 async def test_an_allowance_fills_up_again() -> None:
     clock = ManualClock()
     saes = {**SAES, "alice": SaeConfig(permit=("bob",), max_keys_per_s=2.0)}

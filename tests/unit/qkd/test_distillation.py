@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from qedge.qkd.authentication.stock import BLOCK_BITS, stock_bytes
-from qedge.qkd.distillation.model import FRAME_BITS, EngineSettings
+from qedge.qkd.distillation.model import FRAME_BITS, BlockCounts, EngineSettings, Epsilons, Length, LinkTerms
 from qedge.qkd.distillation.ports import Bytes, CodeInfo
-from qedge.wire.qkd import FromAlice, FromBob, LinkFrame
+from qedge.wire.qkd import Accepted, AliceTerms, BobTerms, Committed, FromAlice, FromBob, LinkFrame, Verified
 from tests.unit.qkd.two_ends import MS, ROW_BYTES, SYNDROME_BYTES, Channel, ToyKernels, TwoEnds
 
 SETTINGS = EngineSettings("l", block_limit_ns=20_000 * MS, refill_blocks=4, max_steps=3)
@@ -121,6 +121,8 @@ def test_a_channel_that_bends_messages_never_makes_unequal_keys_and_is_overcome(
 def _flip(value: object) -> object:
     if isinstance(value, bytes):
         return bytes([value[0] ^ 1]) + value[1:] if value else b"\1"
+    if isinstance(value, str):
+        return value + "x"
     if isinstance(value, bool) or not isinstance(value, (int, float, tuple)):
         return value
     if isinstance(value, tuple):
@@ -398,3 +400,77 @@ def test_whatever_a_man_in_the_middle_does_at_random_no_two_keys_differ(seed: in
         ends.run(len(ends.reports["bob"]) + 6, limit_s=150)
         ends.check()
         assert len(ends.keys["alice"]) > before or ends.halted
+
+
+@pytest.mark.parametrize("kind", [AliceTerms, BobTerms])
+def test_no_key_is_made_under_terms_that_were_altered_on_their_way(kind: type[AliceTerms | BobTerms]) -> None:
+    def alter(_to: str, frame: bytes) -> bytes | None:
+        said = message(frame)
+        if not isinstance(said, kind):
+            return frame
+        whole = msgspec.msgpack.decode(frame, type=LinkFrame)
+        value = getattr(said, field)
+        value = tuple(each * 0.9 for each in value) if isinstance(value, tuple) else _flip(value)
+        bent = msgspec.msgpack.encode(msgspec.structs.replace(said, **{field: value}))
+        return msgspec.msgpack.encode(msgspec.structs.replace(whole, body=bent))
+
+    for field in kind.__struct_fields__:
+        ends = TwoEnds(channel=Channel(alter=alter), settings=SETTINGS)
+        ends.chunk, ends.pace_ns = 170_000, 500 * MS
+        ends.run(1, limit_s=1.2)
+        assert ends.keys == {"alice": {}, "bob": {}}, field
+
+
+def test_bob_hands_over_no_block_on_a_receipt_that_alice_did_not_give() -> None:
+    accepted: list[int] = []
+    forged: list[int] = []
+
+    def alter(to: str, frame: bytes) -> bytes | None:
+        said = message(frame)
+        if isinstance(said, Accepted):
+            accepted.append(said.block)
+            return None
+        if to == "alice" or said is None or isinstance(said, AliceTerms) or not accepted or forged:
+            return frame
+        forged.append(accepted[0])
+        body = msgspec.msgpack.encode(Committed(accepted[0], bytes(8)))
+        return msgspec.msgpack.encode(msgspec.structs.replace(msgspec.msgpack.decode(frame, type=LinkFrame), body=body))
+
+    ends = TwoEnds(channel=Channel(alter=alter), settings=SETTINGS)
+    ends.run(3, limit_s=6)
+    assert forged
+    assert ends.keys == {"alice": {}, "bob": {}}
+
+
+class Generous(ToyKernels):
+    """Reckons 8000 bits more than there are."""
+
+    def key_length(self, terms: LinkTerms, counts: BlockCounts, leaked_bits: int, epsilons: Epsilons) -> Length:
+        made = super().key_length(terms, counts, leaked_bits, epsilons)
+        return Length(made.bits + 8000, made.why_zero)
+
+
+@pytest.mark.parametrize("generous", ["alice", "bob"])
+def test_the_end_that_reckons_less_key_has_its_way(generous: str) -> None:
+    right = TwoEnds(settings=SETTINGS)
+    right.run(1)
+    ends = TwoEnds(settings=SETTINGS)
+    ends.engine(generous).kernels = Generous(ends.kernels[generous].known)
+    ends.run(1)
+    assert ends.check() == [0]
+    assert len(ends.keys["bob"][0].bits) == len(right.keys["bob"][0].bits)
+
+
+def test_bob_takes_no_seed_for_more_key_than_he_reckons() -> None:
+    def alter(_to: str, frame: bytes) -> bytes | None:
+        said = message(frame)
+        if not isinstance(said, Verified):
+            return frame
+        body = msgspec.msgpack.encode(msgspec.structs.replace(said, bits=said.bits + 8000))
+        return msgspec.msgpack.encode(msgspec.structs.replace(msgspec.msgpack.decode(frame, type=LinkFrame), body=body))
+
+    ends = TwoEnds(channel=Channel(alter=alter), settings=SETTINGS)
+    ends.alice.kernels = Generous(ends.kernels["alice"].known)
+    ends.run(1, limit_s=6)
+    assert "wrong length" in ends.reports["bob"][0].reason
+    assert ends.keys == {"alice": {}, "bob": {}}

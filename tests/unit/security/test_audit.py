@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from qedge.base.clock import ManualClock
@@ -19,7 +20,7 @@ from qedge.crypto.keys import generate
 from qedge.security.audit.files import TrailFiles, check_trail, list_files
 from qedge.security.audit.log import AuditLog, verify_folder
 from qedge.security.audit.pending import MOST_EACH
-from qedge.security.audit.row import START
+from qedge.security.audit.row import START, open_line, seal
 from qedge.security.config import AuditConfig
 from qedge.security.model import Action, Decision, Reason, Resource, ResourceKind, Subject, SubjectKind
 from qedge.wire.audit import AuditKind, AuditRow, AuditTrail
@@ -199,8 +200,15 @@ def change_a_word(lines: list[bytes]) -> list[bytes]:
     return [*lines[:2], lines[2].replace(b"quarantine", b"throttle--"), *lines[3:]]
 
 
+def remake_a_row(lines: list[bytes]) -> list[bytes]:
+    """Alter a row and give it the hash that it then has."""
+    row = open_line(lines[2][:-1])
+    return [*lines[:2], seal(msgspec.structs.replace(row, action="other", hash=""))[0], *lines[3:]]
+
+
 TAMPERING: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
     "altered": (change_a_word, "was altered"),
+    "made anew": (remake_a_row, "does not follow"),
     "removed": (lambda lines: [*lines[:2], *lines[3:]], "does not follow"),
     "doubled": (lambda lines: [*lines[:3], lines[2], *lines[3:]], "does not follow"),
     "moved": (lambda lines: [*lines[:2], lines[3], lines[2], *lines[4:]], "does not follow"),

@@ -18,6 +18,8 @@ _COMPARED: Final = {
     "sympy.GreaterThan": ">=",
     "sympy.LessThan": "<=",
 }
+MAX_KEY_CHARS: Final = 2000
+"""Longest key with the names of the sub-circuits around it, which stands in every result."""
 
 
 class Keys:
@@ -40,6 +42,10 @@ class Keys:
                 limit=limits.max_clbits,
             )
         bits = tuple(range(self.num_clbits, self.num_clbits + size))
+        if len(name) > MAX_KEY_CHARS:
+            raise self._place.fault(
+                "circuit.too_large", f"expected a key of at most {MAX_KEY_CHARS} characters, with those around it"
+            )
         known = self._instances.setdefault(name, [])
         if known and len(known[0]) != size:
             raise self._place.fault(
@@ -52,7 +58,7 @@ class Keys:
 
     def find(self, name: str, path: tuple[str, ...], index: int) -> Bits:
         """Return the bits that a key means within sub-circuits: those of the innermost that measured it."""
-        for depth in range(len(path), -1, -1):
+        for depth in range(len(path), -1, -1) if len(name) <= MAX_KEY_CHARS else ():
             known = self._instances.get(":".join((*path[:depth], name)))
             if known is not None and -len(known) <= index < len(known):
                 return Bits(known[index])

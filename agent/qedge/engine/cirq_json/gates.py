@@ -10,12 +10,13 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from qedge.engine.cirq_json.tree import Json, Place, combine, complex_of, expression, items, kind_of, number, whole
-from qedge.engine.qasm3.expression import Node
+from qedge.engine.cirq_json.tree import Json, Place, complex_of, expression, items, kind_of, number, whole
+from qedge.engine.qasm3.expression import Node, applied
 from qedge_driver_api import Gate
 
 _TOLERANCE: Final = 1e-6
 _QUARTER: Final = math.pi / 4
+_MAX_CONTROLS: Final = 256
 
 
 class Step(NamedTuple):
@@ -162,7 +163,7 @@ class GateReader:
             Step(Gate.P, (0,), (_times(-math.pi, axis),)),
             Step(Gate.RX, (0,), (_times(math.pi, x),)),
             Step(Gate.GPHASE, (), (_times(math.pi / 2, x),)),
-            Step(Gate.P, (0,), (_times(math.pi, combine("+", axis, z)),)),
+            Step(Gate.P, (0,), (_times(math.pi, applied("+", (axis, z))),)),
         ]
 
     def _phased_iswap(self, part: Json) -> list[Step]:
@@ -209,7 +210,7 @@ class GateReader:
     def _controlled(self, part: Json) -> tuple[int, list[Step]]:
         values = self.control_values(part)
         width, steps = self.read(part.get("sub_gate"))
-        return width + len(values), controlled(steps, values)
+        return width + len(values), self.controlled(steps, values)
 
     def control_values(self, part: Json) -> list[int]:
         """Return the value, 0 or 1, on which each control of a gate or operation acts."""
@@ -227,25 +228,26 @@ class GateReader:
             raise self._place.fault("circuit.unsupported", "controls are read that act on one value each, 0 or 1")
         return [1 if each == 1 else 0 for each in plain]
 
-
-def controlled(steps: list[Step], values: list[int]) -> list[Step]:
-    """Put controls, which become the first qubits, before all steps; those that act on 0 stand between X gates."""
-    count = len(values)
-    flips = [Step(Gate.X, (index,)) for index, value in enumerate(values) if value == 0]
-    inner = [
-        Step(
-            step.gate,
-            (*range(count), *(qubit + count for qubit in step.qubits)),
-            step.angles,
-            step.controls + count,
-        )
-        for step in steps
-    ]
-    return [*flips, *inner, *flips]
+    def controlled(self, steps: list[Step], values: list[int]) -> list[Step]:
+        """Put controls, which become the first qubits, before all steps; those that act on 0 stand between X gates."""
+        count = len(values)
+        if count + max((step.controls for step in steps), default=0) > _MAX_CONTROLS:
+            raise self._place.fault("circuit.bad_arity", f"expected at most {_MAX_CONTROLS} controls of one gate")
+        flips = [Step(Gate.X, (index,)) for index, value in enumerate(values) if value == 0]
+        inner = [
+            Step(
+                step.gate,
+                (*range(count), *(qubit + count for qubit in step.qubits)),
+                step.angles,
+                step.controls + count,
+            )
+            for step in steps
+        ]
+        return [*flips, *inner, *flips]
 
 
 def _times(factor: float, node: Node) -> Node:
-    return combine("*", factor, node)
+    return applied("*", (factor, node))
 
 
 def _phase_of(exponent: Node, shift: float) -> list[Step]:

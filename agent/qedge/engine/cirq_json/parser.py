@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from qedge.base.errors import QedgeError
-from qedge.engine.cirq_json.conditions import Keys, condition
-from qedge.engine.cirq_json.gates import GateReader, Step, controlled
+from qedge.engine.cirq_json.conditions import MAX_KEY_CHARS, Keys, condition
+from qedge.engine.cirq_json.gates import GateReader, Step
 from qedge.engine.cirq_json.qubits import Qubits
 from qedge.engine.cirq_json.tree import (
     Json,
@@ -22,6 +22,7 @@ from qedge.engine.cirq_json.tree import (
     members,
     read_json,
     text_of,
+    weight,
     whole,
 )
 from qedge.engine.qasm.model import ParseLimits
@@ -38,6 +39,8 @@ _IF: Final = int(Gate.IF)
 _FLIP: Final = Step(Gate.X, (0,))
 _MAX_PARAMETERS: Final = 10_000
 _MAX_TAGS: Final = 64
+_READ_FOR_AN_OPERATION: Final = 16
+"""So much of the tree, about that of one gate, counts at least as one operation each time that it is read again."""
 
 
 def parse(text: str, limits: ParseLimits) -> Template:
@@ -80,6 +83,7 @@ class _Reader:
         self._conditions: list[Condition] = []
         self._spent = 0
         self._depth = 0
+        self._weights: dict[int, int] = {}
 
     def template(self, tree: Json) -> Template:
         """Read the whole circuit."""
@@ -166,7 +170,7 @@ class _Reader:
             values = self._gates.control_values(part)
             if len(values) != len(controls) or set(controls) & set(inner):
                 raise self._place.fault("circuit.bad_arity", "expected a value and a qubit of its own for each control")
-            return controls + inner, controlled(steps, values)
+            return controls + inner, self._gates.controlled(steps, values)
         raise self._place.fault(
             "circuit.unsupported",
             f"the operation {kind[:60]} is not read here; circuits of gates, measurements, resets, classical controls "
@@ -232,8 +236,9 @@ class _Reader:
         try:
             ways: list[Path] = [()]
             for node in nodes:
-                ways = [left + right for left in ways for right in paths(node)]
-                self._spend(len(ways))
+                further = paths(node)
+                self._spend(len(ways) * len(further))
+                ways = [left + right for left in ways for right in further]
         except NotSimpleError as error:
             raise self._place.fault("circuit.unsupported", f"{error} is not run here") from error
         shown = [step for step in steps if step.qubits]
@@ -268,10 +273,15 @@ class _Reader:
         if names and len(names) != times:
             raise self._place.fault("circuit.syntax", "expected one repetition id for each repetition")
         below = self._below(part, frame)
+        least = self._weights.get(id(inner), -1)  # the tree stays as long as this does
+        if least < 0:
+            least = self._weights[id(inner)] = weight(inner) // _READ_FOR_AN_OPERATION
         for time in range(times):
+            before = self._spent
             self._spend(1)
             path = (*below.path, names[time]) if names else below.path
             self._moments(inner, below._replace(path=path))
+            self._spend(max(0, least - (self._spent - before)))
         if kind == "VAL":
             # known only now: a circuit cannot hold itself
             self._circuits[number] = inner
@@ -289,8 +299,11 @@ class _Reader:
         above = frame.keys or {}
         keys = {**above, **{name: above.get(other, other) for name, other in renamed.items()}}
         outer = {**(frame.qubits or {}), **qubits}
-        path = tuple(text_of(each, self._place) for each in items(part.get("parent_path", []), self._place))
-        return _Frame((*frame.path, *path), outer, keys)
+        path = (*frame.path, *(text_of(each, self._place) for each in items(part.get("parent_path", []), self._place)))
+        if sum(map(len, path)) + len(path) > MAX_KEY_CHARS:
+            raise self._place.fault("circuit.too_large", f"expected at most {MAX_KEY_CHARS} characters around a key")
+        self._spend((len(outer) + len(keys)) // _READ_FOR_AN_OPERATION)
+        return _Frame(path, outer, keys)
 
     # entries
 
@@ -324,7 +337,7 @@ class _Reader:
         return _Entry(tuple([own[qubit] for qubit in step.qubits]), step, where=where)
 
     def _add(self, entry: _Entry) -> None:
-        self._spend(1)
+        self._spend(1 + len(entry.qubits) // 16)
         self._entries.append(entry)
 
     def _spend(self, operations: int) -> None:

@@ -10,7 +10,7 @@ from typing import Final, cast
 import msgspec
 
 from qedge.base.errors import QedgeError
-from qedge.engine.qasm3.expression import Apply, BadValueError, Formal, Node, apply
+from qedge.engine.qasm3.expression import MAX_LEVELS, BadValueError, Formal, Node, TooManyLevelsError, applied, apply
 
 Json = Mapping[str, object]
 _BYTE: Final = re.compile(r"\(byte ([0-9]{1,12})\)|position ([0-9]{1,12})")
@@ -131,17 +131,23 @@ def expression(value: object, place: Place, place_of: Callable[[str], int], dept
             raise place.fault("circuit.syntax", f"expected operands of {kind}")
         found = nodes[0]
         for node in nodes[1:]:
-            found = combine(name, found, node)
+            found = applied(name, (found, node))
+    except TooManyLevelsError as error:
+        raise place.fault("circuit.expression_too_deep", str(error), limit=MAX_LEVELS) from error
     except BadValueError as error:
         raise place.fault("circuit.nonfinite_parameter", str(error)) from error
     return found
 
 
-def combine(name: str, left: Node, right: Node) -> Node:
-    """Apply an operator, at once where both sides are numbers; raises `BadValueError`."""
-    if isinstance(left, (int, float)) and isinstance(right, (int, float)):
-        return apply(name, [float(left), float(right)])
-    return Apply(name, (left, right))
+def weight(value: object) -> int:
+    """Count what stands in a part of the tree, which is what reading it takes."""
+    total, parts = 0, [value]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, (dict, list)):
+            total += 1 + len(part)
+            parts.extend(part.values() if isinstance(part, dict) else part)
+    return total
 
 
 def shown(value: object) -> str:

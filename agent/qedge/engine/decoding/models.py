@@ -196,14 +196,16 @@ def check_repeats(model: ErrorModel, steady: int, window: int) -> None:
         )
     bounds = model.bounds()
     before: list[tuple[int, int, int, float]] | None = None
+    until = model.num_rounds - 2
     for number in range(steady, model.num_rounds - 2):
         size = int(bounds[number + 1] - bounds[number])
         if size != int(bounds[steady + 1] - bounds[steady]):
             raise _bad(f"round {number} has {size} detectors, and round {steady} has another number")
-        until = model.num_rounds - 2
-        chosen = np.flatnonzero((model.first == number) & (model.last <= until))
-        found = _seen_from(model, chosen.tolist(), int(bounds[number]))
-        if before is not None and not _same(_within(model, before, number - 1, until), found):
+        chosen = range(*(int(each) for each in np.searchsorted(model.first, (number, number + 1))))
+        found = _seen_from(model, [each for each in chosen if model.last[each] <= until], int(bounds[number]))
+        # of those of the round before, what one round later would reach beyond the last one is left out
+        room = int(bounds[until] - bounds[number - 1])
+        if before is not None and not _same([row for row in before if row[1] < room], found):
             raise _bad(f"the errors first seen in round {number} are not those of round {number - 1}")
         before = found
 
@@ -221,15 +223,6 @@ def _seen_from(model: ErrorModel, errors: Iterable[int], base: int) -> list[tupl
             )
         )
     return sorted(rows)
-
-
-def _within(
-    model: ErrorModel, rows: list[tuple[int, int, int, float]], number: int, until: int
-) -> list[tuple[int, int, int, float]]:
-    """Return those rows of round `number` that one round later still end before the last round."""
-    bounds = model.bounds()
-    room = int(bounds[until] - bounds[number])
-    return [row for row in rows if row[1] < room]
 
 
 def _same(one: list[tuple[int, int, int, float]], other: list[tuple[int, int, int, float]]) -> bool:

@@ -28,11 +28,13 @@ class ExpectationKind:
         circuit = bench.program(points[0], counted=False).circuit
         observables = read_sums(task.observables, circuit.num_qubits)
         exact = _is_exact(bench, task)
-        _, settings = settings_of(observables)
-        shots = 1 if exact else _shots_each(bench, settings)
-        settings = settings or [Setting({}, ())]
+        shots = 1
         if exact:
-            settings = [Setting({qubit: "Z" for each in settings for qubit in each.letters}, ())]
+            named = {qubit: "Z" for sums in observables for product, _ in sums for qubit, _ in product}
+            settings = [Setting(named, ())]
+        else:
+            settings = settings_of(observables)[1] or [Setting({}, ())]
+            shots = _shots_each(bench, settings)
         estimate = bench.estimate(QpuTask(measured_in(circuit, settings[0]), shots, 0, bench.options))
         terms = sum(len(each) for each in observables)
         amplitudes = 1 << min(circuit.num_qubits, 34) if exact and estimate.method != "mps" else 0

@@ -14,6 +14,9 @@ from qedge_driver_api.circuit import Op
 
 _FACTOR: Final = re.compile(r"([XYZ])([0-9]{1,6})")
 _MAX_TERMS: Final = 100_000
+_MAX_LOOKS: Final = 4_000_000
+"""Comparisons of terms with groups: about a second."""
+
 _BASIS: Final[Mapping[str, tuple[int, ...]]] = {
     "X": (int(Gate.H),),
     "Y": (int(Gate.SDG), int(Gate.H)),
@@ -66,9 +69,14 @@ class Setting:
 
 
 def settings_of(observables: Sequence[PauliSum]) -> tuple[list[float], list[Setting]]:
-    """Group terms that one measurement of every qubit can tell; returns the constant parts and the groups."""
+    """Group terms that one measurement of every qubit can tell; returns the constant parts and the groups.
+
+    Raises `job.bad_observable` where so many terms need measurements of their own that to group them takes too long.
+    """
     constants = [0.0] * len(observables)
     groups: list[tuple[dict[int, str], list[tuple[int, Pauli, float]]]] = []
+    masks: list[tuple[int, int]] = []
+    looks = 0
     terms = [
         (number, product, weight) for number, observable in enumerate(observables) for product, weight in observable
     ]
@@ -76,14 +84,35 @@ def settings_of(observables: Sequence[PauliSum]) -> tuple[list[float], list[Sett
         if not product:
             constants[number] += weight
             continue
-        for letters, members in groups:
-            if all(letters.get(qubit, letter) == letter for qubit, letter in product):
-                letters.update(product)
-                members.append((number, product, weight))
+        x, z = _masks(product)
+        own, place = x | z, 0
+        for place, (other_x, other_z) in enumerate(masks):
+            if not ((x ^ other_x) | (z ^ other_z)) & own & (other_x | other_z):
+                groups[place][0].update(product)
+                groups[place][1].append((number, product, weight))
+                masks[place] = (x | other_x, z | other_z)
                 break
         else:
             groups.append((dict(product), [(number, product, weight)]))
+            masks.append((x, z))
+        looks += place + 1
+        if looks > _MAX_LOOKS:
+            raise QedgeError(
+                "job.bad_observable",
+                f"The observables need more than {len(groups)} ways of measuring.",
+                fix="Send fewer terms in a job, or have a simulator compute them.",
+            )
     return constants, [Setting(letters, tuple(members)) for letters, members in groups]
+
+
+def _masks(product: Pauli) -> tuple[int, int]:
+    """Return the qubits on which a product has X or Y, and those on which it has Z or Y."""
+    x = z = 0
+    for qubit, letter in product:
+        bit = 1 << qubit
+        x |= bit if letter != "Z" else 0
+        z |= bit if letter != "X" else 0
+    return x, z
 
 
 def measured_in(circuit: FlatCircuit, setting: Setting) -> FlatCircuit:

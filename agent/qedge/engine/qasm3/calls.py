@@ -19,6 +19,9 @@ _STEPS_PER_OPERATION: Final = 4
 _WIDEST: Final = 4
 """A modifier makes at most this many operations of one, powers of whole numbers aside."""
 
+_QUBITS_OF_AN_OPERATION: Final = 16
+"""An operation on more qubits is charged as several."""
+
 Evaluate = Callable[[Node, Sequence[Number]], Number]
 
 
@@ -46,8 +49,10 @@ class Call:
         for each in self.modifiers:
             if each.name == "pow":
                 base *= max(1, abs(int(each.value))) if float(each.value).is_integer() else _WIDEST
-            elif each.name == "negctrl":
-                base += 2 * int(each.value)
+            elif each.name in ("ctrl", "negctrl"):
+                # every operation names the controls, and those on 0 stand between two more for each
+                base *= 1 + int(each.value) // _QUBITS_OF_AN_OPERATION
+                base += 2 * int(each.value) if each.name == "negctrl" else 0
             elif each.name == "inv":
                 base *= 2
         return base + sum(size_of(each) for each in self.arguments) // _STEPS_PER_OPERATION

@@ -11,6 +11,7 @@ from qedge.engine.qasm3.expression import Apply, Bits, Node, Number
 from qedge_driver_api import ConditionKind
 
 MAX_PATHS: Final = 256
+_SO_MANY: Final = "a condition of so many cases"
 
 
 class Guard(NamedTuple):
@@ -22,6 +23,8 @@ class Guard(NamedTuple):
 
 
 Path = tuple[Guard, ...]
+_Linear = tuple[frozenset[int], bool]
+_LINEAR: Final = frozenset({"!", "^", "!=", "=="})
 _FLIPPED: Final = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 _MIRRORED: Final = {"==": "==", "!=": "!=", "<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
@@ -41,41 +44,78 @@ def reads(node: Node) -> frozenset[int]:
 
 def paths(node: Node, *, want: bool = True) -> list[Path]:
     """Return the paths on which `node` is true (or false, where not `want`ed); raises `NotSimpleError`."""
-    if isinstance(node, (int, float)):
-        return [()] if bool(node) is want else []
-    linear = _linear(node)
-    if linear is not None:
-        bits, constant = linear
-        value = constant ^ want
-        if not bits:
-            return [] if value else [()]
-        kind = ConditionKind.EQUALS if len(bits) == 1 else ConditionKind.PARITY
-        return [(Guard(kind, tuple(sorted(bits)), int(value)),)]
-    if isinstance(node, Bits):
-        return _compare("!=" if want else "==", node.bits, 0)
-    if isinstance(node, Apply):
-        return _bounded(_of_operator(node, want))
-    raise NotSimpleError("a parameter decides nothing before it has a value")
+    return _Search().paths(node, want)
 
 
-def _of_operator(node: Apply, want: bool) -> list[Path]:
-    name, operands = node.name, node.operands
-    if name == "!":
-        return paths(operands[0], want=not want)
-    if name in ("&&", "||") or (name in ("&", "|") and all(_width(each) == 1 for each in operands)):
-        left, right = operands
-        # a ∧ b, or ¬(¬a ∧ ¬b): on the other outcome, the first operand decides alone or leaves it to the second
-        both = name in ("&&", "&")
-        if both is want:
-            return _product(paths(left, want=want), paths(right, want=want))
-        return paths(left, want=want) + _product(paths(left, want=not want), paths(right, want=want))
-    if name in _FLIPPED:
-        left, right = operands
-        if isinstance(right, Bits) and isinstance(left, (int, float)):
-            left, right, name = right, left, _MIRRORED[name]
-        if isinstance(left, Bits) and isinstance(right, (int, float)):
-            return _compare(name if want else _FLIPPED[name], left.bits, right)
-    raise NotSimpleError(f"the operator {name} on measured bits")
+class _Search:
+    """The look through one condition. Both outcomes of an operand are asked for, and each is looked for once."""
+
+    def __init__(self) -> None:
+        self._paths: dict[tuple[int, bool], list[Path]] = {}
+        self._linears: dict[int, _Linear | None] = {}
+
+    def paths(self, node: Node, want: bool) -> list[Path]:
+        if isinstance(node, (int, float)):
+            return [()] if bool(node) is want else []
+        linear = self._linear(node)
+        if linear is not None:
+            bits, constant = linear
+            value = constant ^ want
+            if not bits:
+                return [] if value else [()]
+            kind = ConditionKind.EQUALS if len(bits) == 1 else ConditionKind.PARITY
+            return [(Guard(kind, tuple(sorted(bits)), int(value)),)]
+        if isinstance(node, Bits):
+            return _compare("!=" if want else "==", node.bits, 0)
+        if isinstance(node, Apply):
+            found = self._paths.get((id(node), want))
+            if found is None:
+                found = self._paths[id(node), want] = _bounded(self._of_operator(node, want))
+            return found
+        raise NotSimpleError("a parameter decides nothing before it has a value")
+
+    def _of_operator(self, node: Apply, want: bool) -> list[Path]:
+        name, operands = node.name, node.operands
+        if name == "!":
+            return self.paths(operands[0], not want)
+        if name in ("&&", "||") or (name in ("&", "|") and all(_width(each) == 1 for each in operands)):
+            left, right = operands
+            # a ∧ b, or ¬(¬a ∧ ¬b): on the other outcome, the first operand decides alone or leaves it to the second
+            both = name in ("&&", "&")
+            if both is want:
+                return _product(self.paths(left, want), self.paths(right, want))
+            return self.paths(left, want) + _product(self.paths(left, not want), self.paths(right, want))
+        if name in _FLIPPED:
+            left, right = operands
+            if isinstance(right, Bits) and isinstance(left, (int, float)):
+                left, right, name = right, left, _MIRRORED[name]
+            if isinstance(left, Bits) and isinstance(right, (int, float)):
+                return _compare(name if want else _FLIPPED[name], left.bits, right)
+        raise NotSimpleError(f"the operator {name} on measured bits")
+
+    def _linear(self, node: Node) -> _Linear | None:
+        """Return `(bits, constant)` where the node is the XOR of single bits and a constant."""
+        if isinstance(node, (int, float)):
+            return (frozenset(), bool(node)) if node in (0, 1) else None
+        if isinstance(node, Bits):
+            return (frozenset(node.bits), False) if len(node.bits) == 1 else None
+        if not isinstance(node, Apply) or node.name not in _LINEAR:
+            return None
+        if id(node) not in self._linears:
+            self._linears[id(node)] = self._linear_of(node)
+        return self._linears[id(node)]
+
+    def _linear_of(self, node: Apply) -> _Linear | None:
+        parts: list[_Linear] = []
+        for each in node.operands:
+            part = self._linear(each)
+            if part is None:
+                return None
+            parts.append(part)
+        if node.name == "!":
+            return parts[0][0], not parts[0][1]
+        (left, a), (right, b) = parts
+        return left ^ right, a ^ b ^ (node.name == "==")
 
 
 def _compare(name: str, bits: tuple[int, ...], value: Number) -> list[Path]:
@@ -93,28 +133,10 @@ def _compare(name: str, bits: tuple[int, ...], value: Number) -> list[Path]:
         # the highest bit that differs decides which is larger
         if (is_set and name in ("<", "<=", "!=")) or (not is_set and name in (">", ">=", "!=")):
             above = number >> place ^ 1
+            if len(found) >= MAX_PATHS:
+                raise NotSimpleError(_SO_MANY)
             found.append((Guard(ConditionKind.EQUALS, bits[place:], above),))
     return found
-
-
-def _linear(node: Node) -> tuple[frozenset[int], bool] | None:
-    """Return `(bits, constant)` where the node is the XOR of single bits and a constant."""
-    if isinstance(node, (int, float)):
-        return (frozenset(), bool(node)) if node in (0, 1) else None
-    if isinstance(node, Bits):
-        return (frozenset(node.bits), False) if len(node.bits) == 1 else None
-    if not isinstance(node, Apply):
-        return None
-    parts = [_linear(each) for each in node.operands]
-    if any(part is None for part in parts):
-        return None
-    known = [part for part in parts if part is not None]
-    if node.name == "!":
-        return known[0][0], not known[0][1]
-    if node.name in ("^", "!=", "=="):
-        (left, a), (right, b) = known
-        return left ^ right, a ^ b ^ (node.name == "==")
-    return None
 
 
 def _width(node: Node) -> int:
@@ -123,11 +145,11 @@ def _width(node: Node) -> int:
 
 def _product(left: list[Path], right: list[Path]) -> list[Path]:
     if len(left) * len(right) > MAX_PATHS:
-        raise NotSimpleError("a condition of so many cases")
+        raise NotSimpleError(_SO_MANY)
     return [a + b for a in left for b in right]
 
 
 def _bounded(found: list[Path]) -> list[Path]:
     if len(found) > MAX_PATHS:
-        raise NotSimpleError("a condition of so many cases")
+        raise NotSimpleError(_SO_MANY)
     return found

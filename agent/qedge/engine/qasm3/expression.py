@@ -18,6 +18,9 @@ Number = int | float
 MAX_BITS: Final = 128
 """Whole numbers beyond this many bits are refused: powers would grow without bound."""
 
+MAX_LEVELS: Final = 200
+"""Operators over one another in an expression that is evaluated later: a sum of many terms has as many levels."""
+
 
 class Formal(NamedTuple):
     """The value of parameter number `place` of the gate or program."""
@@ -32,10 +35,11 @@ class Bits(NamedTuple):
 
 
 class Apply(NamedTuple):
-    """An operator or function on nodes."""
+    """An operator or function on nodes; made by `applied`, which bounds its `levels`."""
 
     name: str
     operands: tuple[Node, ...]
+    levels: int = 1
 
 
 Node = Number | Formal | Bits | Apply
@@ -45,6 +49,10 @@ Lookup = Callable[[Lexer, Token], "Node | None"]
 
 class BadValueError(ArithmeticError):
     """An expression has no value that a program can use."""
+
+
+class TooManyLevelsError(BadValueError):
+    """An expression with open parameters has more than `MAX_LEVELS`."""
 
 
 def _whole(value: Number) -> int:
@@ -153,6 +161,17 @@ def apply(name: str, operands: Sequence[Number]) -> Number:
     return value
 
 
+def applied(name: str, operands: tuple[Node, ...]) -> Node:
+    """Apply an operator or function, at once where all operands are numbers; raises `BadValueError`."""
+    numbers = [each for each in operands if isinstance(each, (int, float))]
+    if len(numbers) == len(operands):
+        return apply(name, numbers)
+    levels = 1 + max((each.levels for each in operands if isinstance(each, Apply)), default=0)
+    if levels > MAX_LEVELS:
+        raise TooManyLevelsError(f"more than {MAX_LEVELS} operators over one another on what is not known yet")
+    return Apply(name, operands, levels)
+
+
 def evaluate(node: Node, arguments: Sequence[Number]) -> Number:
     """Return the value of a node without classical bits; raises `BadValueError`."""
     if isinstance(node, (int, float)):
@@ -188,13 +207,15 @@ class ExpressionParser:
         start = self._lexer.token.at
         try:
             return self._binary(0)
+        except TooManyLevelsError as error:
+            raise self._too_deep(start, MAX_LEVELS) from error
         except BadValueError as error:
             raise self._lexer.fault(start, "circuit.nonfinite_parameter", str(error)) from error
 
     def _binary(self, minimum: int) -> Node:
         self._depth += 1
         if self._depth > self._max_depth:
-            raise self._too_deep()
+            raise self._too_deep(self._lexer.token.at, self._max_depth)
         left = self._unary()
         lexer = self._lexer
         while lexer.token.kind == "symbol":
@@ -205,7 +226,7 @@ class ExpressionParser:
             lexer.next()
             # a power groups to the right
             right = self._binary(binding - 1 if binding == _POWER else binding)
-            left = self._applied(symbol, (left, right))
+            left = applied(symbol, (left, right))
         self._depth -= 1
         return left
 
@@ -214,7 +235,7 @@ class ExpressionParser:
         token = lexer.token
         if token.kind == "symbol" and token.text in _UNARY:
             lexer.next()
-            return self._applied(token.text, (self._binary(_UNARY_BINDING),))
+            return applied(token.text, (self._binary(_UNARY_BINDING),))
         if token.kind == "symbol" and token.text == "(":
             lexer.next()
             inside = self._binary(0)
@@ -265,7 +286,7 @@ class ExpressionParser:
                 raise lexer.fault(
                     token.at, "circuit.bad_arity", f"expected {_FUNCTIONS[token.text][0]} arguments for {token}"
                 )
-            return self._applied(token.text, tuple(operands))
+            return applied(token.text, tuple(operands))
         raise lexer.fault(
             token.at,
             "circuit.undeclared_name",
@@ -273,20 +294,9 @@ class ExpressionParser:
             name=token.text[:40],
         )
 
-    @staticmethod
-    def _applied(name: str, operands: tuple[Node, ...]) -> Node:
-        numbers = [each for each in operands if isinstance(each, (int, float))]
-        if len(numbers) == len(operands):
-            return apply(name, numbers)
-        return Apply(name, operands)
-
-    def _too_deep(self) -> QedgeError:
-        return self._lexer.fault(
-            self._lexer.token.at,
-            "circuit.expression_too_deep",
-            f"expected an expression nested at most {self._max_depth} deep",
-            limit=self._max_depth,
-        )
+    def _too_deep(self, at: int, limit: int) -> QedgeError:
+        message = f"expected an expression nested at most {limit} deep"
+        return self._lexer.fault(at, "circuit.expression_too_deep", message, limit=limit)
 
 
 def _is_float(text: str) -> bool:

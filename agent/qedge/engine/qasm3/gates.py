@@ -21,6 +21,8 @@ _REFUSED: Final = frozenset(
 )
 _MAX_ARGUMENTS: Final = 1024
 _MAX_CONTROLS: Final = 256
+_READ_FOR_AN_OPERATION: Final = 32
+"""So many characters of a loop's body count at least as one operation each time that they are read again."""
 
 
 class Gates:
@@ -229,6 +231,7 @@ def loop(
 
     All values are charged before the first: a loop that is too long is refused at once. A body that does not name the
     variable does the same for every value, so it is read once, and what it added of `size` is charged and added again.
+    Of one that does, what is read again is charged where that is more than what came of it the first time.
     """
     lexer.next()
     lexer.expect_kind("name", "the type of the loop's variable")
@@ -250,11 +253,14 @@ def loop(
         lexer.move(start)
         scope.set_constant(name.text, value)
         body()
-        if place == 0 and not lexer.names(name.text, start):
-            again, more = items[begin:], len(values) - 1
-            charge(size(again) * more, start)
-            items.extend(again * more)
+        if place > 0:
+            continue
+        more, made = len(values) - 1, size(items[begin:])
+        if not lexer.names(name.text, start):
+            charge(made * more, start)
+            items.extend(items[begin:] * more)
             break
+        charge(max(0, (lexer.token.at - start) // _READ_FOR_AN_OPERATION - made) * more, start)
     scope.leave()
 
 

@@ -201,6 +201,16 @@ def test_subscriptions_are_granted_to_the_own_topics_and_what_policy_permits() -
     assert site.audience.members == set()
 
 
+def test_where_there_are_no_segments_a_device_listens_to_its_own_topics_alone() -> None:
+    site = DialogueSite()
+    site.rules.audience = None
+    site.take(CONNECT)
+    site.outlet.packets()
+    site.take(paho_subscribe([(site.device.down_topic, 1), ("qedge/v1/f/n/seg/s", 1), ("qedge/v1/f/n/dev/e/down", 1)]))
+    (answer,) = site.outlet.packets()
+    assert list(answer[4:]) == [1, 0x80, 0x80]
+
+
 def test_messages_to_a_device_keep_to_its_window_and_a_full_queue_refuses() -> None:
     site = connected()
     site.take(paho_subscribe([(site.device.down_topic, 1)]))

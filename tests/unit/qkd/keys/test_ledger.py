@@ -186,6 +186,7 @@ def test_a_void_after_its_grant_destroys_the_copy_however_often_it_comes() -> No
     owed = pair.a.do(lambda ledger: ledger.book.owed_voids("b", 10))
     for _ in range(2):
         pair.b.do(lambda ledger: exchange.void_for(ledger, "a", KeyVoid(owed)))
+    assert carry(draft, pair.a, pair.b) == ["qkd.out_of_step"]  # the grant again, late: its keys are gone
     key_id = str(uuid.UUID(bytes=draft.keys[0][0]))
     with pytest.raises(QedgeError) as error:
         pair.b.collect("bob", "alice", key_id)
@@ -199,8 +200,9 @@ def test_a_peer_cannot_cut_from_the_wrong_half_nor_twice_nor_void_what_is_not_it
     own = pair.b.reserve(Wanted("a", "bob", ("alice",), 1, 32))
     stolen = msgspec.structs.replace(grant, cuts=own.messages[0][1].cuts, tags=own.messages[0][1].tags)
     doubled = msgspec.structs.replace(grant, cuts=(grant.cuts[0],) * 2, key_bytes=64)
+    fresh = msgspec.structs.replace(stolen, cuts=(msgspec.structs.replace(stolen.cuts[0], start=500),))
     far = msgspec.structs.replace(grant, cuts=(msgspec.structs.replace(grant.cuts[0], start=990),))
-    for bad in (stolen, doubled, far, msgspec.structs.replace(grant, tags=(bytes(16),))):
+    for bad in (stolen, fresh, doubled, far, msgspec.structs.replace(grant, tags=(bytes(16),))):
         outcome = pair.b.do(lambda ledger, bad=bad: exchange.take_over(ledger, "a", KeyReserve((bad,))))
         assert outcome.outcomes == ("qkd.out_of_step",)
     assert pair.b.status().account.delivered == 0
@@ -210,6 +212,17 @@ def test_a_peer_cannot_cut_from_the_wrong_half_nor_twice_nor_void_what_is_not_it
     own_void = exchange.VoidGrant(own.grant_id, "ab", own.messages[0][1].cuts)
     pair.b.do(lambda ledger: exchange.void_for(ledger, "a", KeyVoid((own_void,))))
     assert pair.b.hand_over(own)
+
+
+def test_a_peer_cannot_void_over_its_own_link_what_another_peer_granted() -> None:
+    pair = LedgerPair(blocks=2)
+    draft = pair.a.reserve(ASK)
+    assert carry(draft, pair.a, pair.b) == [""]
+    pair.b.do(lambda ledger: ledger.open_link("bc", "c"))
+    void = exchange.VoidGrant(draft.grant_id, "bc", ())
+    pair.b.do(lambda ledger: exchange.void_for(ledger, "c", KeyVoid((void,))))
+    keys = pair.a.hand_over(draft)
+    assert pair.b.collect("bob", "alice", keys[0].key_id) == keys
 
 
 def test_strangers_are_refused_whether_the_key_is_there_or_gone_and_poison_their_batch() -> None:
