@@ -1,10 +1,10 @@
 """Sockets of devices, read in small turns, with an urgent lane.
 
 All device sockets hang on two epoll sets of their own, which the event loop watches as two descriptors (epoll(7) may
-be nested). That is what bounds the work: a turn reads a few KiB of each socket and ends after a millisecond, so the loop
-gets to everything else between turns however much devices send. Within a turn the urgent set is looked at again and
-again, so a safety device waits for a handful of messages at most and never for the burst of the others. And answers go out with `send` at once; a transport of uvloop writes only after it has read from every socket
-that is ready.
+be nested). That is what bounds the work: a turn reads a few KiB of each socket and ends after a millisecond, so the
+loop gets to everything else between turns however much devices send. Within a turn the urgent set is looked at again
+and again, so a safety device waits for a handful of messages at most and never for the burst of the others. And answers
+go out with `send` at once; a transport of uvloop writes only after it has read from every socket that is ready.
 
 A turn of the loop for one message costs as much as the message. So where turns follow each other within a quarter of a
 millisecond, the ordinary set is no longer watched but looked at every millisecond, as network cards do with their
