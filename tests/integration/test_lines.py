@@ -141,29 +141,3 @@ async def test_what_a_turn_has_no_time_for_is_taken_before_what_comes_later() ->
         line.cut("done")
         theirs.close()
     lanes.close()
-
-
-async def test_once_little_comes_a_message_is_taken_at_once_again() -> None:
-    lanes, hearer = Lanes(SystemClock()), Hearer()
-    lanes.start()
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setblocking(False)
-    line = Line(ours, lanes, hearer, lambda *_: None, address="", max_bytes=4096)
-    for number in range(200):
-        theirs.send(b"often")
-        while len(hearer.heard) <= number:
-            await asyncio.sleep(0)
-    at_once = 0
-    async with asyncio.timeout(30):
-        while at_once < 10:
-            await asyncio.sleep(0.01)
-            before = len(hearer.heard)
-            theirs.send(b"alone")
-            for _ in range(3):
-                await asyncio.sleep(0)
-            at_once = at_once + 1 if len(hearer.heard) > before else 0
-            while len(hearer.heard) == before:
-                await asyncio.sleep(0.001)
-    line.cut("done")
-    lanes.close()
-    theirs.close()
