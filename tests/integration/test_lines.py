@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
+from qedge.base.clock import ManualClock
 from qedge.base.system_clock import SystemClock
 from qedge.devices.ways_in.lanes import Lanes
 from qedge.devices.ways_in.line import Line
@@ -104,6 +105,38 @@ async def test_while_messages_come_close_together_an_urgent_one_is_taken_at_once
     while not urgent.heard:
         await asyncio.sleep(0)
     assert urgent.heard == [b"now"]
+    for line, (_, theirs) in zip(lines, pairs, strict=True):
+        line.cut("done")
+        theirs.close()
+    lanes.close()
+
+
+async def test_what_a_turn_has_no_time_for_is_taken_before_what_comes_later() -> None:
+    clock, order = ManualClock(), list[int]()
+    lanes = Lanes(clock)
+    lanes.start()
+    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(24)]
+
+    class Talker:
+        """Takes so long that a turn ends, and has sent something new by then."""
+
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def take(self, data: bytes, now_ns: int, utc_ns: int) -> None:
+            """Take something."""
+            order.append(self.number)
+            clock.advance_s(0.0004)
+            pairs[self.number][1].send(b"more")
+
+    lines = []
+    for number, (ours, theirs) in enumerate(pairs):
+        ours.setblocking(False)
+        theirs.send(b"first")
+        lines.append(Line(ours, lanes, Talker(number), lambda *_: None, address="", max_bytes=4096))
+    while len(order) < 2 * len(pairs):
+        await asyncio.sleep(0)
+    assert sorted(order[: len(pairs)]) == list(range(len(pairs)))
     for line, (_, theirs) in zip(lines, pairs, strict=True):
         line.cut("done")
         theirs.close()

@@ -22,11 +22,13 @@ class Counts:
         if now == before:
             return
         self._before[name] = now
+        if before is None or now[:2] != before[:2]:  # nearly always only readings have been added
+            self._metrics.set("qedge_segment_members", members, (name,))
+            self._metrics.set("qedge_segment_epoch", epoch, (name,))
         _, _, taken, dropped = before or (0, 0, 0, 0)
-        self._metrics.set("qedge_segment_members", members, (name,))
-        self._metrics.set("qedge_segment_epoch", epoch, (name,))
         self._metrics.add("qedge_segment_readings_total", (name, "taken"), segment.readings - taken)
-        self._metrics.add("qedge_segment_readings_total", (name, "dropped"), segment.dropped - dropped)
+        if before is None or segment.dropped != dropped:
+            self._metrics.add("qedge_segment_readings_total", (name, "dropped"), segment.dropped - dropped)
 
     def hand_over_strays(self, total: int) -> None:
         """Hand over how many readings belonged to no channel."""

@@ -1,11 +1,10 @@
 """Sockets of devices, read in small turns, with an urgent lane.
 
 All device sockets hang on two epoll sets of their own, which the event loop watches as two descriptors (epoll(7) may
-be nested). That is what bounds the work: a turn deals with few sockets, a few KiB of each, and ends after a
-millisecond, so the loop gets to everything else between turns however much devices send. Within a turn the urgent set
-is looked at again and again, so a safety device waits for a handful of messages at most and never for the burst of the
-others. And answers go out with `send` at once; a transport of uvloop writes only after it has read from every socket
-that is ready.
+be nested). That is what bounds the work: a turn reads a few KiB of each socket and ends after a millisecond, so the
+loop gets to everything else between turns however much devices send. Within a turn the urgent set is looked at again
+and again, so a safety device waits for a handful of messages at most and never for the burst of the others. And answers
+go out with `send` at once; a transport of uvloop writes only after it has read from every socket that is ready.
 """
 
 from __future__ import annotations
@@ -17,9 +16,8 @@ from typing import Final, Protocol
 
 from qedge.base.clock import Clock
 
-_EVENTS_IN_A_TURN: Final = 64
+_EVENTS_AT_ONCE: Final = 4
 _URGENT_EVENTS: Final = 16
-_LOOK_EVERY: Final = 4
 _TURN_NS: Final = 1_000_000
 
 
@@ -104,16 +102,21 @@ class Lanes:
                     served.serve(mask, now_ns, utc_ns)
 
     def _serve_ordinary(self) -> None:
-        """Serve what is ready for a millisecond."""
-        clock_ns, served_by = self._clock.now_ns, self._served.get
+        """Serve what is ready for a millisecond, the oldest first.
+
+        A few are asked for at a time, and all of them are served: epoll puts what it has named behind all others, so
+        what was left over would wait longest. What comes meanwhile is served in the same turn. After each few the
+        urgent lane is looked at.
+        """
+        clock_ns, served_by, poll = self._clock.now_ns, self._served.get, self.ordinary.poll
         now_ns, utc_ns = self.now()
         until_ns = now_ns + _TURN_NS
-        for number, (fd, mask) in enumerate(self.ordinary.poll(0, _EVENTS_IN_A_TURN)):
-            served = served_by(fd)
-            if served is not None:
-                served.serve(mask, now_ns, utc_ns)
-            if number % _LOOK_EVERY == 0:
-                self.serve_urgent()
-                now_ns = clock_ns()
-                if now_ns > until_ns:
-                    return  # what was not served is ready still
+        while events := poll(0, _EVENTS_AT_ONCE):
+            for fd, mask in events:
+                served = served_by(fd)
+                if served is not None:
+                    served.serve(mask, now_ns, utc_ns)
+            self.serve_urgent()
+            now_ns = clock_ns()
+            if now_ns >= until_ns:
+                return  # what was not served is ready still
