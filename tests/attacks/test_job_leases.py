@@ -118,7 +118,7 @@ async def test_a_record_of_an_earlier_owner_does_not_replace_that_of_a_later_one
     newer = msgspec.structs.replace(first, epoch=adopted_epoch(1, 2), view=msgspec.structs.replace(old, epoch=9))
     ended = msgspec.structs.replace(first, view=msgspec.structs.replace(old, state=JobState.DONE, ended_utc_ns=5))
     for record in (first, newer, first, ended):
-        kept = await holder.store.write(lambda connection, each=record: rows.keep(connection, "a", each, 1))
+        kept = await holder.store.write(lambda connection, each=record: rows.keep(connection, "a", each))
     assert kept.before == newer  # which whoever sent the old one is told
     assert await holder.store.read(lambda connection: rows.copy(connection, "job")) == newer
 
