@@ -7,8 +7,6 @@ out that was not sealed by it. Executions and covered edges are printed at the e
 
 from __future__ import annotations
 
-import sys
-import tempfile
 from pathlib import Path
 
 import atheris
@@ -21,6 +19,7 @@ import mqtt5
 
 from qedge.devices.ways_in.model import PacketError
 from qedge.devices.ways_in.rates import Throttles
+from tests.fuzz.course import run
 from tests.unit.devices.ways_in.clients import mqtt5_connect, paho_connect, paho_publish, paho_subscribe
 from tests.unit.devices.ways_in.dialogue_site import DialogueSite
 
@@ -96,16 +95,5 @@ def seeds(folder: Path) -> None:
                 (folder / f"{number}-{kind}-{step}").write_bytes(bytes([kind, step]) + packet)
 
 
-def main() -> None:
-    """Fuzz for so many seconds."""
-    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 60
-    with tempfile.TemporaryDirectory(prefix="qedge-fuzz-") as name:
-        corpus = Path(name)
-        seeds(corpus)
-        options = [f"-max_total_time={seconds}", "-max_len=2048", "-timeout=5", "-rss_limit_mb=2048"]
-        atheris.Setup([sys.argv[0], *options, "-print_final_stats=1", str(corpus)], check)
-        atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    run(check, seeds, most_bytes=2048)

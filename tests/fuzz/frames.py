@@ -9,8 +9,6 @@ Executions and covered edges are printed at the end.
 from __future__ import annotations
 
 import contextlib
-import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ with atheris.instrument_imports(include=["qedge.devices", "qedge.wire.attached",
     from qedge_device.rich_state import RichState
     from qedge_device.short import ShortOpener
 
+from tests.fuzz.course import run
 from tests.unit.devices.ways_in.dialogue_site import DialogueSite
 
 MESSAGES: tuple[Any, ...] = (
@@ -155,16 +154,5 @@ def _is_hex(word: str) -> bool:
     return len(word) >= 16 and all(letter in "0123456789abcdef" for letter in word)
 
 
-def main() -> None:
-    """Fuzz for so many seconds."""
-    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 60
-    with tempfile.TemporaryDirectory(prefix="qedge-fuzz-") as name:
-        corpus = Path(name)
-        seeds(corpus)
-        options = [f"-max_total_time={seconds}", "-max_len=8192", "-timeout=5", "-rss_limit_mb=2048"]
-        atheris.Setup([sys.argv[0], *options, "-print_final_stats=1", str(corpus)], check)
-        atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    run(check, seeds, most_bytes=8192)

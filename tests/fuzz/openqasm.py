@@ -8,8 +8,6 @@ is kept in the folder and named.
 from __future__ import annotations
 
 import re
-import sys
-import tempfile
 from pathlib import Path
 
 import atheris
@@ -20,6 +18,7 @@ with atheris.instrument_imports(include=["qedge.engine"]):
 
 from qedge.base.errors import QedgeError
 from qedge_driver_api import check_circuit
+from tests.fuzz.course import run
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMITS = ParseLimits(max_text_bytes=1 << 14, max_operations=2_000, max_qubits=200, max_clbits=200)
@@ -72,19 +71,5 @@ def seeds(folder: Path) -> None:
             (folder / f"{number}-{head}").write_bytes(bytes([head]) + text.encode())
 
 
-def main() -> None:
-    """Fuzz for so many seconds."""
-    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 60
-    with tempfile.TemporaryDirectory(prefix="qedge-fuzz-") as name:
-        corpus = Path(name) / "corpus"
-        corpus.mkdir()
-        seeds(corpus)
-        words = Path(name) / "words"
-        words.write_text("".join(f'"{word}"\n' for word in WORDS.split() if '"' not in word), "utf-8")
-        options = [f"-max_total_time={seconds}", "-max_len=2048", "-timeout=5", "-rss_limit_mb=2048", f"-dict={words}"]
-        atheris.Setup([sys.argv[0], *options, "-print_final_stats=1", str(corpus)], check)
-        atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    run(check, seeds, most_bytes=2048, words=WORDS)

@@ -8,8 +8,6 @@ promise is kept in the folder and named.
 from __future__ import annotations
 
 import re
-import sys
-import tempfile
 from pathlib import Path
 
 import atheris
@@ -19,6 +17,7 @@ with atheris.instrument_imports(include=["qedge.security", "qedge.base.toml_line
     from qedge.security.policy.explain import explain
     from qedge.security.policy.table import PolicyTable
 
+from tests.fuzz.course import run
 from tests.unit.security.policy.random_policies import RandomPolicies
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,21 +55,5 @@ def seeds(folder: Path) -> None:
         (folder / str(number)).write_bytes(text.encode())
 
 
-def main() -> None:
-    """Fuzz for so many seconds."""
-    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 60
-    with tempfile.TemporaryDirectory(prefix="qedge-fuzz-") as name:
-        corpus = Path(name) / "corpus"
-        corpus.mkdir()
-        seeds(corpus)
-        words = Path(name) / "words"
-        words.write_text(
-            "".join(f'"{word}"\n' for word in WORDS.split() if '"' not in word and "\\" not in word), "utf-8"
-        )
-        options = [f"-max_total_time={seconds}", "-max_len=4096", "-timeout=5", "-rss_limit_mb=2048", f"-dict={words}"]
-        atheris.Setup([sys.argv[0], *options, "-print_final_stats=1", str(corpus)], check)
-        atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    run(check, seeds, most_bytes=4096, words=WORDS)
