@@ -140,6 +140,7 @@ EVENTS: Final[dict[str, str]] = {
     "keys.discarded": "Blocks that both ends do not have alike were destroyed; fields: link, bits.",
     "device.loaded": "The registry of devices was read; fields: devices, invitations.",
     "device.not_saved": "Changes of devices could not be written and are tried again; fields: code, devices.",
+    "device.key_not_renewed": "The node's key for its devices is at its end and is made anew later; fields: code.",
     "device.enrolled": "A device was let in; fields: device, by.",
     "device.pending": "A device waits for an operator's approval; fields: device, by.",
     "device.refused": "An enrolment was refused; fields: guest, code.",

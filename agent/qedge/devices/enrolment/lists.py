@@ -120,14 +120,28 @@ class DeviceLists:
     async def run(self, ready: Ready) -> None:
         """Sign, publish and ask for what is missing, until cancelled."""
         ready()
+        # Apart from each other: a node that does not answer must not hold up what this node has to say.
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tell())
+            group.create_task(self._ask())
+
+    async def _tell(self) -> None:
         while True:
             self._wake.clear()
+            if self._peers_changed:
+                self._peers_changed = False
+                self._peers.expect(self._announced(), self._clock.utc_ns())
             await self._look()
             try:
                 async with asyncio.timeout(_LOOK_S):
                     await self._wake.wait()
             except TimeoutError:
                 pass
+
+    async def _ask(self) -> None:
+        while True:
+            await self._ask_for_missing(self._clock.now_ns())
+            await asyncio.sleep(_LOOK_S)
 
     def peers_changed(self) -> None:
         """Look soon what births say of lists."""
@@ -196,10 +210,6 @@ class DeviceLists:
         except QedgeError as error:
             _LOG.debug("device.list_not_published", code=error.code)
             await asyncio.sleep(_RETRY_S)
-        if self._peers_changed:
-            self._peers_changed = False
-            self._peers.expect(self._announced(), self._clock.utc_ns())
-        await self._ask_for_missing(now_ns)
 
     async def _sign(self) -> SignedByNode:
         self._sign_due = False
@@ -263,10 +273,14 @@ class DeviceLists:
         if not missing or now_ns - self._asked_ns < _ASK_AGAIN_S * 1e9:
             return
         self._asked_ns = now_ns
-        for node in missing:
-            _LOG.warning("device.list_missing", peer=node)
-            try:
-                signed = await self._sessions.call(node, DeviceListAsk(), SignedByNode, deadline_s=_CALL_S)
-                await self.take(signed, node)
-            except QedgeError as error:
-                _LOG.warning("device.list_withheld", peer=node, code=error.code)
+        async with asyncio.TaskGroup() as group:
+            for node in missing:
+                group.create_task(self._ask_for(node))
+
+    async def _ask_for(self, node: str) -> None:
+        _LOG.warning("device.list_missing", peer=node)
+        try:
+            signed = await self._sessions.call(node, DeviceListAsk(), SignedByNode, deadline_s=_CALL_S)
+            await self.take(signed, node)
+        except QedgeError as error:
+            _LOG.warning("device.list_withheld", peer=node, code=error.code)

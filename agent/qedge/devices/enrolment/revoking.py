@@ -48,11 +48,12 @@ class Revoking:
     async def retire(self, device: str, key_id: bytes, certified_until_utc_ns: int, *, is_root: bool = False) -> None:
         """Put a key on the list until its certificate ends; nothing for a device that had none.
 
-        The root of a constrained device has no certificate: it stays there for `ROOT_LISTED_S`.
+        The root of a constrained device has no certificate: it stays there for `ROOT_LISTED_S`. A certificate that has
+        ended by the clock is put down all the same, since the clock may run ahead; the list leaves it out meanwhile.
         """
         utc_ns = self._clock.utc_ns()
         until_utc_ns = utc_ns + ROOT_LISTED_S * _SECOND_NS if is_root else certified_until_utc_ns
-        if key_id and until_utc_ns > utc_ns:
+        if key_id and until_utc_ns > 0:
             self.refused.add_own(key_id)
             revoked = RevokedDevice(device, key_id, until_utc_ns // _SECOND_NS + 1)
             await self._store.write(lambda connection: rows.add_revoked(connection, revoked), accepted=True)

@@ -68,7 +68,7 @@ class DeviceRegistry:
             while True:
                 await asyncio.sleep(FLUSH_S)
                 await self._flush_quietly()
-                await self.forget_expired()
+                await self._forget_quietly()
                 self._show()
         finally:
             await asyncio.shield(self._flush_quietly())
@@ -241,7 +241,7 @@ class DeviceRegistry:
                 written = [rows.row_of(self._devices[each], now) for each in chunk if each in self._devices]
                 try:
                     await self._write(functools.partial(rows.write_devices, rows=written))
-                except QedgeError:
+                except BaseException:
                     self._dirty.update(dict.fromkeys(chunk))
                     raise
 
@@ -260,6 +260,13 @@ class DeviceRegistry:
         try:
             await self.flush()
         except QedgeError as error:
+            _LOG.warning("device.not_saved", code=error.code, devices=len(self._dirty))
+
+    async def _forget_quietly(self) -> None:
+        try:
+            await self.forget_expired()
+        except QedgeError as error:
+            # They count no more either way: what is read again at the next start has expired then too.
             _LOG.warning("device.not_saved", code=error.code, devices=len(self._dirty))
 
     def _show(self) -> None:
