@@ -258,23 +258,23 @@ async def test_a_peer_checks_a_device_by_its_nodes_delegation_and_list(tmp_path:
         await here.opened("bad")
         peer = PeerDevices(world.trust(), 86_400)
         good, bad = await here.devices.desk.credentials("good"), await here.devices.desk.credentials("bad")
-        utc_ns = here.clock.utc_ns
-        assert peer.verify(good, utc_ns(), privileged=False).device == "good"
+        utc_ns, now_ns = here.clock.utc_ns, here.clock.now_ns
+        assert peer.verify(good, utc_ns(), now_ns(), privileged=False).device == "good"
         with pytest.raises(QedgeError, match="missing or too old"):
-            peer.verify(good, utc_ns(), privileged=True)  # no list yet: fail closed
+            peer.verify(good, utc_ns(), now_ns(), privileged=True)  # no list yet: fail closed
         await here.devices.desk.revoke("bad", DeviceReason())
         first = await here.devices.revoking.signed_list()
-        assert peer.take(first, utc_ns())
-        assert not peer.take(first, utc_ns())
-        assert peer.verify(good, utc_ns(), privileged=True).node == "box-1"
+        assert peer.take(first, utc_ns(), now_ns())
+        assert not peer.take(first, utc_ns(), now_ns())
+        assert peer.verify(good, utc_ns(), now_ns(), privileged=True).node == "box-1"
         with pytest.raises(QedgeError, match="revoked"):
-            peer.verify(bad, utc_ns(), privileged=False)
+            peer.verify(bad, utc_ns(), now_ns(), privileged=False)
         here.clock.advance_s(86_401)  # somebody withholds the next list
-        assert peer.verify(good, utc_ns(), privileged=False)
+        assert peer.verify(good, utc_ns(), now_ns(), privileged=False)
         with pytest.raises(QedgeError, match="too old"):
-            peer.verify(good, utc_ns(), privileged=True)
-        assert peer.take(await here.devices.revoking.signed_list(), utc_ns())
-        assert peer.verify(good, utc_ns(), privileged=True)
+            peer.verify(good, utc_ns(), now_ns(), privileged=True)
+        assert peer.take(await here.devices.revoking.signed_list(), utc_ns(), now_ns())
+        assert peer.verify(good, utc_ns(), now_ns(), privileged=True)
 
 
 async def test_nobody_but_the_node_speaks_for_its_devices(tmp_path: Path) -> None:
@@ -293,10 +293,10 @@ async def test_nobody_but_the_node_speaks_for_its_devices(tmp_path: Path) -> Non
             msgspec.structs.replace(one, delegation=msgspec.structs.replace(one.delegation, body=b"\xc1")),
         ):
             with pytest.raises(QedgeError) as error:
-                peer.verify(forged, here.clock.utc_ns(), privileged=False)
+                peer.verify(forged, here.clock.utc_ns(), here.clock.now_ns(), privileged=False)
             assert error.value.code.startswith("auth.")
         with pytest.raises(QedgeError) as error:
-            peer.take(one.delegation, here.clock.utc_ns())
+            peer.take(one.delegation, here.clock.utc_ns(), here.clock.now_ns())
         assert error.value.code.startswith("auth.")
 
 

@@ -12,6 +12,8 @@ from typing import TypeVar
 import pytest
 
 from qedge.base.errors import QedgeError
+from qedge.devices.config import SessionsConfig
+from qedge.devices.enrolment.revocations import PeerDevices
 from qedge.devices.registry import service as registry_service
 from qedge.wire.gateway import DeviceInvite, DeviceReason
 from qedge_device import schedule
@@ -172,3 +174,37 @@ async def test_a_node_that_does_not_answer_for_its_list_holds_up_no_list_of_this
         await until(asked.is_set)
         await a.here.devices.desk.revoke("pump", DeviceReason("stolen"))
         await until(lambda: b.barred("pump-at-b") == "box-1")
+
+
+async def test_a_list_is_too_old_and_one_is_missing_though_the_clock_was_set_back(tmp_path: Path) -> None:
+    fleet = ListFleet(tmp_path)
+    async with fleet.node("box-1") as a, fleet.node("box-2") as b:
+        await until(lambda: b.peers.serial("box-1"))
+        b.lists.require_fresh("box-1")
+        signed = a.lists._signed
+        assert signed is not None
+        fleet.world.clock.step_utc_s(-30 * 86_400)
+        b.peers.expect({"box-1": 2**62}, b.here.clock.now_ns())
+        fleet.world.clock.advance_s(20)
+        with pytest.raises(QedgeError, match="missing or too old"):
+            b.lists.require_fresh("box-1")
+        peers = PeerDevices(fleet.world.trust(), 86_400)
+        clock = fleet.world.clock
+        clock.step_utc_s(30 * 86_400)
+        assert peers.take(signed, clock.utc_ns(), clock.now_ns())
+        clock.advance_s(86_401)
+        clock.step_utc_s(-86_401)
+        with pytest.raises(QedgeError, match="missing or too old"):
+            peers.require_fresh("box-1", clock.utc_ns(), clock.now_ns())
+
+
+async def test_a_node_that_is_full_has_room_again_once_devices_were_revoked(tmp_path: Path) -> None:
+    async with site(tmp_path, sessions=SessionsConfig(max_devices=2)) as here:
+        await here.invited("a")
+        await here.invited("b")
+        with pytest.raises(QedgeError, match="its limit"):
+            await here.invited("c")
+        await here.devices.desk.revoke("a", DeviceReason())
+        await here.invited("c")
+        with pytest.raises(QedgeError, match="its limit"):
+            await here.invited("a")

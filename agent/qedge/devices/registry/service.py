@@ -101,10 +101,12 @@ class DeviceRegistry:
             )
         if known is not None and known.state is not DeviceState.REVOKED:
             raise QedgeError("device.exists", f"A device is called {device_id} already.", fix="Choose another name.")
-        if known is None and len(self._devices) >= self._config.max_devices:
+        # Those that were revoked are remembered, and take no place: or else nothing would ever make room again.
+        standing = len(self._devices) - self._states[DeviceState.REVOKED]
+        if standing >= self._config.max_devices:
             raise QedgeError(
                 "device.too_many",
-                f"The node has {len(self._devices)} devices, its limit.",
+                f"The node has {standing} devices, its limit.",
                 fix="Raise devices.sessions.max_devices, or revoke devices that are gone.",
             )
         subject = new_subject(device_id)
