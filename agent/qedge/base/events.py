@@ -143,6 +143,7 @@ EVENTS: Final[dict[str, str]] = {
     "device.key_not_renewed": "The node's key for its devices is at its end and is made anew later; fields: code.",
     "device.enrolled": "A device was let in; fields: device, by.",
     "device.pending": "A device waits for an operator's approval; fields: device, by.",
+    "device.gave_way": "A device that waited for approval and was silent for long made room; fields: device.",
     "device.refused": "An enrolment was refused; fields: guest, code.",
     "device.quarantined": "A device was put in quarantine; fields: device, reason.",
     "device.released": "The quarantine of a device was lifted; fields: device.",

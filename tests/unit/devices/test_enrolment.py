@@ -99,6 +99,29 @@ async def test_a_device_without_any_invitation_waits_where_the_node_is_open_to_a
         assert here.devices.registry.require("x").subject.segment == "hall"
 
 
+async def test_a_stranger_that_asks_no_more_keeps_nobody_from_waiting_for_approval(tmp_path: Path) -> None:
+    world = World()
+    identity, config = world.identity("box-1"), EnrolmentConfig(open_to=OpenEnrolment.ANYBODY, max_pending=1)
+    async with site(tmp_path, world=world, identity=identity, enrolment=config) as here:
+        line = Invitation("lab", "box-1", "", "", "", here.devices.authority.pin, 0).write()
+        device, other = (
+            RichDevice.from_invitation(line, random_bytes=here.world.random_bytes, name=n) for n in ("x", "y")
+        )
+        for _ in range(2):
+            with pytest.raises(DeviceError, match="pending"):
+                await here.talk(device)
+            here.clock.advance_s(3000)
+            assert await _said(here, other) == [Type.REFUSED]  # it has asked within the hour
+        here.clock.advance_s(3000)
+        assert await _said(here, other) == [Type.PENDING]
+        assert here.devices.registry.states()["pending"] == 1
+    async with site(tmp_path, world=world, identity=identity, enrolment=config) as here:
+        assert [each.subject.id for each in here.devices.registry] == ["y"]
+        assert await _said(here, device) == [Type.REFUSED]
+        here.clock.advance_s(3601)
+        assert await _said(here, device) == [Type.PENDING]
+
+
 async def _said(here: Site, device: RichDevice) -> list[Type]:
     answer = await here.devices.greeter.greet(device.username, device.hello())
     return [Type(answer[0])]

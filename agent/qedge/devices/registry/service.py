@@ -131,6 +131,11 @@ class DeviceRegistry:
             self._states[record.state] -= 1
             self._dirty.pop(record.subject.id, None)
 
+    async def drop(self, record: DeviceRecord) -> None:
+        """Forget a device that waits for approval and is not heard of any more; raises `store.*`."""
+        self.discard(record)
+        await self._write(functools.partial(rows.remove_device, device_id=record.subject.id), accepted=True)
+
     def change_profile(self, record: DeviceRecord, profile: DeviceProfile) -> None:
         """Make a device what a profile says."""
         self._sharing.apply(record.subject, profile)
