@@ -104,3 +104,21 @@ async def test_a_command_that_waited_for_the_disk_is_decided_once_more(monkeypat
     with pytest.raises(QedgeError, match="Policy does not let"):
         await site.desk.command(app, CommandAsk("valve", "open", key="k", deadline_s=0.01), client="control")
     assert site.downlink.sent == []
+
+
+async def test_a_visit_that_ends_while_it_is_asked_for_again_leaves_no_feed_behind_that_nobody_fills() -> None:
+    site = Site()
+    ends: list[str] = []
+
+    async def grant(_peer: str, ask: SegmentAsk) -> msgspec.Struct:
+        for visit_ in list(site.visitor._visits.values()):
+            site.visitor._end(visit_, "left")
+            ends.append(visit_.segment)
+        return SegmentGranted(ask.channels, (), 3600.0)
+
+    async with segments(site):
+        site.host._peers.serve(SegmentAsk, grant)
+        feed = await site.visitor.open_feed(NODE, "plant", ("level",))
+        assert ends == ["plant"]
+        (visit_,) = site.visitor._visits.values()
+        assert [each for each, _ in visit_.feeds] == [feed]

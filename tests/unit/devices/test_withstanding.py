@@ -208,3 +208,29 @@ async def test_a_node_that_is_full_has_room_again_once_devices_were_revoked(tmp_
         await here.invited("c")
         with pytest.raises(QedgeError, match="its limit"):
             await here.invited("a")
+
+
+async def test_a_revocation_that_the_disk_did_not_take_is_on_the_list_once_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with site(tmp_path) as here:
+        await here.opened()
+        await here.devices.desk.invite(DeviceInvite("meter-1"))
+        key_id = here.devices.registry.require("meter-1").key_id
+        due = 0
+
+        def changed() -> None:
+            nonlocal due
+            due += 1
+
+        here.devices.revoking.changed = changed
+        with monkeypatch.context() as patched:
+            FullDisk(here, patched, all_=True)
+            with pytest.raises(QedgeError, match="full"):
+                await here.devices.desk.revoke("meter-1", DeviceReason("stolen"))
+        assert due == 1
+        assert here.devices.registry.invitation_of("meter-1") is None
+        assert key_id in (await here.devices.revoking.signed_list()).body
+        await here.devices.registry.flush()
+        rows = await here.store.read(lambda connection: connection.execute("SELECT state, secret FROM devices"))
+        assert list(rows) == [("revoked", b"")]

@@ -93,6 +93,8 @@ class Visitor:
                 fix="A rule there has to permit it to this node, as a peer.",
             )
         feed = Feed(self._feed_readings)
+        visit = self._visits.setdefault((node, segment), visit)  # it may have been ended while the node was asked
+        visit.channels |= set(channels)
         visit.feeds.append((feed, mine))
         return feed
 
