@@ -25,7 +25,7 @@ import hmac
 from dataclasses import dataclass
 
 from qedge_device import frame, short
-from qedge_device.messages import MAC_BYTES, TICKET_BYTES, fields
+from qedge_device.messages import MAC_BYTES, MAX_COUNTER, TICKET_BYTES, fields
 
 SECRET_BYTES = 32
 COUNTER_BYTES = 8
@@ -111,7 +111,10 @@ def read_connect_password(password: bytes) -> tuple[int, bytes, bytes]:
     if len(data) != 1 + COUNTER_BYTES + _CONNECT_MAC_BYTES or data[0] != _CONNECT_VERSION:
         raise ValueError("no password of a device")
     end = 1 + COUNTER_BYTES
-    return int.from_bytes(data[1:end], "big"), data[:end], data[end:]
+    counter = int.from_bytes(data[1:end], "big")
+    if counter > MAX_COUNTER:
+        raise ValueError("no password of a device: its counter is too high")
+    return counter, data[:end], data[end:]
 
 
 def check_connect(secret: bytes, name: bytes, client_id: str, counted: bytes, proof: bytes) -> bool:

@@ -437,7 +437,7 @@ async def test_resumption_proves_the_secret_and_never_moves_the_counter_before(t
         device, tag = await here.opened(), await here.constrained()
         before = [here.devices.registry.require(name).counter for name in ("meter-1", "tag-1")]
         ticket = schedule.ticket_of(device.kept.resumption)
-        forged = Resume(2**63, ticket, 1, bytes(32), b"", bytes(32)).pack()
+        forged = Resume(2**63 - 1, ticket, 1, bytes(32), b"", bytes(32)).pack()
         assert await refused(here, "meter-1", forged) == "device.refused"
         assert await refused(here, "tag-1", Join(2**32 - 1, bytes(8)).pack()) == "device.refused"
         assert [here.devices.registry.require(name).counter for name in ("meter-1", "tag-1")] == before

@@ -132,7 +132,9 @@ class DeviceDesk:
             record = self._registry.require(wanted.name)
             if wanted.approval or wanted.uses != 1 or record.tier is not DeviceTier.RICH:
                 raise QedgeError(
-                    "device.bad_state", "An invitation by name is for one rich device, and needs no approval."
+                    "device.bad_state",
+                    "An invitation by name is for one rich device, and needs no approval.",
+                    fix="Leave out the number of uses and the approval, or leave out the name.",
                 )
             if record.state not in (DeviceState.INVITED, DeviceState.PENDING, DeviceState.ENROLLED):
                 raise QedgeError("device.bad_state", f"{wanted.name} is {record.state}.", fix="Release it first.")
@@ -154,7 +156,11 @@ class DeviceDesk:
                 fix="Somebody else may have asked under this name: revoke it.",
             )
         if record.state is not DeviceState.PENDING:
-            raise QedgeError("device.bad_state", f"{name} does not wait for approval: it is {record.state}.")
+            raise QedgeError(
+                "device.bad_state",
+                f"{name} does not wait for approval: it is {record.state}.",
+                fix="`qedge device list` shows those that wait.",
+            )
         self._revoking.refused.check(record.key_id)
         if approval.profile is not None:
             self._registry.change_profile(record, approval.profile)
@@ -167,13 +173,21 @@ class DeviceDesk:
         """Raise `device.unknown`, or `device.bad_state` where a device cannot be quarantined."""
         record = self._registry.require(name)
         if record.state is not DeviceState.ENROLLED:
-            raise QedgeError("device.bad_state", f"{name} is {record.state}: it cannot be put in quarantine.")
+            raise QedgeError(
+                "device.bad_state",
+                f"{name} is {record.state}: it cannot be put in quarantine.",
+                fix="Only a device that is enrolled can; revoke one that shall never come in.",
+            )
 
     def check_release(self, name: str) -> None:
         """Raise `device.unknown`, or `device.bad_state` where there is no quarantine to lift."""
         record = self._registry.require(name)
         if record.state is not DeviceState.QUARANTINED:
-            raise QedgeError("device.bad_state", f"{name} is {record.state}: there is nothing to lift.")
+            raise QedgeError(
+                "device.bad_state",
+                f"{name} is {record.state}: there is nothing to lift.",
+                fix=f"`qedge device show {name}` says what keeps it out.",
+            )
 
     async def revoke(self, name: str, why: DeviceReason) -> AttachedDevice:
         """Let a device never come back under its key."""
@@ -182,11 +196,16 @@ class DeviceDesk:
         self._administrator.revoked(record)
         # First of all on the list: whatever comes between, the key counts no more at any node.
         is_root = record.tier is DeviceTier.CONSTRAINED
-        await self._revoking.retire(name, record.key_id, record.certified_until_utc_ns, is_root=is_root)
-        record.secret, record.extra = b"", b""
         invitation = self._registry.invitation_of(name)
-        await self._registry.save(record, claim=b"", accepted=True)
-        await self._registry.withdraw_invitations([invitation.id] if invitation is not None else [])
+        try:
+            await self._revoking.retire(name, record.key_id, record.certified_until_utc_ns, is_root=is_root)
+        finally:
+            # Whatever the disk makes of one step, the others are done: no secret and no invitation stays.
+            record.secret, record.extra = b"", b""
+            try:
+                await self._registry.withdraw_invitations([invitation.id] if invitation is not None else [])
+            finally:
+                await self._registry.save(record, claim=b"", accepted=True)
         _LOG.warning("device.revoked", device=name, reason=record.reason)
         return await self.show(name)
 

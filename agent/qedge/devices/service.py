@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from qedge.base.clock import Clock
+from qedge.base.errors import QedgeError
 from qedge.base.ids import RandomBytes
+from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.devices.administrator import Administrator
 from qedge.devices.config import EnrolmentConfig, SessionsConfig
@@ -30,6 +32,8 @@ from qedge.devices.sessions.threads import PublicKeyThreads
 from qedge.store.store import Store
 
 _HOUR_S: Final = 3600.0
+_RETRY_S: Final = 60.0
+_LOG: Final = get_logger("devices")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,14 @@ class Devices:
 
     async def _renew(self) -> None:
         while True:
-            await self.revoking.renew_if_due()
-            await asyncio.sleep(_HOUR_S)
+            pause_s = _HOUR_S
+            try:
+                await self.revoking.renew_if_due()
+            except QedgeError as error:
+                # The old key opens what it opened; a full disk must not take the room with it.
+                _LOG.warning("device.key_not_renewed", code=error.code)
+                pause_s = _RETRY_S
+            await asyncio.sleep(pause_s)
 
 
 @dataclass(frozen=True, slots=True)

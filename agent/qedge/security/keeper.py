@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, Protocol
 
@@ -59,7 +60,8 @@ class Keeper:
         self.waiting: dict[str, IncidentView] = {}
         self._serials: dict[str, int] = {}
         self._new_serials: dict[str, int] = {}
-        self._checkpoints: list[Checkpoint] = []
+        self._checkpoints: dict[AuditTrail, Checkpoint] = {}
+        self._failing: set[str] = set()
         self._board: tuple[BoardEntry, ...] | None = None
         self._published_ns = -_PUBLISH_NS
         self._accounts_ns = clock.now_ns()
@@ -67,13 +69,16 @@ class Keeper:
 
     def take(self, view: IncidentView) -> None:
         """Write an incident down soon."""
+        there = self.waiting.get(view.id)
+        if there is not None and there.node != view.node:
+            return  # a peer has given an incident of its own the id of another node's
         self.waiting[view.id] = view
         if view.state == IncidentState.RESOLVED and view.node != self._node and view.ended_by not in (PEER, CROWDED):
             self._overrule(view.id)
 
     def take_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint of the audit log down soon."""
-        self._checkpoints.append(checkpoint)
+        self._checkpoints[checkpoint.trail] = checkpoint
 
     def is_newer(self, node: str, serial: int) -> bool:
         """Say whether a board is newer than all before it of its node, and remember it."""
@@ -114,19 +119,23 @@ class Keeper:
             await self.once()
 
     async def once(self) -> None:
-        """Save and publish what is new; what fails is tried again the next time."""
-        try:
-            await self._save()
-            await self._publish()
-        except QedgeError as error:
-            _LOG.warning("security.not_kept", code=error.code, error=error.message)
+        """Save and publish what is new, each whatever becomes of the other; what fails is tried again the next time."""
+        await self.save()
+        await self._try("publish", self._publish)
 
     async def save(self) -> None:
         """Save now, since somebody is about to be told that it is done; what fails is tried again soon."""
+        await self._try("save", self._save)
+
+    async def _try(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do one thing, and say it once where it begins to fail: it is tried twice a second."""
         try:
-            await self._save()
+            await work()
+            self._failing.discard(name)
         except QedgeError as error:
-            _LOG.warning("security.not_kept", code=error.code, error=error.message)
+            if name not in self._failing:
+                self._failing.add(name)
+                _LOG.warning("security.not_kept", code=error.code, error=error.message)
 
     async def close(self) -> None:
         """Save what is left, and close the audit log."""
@@ -139,7 +148,7 @@ class Keeper:
 
     async def _save(self) -> None:
         serials, self._new_serials = self._new_serials, {}
-        checkpoints, self._checkpoints = self._checkpoints, []
+        checkpoints, self._checkpoints = self._checkpoints, {}
         try:
             if written := dict(self.waiting):
                 views = tuple(written.values())
@@ -147,13 +156,13 @@ class Keeper:
                 await self._store.write(write, accepted=True)
                 self.waiting = {name: view for name, view in self.waiting.items() if view is not written.get(name)}
             for node, serial in serials.items():
-                await self._store.write(partial(ledger.write_serial, node=node, serial=serial))
-            for checkpoint in checkpoints:
-                await self._store.set_meta(
-                    CHECKPOINT_ENTRY + checkpoint.trail, msgspec.json.encode(checkpoint).decode()
-                )
+                await self._store.write(partial(ledger.write_serial, node=node, serial=serial), accepted=True)
+            for trail, checkpoint in checkpoints.items():
+                text = msgspec.json.encode(checkpoint).decode()
+                await self._store.set_meta(CHECKPOINT_ENTRY + trail, text, accepted=True)
         except QedgeError:
             self._new_serials = serials | self._new_serials
+            self._checkpoints = checkpoints | self._checkpoints
             raise
         if self._clock.now_ns() - self._accounts_ns >= _ACCOUNTS_NS:
             await self._save_accounts(whole=False)
@@ -179,7 +188,8 @@ class Keeper:
             return
         self._published_ns = now_ns
         serial = max(self._clock.utc_ns(), self._serials.get(self._node, 0) + 1)
-        await self._store.write(partial(ledger.write_serial, node=self._node, serial=serial))
+        # On a full disk too: peers have to hear of a quarantine, and the row is there already but for the first time.
+        await self._store.write(partial(ledger.write_serial, node=self._node, serial=serial), accepted=True)
         self._serials[self._node] = serial
         await self._herald.publish(IncidentBoard(self._node, serial, entries))
         self._board = entries

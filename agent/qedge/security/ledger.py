@@ -15,11 +15,15 @@ _VIEW = msgspec.msgpack.Decoder(IncidentView)
 
 
 def write_incidents(connection: sqlite3.Connection, views: Sequence[IncidentView], most: int) -> None:
-    """Write incidents down as they are now, and forget the oldest resolved ones above `most`."""
+    """Write incidents down as they are now, and forget the oldest resolved ones above `most`.
+
+    Ids of peers' incidents are what peers say: one that is there stays that of its node.
+    """
     connection.executemany(
         "INSERT INTO incidents (id, node, subject, state, opened_utc_ns, ended_utc_ns, record)"
         " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
-        " state = excluded.state, ended_utc_ns = excluded.ended_utc_ns, record = excluded.record",
+        " state = excluded.state, ended_utc_ns = excluded.ended_utc_ns, record = excluded.record"
+        " WHERE node = excluded.node",
         [
             (view.id, view.node, view.subject, view.state, view.opened_utc_ns, view.ended_utc_ns, _ENCODE(view))
             for view in views

@@ -94,13 +94,14 @@ class Store:
 
         return await self.read(query)
 
-    async def set_meta(self, key: str, value: str) -> None:
-        """Keep a small value across restarts."""
+    async def set_meta(self, key: str, value: str, *, accepted: bool = False) -> None:
+        """Keep a small value across restarts; `accepted` as for `write`."""
         await self.write(
             lambda connection: connection.execute(
                 "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
                 (key, value),
-            )
+            ),
+            accepted=accepted,
         )
 
     def close(self) -> None:

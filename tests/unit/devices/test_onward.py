@@ -11,8 +11,10 @@ import pytest
 
 from qedge.base.clock import ManualClock
 from qedge.base.errors import QedgeError
+from qedge.devices.onward import service as onward_service
 from qedge.devices.onward.config import KeepConfig, OnwardConfig
 from qedge.devices.onward.spool import Change, Waiting
+from qedge.devices.onward.steps import ForwardSteps
 from qedge.devices.segments.lanes import Lanes
 from qedge.devices.segments.model import RetentionClass
 from qedge.store.fifo import ROW_BYTES
@@ -272,3 +274,41 @@ async def test_a_reading_is_safe_only_when_it_is_on_the_disk_itself_though_other
         await site.onward.settled()
         assert len(written) == 5
         assert b"first" in told[0]
+
+
+async def test_a_clock_that_is_set_back_makes_no_live_reading_a_historical_one(tmp_path: Path) -> None:
+    uplink = FakeUplink()
+    async with spooling(tmp_path, uplink) as site:
+        site.onward.put("d", "s", "c", TELEMETRY, site.clock.utc_ns(), b"1")
+        await site.until_sent(1)
+        site.clock.step_utc_s(-3600)
+        await asyncio.sleep(0.3)
+        site.onward.put("d", "s", "c", TELEMETRY, site.clock.utc_ns(), b"2")
+        await site.until_sent(2)
+        assert [each.historical for each in uplink.got] == [False, False]
+
+
+async def test_a_clock_that_is_set_ahead_erases_nothing_that_waits_until_it_is_as_old_by_running_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onward_service, "_EXPIRE_S", 0.0)
+    async with spooling(tmp_path, FakeUplink(up=False)) as site:
+        site.onward.put("d", "s", "c", TELEMETRY, site.clock.utc_ns(), b"1")
+        await site.onward.settled()
+        site.clock.step_utc_s(10 * 365 * 86_400)
+        await asyncio.sleep(0.02)
+        assert site.onward.view().waiting == 1
+        site.clock.advance_s(OnwardConfig().keep(TELEMETRY).max_age_s + 1)
+        await asyncio.wait_for(site.until_empty(), 10)
+
+
+def test_steps_of_the_clock_are_left_out_of_ages_while_they_are_young() -> None:
+    steps = ForwardSteps(0, 10**18)
+    steps.look(30 * 10**9, 10**18 + 30 * 10**9)
+    assert steps.unstepped(30 * 10**9, 7, 10**12) == 7
+    steps.look(60 * 10**9, 2 * 10**18)
+    size = 2 * 10**18 - 10**18 - 60 * 10**9
+    assert steps.unstepped(61 * 10**9, 5 * 10**18, 10**12) == 5 * 10**18 - size
+    assert steps.unstepped(60 * 10**9 + 10**12, 5 * 10**18, 10**12) == 5 * 10**18
+    steps.look(90 * 10**9, 10**18 + 90 * 10**9)
+    assert steps.unstepped(91 * 10**9, 7, 10**12) == 7

@@ -354,16 +354,16 @@ async def test_a_batch_with_one_device_that_cannot_be_adds_none(tmp_path: Path) 
         assert not any(here.devices.registry.states().values())
 
 
-class FullDisk:
-    """Keys that cannot be renewed now."""
+class Faulty:
+    """Keys whose renewal has a fault."""
 
     async def renew_if_due(self) -> bool:
-        """Fail as the database does."""
-        raise QedgeError("store.disk_full", "The disk is full.")
+        """Fail as nothing that is foreseen."""
+        raise RuntimeError("a fault")
 
 
 async def test_a_fault_of_the_room_does_not_take_its_threads_away(tmp_path: Path) -> None:
     async with site(tmp_path) as here:
         with pytest.raises(ExceptionGroup):
-            await dataclasses.replace(here.devices, revoking=cast("Any", FullDisk())).run()
+            await dataclasses.replace(here.devices, revoking=cast("Any", Faulty())).run()
         assert await here.devices.threads.run(lambda: 7) == 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from qedge.base.errors import QedgeError
@@ -11,10 +12,12 @@ from qedge.devices.registry.service import DeviceRegistry
 from qedge.devices.segments.service import SegmentService
 from qedge.devices.service import Devices
 from qedge.devices.ways_in.listener import Listener
+from qedge.mesh.service import MeshService
 from qedge.qkd.keys.ports import Keys
 from qedge.security.model import Subject, SubjectKind
 from qedge.security.service import SecurityService
 from qedge.security.trust.book import name_of
+from qedge.wire.mesh import PeerState
 from qedge.wire.segments import OnwardReadings
 
 KEY_BITS: Final = 256
@@ -63,6 +66,27 @@ class SegmentDoor:
         """Shut a device out of all segments."""
         self._segments.shut_out(SubjectKind.DEVICE, device_id, "cut off")
         return False
+
+
+def peer_states(mesh: MeshService) -> dict[str, PeerState]:
+    """Return what this node holds of each peer."""
+    return {peer.node: peer.state for peer in mesh.peers().peers}
+
+
+class RevokedPeers:
+    """Takes all segments from a peer in the moment in which its key is revoked, not when its subscription ends."""
+
+    def __init__(self, segments: SegmentService, states: Callable[[], Mapping[str, PeerState]]) -> None:
+        self._segments = segments
+        self._states = states
+        self._known: frozenset[str] = frozenset()
+
+    def look(self) -> None:
+        """Look who is revoked, after every change among the peers."""
+        revoked = frozenset(node for node, state in self._states().items() if state is PeerState.REVOKED)
+        for node in revoked - self._known:
+            self._segments.shut_out(SubjectKind.PEER, node, "revoked")
+        self._known = revoked
 
 
 class LateGuard:

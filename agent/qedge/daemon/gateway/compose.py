@@ -24,10 +24,12 @@ from qedge.daemon.gateway.adapters import (
     Downward,
     LateGuard,
     NoUplink,
+    RevokedPeers,
     SegmentDoor,
     StoredDeviceKeys,
     TrustHistory,
     WatchfulSecurity,
+    peer_states,
 )
 from qedge.daemon.gateway.desk import AuditedDevices
 from qedge.daemon.gateway.lists import open_lists
@@ -70,6 +72,7 @@ from qedge.security.service import SecurityService
 from qedge.store.store import Store
 from qedge.wire.audit import AuditKind
 from qedge.wire.envelope import Header
+from qedge.wire.mesh import PeerState
 from qedge.wire.node import GatewayView
 from qedge.wire.segments import OnwardView
 
@@ -162,10 +165,12 @@ async def open_gateway(
 
     def swapped() -> None:
         segments.policy_changed()
+        saying.commands.policy_changed()
         watches.policy_changed()
         saying.upstream.policy_changed()
 
     floor.engine.on_swap = swapped
+    mesh.on_peers(RevokedPeers(segments, lambda: peer_states(mesh)).look)
     hosts = PeerHost(
         segments, saying.commands, sessions, saying.subjects, clock=tools.clock, check_asker=lists.require_fresh
     )
@@ -257,9 +262,8 @@ async def _make_saying(tools: Tools, floor: _Floor, bus: Bus, mesh: MeshService,
     )
     apps = frozenset(app for segment in config.segments.values() for app in segment.apps) | set(tools.config.http.apps)
     devices = DeviceSubjects(floor.devices.registry)
-    subjects = Directory(
-        devices.find, apps.__contains__, lambda name: name in {each.node for each in mesh.peers().peers}
-    )
+    counts = frozenset(PeerState) - {PeerState.REVOKED}
+    subjects = Directory(devices.find, apps.__contains__, lambda name: peer_states(mesh).get(name) in counts)
     ledger = GatewayLedger(spool)
     segments = SegmentService(
         tools.identity.fleet,

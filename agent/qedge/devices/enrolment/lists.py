@@ -105,7 +105,7 @@ class DeviceLists:
 
     async def open(self) -> None:
         """Enforce the lists of peers that were kept, and what this node has revoked; before any device can come."""
-        utc_ns = self._clock.utc_ns()
+        utc_ns, now_ns = self._clock.utc_ns(), self._clock.now_ns()
         self._refused.add_own(*await self._store.read(rows.own_revoked))
         for message in await self._store.read(rows.load_peer_lists):
             try:
@@ -114,14 +114,24 @@ class DeviceLists:
             except msgspec.DecodeError:
                 continue
             # Its signature was checked when it came. It counts on though its node has left or was revoked since.
-            if found.fleet == self._fleet and found.node != self._node and self._peers.learn(found, utc_ns):
+            is_peers = found.fleet == self._fleet and found.node != self._node
+            if is_peers and self._peers.learn(found, utc_ns, now_ns):
                 self._enforce(found)
 
     async def run(self, ready: Ready) -> None:
         """Sign, publish and ask for what is missing, until cancelled."""
         ready()
+        # Apart from each other: a node that does not answer must not hold up what this node has to say.
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tell())
+            group.create_task(self._ask())
+
+    async def _tell(self) -> None:
         while True:
             self._wake.clear()
+            if self._peers_changed:
+                self._peers_changed = False
+                self._peers.expect(self._announced(), self._clock.now_ns())
             await self._look()
             try:
                 async with asyncio.timeout(_LOOK_S):
@@ -129,19 +139,24 @@ class DeviceLists:
             except TimeoutError:
                 pass
 
+    async def _ask(self) -> None:
+        while True:
+            await self._ask_for_missing(self._clock.now_ns())
+            await asyncio.sleep(_LOOK_S)
+
     def peers_changed(self) -> None:
         """Look soon what births say of lists."""
         self._peers_changed = True
 
     def require_fresh(self, node: str) -> None:
         """Raise `device.stale_revocations` where nothing privileged may be done for a node and its devices."""
-        self._peers.require_fresh(node, self._clock.utc_ns())
+        self._peers.require_fresh(node, self._clock.utc_ns(), self._clock.now_ns())
 
     async def take(self, signed: SignedByNode, node: str) -> bool:
         """Take a list of a node: enforced when this returns. Says whether it is new; raises `auth.*`."""
         utc_ns = self._clock.utc_ns()
         found = await self._thread.run(self._peers.check, signed, utc_ns, node)
-        if found is None or not self._peers.learn(found, utc_ns):
+        if found is None or not self._peers.learn(found, utc_ns, self._clock.now_ns()):
             self._metrics.add("qedge_device_lists_total", ("old",))
             return False
         self._enforce(found)
@@ -157,7 +172,8 @@ class DeviceLists:
 
     async def check(self, credentials: DeviceCredentials) -> Visitor:
         """Check a device of another node; raises `auth.*` and `device.stale_revocations`."""
-        found = await self._thread.run(self._peers.verify, credentials, self._clock.utc_ns(), privileged=True)
+        utc_ns, now_ns = self._clock.utc_ns(), self._clock.now_ns()
+        found = await self._thread.run(self._peers.verify, credentials, utc_ns, now_ns, privileged=True)
         self._refused.check(bytes.fromhex(found.public_key.key_id))
         return found
 
@@ -196,10 +212,6 @@ class DeviceLists:
         except QedgeError as error:
             _LOG.debug("device.list_not_published", code=error.code)
             await asyncio.sleep(_RETRY_S)
-        if self._peers_changed:
-            self._peers_changed = False
-            self._peers.expect(self._announced(), self._clock.utc_ns())
-        await self._ask_for_missing(now_ns)
 
     async def _sign(self) -> SignedByNode:
         self._sign_due = False
@@ -259,14 +271,18 @@ class DeviceLists:
             self._send_due = True
 
     async def _ask_for_missing(self, now_ns: int) -> None:
-        missing = self._peers.missing(self._clock.utc_ns(), _ASK_AFTER_S)
+        missing = self._peers.missing(now_ns, _ASK_AFTER_S)
         if not missing or now_ns - self._asked_ns < _ASK_AGAIN_S * 1e9:
             return
         self._asked_ns = now_ns
-        for node in missing:
-            _LOG.warning("device.list_missing", peer=node)
-            try:
-                signed = await self._sessions.call(node, DeviceListAsk(), SignedByNode, deadline_s=_CALL_S)
-                await self.take(signed, node)
-            except QedgeError as error:
-                _LOG.warning("device.list_withheld", peer=node, code=error.code)
+        async with asyncio.TaskGroup() as group:
+            for node in missing:
+                group.create_task(self._ask_for(node))
+
+    async def _ask_for(self, node: str) -> None:
+        _LOG.warning("device.list_missing", peer=node)
+        try:
+            signed = await self._sessions.call(node, DeviceListAsk(), SignedByNode, deadline_s=_CALL_S)
+            await self.take(signed, node)
+        except QedgeError as error:
+            _LOG.warning("device.list_withheld", peer=node, code=error.code)

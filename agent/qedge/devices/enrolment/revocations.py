@@ -55,12 +55,15 @@ class Visitor:
 
 
 class PeerDevices:
-    """What is known of the devices of other nodes of the fleet."""
+    """What is known of the devices of other nodes of the fleet.
+
+    `now_ns` is the boot-time clock: what has waited here for long has done so though the wall clock was set back.
+    """
 
     def __init__(self, trust: Trust, max_age_s: float) -> None:
         self._trust = trust
         self._max_age_ns = round(max_age_s * 1e9)
-        self._lists: dict[str, tuple[DeviceRevocations, int]] = {}
+        self._lists: dict[str, tuple[DeviceRevocations, int, int]] = {}
         self._revoked: dict[str, frozenset[bytes]] = {}
         self._announced: Mapping[str, int] = {}
         self._behind: dict[str, int] = {}
@@ -77,44 +80,46 @@ class PeerDevices:
             return None
         return self._read(signed, DeviceRevocations, REVOCATIONS_PURPOSE, utc_ns)
 
-    def learn(self, found: DeviceRevocations, utc_ns: int) -> bool:
+    def learn(self, found: DeviceRevocations, utc_ns: int, now_ns: int) -> bool:
         """Take a list that was checked; says whether it is newer than the one known."""
         if found.serial <= self.serial(found.node):
             return False
         # One with a time to come would never be too old: it counts from now.
-        self._lists[found.node] = (msgspec.structs.replace(found, entries=()), min(found.utc_ns, utc_ns))
+        self._lists[found.node] = (msgspec.structs.replace(found, entries=()), min(found.utc_ns, utc_ns), now_ns)
         self._revoked[found.node] = frozenset(each.key_id for each in found.entries)
         if found.serial >= self._announced.get(found.node, 0):
             self._behind.pop(found.node, None)
         return True
 
-    def take(self, signed: SignedByNode, utc_ns: int) -> bool:
+    def take(self, signed: SignedByNode, utc_ns: int, now_ns: int) -> bool:
         """Check a list and take it; says whether it is newer than the one known. Raises `auth.*`."""
         found = self.check(signed, utc_ns)
-        return found is not None and self.learn(found, utc_ns)
+        return found is not None and self.learn(found, utc_ns, now_ns)
 
     def serial(self, node: str) -> int:
         """Return the serial of the newest list of a node; 0 where there is none."""
         known = self._lists.get(node)
         return known[0].serial if known is not None else 0
 
-    def expect(self, announced: Mapping[str, int], utc_ns: int) -> None:
+    def expect(self, announced: Mapping[str, int], now_ns: int) -> None:
         """Hear which lists nodes say in their births that there are; 0: the node takes no devices."""
         self._announced = dict(announced)
         late = {node for node, serial in announced.items() if serial > self.serial(node)}
-        self._behind = {node: self._behind.get(node, utc_ns) for node in late}
+        self._behind = {node: self._behind.get(node, now_ns) for node in late}
 
-    def missing(self, utc_ns: int, after_s: float) -> list[str]:
+    def missing(self, now_ns: int, after_s: float) -> list[str]:
         """Name the nodes whose newest list should have come since `after_s`: somebody may be withholding it."""
-        return [node for node, since in self._behind.items() if utc_ns - since >= after_s * 1e9]
+        return [node for node, since in self._behind.items() if now_ns - since >= after_s * 1e9]
 
-    def require_fresh(self, node: str, utc_ns: int) -> None:
+    def require_fresh(self, node: str, utc_ns: int, now_ns: int) -> None:
         """Raise `device.stale_revocations` where nothing privileged may be done for a node and its devices."""
         known = self._lists.get(node)
         if known is None and self._announced.get(node) == 0:
             return
-        fresh = known is not None and known[0].complete and utc_ns - known[1] <= self._max_age_ns
-        if not fresh or node in self.missing(utc_ns, GRACE_S):
+        fresh = (
+            known is not None and known[0].complete and max(utc_ns - known[1], now_ns - known[2]) <= self._max_age_ns
+        )
+        if not fresh or node in self.missing(now_ns, GRACE_S):
             raise QedgeError(
                 "device.stale_revocations",
                 f"The list of revoked devices of {node} is missing or too old.",
@@ -122,7 +127,7 @@ class PeerDevices:
                 node=node,
             )
 
-    def verify(self, credentials: DeviceCredentials, utc_ns: int, *, privileged: bool) -> Visitor:
+    def verify(self, credentials: DeviceCredentials, utc_ns: int, now_ns: int, *, privileged: bool) -> Visitor:
         """Check a device of another node; raises `auth.*`, and `device.stale_revocations` for privileged things."""
         said = self._read(credentials.delegation, DeviceDelegation, DELEGATION_PURPOSE, utc_ns)
         if not is_own_certificate(credentials.certificate, said.authority):
@@ -138,7 +143,7 @@ class PeerDevices:
         if bytes.fromhex(public_key.key_id) in self._revoked.get(said.node, ()):
             raise QedgeError("auth.revoked", f"The device {subject.name} of {said.node} was revoked.")
         if privileged:
-            self.require_fresh(said.node, utc_ns)
+            self.require_fresh(said.node, utc_ns, now_ns)
         return Visitor(said.node, subject.name, public_key)
 
     def _read(self, signed: SignedByNode, kind: type[T], purpose: str, utc_ns: int) -> T:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import Final
 
 from qedge.devices.enrolment.authority import NodeKey
 from qedge.wire.gateway import RevokedDevice
+
+KEPT_REVOKED: Final = 10_000
+"""Revoked keys that are kept though their certificates have ended."""
 
 
 def load_node_keys(connection: sqlite3.Connection) -> list[NodeKey]:
@@ -31,14 +35,24 @@ def replace_node_keys(connection: sqlite3.Connection, keys: list[NodeKey]) -> No
 
 
 def load_revoked(connection: sqlite3.Connection, utc_s: int) -> list[RevokedDevice]:
-    """Read revoked keys whose certificates have not ended, those that end last first."""
-    connection.execute("DELETE FROM revoked_devices WHERE until_utc_s < ?", (utc_s,))
-    found = connection.execute("SELECT device, key_id, until_utc_s FROM revoked_devices ORDER BY until_utc_s DESC")
+    """Read revoked keys whose certificates have not ended, those that end last first.
+
+    Those that have ended stay as long as there is room: the clock may be wrong, and what is erased never comes back.
+    """
+    connection.execute(
+        "DELETE FROM revoked_devices WHERE until_utc_s < ? AND key_id NOT IN"
+        " (SELECT key_id FROM revoked_devices ORDER BY until_utc_s DESC LIMIT ?)",
+        (utc_s, KEPT_REVOKED),
+    )
+    found = connection.execute(
+        "SELECT device, key_id, until_utc_s FROM revoked_devices WHERE until_utc_s >= ? ORDER BY until_utc_s DESC",
+        (utc_s,),
+    )
     return [RevokedDevice(*row) for row in found]
 
 
 def own_revoked(connection: sqlite3.Connection) -> list[bytes]:
-    """Read the ids of all keys that this node has revoked and whose certificates have not ended for long."""
+    """Read the ids of all keys that this node has revoked, those included whose certificates have ended."""
     return [row[0] for row in connection.execute("SELECT key_id FROM revoked_devices")]
 
 

@@ -36,6 +36,9 @@ from qedge_device.enrolling import Enrol, guest_of, open_guest_id, proved
 from qedge_device.messages import MessageError, Method, Pending
 
 PENDING_RETRY_S: Final = 10
+PENDING_SILENT_NS: Final = 3_600 * 1_000_000_000
+"""A device that waits for approval and has not asked for so long gives way where there is no room for another."""
+
 _LOG: Final = get_logger("devices")
 
 
@@ -84,6 +87,8 @@ class Enrolment:
         self._random_bytes = random_bytes
         self._metrics = metrics
         self._replaced = replaced
+        self._began_ns = clock.now_ns()
+        self._asked: dict[str, int] = {}
 
     def is_open_to(self, guest_id: str) -> bool:
         """Say whether a guest without an invitation may say hello."""
@@ -121,10 +126,16 @@ class Enrolment:
         self._refused.check(key_id)
         before = self._registry.get(name)
         old_key_id = before.key_id if before is not None else b""
-        record = self._admit(name, key_id, enrol.parameter, invitation, maker_name)
+        try:
+            record = self._admit(name, key_id, enrol.parameter, invitation, maker_name)
+        except QedgeError as error:
+            if error.code != "device.busy" or not await self._make_room():
+                raise
+            record = self._admit(name, key_id, enrol.parameter, invitation, maker_name)
         if record is before and old_key_id not in (b"", key_id):
             await self._replaced(record, old_key_id)
         if record.state is DeviceState.PENDING:
+            self._asked[name] = self._clock.now_ns()
             await self._registry.save(record, keys=KeptKeys(enrol.public_key), invitation=invitation)
             return Pending(PENDING_RETRY_S).pack()
         return await self._welcome(record, guest, invitation, data, enrol, public_key)
@@ -179,6 +190,18 @@ class Enrolment:
     def _check_room(self) -> None:
         if self._registry.count(DeviceState.PENDING) >= self._config.max_pending:
             raise QedgeError("device.busy", "Too many devices wait for approval.", fix="Approve or revoke some.")
+
+    async def _make_room(self) -> bool:
+        """Let the device give way that waits for approval and was silent for longest; says whether there was one."""
+        waiting = [each for each in self._registry if each.state is DeviceState.PENDING]
+        asked = {each.subject.id: self._asked.get(each.subject.id, self._began_ns) for each in waiting}
+        self._asked = {name: self._asked[name] for name in asked if name in self._asked}
+        oldest = min(waiting, key=lambda each: asked[each.subject.id], default=None)
+        if oldest is None or self._clock.now_ns() - asked[oldest.subject.id] < PENDING_SILENT_NS:
+            return False
+        _LOG.info("device.gave_way", device=oldest.subject.id)
+        await self._registry.drop(oldest)
+        return True
 
     def _profile(self, invitation: InvitationRecord | None) -> DeviceProfile:
         if invitation is not None:

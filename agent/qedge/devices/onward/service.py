@@ -19,6 +19,7 @@ from qedge.base.service import Ready
 from qedge.devices.onward.config import OnwardConfig
 from qedge.devices.onward.ports import Uplink
 from qedge.devices.onward.spool import LANES, Change, LaneLimits, Row, Spool, Waiting
+from qedge.devices.onward.steps import ForwardSteps
 from qedge.devices.segments.lanes import Lanes
 from qedge.devices.segments.model import RetentionClass
 from qedge.store.intake import Intake
@@ -76,6 +77,7 @@ class OnwardService:
         self._up_since_utc_ns = 0
         self._problem = ""
         self._batch = config.batch_readings
+        self._steps = ForwardSteps(clock.now_ns(), clock.utc_ns())
 
     def put(self, device: str, segment: str, channel: str, retention: RetentionClass, utc_ns: int, body: bytes) -> bool:
         """Keep a reading; False where it had to be dropped. On the disk once `settled` returns."""
@@ -160,6 +162,9 @@ class OnwardService:
         if up and not self._up_since_utc_ns:
             self._up_since_utc_ns = self._clock.utc_ns()
             _LOG.info("onward.up", waiting=self.view().waiting)
+        elif up:
+            # where the clock was set back, what is said from now on has not waited
+            self._up_since_utc_ns = min(self._up_since_utc_ns, self._clock.utc_ns())
         elif not up and self._up_since_utc_ns:
             self._up_since_utc_ns = 0
             _LOG.info("onward.down", code="", waiting=self.view().waiting)
@@ -231,9 +236,10 @@ class OnwardService:
 
     async def _expire(self) -> None:
         while True:
-            utc_ns = self._clock.utc_ns()
+            self._steps.look(self._clock.now_ns(), self._clock.utc_ns())
             for lane in LANES:
-                before_ns = utc_ns - self._config.keep(lane).max_age_s * 10**9
+                max_age_ns = self._config.keep(lane).max_age_s * 10**9
+                before_ns = self._steps.unstepped(self._clock.now_ns(), self._clock.utc_ns(), max_age_ns) - max_age_ns
                 if 0 < self._spool.lanes[lane].oldest_utc_ns < before_ns:
                     work = partial(self._spool.expire, lane=lane, utc_ns=before_ns)
                     try:

@@ -210,7 +210,10 @@ def reserve(connection: sqlite3.Connection, segment: str, upto: int) -> None:
 def begin_command(
     connection: sqlite3.Connection, client: str, key: str, digest: bytes, request: bytes, utc_ns: int
 ) -> KnownCommand | None:
-    """Write a command down, or return the one that has its key; the oldest beyond 10,000 are forgotten."""
+    """Write a command down, or return the one that has its key; the oldest beyond 10,000 are forgotten.
+
+    The newest never is, wherever the clock stood for those before it: none is written down as earlier than another.
+    """
     found = connection.execute(
         "SELECT request, digest, outcome, detail FROM commands WHERE client = ? AND client_key = ?", (client, key)
     ).fetchone()
@@ -218,7 +221,7 @@ def begin_command(
         return KnownCommand(*found)
     connection.execute(
         "INSERT INTO commands (client, client_key, digest, request, outcome, detail, utc_ns)"
-        " VALUES (?, ?, ?, ?, '', '', ?)",
+        " VALUES (?, ?, ?, ?, '', '', max(?, (SELECT coalesce(max(utc_ns), -1) + 1 FROM commands)))",
         (client, key, digest, request, utc_ns),
     )
     connection.execute(

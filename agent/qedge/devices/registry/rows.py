@@ -98,6 +98,12 @@ def write_keys(connection: sqlite3.Connection, device_id: str, keys: KeptKeys) -
     )
 
 
+def remove_device(connection: sqlite3.Connection, device_id: str) -> None:
+    """Forget a device that was never let in."""
+    connection.execute("DELETE FROM device_keys WHERE id = ?", (device_id,))
+    connection.execute("DELETE FROM devices WHERE id = ?", (device_id,))
+
+
 def write_claim(connection: sqlite3.Connection, device_id: str, claim: bytes) -> None:
     """Write the digest of a claim code, empty once it was claimed."""
     connection.execute("UPDATE devices SET claim = ? WHERE id = ?", (claim, device_id))

@@ -68,7 +68,7 @@ class DeviceRegistry:
             while True:
                 await asyncio.sleep(FLUSH_S)
                 await self._flush_quietly()
-                await self.forget_expired()
+                await self._forget_quietly()
                 self._show()
         finally:
             await asyncio.shield(self._flush_quietly())
@@ -101,10 +101,12 @@ class DeviceRegistry:
             )
         if known is not None and known.state is not DeviceState.REVOKED:
             raise QedgeError("device.exists", f"A device is called {device_id} already.", fix="Choose another name.")
-        if known is None and len(self._devices) >= self._config.max_devices:
+        # Those that were revoked are remembered, and take no place: or else nothing would ever make room again.
+        standing = len(self._devices) - self._states[DeviceState.REVOKED]
+        if standing >= self._config.max_devices:
             raise QedgeError(
                 "device.too_many",
-                f"The node has {len(self._devices)} devices, its limit.",
+                f"The node has {standing} devices, its limit.",
                 fix="Raise devices.sessions.max_devices, or revoke devices that are gone.",
             )
         subject = new_subject(device_id)
@@ -128,6 +130,11 @@ class DeviceRegistry:
             del self._devices[record.subject.id]
             self._states[record.state] -= 1
             self._dirty.pop(record.subject.id, None)
+
+    async def drop(self, record: DeviceRecord) -> None:
+        """Forget a device that waits for approval and is not heard of any more; raises `store.*`."""
+        self.discard(record)
+        await self._write(functools.partial(rows.remove_device, device_id=record.subject.id), accepted=True)
 
     def change_profile(self, record: DeviceRecord, profile: DeviceProfile) -> None:
         """Make a device what a profile says."""
@@ -241,7 +248,7 @@ class DeviceRegistry:
                 written = [rows.row_of(self._devices[each], now) for each in chunk if each in self._devices]
                 try:
                     await self._write(functools.partial(rows.write_devices, rows=written))
-                except QedgeError:
+                except BaseException:
                     self._dirty.update(dict.fromkeys(chunk))
                     raise
 
@@ -260,6 +267,13 @@ class DeviceRegistry:
         try:
             await self.flush()
         except QedgeError as error:
+            _LOG.warning("device.not_saved", code=error.code, devices=len(self._dirty))
+
+    async def _forget_quietly(self) -> None:
+        try:
+            await self.forget_expired()
+        except QedgeError as error:
+            # They count no more either way: what is read again at the next start has expired then too.
             _LOG.warning("device.not_saved", code=error.code, devices=len(self._dirty))
 
     def _show(self) -> None:

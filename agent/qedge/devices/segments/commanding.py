@@ -73,6 +73,11 @@ class CommandDesk:
         self._run = random_bytes(_HALF)
         self._numbers = itertools.count(1)
         self._pending: OrderedDict[bytes, Pending] = OrderedDict()
+        self._policies = 0
+
+    def policy_changed(self) -> None:
+        """Decide once more about what was let through and is not sent yet."""
+        self._policies += 1
 
     def issue(self, by: Subject | None, device: str, command: str, argument: bytes = b"") -> Pending:
         """Decide and send at once; await `answer` of what is returned, or do not.
@@ -93,7 +98,10 @@ class CommandDesk:
             return await self._wait(pending, ask.deadline_s)
         digest = hashlib.sha256(b"\0".join((ask.device.encode(), ask.command.encode(), ask.argument))).digest()
         request = self._next_request()
+        decided = (self._policies, by.epoch if by is not None else 0)
         known = await self._journal.begin(client, ask.key, digest, request, self._clock.utc_ns())
+        if decided != (self._policies, by.epoch if by is not None else 0):
+            self._check(by, ask.device, ask.command)  # a disk may be slow: what has changed meanwhile counts
         if known is not None:
             return await self._repeat(known, digest, ask, client)
         return await self._do(ask, request, client, repeated=False)

@@ -32,6 +32,7 @@ _LOG: Final = get_logger("devices")
 _CALL_S: Final = 10.0
 _TICK_S: Final = 1.0
 _ASK_AGAIN_S: Final = 2.0
+_LONGEST_S: Final = 2 * 86_400.0
 _DECODER: Final = msgspec.msgpack.Decoder(SegmentReadings)
 
 
@@ -92,6 +93,8 @@ class Visitor:
                 fix="A rule there has to permit it to this node, as a peer.",
             )
         feed = Feed(self._feed_readings)
+        visit = self._visits.setdefault((node, segment), visit)  # it may have been ended while the node was asked
+        visit.channels |= set(channels)
         visit.feeds.append((feed, mine))
         return feed
 
@@ -128,7 +131,9 @@ class Visitor:
         granted = await self._peers.call(visit.node, ask, SegmentGranted, deadline_s=_CALL_S)
         visit.channels |= channels
         visit.behind = False
-        visit.until_ns = visit.asked_ns + round(granted.lease_s / 2 * 1e9)
+        # no number of a peer counts as it is: of another kind than a time it is as good as none
+        lease_s = granted.lease_s if _ASK_AGAIN_S * 2 < granted.lease_s < _LONGEST_S else _ASK_AGAIN_S * 2
+        visit.until_ns = visit.asked_ns + round(lease_s / 2 * 1e9)
         return granted
 
     async def _take_key(self, peer: str, key: SegmentKey) -> SegmentHeard:

@@ -30,6 +30,9 @@ from qedge_device.messages import Join, MessageError, MessageType, Prove, Refusa
 from qedge_device.short import EPOCHS
 
 SWEEP_S: Final = 5.0
+CLOCK_SLACK_S: Final = 60
+"""By so much the clock may have been set back since a full session without its secret counting no more."""
+
 _LIMITED: Final = (MessageType.ASK, MessageType.RESUME, MessageType.JOIN, MessageType.ENROL)
 
 
@@ -174,18 +177,25 @@ class DeviceGreeter:
     async def _resume(self, record: DeviceRecord, message: bytes) -> bytes:
         resume = Resume.read(message)
         left_s = (record.resume_until_utc_ns - self._clock.utc_ns()) // 1_000_000_000
-        if not record.resumption or left_s < 1 or resume.ticket != schedule.ticket_of(record.resumption):
+        secret = record.resumption
+        # More than a whole life is left where the clock was ahead when the key was proved: that says nothing any more.
+        if not secret or not 1 <= left_s <= self._config.full_s + CLOCK_SLACK_S:
+            return _start_anew()
+        if resume.ticket != schedule.ticket_of(secret):
             return _start_anew()
         subject = record.subject
-        check_resume(self._place, subject.id, record.resumption, resume)
+        check_resume(self._place, subject.id, secret, resume)
         self._use_counter(record, resume.counter)
         if resume.suite not in (Suite.AES_256_GCM, Suite.CHACHA20_POLY1305):
             raise QedgeError("crypto.refused_algorithm", "A device offers no suite that is allowed.")
         extra = await self._extra(record, resume.extra_id)
+        # While the key store looked for the key, the device may have been cut off, revoked or given another key.
+        if not record.is_admitted or record.resumption is not secret:
+            raise QedgeError("device.refused", f"{subject.id} was overtaken.")
         opened = resume_session(
             self._place,
             subject,
-            record.resumption,
+            secret,
             extra,
             resume,
             self._key_id(),

@@ -67,8 +67,8 @@ class GreetingDesk:
     async def _serve(self) -> None:
         while True:
             device_id, message, reply = await self._waiting.get()
-            began_ns = await self._pace.turn()
             try:
+                began_ns = await self._pace.turn()
                 outcome = await self._greet(device_id, message, reply)
             finally:
                 self._under_way.discard((device_id, reply))

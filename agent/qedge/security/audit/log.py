@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -55,7 +56,7 @@ class AuditLog:
         self._clock = clock
         self._metrics = metrics
         self.on_checkpoint: Callable[[Checkpoint], None] = lambda _checkpoint: None
-        self._thread = ThreadPoolExecutor(1, "qedge-audit")
+        self._thread: ThreadPoolExecutor | None = None
         self._trails: dict[AuditTrail, TrailFiles] = {}
         self._acts: list[_Waiting] = []
         self._denials = PendingDenials(config.queue)
@@ -67,7 +68,9 @@ class AuditLog:
         self.kept: dict[AuditTrail, Checkpoint] = {}
 
     async def open(self) -> None:
-        """Open the files; raises `audit.unavailable`."""
+        """Open the files, again after `close` too; raises `audit.unavailable`."""
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "qedge-audit")
         try:
             await self._run(self._open)
         except OSError as error:
@@ -116,7 +119,9 @@ class AuditLog:
         with contextlib.suppress(OSError):
             self._heard(await self._run(self._vouch))
         await self._run(self._close)
-        self._thread.shutdown()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.shutdown()
 
     async def verify(self) -> AuditReport:
         """Check all files in a thread of its own that gives way to the event loop again and again."""
@@ -206,6 +211,8 @@ class AuditLog:
         )
 
     async def _run(self, work: Callable[..., T], *args: object) -> T:
+        if self._thread is None:  # what waits then is kept until it is open again, or told that it was not written
+            raise OSError(errno.ESHUTDOWN, "it is not open")
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
     # In the thread

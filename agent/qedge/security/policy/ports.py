@@ -14,8 +14,8 @@ class Shelf(Protocol):
         """Return a text."""
         ...
 
-    async def set_meta(self, key: str, value: str) -> None:
-        """Keep a text; it is on the disk when this returns."""
+    async def set_meta(self, key: str, value: str, *, accepted: bool = False) -> None:
+        """Keep a text; it is on the disk when this returns. `accepted`: on one that is full too, where it can be."""
         ...
 
 

@@ -279,8 +279,9 @@ class PolicyService:
     async def _learn(self, signed: bytes) -> None:
         async with self._changing:
             held = await asyncio.to_thread(self._check, signed, self._serial())
-            # Written down first: a node that enforced it must not come back with an older one.
-            await self._shelf.set_meta(_KEPT, base64.b64encode(signed).decode())
+            # Written down first: a node that enforced it must not come back with an older one. And on a full disk too:
+            # whoever can fill it would otherwise keep rights that the fleet has taken away.
+            await self._shelf.set_meta(_KEPT, base64.b64encode(signed).decode(), accepted=True)
             self._held = held
             self._refused = ""
             self._enforce(held)

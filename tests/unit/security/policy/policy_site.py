@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qedge.base.errors import QedgeError
 from qedge.bus.model import Handler, Incoming, OnSession
 from qedge.security.model import Action, Resource, ResourceKind, Subject, SubjectKind
 from qedge.security.policy.document import parse_document
@@ -55,18 +56,21 @@ PUBLISH = Action.PUBLISH
 
 
 class MemoryShelf:
-    """Keeps texts; `writes` says how often."""
+    """Keeps texts; `writes` says how often. `full`: only what is accepted all the same is kept."""
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
         self.writes = 0
+        self.full = False
 
     async def get_meta(self, key: str, default: str = "") -> str:
         """Return a text."""
         return self.texts.get(key, default)
 
-    async def set_meta(self, key: str, value: str) -> None:
+    async def set_meta(self, key: str, value: str, *, accepted: bool = False) -> None:
         """Keep a text."""
+        if self.full and not accepted:
+            raise QedgeError("store.disk_full", "The disk is full.")
         self.writes += 1
         self.texts[key] = value
 

@@ -268,7 +268,7 @@ async def test_what_was_kept_in_another_fleet_does_not_count() -> None:
 async def test_a_policy_that_cannot_be_written_down_is_not_enforced(monkeypatch: pytest.MonkeyPatch) -> None:
     box = Box()
 
-    async def full(_key: str, _value: str) -> None:
+    async def full(_key: str, _value: str, *, accepted: bool = False) -> None:
         raise QedgeError("store.disk_full", "The disk is full.")
 
     monkeypatch.setattr(box.shelf, "set_meta", full)
@@ -276,6 +276,15 @@ async def test_a_policy_that_cannot_be_written_down_is_not_enforced(monkeypatch:
         await box.service.take(signed(1))
     assert box.reason() is Reason.NO_RULE
     assert box.bus.published == []
+
+
+async def test_a_full_disk_keeps_no_new_policy_of_the_fleet_out() -> None:
+    box = Box()
+    await box.service.take(signed(1))
+    assert box.reason() is Reason.ALLOWED
+    box.shelf.full = True
+    await box.service.take(signed(2, FORBID))
+    assert box.reason() is not Reason.ALLOWED
 
 
 async def test_a_broker_that_lost_or_replaced_the_policy_gets_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
