@@ -295,20 +295,14 @@ async def test_a_peer_checks_a_device_by_its_nodes_delegation_and_list(tmp_path:
         here.clock.advance_s(86_401)  # somebody withholds the next list
         assert peer.verify(good, utc_ns(), now_ns(), privileged=False)
         with pytest.raises(QedgeError, match="too old"):
-<<<<<<< HEAD
-            peer.verify(good, utc_ns(), privileged=True)
-        assert peer.take(await here.devices.revoking.signed_list(), utc_ns())
-        assert peer.verify(good, utc_ns(), privileged=True)
-        await here.opened("late")
-        late = await here.devices.desk.credentials("late")
-        assert peer.verify(late, utc_ns(), privileged=True)
-        with pytest.raises(QedgeError, match="device is not valid now"):  # that of its node is
-            peer.verify(late, utc_ns() - 43_200 * 10**9, privileged=False)
-=======
             peer.verify(good, utc_ns(), now_ns(), privileged=True)
         assert peer.take(await here.devices.revoking.signed_list(), utc_ns(), now_ns())
         assert peer.verify(good, utc_ns(), now_ns(), privileged=True)
->>>>>>> devread
+        await here.opened("late")
+        late = await here.devices.desk.credentials("late")
+        assert peer.verify(late, utc_ns(), now_ns(), privileged=True)
+        with pytest.raises(QedgeError, match="device is not valid now"):  # that of its node is
+            peer.verify(late, utc_ns() - 43_200 * 10**9, now_ns(), privileged=False)
 
 
 async def test_nobody_but_the_node_speaks_for_its_devices(tmp_path: Path) -> None:
