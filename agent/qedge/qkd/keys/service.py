@@ -141,7 +141,10 @@ class KeyStore:
         if lost:
             await self._journal.do(partial(_give_up_all, grant_ids=lost), accepted=True)
             self._lost -= lost
-        await self._journal.do(lambda ledger: (upkeep.expire(ledger), upkeep.forget(ledger)), accepted=True)
+        for due in (upkeep.expire, upkeep.forget):
+            # As often as there is a full load: what comes faster than the upkeep would otherwise pile up without end.
+            while await self._journal.do(due, accepted=True) >= upkeep.AT_ONCE:
+                pass
 
     # Blocks
 
