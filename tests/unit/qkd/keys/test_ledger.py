@@ -11,7 +11,7 @@ import pytest
 from qedge.base.errors import QedgeError
 from qedge.qkd.keys import exchange, upkeep
 from qedge.qkd.keys.model import SESSION_SAE, Constraints, Wanted
-from qedge.wire.keys import KeyReserve, KeyVoid, Origin
+from qedge.wire.keys import KeyReserve, KeyVoid, Origin, VoidGrant
 from tests.unit.qkd.keys.key_site import SMALL, LedgerNode, LedgerPair, carry, compare, tell_blocks, tell_voids
 
 ASK = Wanted("b", "alice", ("bob",), 1, 32)
@@ -191,6 +191,19 @@ def test_a_void_after_its_grant_destroys_the_copy_however_often_it_comes() -> No
         pair.b.collect("bob", "alice", key_id)
     assert code(error) == "qkd.key_not_found"
     assert pair.b.status().account.voided == 256
+
+
+def test_a_void_that_names_another_link_touches_neither_account() -> None:
+    pair = LedgerPair(blocks=2)
+    pair.b.do(lambda ledger: ledger.open_link("ab2", "a"))
+    draft = pair.a.reserve(ASK)
+    assert carry(draft, pair.a, pair.b) == [""]
+    before = pair.b.status(), pair.b.status("ab2")
+    void = VoidGrant(draft.grant_id, "ab2", ())
+    pair.b.do(lambda ledger: exchange.void_for(ledger, "a", KeyVoid((void,))))
+    assert (pair.b.status(), pair.b.status("ab2")) == before
+    ids = [key.key_id for key in pair.a.hand_over(draft)]
+    assert len(pair.b.collect("bob", "alice", *ids)) == 1
 
 
 def test_a_peer_cannot_cut_from_the_wrong_half_nor_twice_nor_void_what_is_not_its_own() -> None:
