@@ -158,6 +158,34 @@ def test_blocks_are_numbered_upwards_and_a_full_store_makes_distillation_wait() 
     assert code(error) == "qkd.bad_block"
 
 
+def test_where_one_end_alone_asks_for_keys_the_half_of_the_other_does_not_starve_it() -> None:
+    pair = LedgerPair(limits=replace(SMALL, capacity_bits=10 * 8000))
+    for _ in range(60):
+        number = pair.grow()
+        if number % 2 == 0:
+            delivered(pair, replace(ASK, key_bytes=1000))
+    for node in (pair.a, pair.b):
+        status = node.status()
+        assert status.account.balanced
+        assert status.account.delivered == 30 * 8000
+        assert status.account.own + status.account.theirs <= 10 * 8000
+        assert status.account.discarded == 0
+    assert pair.b.status().account.own == pair.a.status().account.theirs
+    draft = pair.b.reserve(Wanted("a", "bob", ("alice",), 1, 32))
+    assert carry(draft, pair.b, pair.a) == [""]
+
+
+def test_where_nobody_asks_for_keys_none_are_destroyed_to_make_room() -> None:
+    pair = LedgerPair(limits=replace(SMALL, capacity_bits=10 * 8000))
+    for _ in range(10):
+        pair.grow()
+    assert pair.a.status().full
+    with pytest.raises(QedgeError) as error:
+        pair.grow()
+    assert code(error) == "qkd.store_full"
+    assert pair.a.status().account.expired == 0
+
+
 def test_a_grant_that_comes_again_is_confirmed_again_and_another_one_under_its_id_is_not() -> None:
     pair = LedgerPair(blocks=2)
     draft = pair.a.reserve(ASK)
