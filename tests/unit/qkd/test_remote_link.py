@@ -16,8 +16,8 @@ from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
 from qedge.qkd.config import FRAME_BITS, LinkConfig
 from qedge.qkd.distillation.local import LocalLink
-from qedge.qkd.distillation.service import LinkDesk, RemoteLink
-from qedge.wire.qkd import LinkOpen, LinkOpened
+from qedge.qkd.distillation.service import LinkDesk, RemoteLink, keep_baseline
+from qedge.wire.qkd import Baseline, LinkOpen, LinkOpened
 from tests.unit.qkd.two_nodes import KeptBlocks, KeptLearning, ToyDevice, ToyPeers, ToyWorker, light
 
 
@@ -138,6 +138,12 @@ async def test_a_peer_cannot_use_up_the_numbers_of_blocks() -> None:
         assert refused.value.fix
         await fleet.blocks(1)
         assert max(fleet.common()) < 2**42
+
+
+async def test_what_a_worker_learned_from_no_light_does_not_end_its_link() -> None:
+    kept = KeptLearning()
+    await keep_baseline(kept, "fibre", Baseline((), 1, 0.0, 0.0, 0.0, ()))
+    assert kept.kept
 
 
 async def test_the_rate_of_a_link_is_zero_as_soon_as_it_stops() -> None:

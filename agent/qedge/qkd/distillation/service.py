@@ -308,7 +308,7 @@ async def keep(sink: KeySink, block: FinishedBlock) -> None:
 
 async def keep_baseline(baselines: Baselines, link: str, baseline: Baseline) -> None:
     """Keep what a link has learned; where that fails the worker still knows it, and the next one learns it anew."""
-    gain = baseline.clicks / baseline.slots
+    gain = baseline.clicks / max(baseline.slots, 1.0)
     _LOG.info("qkd.learned", link=link, blocks=baseline.blocks, gain=round(gain, 6))
     with contextlib.suppress(QedgeError):  # the store says itself what is wrong with the disk
         await baselines.save(link, baseline)

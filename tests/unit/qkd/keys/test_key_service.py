@@ -318,6 +318,16 @@ def test_the_key_clock_follows_the_box_and_not_its_wall_clock() -> None:
     assert KeyTime("two", 3, 1, 50) == resume(later, "two", 3, 1)
 
 
+def test_a_clock_that_is_wrong_at_every_start_never_takes_the_key_clock_beyond_what_a_database_holds() -> None:
+    century_ns = 3_155_760_000_000_000_000
+    time = resume(None, "boot 0", 0, 0)
+    for boot in range(1, 20):
+        before = time.key_ns
+        time = resume(time, f"boot {boot}", 0, century_ns if boot % 2 else 0)
+        assert time.key_ns - before in (0, 2 * 10**17)
+    assert time.key_ns < 2**62
+
+
 async def test_a_jump_of_the_wall_clock_over_a_restart_of_the_daemon_expires_nothing(site: StoreSite) -> None:
     keys = await site["a"].reserve("b", "alice", ["bob"], 1, 256)
     await site.nodes["b"].stop()

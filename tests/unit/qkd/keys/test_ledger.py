@@ -405,6 +405,19 @@ def test_an_alarm_destroys_all_key_of_the_link_that_nobody_has_yet() -> None:
         pair.b.collect("bob", "alice", key_id)
 
 
+def test_an_alarm_reaches_keys_that_are_about_to_be_handed_over() -> None:
+    pair = LedgerPair(blocks=2)
+    draft = pair.a.reserve(ASK)
+    assert carry(draft, pair.a, pair.b) == [""]
+    pair.a.do(lambda ledger: upkeep.quarantine(ledger, "ab"))
+    with pytest.raises(QedgeError) as error:
+        pair.a.hand_over(draft)
+    assert code(error) == "qkd.out_of_step"
+    tell_voids(pair.a, pair.b)
+    assert pair.a.status().account.voided == pair.b.status().account.voided == 256
+    assert pair.a.status().account.in_flight == 0
+
+
 def test_requests_that_demand_what_is_not_there_take_nothing() -> None:
     pair = LedgerPair(blocks=1)
     pair.clock.advance_s(10)
