@@ -158,3 +158,32 @@ def test_a_status_with_counters_as_text_is_refused() -> None:
     for wrong in ("8", True, -1, None):
         with pytest.raises(FatalError):
             status_of(Reply(200, good | {"key_size": wrong}, ""), settings)
+
+
+class OddKme:
+    """A key manager that gives the same keys whatever it is asked."""
+
+    def __init__(self) -> None:
+        entries = [{"key_ID": str(uuid.UUID(int=place)), "key": "A" * 43 + "="} for place in range(2)]
+        self.reply = Reply(200, {"keys": entries}, "")
+
+    def get(self, _sae: str, _call: str) -> Reply:
+        numbers = {"key_size": 256, "stored_key_count": 9, "max_key_per_request": 2, "min_key_size": 64}
+        names = dict.fromkeys(("source_KME_ID", "target_KME_ID", "master_SAE_ID"), "x")
+        return Reply(200, {**numbers, **names, "max_key_size": 1024}, "")
+
+    def post(self, _sae: str, _call: str, _value: object) -> Reply:
+        return self.reply
+
+
+def test_a_key_that_comes_twice_in_two_answers_is_refused_and_foreign_ones_are_not_kept() -> None:
+    files = dict.fromkeys(("certificate", "private_key", "authorities"), "/none")
+    driver = Etsi014(Etsi014Settings(url="https://kme", peer_sae="bob", **files))
+    driver._kme = OddKme()  # type: ignore[assignment]  # speaks as one
+    assert len(driver.take(2, 256)) == 2
+    with pytest.raises(FatalError, match="given before"):
+        driver.take(2, 256)
+    for place in range(3):
+        with pytest.raises(FatalError, match="other keys"):
+            driver.take_by_id((str(uuid.UUID(int=10 + 2 * place)), str(uuid.UUID(int=11 + 2 * place))))
+    assert not driver._collected
