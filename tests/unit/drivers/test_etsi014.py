@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from qedge_driver_api import BadSettingsError, DriverContext, FatalError, Operat
 from qedge_driver_api.conformance import run
 from qedge_drivers.etsi014 import Etsi014
 from qedge_drivers.etsi014.answers import keys_of, status_of
-from qedge_drivers.etsi014.https import Reply
+from qedge_drivers.etsi014.https import Kme, Reply
 from qedge_drivers.etsi014.settings import Etsi014Settings
 from tests.integration.kme_site import Kmes, two_kmes
 
@@ -187,3 +188,40 @@ def test_a_key_that_comes_twice_in_two_answers_is_refused_and_foreign_ones_are_n
         with pytest.raises(FatalError, match="other keys"):
             driver.take_by_id((str(uuid.UUID(int=10 + 2 * place)), str(uuid.UUID(int=11 + 2 * place))))
     assert not driver._collected
+
+
+class DrippingAnswer:
+    """Is connection and answer in one; the body comes byte by byte."""
+
+    status = 200
+    pieces = 0
+
+    def request(self, *_args: object) -> None:
+        """Send nothing."""
+
+    def getresponse(self) -> DrippingAnswer:
+        """Be the answer."""
+        return self
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def read1(self, _number: int) -> bytes:
+        """Give another byte."""
+        self.pieces += 1
+        time.sleep(0.01)
+        return b" " if self.pieces < 500 else b""
+
+    def read(self, _number: int) -> bytes:
+        """Give bytes until there are no more."""
+        return b"".join(iter(lambda: self.read1(1), b""))
+
+
+def test_an_answer_that_comes_byte_by_byte_has_to_end_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qedge_drivers.etsi014.https._context", lambda _settings: None)
+    files = dict.fromkeys(("certificate", "private_key", "authorities"), "/none")
+    kme, answer = Kme(Etsi014Settings(url="https://kme", peer_sae="bob", timeout_s=0.1, **files)), DrippingAnswer()
+    monkeypatch.setattr(kme, "_connect", lambda: answer)
+    with pytest.raises(RetriableError, match="longer than"):
+        kme.get("bob", "status")
+    assert answer.pieces < 500

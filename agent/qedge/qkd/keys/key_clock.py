@@ -13,7 +13,6 @@ from typing import Final
 
 import msgspec
 
-
 LONGEST_AWAY_NS: Final = 2 * 10**17
 """Twice the longest age of keys that the settings allow."""
 

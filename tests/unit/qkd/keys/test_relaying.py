@@ -55,7 +55,9 @@ async def test_a_node_that_never_answers_does_not_keep_those_who_ask_from_other_
         asked: list[float] = []
         call = MemoryPeers.call
 
-        async def slow(self: MemoryPeers, node: str, body: msgspec.Struct, answer: type, *, deadline_s: float) -> object:
+        async def slow(
+            self: MemoryPeers, node: str, body: msgspec.Struct, answer: type, *, deadline_s: float
+        ) -> object:
             if isinstance(body, KeyReach):
                 asked.append(deadline_s)
             return await call(self, node, body, answer, deadline_s=deadline_s)
