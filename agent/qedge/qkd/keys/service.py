@@ -184,9 +184,10 @@ class KeyStore:
         further = {name: tuple(group) for name, group in (elsewhere or {}).items()}
         slaves = tuple(slave_saes)
         if peer_node == self.node:
-            # Nobody elsewhere gets these keys: the far end of some link only destroys their bits.
             further[self.node] = (*further.get(self.node, ()), *slaves)
-            slaves, peer_node = (), self._fullest_peer(further)
+            # Where nobody elsewhere gets these keys, the far end of some link only destroys their bits.
+            peer_node = next((node for node in further if node != self.node), "") or self._fullest_peer()
+            slaves = further.pop(peer_node, ())
         onward: tuple[RelayHop, ...] = ()
         if self.status(peer_node) is None and slaves:
             slaves += further.pop(peer_node, ())
@@ -304,11 +305,10 @@ class KeyStore:
         for each in list(self._tending.values()):
             each.wake()
 
-    def _fullest_peer(self, further: Mapping[str, Sequence[str]]) -> str:
-        links = [status for status in self._links.values() if status.peer not in further]
-        if not links:
+    def _fullest_peer(self) -> str:
+        if not self._links:
             raise QedgeError("qkd.no_link", "This node has no QKD link.", fix="`qedge link list` shows the links.")
-        return max(links, key=lambda status: status.deliverable_bits).peer
+        return max(self._links.values(), key=lambda status: status.deliverable_bits).peer
 
     def _check_reach(self, wanted: Wanted) -> None:
         """Refuse at once what would only burn bits: every request costs its bits, also one that comes to nothing."""

@@ -79,6 +79,13 @@ async def test_keys_for_programs_of_one_node_are_cut_from_a_link_and_destroyed_a
     assert _bits(site, "b", "ab", "delivered") == 256
 
 
+async def test_it_does_not_matter_whether_the_first_or_a_further_slave_is_at_the_masters_node(site: StoreSite) -> None:
+    keys = await site["a"].reserve("a", "alice", ["anna"], 1, 256, elsewhere={"b": ["bob"]})
+    for node, slave in (("a", "anna"), ("b", "bob")):
+        assert await site[node].collect(slave, "alice", [keys[0].key_id]) == keys
+    assert _bits(site, "a", "ab", "delivered") == _bits(site, "b", "ab", "delivered") == 256
+
+
 async def test_watchers_see_what_changes(site: StoreSite) -> None:
     states = site["a"].watch()
     first = await anext(states)
