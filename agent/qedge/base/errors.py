@@ -160,6 +160,9 @@ ERROR_CODES: Final[dict[str, ErrorSpec]] = {
     "driver.api_mismatch": _local(501, "The driver was written for another version of the contract.", Exit.CONFIG),
     # entropy
     "entropy.no_quantum": _local(503, "No healthy quantum source, and the request accepts no other."),
+    "entropy.too_little": _local(
+        503, "A random source claims so little entropy that no block can be made of a read.", Exit.TEMPORARY
+    ),
     "entropy.bad_length": _remote(422, "The number of bytes asked for is out of range.", Exit.USAGE),
     # circuits
     "circuit.too_large": _remote(413, "The program text is longer than the limit."),

@@ -137,6 +137,7 @@ EVENTS: Final[dict[str, str]] = {
     "keys.given_up": "A request for keys came to nothing, and its bits are destroyed; fields: peer.",
     "keys.failed": "An operation on stored keys failed by a fault of this program; fields: error.",
     "keys.declined": "A peer does not have keys that were ready for sessions; fields: peer, keys.",
+    "keys.link_refused": "A peer refuses to compare the keys of a link; fields: link, peer, code, reason.",
     "keys.discarded": "Blocks that both ends do not have alike were destroyed; fields: link, bits.",
     "device.loaded": "The registry of devices was read; fields: devices, invitations.",
     "device.not_saved": "Changes of devices could not be written and are tried again; fields: code, devices.",

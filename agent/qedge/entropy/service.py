@@ -105,6 +105,8 @@ class EntropyService:
         if self._source is None:
             await asyncio.Event().wait()
             return
+        if self._state is SourceState.FAILED:  # it was ended before it could try again
+            self._state = SOURCE_STATES.next(self._state, SourceEvent.RETRY)
         while True:
             try:
                 await self._start_up(self._source)
@@ -176,6 +178,13 @@ class EntropyService:
         if is_stuck(samples.data):
             raise _AlarmError("stuck", Failure.TOTAL)
         shape = (samples.bits_per_sample, samples.min_entropy_per_sample)
+        if not 0 < input_bytes(*shape) <= len(samples.data):
+            raise QedgeError(
+                "entropy.too_little",
+                f"The source claims {shape[1]:g} bits of entropy a sample: a read of {len(samples.data)} bytes is too "
+                "short for one block of the pool.",
+                fix="Raise entropy.refill_bytes, or look at the settings of the source.",
+            )
         if self._tests is None or self._shape != shape:
             self._tests, self._shape = HealthTests(*shape, self._config.alpha_exponent), shape
         test = self._tests.check(samples.data)

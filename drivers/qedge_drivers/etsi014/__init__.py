@@ -31,6 +31,8 @@ STATUS_AGE_S: Final = 5.0
 """`health` asks the key manager again when what it said is older."""
 
 _MAX_KEPT: Final = 4096
+_MAX_REMEMBERED: Final = 65_536
+"""Ids of keys that were taken, some 10 MB: none of them may come again."""
 
 
 def _never() -> bool:
@@ -52,6 +54,7 @@ class Etsi014:
         self._cancelled: Callable[[], bool] = _never
         self._spare: dict[int, deque[FinishedKey]] = {}
         self._collected: dict[str, FinishedKey] = {}
+        self._given: dict[str, None] = {}
 
     @classmethod
     def describe(cls) -> DriverInfo:
@@ -140,7 +143,8 @@ class Etsi014:
             if wanted < 1:
                 raise FatalError(f"At most {_MAX_KEPT} keys are taken at once.")
             body = {"number": wanted, "size": size_bits}
-            spare.extend(keys_of(self._open_kme().post(self._settings.peer_sae, "enc_keys", body), wanted, size_bits))
+            reply = self._open_kme().post(self._settings.peer_sae, "enc_keys", body)
+            spare.extend(self._new(keys_of(reply, wanted, size_bits)))
         return tuple(spare.popleft() for _ in range(number))
 
     def take_by_id(self, key_ids: tuple[str, ...]) -> tuple[FinishedKey, ...]:
@@ -156,14 +160,27 @@ class Etsi014:
             reply = self._open_kme().post(self._settings.peer_sae, "dec_keys", body)
             if reply.status == 400 and NOT_FOUND in reply.message:
                 raise RetriableError("The key manager does not have one of the keys, or not yet.")
-            for key in keys_of(reply, len(part), 0):
-                self._collected[key.key_id.lower()] = key
+            given = {key.key_id.lower(): key for key in keys_of(reply, len(part), 0)}
+            if given.keys() != {key_id.lower() for key_id in part}:
+                raise FatalError("The key manager answered with other keys than those asked for.")
+            self._collected |= given
+            while len(self._collected) > max(_MAX_KEPT, len(key_ids)):  # of calls that nobody repeated
+                del self._collected[next(iter(self._collected))]
         found = [self._collected.get(key_id.lower()) for key_id in key_ids]
         if not all(found):
             raise FatalError("The key manager answered with other keys than those asked for.")
         for key_id in key_ids:
             self._collected.pop(key_id.lower(), None)
         return tuple(key for key in found if key is not None)
+
+    def _new(self, keys: tuple[FinishedKey, ...]) -> tuple[FinishedKey, ...]:
+        """See that no key comes a second time, in another answer: each may be used once."""
+        if any(key.key_id in self._given for key in keys):
+            raise FatalError("The key manager gave a key again that it had given before.")
+        self._given |= dict.fromkeys(key.key_id for key in keys)
+        while len(self._given) > _MAX_REMEMBERED:
+            del self._given[next(iter(self._given))]
+        return keys
 
     def _open_kme(self) -> Kme:
         if self._kme is None:

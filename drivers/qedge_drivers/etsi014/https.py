@@ -15,6 +15,7 @@ from qedge_driver_api import FatalError, RetriableError
 from qedge_drivers.etsi014.settings import Etsi014Settings
 
 MAX_ANSWER: Final = 16 * 2**20
+_PIECE_BYTES: Final = 1 << 18
 IDLE_S: Final = 10.0
 """A connection idle for longer is not trusted: a key manager may close it just when a request is sent."""
 
@@ -59,12 +60,13 @@ class Kme:
             self._connection = None
 
     def _request(self, method: str, sae: str, call: str, body: bytes | None) -> Reply:
+        until_s = time.monotonic() + self._settings.timeout_s
         headers = {"Accept": "application/json"} | ({"Content-Type": "application/json"} if body is not None else {})
         try:
             connection = self._connect()
             connection.request(method, f"{self._prefix}{quote(sae, safe='')}/{call}", body, headers)
             answer = connection.getresponse()
-            data = answer.read(MAX_ANSWER + 1)
+            data = self._read(answer, until_s)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise RetriableError(f"{self._host}:{self._port} cannot be reached: {_why(error)}.") from error
@@ -73,6 +75,16 @@ class Kme:
             self.close()
             raise FatalError("The key manager's answer is too large.")
         return _reply(answer.status, data)
+
+    def _read(self, answer: http.client.HTTPResponse, until_s: float) -> bytes:
+        """Read a body: the socket's own limit is for each piece, so one that comes byte by byte would never end."""
+        data = bytearray()
+        while len(data) <= MAX_ANSWER and (piece := answer.read1(_PIECE_BYTES)):
+            data += piece
+            if time.monotonic() > until_s:
+                raise TimeoutError(f"its answer takes longer than {self._settings.timeout_s:g} s")
+        answer.close()  # else the connection waits for the rest of it, where `read1` alone was used
+        return bytes(data)
 
     def _connect(self) -> http.client.HTTPSConnection:
         if self._connection is not None and time.monotonic() - self._used_s <= IDLE_S:

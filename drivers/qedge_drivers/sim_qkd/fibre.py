@@ -8,6 +8,7 @@ be sent. Bytes from the other side are checked before they are believed.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import selectors
 import socket
@@ -31,6 +32,8 @@ _REPLY: Final = struct.Struct("<4sHHQQdQ")
 _BLINDS: Final = 1
 _WORD_BYTES: Final = 4
 _MAX_PEERS: Final = 4
+_MIN_CLOCK_HZ: Final = 1e3
+_LONGEST_BLOCK_S: Final = 600.0
 _SEND_TIMEOUT_S: Final = 5.0
 _UNIX_PATH_BYTES: Final = 100
 
@@ -232,7 +235,8 @@ def ask(end: socket.socket, question: Question, timeout_s: float) -> Light:
     end.sendall(_REQUEST.pack(_MAGIC, _VERSION, question.num_slots, question.efficiency, question.duty))
     magic, version, flags, first_slot, slots, clock_hz, number = _REPLY.unpack(_receive(end, _REPLY.size, until))
     sane = magic == _MAGIC and version == _VERSION and flags in (0, _BLINDS) and 1 <= slots <= question.num_slots
-    if not sane or first_slot > 2**63 - 1 - slots or number > MAX_BLOCK_WORDS or not 0 < clock_hz < float("inf"):
+    lasts = clock_hz >= _MIN_CLOCK_HZ and slots / clock_hz <= _LONGEST_BLOCK_S  # who measures waits for so long
+    if not sane or first_slot > 2**63 - 1 - slots or number > MAX_BLOCK_WORDS or not lasts or clock_hz == math.inf:
         raise RetriableError("What comes out of the fibre is no light of a simulated transceiver.")
     return Light(first_slot, slots, clock_hz, _receive(end, number * _WORD_BYTES, until), flags == _BLINDS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from qedge_driver_api import BadSettingsError, DriverContext, FatalError, Operat
 from qedge_driver_api.conformance import run
 from qedge_drivers.etsi014 import Etsi014
 from qedge_drivers.etsi014.answers import keys_of, status_of
-from qedge_drivers.etsi014.https import Reply
+from qedge_drivers.etsi014.https import Kme, Reply
 from qedge_drivers.etsi014.settings import Etsi014Settings
 from tests.integration.kme_site import Kmes, two_kmes
 
@@ -158,3 +159,69 @@ def test_a_status_with_counters_as_text_is_refused() -> None:
     for wrong in ("8", True, -1, None):
         with pytest.raises(FatalError):
             status_of(Reply(200, good | {"key_size": wrong}, ""), settings)
+
+
+class OddKme:
+    """A key manager that gives the same keys whatever it is asked."""
+
+    def __init__(self) -> None:
+        entries = [{"key_ID": str(uuid.UUID(int=place)), "key": "A" * 43 + "="} for place in range(2)]
+        self.reply = Reply(200, {"keys": entries}, "")
+
+    def get(self, _sae: str, _call: str) -> Reply:
+        numbers = {"key_size": 256, "stored_key_count": 9, "max_key_per_request": 2, "min_key_size": 64}
+        names = dict.fromkeys(("source_KME_ID", "target_KME_ID", "master_SAE_ID"), "x")
+        return Reply(200, {**numbers, **names, "max_key_size": 1024}, "")
+
+    def post(self, _sae: str, _call: str, _value: object) -> Reply:
+        return self.reply
+
+
+def test_a_key_that_comes_twice_in_two_answers_is_refused_and_foreign_ones_are_not_kept() -> None:
+    files = dict.fromkeys(("certificate", "private_key", "authorities"), "/none")
+    driver = Etsi014(Etsi014Settings(url="https://kme", peer_sae="bob", **files))
+    driver._kme = OddKme()  # type: ignore[assignment]  # speaks as one
+    assert len(driver.take(2, 256)) == 2
+    with pytest.raises(FatalError, match="given before"):
+        driver.take(2, 256)
+    for place in range(3):
+        with pytest.raises(FatalError, match="other keys"):
+            driver.take_by_id((str(uuid.UUID(int=10 + 2 * place)), str(uuid.UUID(int=11 + 2 * place))))
+    assert not driver._collected
+
+
+class DrippingAnswer:
+    """Is connection and answer in one; the body comes byte by byte."""
+
+    status = 200
+    pieces = 0
+
+    def request(self, *_args: object) -> None:
+        """Send nothing."""
+
+    def getresponse(self) -> DrippingAnswer:
+        """Be the answer."""
+        return self
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def read1(self, _number: int) -> bytes:
+        """Give another byte."""
+        self.pieces += 1
+        time.sleep(0.01)
+        return b" " if self.pieces < 500 else b""
+
+    def read(self, _number: int) -> bytes:
+        """Give bytes until there are no more."""
+        return b"".join(iter(lambda: self.read1(1), b""))
+
+
+def test_an_answer_that_comes_byte_by_byte_has_to_end_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qedge_drivers.etsi014.https._context", lambda _settings: None)
+    files = dict.fromkeys(("certificate", "private_key", "authorities"), "/none")
+    kme, answer = Kme(Etsi014Settings(url="https://kme", peer_sae="bob", timeout_s=0.1, **files)), DrippingAnswer()
+    monkeypatch.setattr(kme, "_connect", lambda: answer)
+    with pytest.raises(RetriableError, match="longer than"):
+        kme.get("bob", "status")
+    assert answer.pieces < 500

@@ -481,6 +481,16 @@ def test_light_that_comes_late_is_waited_for_and_not_asked_for_again(bench: Benc
         next_block(bob)
 
 
+@pytest.mark.parametrize("clock_hz", [1e-300, 1.0, 0.0, float("nan"), float("inf")])
+def test_light_that_would_take_years_to_come_is_no_light(tmp_path: Path, clock_hz: float) -> None:
+    """Bob waits for as long as a block takes: one odd answer must not keep him from every later block."""
+    place = f"unix:{tmp_path}/fibre"
+    alice = fibre.FibreEnd(place, lambda asked: fibre.Light(0, asked.num_slots, clock_hz, memoryview(b"")))
+    with fibre.connect(place, 5.0) as end, pytest.raises(RetriableError, match="no light"):
+        fibre.ask(end, fibre.Question(1 << 18), 5.0)
+    alice.close()
+
+
 def test_no_light_is_made_for_who_has_left(tmp_path: Path) -> None:
     asked, go = list[int](), threading.Event()
 

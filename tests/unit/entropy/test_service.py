@@ -14,6 +14,7 @@ from qedge.base.system_clock import SystemClock
 from qedge.entropy.config import EntropyConfig
 from qedge.entropy.fake import FakeSource
 from qedge.entropy.service import EntropyService
+from qedge_driver_api import RawSamples
 
 LIMIT_S = 20.0
 
@@ -63,6 +64,40 @@ def test_bytes_are_there_before_any_source_and_labelled_so() -> None:
     assert (len(output.data), output.quantum, output.simulated, output.source) == (64, False, False, "system")
     assert not is_quantum(service)
     assert len({service.random_bytes(16) for _ in range(1000)}) == 1000
+
+
+async def test_a_source_that_claims_next_to_no_entropy_is_refused_with_a_reason(source: FakeSource) -> None:
+    fair = source.read
+
+    async def poor(num_bytes: int, deadline_s: float) -> RawSamples:
+        return RawSamples((await fair(num_bytes, deadline_s)).data, 1, 1e-9)
+
+    source.read = poor  # type: ignore[method-assign]  # what this test is about
+    service = make(source)
+    task = asyncio.create_task(service.run(lambda: None))
+    await until(lambda: "refill_bytes" in service.view().reason or task.done())
+    assert not task.done()
+    assert not is_quantum(service)
+    assert source.reads < 5
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_service_that_ended_while_its_source_was_bad_trusts_it_again_when_it_comes_back(
+    source: FakeSource,
+) -> None:
+    service = make(source)
+    source.mode = "stuck"
+    task = asyncio.create_task(service.run(lambda: None))
+    await until(lambda: "stuck" in service.view().reason)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    source.mode = "fair"
+    task = asyncio.create_task(service.run(lambda: None))
+    async with asyncio.timeout(2):
+        await until(lambda: is_quantum(service))
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_fair_source_becomes_quantum_after_its_startup_test(

@@ -190,6 +190,7 @@ async def test_applications_come_and_go_and_are_back_after_a_restart(tmp_path: P
         (office.put_sae("dave", SaeChange(permit=("nobody",))), "keys.no_sae"),
         (office.put_sae("d ave", SaeChange()), "keys.bad_sae"),
         (office.put_sae("dave", SaeChange(id="x\ny")), "keys.bad_sae"),
+        (office.put_sae("dave", SaeChange(node="box b")), "keys.bad_sae"),
         (office.permit("bob", SaePermit(("alice",))), "keys.sae_configured"),
         (office.remove_sae("nobody"), "keys.no_sae"),
         (office.certify("bob", b"x"), "keys.bad_sae"),

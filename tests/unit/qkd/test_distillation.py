@@ -11,9 +11,21 @@ import numpy as np
 import pytest
 
 from qedge.qkd.authentication.stock import BLOCK_BITS, stock_bytes
-from qedge.qkd.distillation.model import FRAME_BITS, BlockCounts, EngineSettings, Epsilons, Length, LinkTerms
+from qedge.qkd.distillation.alice import AliceEngine
+from qedge.qkd.distillation.bob import BobEngine
+from qedge.qkd.distillation.model import FRAME_BITS, BlockCounts, EngineSettings, Epsilons, Length, LinkTerms, Send
 from qedge.qkd.distillation.ports import Bytes, CodeInfo
-from qedge.wire.qkd import Accepted, AliceTerms, BobTerms, Committed, FromAlice, FromBob, LinkFrame, Verified
+from qedge.wire.qkd import (
+    Accepted,
+    AliceTerms,
+    BobTerms,
+    Committed,
+    Detections,
+    FromAlice,
+    FromBob,
+    LinkFrame,
+    Verified,
+)
 from tests.unit.qkd.two_ends import MS, ROW_BYTES, SYNDROME_BYTES, Channel, ToyKernels, TwoEnds
 
 SETTINGS = EngineSettings("l", block_limit_ns=20_000 * MS, refill_blocks=4, max_steps=3)
@@ -302,6 +314,37 @@ def test_ends_that_are_told_different_epsilons_do_not_begin() -> None:
     ends.bob.settings = replace(ends.bob.settings, epsilons=replace(SETTINGS.epsilons, secrecy=1e-6))
     ends.run(1)
     assert ends.halted == ["the ends are configured for different epsilons"]
+
+
+@pytest.mark.parametrize("is_alice", [True, False])
+def test_a_number_of_the_other_end_that_leaves_none_for_later_blocks_is_not_believed(is_alice: bool) -> None:
+    ends = TwoEnds(settings=SETTINGS)
+    engine: AliceEngine | BobEngine = ends.alice if is_alice else ends.bob
+    terms = [message(each.frame) for each in (ends.bob if is_alice else ends.alice).start(0) if isinstance(each, Send)]
+    assert isinstance(terms[0], AliceTerms | BobTerms)
+    engine.start(0)
+    before = engine._next_block
+    body = msgspec.msgpack.encode(msgspec.structs.replace(terms[0], next_block=2**63 - 1))
+    engine.take(msgspec.msgpack.encode(LinkFrame(0, 0, 0, body)), 1)
+    assert engine._next_block == before
+    assert not engine.halted
+
+
+def test_a_bob_who_announces_without_end_and_finishes_nothing_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qedge.qkd.distillation.alice.MAX_OPEN", 3)
+    ends = TwoEnds(settings=replace(SETTINGS, block_bits=FRAME_BITS))
+    alice, kernels, light = ends.alice, ToyKernels({}), ends.light
+    alice.start(0)
+    bodies = [msgspec.msgpack.encode(BobTerms("l", 0.9, 0))]
+    most = 0
+    for number in range(40):
+        alice.take(msgspec.msgpack.encode(LinkFrame(0, number, 0, bodies[-1])), number)
+        first, end, slots, bases, _ = light.detect(40_000)
+        coded = kernels.encode_slots(slots, first), np.packbits(bases, bitorder="little").tobytes()
+        bodies.append(msgspec.msgpack.encode(Detections(first, end, len(slots), *coded)))
+        most = max(most, alice.open_blocks)
+    assert most == 4
+    assert alice.open_blocks == 0, "it began anew"
 
 
 def parities(frame: Bytes) -> bytes:

@@ -8,11 +8,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import pytest
+
+from qedge.base.errors import QedgeError
 from qedge.base.metrics import Metrics
 from qedge.base.system_clock import SystemClock
 from qedge.qkd.config import FRAME_BITS, LinkConfig
 from qedge.qkd.distillation.local import LocalLink
-from qedge.qkd.distillation.service import LinkDesk, RemoteLink
+from qedge.qkd.distillation.service import LinkDesk, RemoteLink, keep_baseline
+from qedge.wire.qkd import Baseline, LinkOpen, LinkOpened
 from tests.unit.qkd.two_nodes import KeptBlocks, KeptLearning, ToyDevice, ToyPeers, ToyWorker, light
 
 
@@ -121,6 +125,24 @@ async def test_pads_that_only_one_end_kept_are_given_up() -> None:
         fleet.beta._end._kept = ()
         await fleet.blocks(2)
         assert all(not worker.restored for worker in fleet.workers.values())
+
+
+async def test_a_peer_cannot_use_up_the_numbers_of_blocks() -> None:
+    async with site() as fleet:
+        await fleet.blocks(1)
+        wild = LinkOpen("fibre", bytes(16), bytes(16), 2**63 - 1)
+        with pytest.raises(QedgeError) as refused:
+            await fleet.peers["alpha"].call("beta", wild, LinkOpened, deadline_s=1.0)
+        assert refused.value.code == "qkd.bad_block"
+        assert refused.value.fix
+        await fleet.blocks(1)
+        assert max(fleet.common()) < 2**42
+
+
+async def test_what_a_worker_learned_from_no_light_does_not_end_its_link() -> None:
+    kept = KeptLearning()
+    await keep_baseline(kept, "fibre", Baseline((), 1, 0.0, 0.0, 0.0, ()))
+    assert kept.kept
 
 
 async def test_the_rate_of_a_link_is_zero_as_soon_as_it_stops() -> None:

@@ -7,11 +7,14 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 from qedge.base.errors import QedgeError
+from qedge.base.ids import is_name
 from qedge.base.settings import Fault
 from qedge.qkd.delivery.config import SaeConfig
 from qedge.qkd.delivery.model import ANY_SLAVE, Sae
 
 MAX_ADDED: Final = 1024
+MAX_PERMITTED: Final = 1024
+"""As `SaeConfig` has it: what was kept with more would not be read again at the next start."""
 _MAX_ID: Final = 200
 
 
@@ -186,6 +189,14 @@ class Registry:
     def _check_names(self, sae: Sae) -> None:
         if len(sae.id) > _MAX_ID or not sae.id.isprintable():
             raise QedgeError("keys.bad_sae", "The id is too long or has control characters.", fix="Choose another.")
+        if sae.node and not is_name(sae.node):
+            raise QedgeError("keys.bad_sae", f"{sae.node!r} can be no node.", fix="`qedge peers` names the nodes.")
+        if len(sae.permit) > MAX_PERMITTED:
+            raise QedgeError(
+                "keys.bad_sae",
+                f"{sae.name} would be permitted more than {MAX_PERMITTED} others.",
+                fix=f"Permit {ANY_SLAVE} instead.",
+            )
         unknown = [each for each in sae.permit if each not in (ANY_SLAVE, sae.name) and each not in self._by_name]
         if unknown:
             raise QedgeError(

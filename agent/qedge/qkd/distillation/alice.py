@@ -16,7 +16,7 @@ from qedge.qkd.authentication.tags import compute_tag
 from qedge.qkd.distillation.accounts import LeakAccount
 from qedge.qkd.distillation.bits import as_frames, bytes_of, frames_in, joined, ones_in, take_bits
 from qedge.qkd.distillation.conduit import Conduit
-from qedge.qkd.distillation.engine import ACCEPTED, ANNOUNCED, FORGED, SEALED, Engine, OpenBlock, pieces
+from qedge.qkd.distillation.engine import ACCEPTED, ANNOUNCED, FORGED, MAX_OPEN, SEALED, Engine, OpenBlock, pieces
 from qedge.qkd.distillation.model import (
     FRAME_BITS,
     AliceSide,
@@ -171,7 +171,7 @@ class AliceEngine(Engine[AliceBlock]):
         self._disagreed = 0
         self.terms = LinkTerms(self._side, terms.z_probability)
         self._heard_terms = body
-        self._next_block = max(self._next_block, terms.next_block)
+        self._go_on_from(terms.next_block)
         for committed in self._recent:  # the last one may have been lost with the epoch before
             self._post(committed)
 
@@ -196,6 +196,8 @@ class AliceEngine(Engine[AliceBlock]):
             self._fill_block()
 
     def _fill_block(self) -> None:
+        if len(self._blocks) > MAX_OPEN:
+            raise ProtocolError("Bob announces and announces, and finishes no block")
         wanted = self.settings.block_bits
         number_of_detections = self._pending.place_of(wanted, _KEPT)
         announcements, columns, _ = self._pending.cut(number_of_detections)

@@ -16,7 +16,7 @@ from qedge.qkd.distillation.baseline import Expected, Watch
 from qedge.qkd.distillation.bits import bytes_of, frames_in
 from qedge.qkd.distillation.conduit import Conduit
 from qedge.qkd.distillation.correcting import BobBlock, Correcting
-from qedge.qkd.distillation.engine import ACCEPTED, ANNOUNCED, FORGED, SEALED, pieces
+from qedge.qkd.distillation.engine import ACCEPTED, ANNOUNCED, FORGED, MAX_OPEN, SEALED, pieces
 from qedge.qkd.distillation.model import (
     FRAME_BITS,
     AliceSide,
@@ -62,7 +62,6 @@ _FILLED: Final = 0.95
 """How full a message may be by the size of the last one."""
 
 _MAX_HELD: Final = 16
-_MAX_OPEN: Final = 64
 _MAX_WAITING_BYTES: Final = 12 << 20
 _TOO_MANY_ERRORS: Final = "the error rate is too high"
 
@@ -189,7 +188,7 @@ class BobEngine(Correcting):
         self.terms = LinkTerms(side, self._z_probability)
         self._block_bits = terms.block_bits
         self._heard_terms = body
-        self._next_block = max(self._next_block, terms.next_block)
+        self._go_on_from(terms.next_block)
         self.stocks.pass_over(terms.stock, terms.index)
 
     # Sifting
@@ -221,7 +220,7 @@ class BobEngine(Correcting):
         self._pending.add(body, len(slots), bases, bits, seen=seen)
 
     def _fill_block(self, message: BlockFull, body: bytes) -> None:
-        if message.block != self._next_block or len(self._blocks) > _MAX_OPEN:
+        if message.block != self._next_block or len(self._blocks) > MAX_OPEN:
             raise ProtocolError("Alice fills a block out of turn")
         self._next_block += 1
         announcements, (bases, bits), seen = self._pending.cut(message.detections)

@@ -42,6 +42,10 @@ T = TypeVar("T")
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 TAGS_OF_BLOCK: Final = 3
 _DISAGREED: Final = 3
+_MAX_AHEAD: Final = 1 << 32
+"""Blocks that one end may have numbered since both began with the same one."""
+MAX_OPEN: Final = 64
+"""Blocks under way; an end that has more is not answered by the other one any more."""
 RECEIPT_BOUND: Final = 2.0**-64
 ANNOUNCED: Final = b"announced"
 SEALED: Final = b"sealed"
@@ -241,6 +245,12 @@ class Engine(Generic[B]):
         if self._disagreed < _DISAGREED:
             raise ProtocolError(reason)
         self._halt(reason)
+
+    def _go_on_from(self, next_block: int) -> None:
+        """Take the first number that is free at the other end."""
+        if next_block - self._next_block > _MAX_AHEAD:
+            raise ProtocolError(f"the other end numbers blocks from {next_block}, far beyond those here")
+        self._next_block = max(self._next_block, next_block)
 
     def _block(self, number: int) -> B:
         block = self._blocks.get(number)

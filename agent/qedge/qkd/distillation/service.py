@@ -35,6 +35,9 @@ _PAUSE_S: Final = 0.3
 _NONCE_BYTES: Final = 16
 _WAKE_S: Final = 5.0
 _FULL_POLL_S: Final = 1.0
+MAX_LEAP: Final = 1 << 42
+"""A block number of the other end so far beyond those here is none: 139 years in milliseconds. Numbers only ever rise
+in both stores, so one that was believed would leave none for later blocks."""
 
 
 class RemoteLink:
@@ -148,6 +151,7 @@ class RemoteLink:
             nonce, first_block = self._random_bytes(_NONCE_BYTES), await self._first_block()
             open_ = LinkOpen(self.link, session, nonce, first_block, self._end.kept_stocks)
             opened = await self._peers.call(self.peer, open_, LinkOpened, deadline_s=_OPEN_S)
+            self._check_leap(first_block, opened.first_block)
             await self._begin(exported, open_, opened)
 
     async def _ask_to_open(self) -> None:
@@ -190,6 +194,14 @@ class RemoteLink:
         kept = await self._sink.open(self.link, self.peer)
         return max(self._clock.utc_ns() // 1_000_000, self._next_block + 1, kept + 1)
 
+    def _check_leap(self, ours: int, theirs: int) -> None:
+        if theirs - ours > MAX_LEAP:
+            raise QedgeError(
+                "qkd.bad_block",
+                f"{self.peer} wants to number blocks of {self.link} from {theirs}, far beyond those of this node.",
+                fix=f"Set the clock of {self.peer}; where its key store is damaged, give the link a new name.",
+            )
+
     # What the other node asks
 
     async def be_opened(self, open_: LinkOpen) -> LinkOpened:
@@ -199,9 +211,10 @@ class RemoteLink:
         if not self._sink.has_room(self.link):
             raise QedgeError("qkd.store_full", f"The other end of {self.link} holds as much key as it may.")
         async with self._changing:
+            nonce, first_block = self._random_bytes(_NONCE_BYTES), await self._first_block()
+            self._check_leap(first_block, open_.first_block)
             _, exported = await self._peers.export(self.peer, label_of(self.link), open_.session)
             self._end.stop()  # what it keeps does not change any more
-            nonce, first_block = self._random_bytes(_NONCE_BYTES), await self._first_block()
             opened = LinkOpened(nonce, first_block, self._end.kept_stocks)
             await self._begin(exported, open_, opened)
             return opened
@@ -295,7 +308,7 @@ async def keep(sink: KeySink, block: FinishedBlock) -> None:
 
 async def keep_baseline(baselines: Baselines, link: str, baseline: Baseline) -> None:
     """Keep what a link has learned; where that fails the worker still knows it, and the next one learns it anew."""
-    gain = baseline.clicks / baseline.slots
+    gain = baseline.clicks / max(baseline.slots, 1.0)
     _LOG.info("qkd.learned", link=link, blocks=baseline.blocks, gain=round(gain, 6))
     with contextlib.suppress(QedgeError):  # the store says itself what is wrong with the disk
         await baselines.save(link, baseline)

@@ -158,7 +158,7 @@ def void_for(ledger: Ledger, peer: str, message: KeyVoid) -> KeyVoided:
         known = ledger.book.find(void.id)
         if known is None:
             _burn(ledger, row, void)
-        elif known.role == SLAVE and known.peer == peer and known.state is not KeyState.VOIDED:
+        elif (known.role, known.peer, known.link) == (SLAVE, peer, void.link) and known.state is not KeyState.VOIDED:
             ledger.book.end_keys(known, KeyEvent.GIVEN_UP, ledger.moment.key_ns)
             # The keys keep the states they ended in; of the grant it is remembered that it was voided.
             ledger.book.settle(known, KeyState.VOIDED, ledger.moment.key_ns, 0)

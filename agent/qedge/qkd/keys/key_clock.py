@@ -3,11 +3,18 @@
 While the box is up it follows the boot-time clock, so a step of the wall clock changes nothing. Over a restart of the
 box only the wall clock can tell how long it was off; the key clock then goes forward by what that says, and never back:
 where the wall clock went back, the time off counts as none. What has expired is erased, so nothing can revive it.
+However wrong the wall clock is at a start, the key clock goes on by more than the longest age and no further: a box
+without a battery that starts in another century again and again would else reach the last time a database holds.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
+
+LONGEST_AWAY_NS: Final = 2 * 10**17
+"""Twice the longest age of keys that the settings allow."""
 
 
 class KeyTime(msgspec.Struct, frozen=True):
@@ -24,7 +31,7 @@ def resume(kept: KeyTime | None, boot_id: str, now_ns: int, utc_ns: int) -> KeyT
     if kept is None:
         return KeyTime(boot_id, now_ns, utc_ns, 0)
     away_ns = now_ns - kept.now_ns if kept.boot_id == boot_id else utc_ns - kept.utc_ns
-    return KeyTime(boot_id, now_ns, utc_ns, kept.key_ns + max(0, away_ns))
+    return KeyTime(boot_id, now_ns, utc_ns, kept.key_ns + min(max(0, away_ns), LONGEST_AWAY_NS))
 
 
 def advance(time: KeyTime, now_ns: int, utc_ns: int) -> KeyTime:

@@ -32,6 +32,7 @@ from qedge.qkd.keys.model import (
     KeyState,
     Leg,
     StoredStatus,
+    is_full,
 )
 from qedge.qkd.keys.shelf import Block, Shelf
 from qedge.qkd.keys.vault import Vault
@@ -106,12 +107,13 @@ class Ledger:
                 f"Block {block.block_id} of {block.link} comes after block {row.highest}.",
                 fix="Number the blocks of a link upwards, also over restarts.",
             )
-        if row.held_bits >= self.limits.capacity_bits:
+        if is_full(row.account, self.limits.capacity_bits):
             raise QedgeError(
                 "qkd.store_full",
                 f"{block.link} holds as much key as it may.",
                 fix="Use keys, or raise qkd.keys.max_stored_mbit.",
             )
+        self._make_room(row)
         usable, tag = commit(block.link, block.block_id, block.bits)
         row.highest = block.block_id
         own = is_own(self.node, peer, block.block_id)
@@ -130,6 +132,15 @@ class Ledger:
             usable,
         )
         self.accounts.add(row, 8 * len(usable), 8 * CHECK_BYTES)
+
+    def _make_room(self, row: LinkRow) -> None:
+        """Destroy the oldest blocks of a direction that has nearly all room; the other end does the same, or learns."""
+        while row.held_bits >= self.limits.capacity_bits:
+            own = row.counters["own"] > row.counters["theirs"]
+            block = self.shelf.oldest(row.name, own=own)
+            if block is None:
+                return
+            self.drop(row, block, BlockEvent.AGED)
 
     def open_link(self, link: str, peer: str) -> int:
         """Make a link known; returns the number of its newest block, −1 for none."""

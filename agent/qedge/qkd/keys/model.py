@@ -244,6 +244,18 @@ PLACES: Final = tuple(each.name for each in fields(Account) if each.name != "add
 """Where a bit of a link can be."""
 
 
+def is_full(account: Account, capacity_bits: int) -> bool:
+    """Say whether a link holds as much key as it may.
+
+    It does not while one direction has most of the room and the other one little key: where programs at one end alone
+    ask for keys, the half of the other end fills up, and would keep them from any further key until it is too old. Its
+    oldest blocks make room then.
+    """
+    less, more = sorted((account.own, account.theirs))
+    is_lopsided = 4 * less < capacity_bits < 2 * more
+    return account.waiting + less + more >= capacity_bits and not is_lopsided
+
+
 @dataclass(frozen=True, slots=True)
 class StoredStatus:
     """What one link holds. `deliverable_bits`: applications may have them here; the reserve is not among them."""
@@ -260,8 +272,7 @@ class StoredStatus:
     @property
     def full(self) -> bool:
         """Whether distillation has to stop: another block may not find room."""
-        account = self.account
-        return account.waiting + account.own + account.theirs >= self.capacity_bits
+        return is_full(self.account, self.capacity_bits)
 
 
 @dataclass(frozen=True, slots=True)

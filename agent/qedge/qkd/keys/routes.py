@@ -110,7 +110,7 @@ class Routes:
 
     async def _ask(self, peer: str, question: KeyReach) -> KeyReached:
         try:
-            return await self._peers.call(peer, question, KeyReached, deadline_s=self._deadline_s)
+            return await self._peers.call(peer, question, KeyReached, deadline_s=self._deadline_s * _share(question))
         except QedgeError:
             return KeyReached()
 
@@ -135,3 +135,9 @@ class Routes:
 
     async def _offer(self, peer: str, num_bytes: int) -> tuple[RelayHop, int]:
         return await self._do(partial(relaying.offer, peer=peer, num_bytes=num_bytes))
+
+
+def _share(question: KeyReach) -> float:
+    """Return which part of the time whoever asks has: less at each node, so that one that does not answer somewhere
+    costs the way over it and not the answers of all others."""
+    return question.hops / (question.hops + len(question.path) - 1)

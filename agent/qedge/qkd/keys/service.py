@@ -141,7 +141,10 @@ class KeyStore:
         if lost:
             await self._journal.do(partial(_give_up_all, grant_ids=lost), accepted=True)
             self._lost -= lost
-        await self._journal.do(lambda ledger: (upkeep.expire(ledger), upkeep.forget(ledger)), accepted=True)
+        for due in (upkeep.expire, upkeep.forget):
+            # As often as there is a full load: what comes faster than the upkeep would otherwise pile up without end.
+            while await self._journal.do(due, accepted=True) >= upkeep.AT_ONCE:
+                pass
 
     # Blocks
 
@@ -181,9 +184,10 @@ class KeyStore:
         further = {name: tuple(group) for name, group in (elsewhere or {}).items()}
         slaves = tuple(slave_saes)
         if peer_node == self.node:
-            # Nobody elsewhere gets these keys: the far end of some link only destroys their bits.
             further[self.node] = (*further.get(self.node, ()), *slaves)
-            slaves, peer_node = (), self._fullest_peer(further)
+            # Where nobody elsewhere gets these keys, the far end of some link only destroys their bits.
+            peer_node = next((node for node in further if node != self.node), "") or self._fullest_peer()
+            slaves = further.pop(peer_node, ())
         onward: tuple[RelayHop, ...] = ()
         if self.status(peer_node) is None and slaves:
             slaves += further.pop(peer_node, ())
@@ -301,11 +305,10 @@ class KeyStore:
         for each in list(self._tending.values()):
             each.wake()
 
-    def _fullest_peer(self, further: Mapping[str, Sequence[str]]) -> str:
-        links = [status for status in self._links.values() if status.peer not in further]
-        if not links:
+    def _fullest_peer(self) -> str:
+        if not self._links:
             raise QedgeError("qkd.no_link", "This node has no QKD link.", fix="`qedge link list` shows the links.")
-        return max(links, key=lambda status: status.deliverable_bits).peer
+        return max(self._links.values(), key=lambda status: status.deliverable_bits).peer
 
     def _check_reach(self, wanted: Wanted) -> None:
         """Refuse at once what would only burn bits: every request costs its bits, also one that comes to nothing."""

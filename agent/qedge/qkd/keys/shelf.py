@@ -119,6 +119,14 @@ class Shelf:
                 known.append(row[1])
             self._read_upto[link] = rows[-1][1]
 
+    def oldest(self, link: str, *, own: bool) -> Block | None:
+        """Return the first stored block of a direction."""
+        rows = self._connection.execute(
+            "SELECT number FROM blocks WHERE link = ? AND own = ? AND state = 'stored' ORDER BY number", (link, own)
+        )
+        found = (self.find(link, row[0]) for row in rows)
+        return next((block for block in found if block is not None and block.state is BlockState.STORED), None)
+
     def all_blocks(self, link: str, first: int, limit: int) -> list[Block]:
         """Return blocks from number `first` on, in order."""
         rows = self._connection.execute(

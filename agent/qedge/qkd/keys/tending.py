@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Final
 
 from qedge.base.errors import QedgeError
+from qedge.base.log import get_logger
 from qedge.qkd.keys import exchange
 from qedge.qkd.keys.journal import Journal
 from qedge.qkd.keys.ledger import Ledger
 from qedge.qkd.keys.ports import PeerKeyStore
 from qedge.wire.keys import MAX_GRANTS, KeyBlocks, KeyBlocksCompared, KeyVoid, KeyVoided
 
+_LOG: Final = get_logger("keys")
 _SOON_S: Final = 0.5
 _BREATH_S: Final = 0.1
 _MAX_PAUSE_S: Final = 4.0
@@ -33,6 +35,8 @@ class Tending:
         self._away = away
         self._wake = asyncio.Event()
         self._compare_all = True
+        self._refused: dict[str, str] = {}
+        """Links that the peer does not talk about, and why."""
 
     def wake(self) -> None:
         """Say that there is something new."""
@@ -72,15 +76,28 @@ class Tending:
         links = await self._journal.do(self._links)
         if self._compare_all:
             for link in links:
-                await self._compare_link(link)
+                await self._agrees(link, self._compare_link(link))
             self._compare_all = False
         still_open = False
         for link in links:
             said = await self._journal.do(partial(exchange.waiting_notes, link=link))
             if said is not None:
-                await self._ask(said)
+                await self._agrees(link, self._ask(said))
                 still_open |= await self._journal.do(partial(exchange.waiting_notes, link=link)) is not None
         return still_open
+
+    async def _agrees(self, link: str, talk: Coroutine[None, None, None]) -> None:
+        """Talk about one link. That the peer refuses, which may not know it any more, leaves its other links alone."""
+        try:
+            await talk
+        except QedgeError as error:
+            if error.code.startswith(("peer.", "store.")):
+                raise
+            if self._refused.get(link) != error.code:
+                _LOG.warning("keys.link_refused", link=link, peer=self._peer, code=error.code, reason=error.message)
+            self._refused[link] = error.code
+        else:
+            self._refused.pop(link, None)
 
     def _links(self, ledger: Ledger) -> list[str]:
         return [row.name for row in ledger.accounts.towards(self._peer)]

@@ -35,6 +35,9 @@ def quarantine(ledger: Ledger, link: str) -> int:
     before = row.counters["quarantined"]
     for block in ledger.shelf.all_blocks(link, 0, 1 << 30):
         ledger.drop(row, block, BlockEvent.ALARMED)
+    for grant in ledger.book.unfinished():
+        if any(leg.link == link for leg in grant.legs):
+            ledger.give_up(grant.id)  # nobody has these keys yet either
     for grant in ledger.book.open_of_link(link):
         ledger.book.end_keys(grant, KeyEvent.ALARMED, ledger.moment.key_ns)
     return row.counters["quarantined"] - before

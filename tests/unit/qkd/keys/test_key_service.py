@@ -14,12 +14,14 @@ import pytest
 from qedge.base.clock import ManualClock
 from qedge.base.errors import QedgeError
 from qedge.base.metrics import Metrics
+from qedge.qkd.keys.config import KeyStoreConfig
 from qedge.qkd.keys.fake import FakeKeyFleet
 from qedge.qkd.keys.key_clock import KeyTime, advance, resume
 from qedge.qkd.keys.model import DeliverableKey, FinishedBlock
 from qedge.qkd.keys.vault import Vault
 from qedge.store.schema import KEY_SCHEMA
 from qedge.store.store import Store
+from qedge.wire.keys import KeyVoid, KeyVoided, VoidGrant
 from tests.unit.qkd.keys.key_site import PROVENANCE
 from tests.unit.qkd.keys.store_site import StoreSite, running
 
@@ -75,6 +77,13 @@ async def test_keys_for_programs_of_one_node_are_cut_from_a_link_and_destroyed_a
     keys = await site["a"].reserve("a", "alice", ["alice"], 1, 256)
     assert await site["a"].collect("alice", "alice", [keys[0].key_id]) == keys
     assert _bits(site, "b", "ab", "delivered") == 256
+
+
+async def test_it_does_not_matter_whether_the_first_or_a_further_slave_is_at_the_masters_node(site: StoreSite) -> None:
+    keys = await site["a"].reserve("a", "alice", ["anna"], 1, 256, elsewhere={"b": ["bob"]})
+    for node, slave in (("a", "anna"), ("b", "bob")):
+        assert await site[node].collect(slave, "alice", [keys[0].key_id]) == keys
+    assert _bits(site, "a", "ab", "delivered") == _bits(site, "b", "ab", "delivered") == 256
 
 
 async def test_watchers_see_what_changes(site: StoreSite) -> None:
@@ -272,6 +281,39 @@ async def _collected(site: StoreSite, node: str, key_id: str) -> list[Deliverabl
         return []
 
 
+async def test_a_link_that_the_other_end_does_not_know_any_more_leaves_the_others_alone(site: StoreSite) -> None:
+    await site["a"].open_link("aa", "b")  # as after the other box got a new disk, and one of two links has gone
+    await site["a"].add_block(FinishedBlock("aa", 0, bytes(4096), PROVENANCE))
+    site.network.cut.add("b")
+    assert await refusal(site["a"].reserve("b", "alice", ["bob"], 1, 256)) == "peer.timeout"
+    assert await refusal(site["a"].reserve("b", "alice", ["bob"], 1, 256)) == "peer.unreachable"
+    site.network.cut.clear()
+    await asyncio.sleep(1.5)
+    assert len(await site["a"].reserve("b", "alice", ["bob"], 1, 256)) == 1
+    assert _bits(site, "a", "aa", "waiting") > 0
+
+
+async def test_a_block_with_the_last_number_there_is_does_not_end_the_comparing_of_others(tmp_path: Path) -> None:
+    async with running(tmp_path) as site:
+        for node, peer in ("ab", "ba"):
+            await site[node].open_link("aa", peer)
+            await site[node].add_block(FinishedBlock("aa", 2**63 - 1, bytes(4096), PROVENANCE))
+        await site.grow()
+        assert _bits(site, "b", "aa", "waiting") == _bits(site, "b", "ab", "waiting") == 0
+
+
+async def test_of_very_many_ended_requests_no_more_are_remembered_than_may_be(tmp_path: Path) -> None:
+    config = KeyStoreConfig(reserve_kbit=0, max_tombstones=1000)
+    async with running(tmp_path, config=config) as site:
+        await site.grow()
+        lost = [VoidGrant(place.to_bytes(16, "big"), "ab", ()) for place in range(6_500)]
+        for begin in range(0, len(lost), 200):
+            void = KeyVoid(tuple(lost[begin : begin + 200]))
+            await site.network.at("b").call("a", void, KeyVoided, deadline_s=1.0)
+        await site["a"].upkeep()
+        assert await site["a"].do(lambda ledger: ledger.book.forget(-1, 0, 5000)) == 1000
+
+
 def test_the_key_clock_follows_the_box_and_not_its_wall_clock() -> None:
     start = resume(None, "one", 100, 5000)
     later = advance(start, 150, 9_000_000)  # the wall clock jumped meanwhile
@@ -281,6 +323,16 @@ def test_the_key_clock_follows_the_box_and_not_its_wall_clock() -> None:
     assert resume(later, "two", 3, 1).key_ns == 50
     assert advance(later, 0, 0).key_ns == 50
     assert KeyTime("two", 3, 1, 50) == resume(later, "two", 3, 1)
+
+
+def test_a_clock_that_is_wrong_at_every_start_never_takes_the_key_clock_beyond_what_a_database_holds() -> None:
+    century_ns = 3_155_760_000_000_000_000
+    time = resume(None, "boot 0", 0, 0)
+    for boot in range(1, 20):
+        before = time.key_ns
+        time = resume(time, f"boot {boot}", 0, century_ns if boot % 2 else 0)
+        assert time.key_ns - before in (0, 2 * 10**17)
+    assert time.key_ns < 2**62
 
 
 async def test_a_jump_of_the_wall_clock_over_a_restart_of_the_daemon_expires_nothing(site: StoreSite) -> None:

@@ -11,7 +11,7 @@ import pytest
 from qedge.base.errors import QedgeError
 from qedge.qkd.keys import exchange, upkeep
 from qedge.qkd.keys.model import SESSION_SAE, Constraints, Wanted
-from qedge.wire.keys import KeyReserve, KeyVoid, Origin
+from qedge.wire.keys import KeyReserve, KeyVoid, Origin, VoidGrant
 from tests.unit.qkd.keys.key_site import SMALL, LedgerNode, LedgerPair, carry, compare, tell_blocks, tell_voids
 
 ASK = Wanted("b", "alice", ("bob",), 1, 32)
@@ -158,6 +158,34 @@ def test_blocks_are_numbered_upwards_and_a_full_store_makes_distillation_wait() 
     assert code(error) == "qkd.bad_block"
 
 
+def test_where_one_end_alone_asks_for_keys_the_half_of_the_other_does_not_starve_it() -> None:
+    pair = LedgerPair(limits=replace(SMALL, capacity_bits=10 * 8000))
+    for _ in range(60):
+        number = pair.grow()
+        if number % 2 == 0:
+            delivered(pair, replace(ASK, key_bytes=1000))
+    for node in (pair.a, pair.b):
+        status = node.status()
+        assert status.account.balanced
+        assert status.account.delivered == 30 * 8000
+        assert status.account.own + status.account.theirs <= 10 * 8000
+        assert status.account.discarded == 0
+    assert pair.b.status().account.own == pair.a.status().account.theirs
+    draft = pair.b.reserve(Wanted("a", "bob", ("alice",), 1, 32))
+    assert carry(draft, pair.b, pair.a) == [""]
+
+
+def test_where_nobody_asks_for_keys_none_are_destroyed_to_make_room() -> None:
+    pair = LedgerPair(limits=replace(SMALL, capacity_bits=10 * 8000))
+    for _ in range(10):
+        pair.grow()
+    assert pair.a.status().full
+    with pytest.raises(QedgeError) as error:
+        pair.grow()
+    assert code(error) == "qkd.store_full"
+    assert pair.a.status().account.expired == 0
+
+
 def test_a_grant_that_comes_again_is_confirmed_again_and_another_one_under_its_id_is_not() -> None:
     pair = LedgerPair(blocks=2)
     draft = pair.a.reserve(ASK)
@@ -192,6 +220,19 @@ def test_a_void_after_its_grant_destroys_the_copy_however_often_it_comes() -> No
         pair.b.collect("bob", "alice", key_id)
     assert code(error) == "qkd.key_not_found"
     assert pair.b.status().account.voided == 256
+
+
+def test_a_void_that_names_another_link_touches_neither_account() -> None:
+    pair = LedgerPair(blocks=2)
+    pair.b.do(lambda ledger: ledger.open_link("ab2", "a"))
+    draft = pair.a.reserve(ASK)
+    assert carry(draft, pair.a, pair.b) == [""]
+    before = pair.b.status(), pair.b.status("ab2")
+    void = VoidGrant(draft.grant_id, "ab2", ())
+    pair.b.do(lambda ledger: exchange.void_for(ledger, "a", KeyVoid((void,))))
+    assert (pair.b.status(), pair.b.status("ab2")) == before
+    ids = [key.key_id for key in pair.a.hand_over(draft)]
+    assert len(pair.b.collect("bob", "alice", *ids)) == 1
 
 
 def test_a_peer_cannot_cut_from_the_wrong_half_nor_twice_nor_void_what_is_not_its_own() -> None:
@@ -375,6 +416,19 @@ def test_an_alarm_destroys_all_key_of_the_link_that_nobody_has_yet() -> None:
     assert pair.b.status().account.balanced
     with pytest.raises(QedgeError):
         pair.b.collect("bob", "alice", key_id)
+
+
+def test_an_alarm_reaches_keys_that_are_about_to_be_handed_over() -> None:
+    pair = LedgerPair(blocks=2)
+    draft = pair.a.reserve(ASK)
+    assert carry(draft, pair.a, pair.b) == [""]
+    pair.a.do(lambda ledger: upkeep.quarantine(ledger, "ab"))
+    with pytest.raises(QedgeError) as error:
+        pair.a.hand_over(draft)
+    assert code(error) == "qkd.out_of_step"
+    tell_voids(pair.a, pair.b)
+    assert pair.a.status().account.voided == pair.b.status().account.voided == 256
+    assert pair.a.status().account.in_flight == 0
 
 
 def test_requests_that_demand_what_is_not_there_take_nothing() -> None:

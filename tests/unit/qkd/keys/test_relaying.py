@@ -20,9 +20,9 @@ from qedge.qkd.keys import exchange, relaying
 from qedge.qkd.keys.commitment import CHECK_BYTES
 from qedge.qkd.keys.config import KeyStoreConfig
 from qedge.qkd.keys.model import RELAY_SAE, Constraints, DeliverableKey, Wanted
-from qedge.wire.keys import KeyRelay, KeyReserve, Origin, RelayHop
+from qedge.wire.keys import KeyReach, KeyRelay, KeyReserve, Origin, RelayHop
 from tests.unit.qkd.keys.key_site import PROVENANCE, LedgerNode, tell_blocks, tell_voids
-from tests.unit.qkd.keys.store_site import StoreSite, running
+from tests.unit.qkd.keys.store_site import MemoryPeers, StoreSite, running
 
 CONFIG = KeyStoreConfig(reserve_kbit=0)
 
@@ -47,6 +47,27 @@ async def refusal(work: object) -> str:
     with pytest.raises(QedgeError) as error:
         await work  # type: ignore[misc]  # a coroutine
     return error.value.code
+
+
+async def test_a_node_that_never_answers_does_not_keep_those_who_ask_from_other_ways(tmp_path: Path) -> None:
+    config = KeyStoreConfig(reserve_kbit=0, peer_deadline_s=0.6)
+    async with chain(tmp_path, "abcd", config) as site:
+        asked: list[float] = []
+        call = MemoryPeers.call
+
+        async def slow(
+            self: MemoryPeers, node: str, body: msgspec.Struct, answer: type, *, deadline_s: float
+        ) -> object:
+            if isinstance(body, KeyReach):
+                asked.append(deadline_s)
+            return await call(self, node, body, answer, deadline_s=deadline_s)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(MemoryPeers, "call", slow)
+            assert len(await site["a"].reserve("d", "alice", ["dora"], 1, 256)) == 1
+    assert asked == sorted(asked, reverse=True)
+    assert asked[0] == 0.6
+    assert asked[1] < 0.5, "who is asked has to answer before who asks gives up"
 
 
 async def test_a_key_crosses_three_links_and_is_paid_for_on_each_to_the_bit(tmp_path: Path) -> None:
