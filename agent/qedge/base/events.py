@@ -123,6 +123,7 @@ EVENTS: Final[dict[str, str]] = {
     "direct.open": "A direct channel to a peer is open; fields: peer.",
     "direct.closed": "A direct channel to a peer is closed; fields: peer, reason.",
     "trust.revocations": "A newer list of revoked keys is known; fields: serial, keys.",
+    "trust.not_kept": "A list of revoked keys is in force and could not be written down yet; fields: serial, code.",
     "trust.list_old": "The list of revoked keys is older than it may be; fields: serial, age_s.",
     "trust.list_fresh": "The list of revoked keys is young enough again; fields: serial.",
     "trust.renewal_due": "The node's certificate should be renewed; fields: left_s.",

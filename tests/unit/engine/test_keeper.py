@@ -23,9 +23,7 @@ from qedge.engine.templates import Templates
 from qedge.store.store import Store
 from qedge.wire.jobs import JobEstimate, JobState, JobSubmission
 
-ESTIMATE = JobEstimate(
-    qubits=2, clbits=2, operations=3, shots=10, memory_bytes=1, time_s=0.1, result_bytes=1, method="m"
-)
+ESTIMATE = JobEstimate(2, 2, 3, 10, 1, 0.1, 1, "m")
 
 
 @pytest.fixture
