@@ -46,6 +46,7 @@ EVENTS: Final[dict[str, str]] = {
     "job.accepted": "A job is in the database; fields: job, client.",
     "job.refused": "A submission was refused; fields: code, client.",
     "job.ended": "A job ended; fields: job, state, code.",
+    "job.unreadable": "The row of a job that has not ended cannot be read and is passed over; fields: job, error.",
     "job.rerun": "A job runs again after its runner died; fields: job, attempt.",
     "job.forwarded": "Another node has taken a job of this one; fields: job, peer.",
     "job.moved": "A job for any node leaves a runner that is gone; fields: job, peer, away_s.",

@@ -7,12 +7,13 @@ import functools
 import hashlib
 import sqlite3
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from qedge.base.errors import QedgeError
+from qedge.base.log import get_logger
 from qedge.engine.ledger_row import Stored
 from qedge.engine.model import FINAL_STATES, Job
 from qedge.store.packing import pack, unpack
@@ -21,6 +22,7 @@ from qedge.wire.problem import Problem, problem_of
 from qedge.wire.tasks import TaskResult
 from qedge.workers.model import Msg
 
+_LOG: Final = get_logger("engine")
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _SUBMISSION: Final = msgspec.msgpack.Decoder(JobSubmission)
 _ESTIMATE: Final = msgspec.msgpack.Decoder(JobEstimate)
@@ -163,12 +165,23 @@ def end(
 
 
 def unended(connection: sqlite3.Connection, *, elsewhere: bool = False) -> list[Stored]:
-    """Return all jobs that were accepted and have not ended, oldest first: own ones, or those for other nodes."""
+    """Return all jobs that were accepted and have not ended, oldest first: own ones, or those for other nodes.
+
+    One that can be read no more is passed over and logged: it must not keep the node from all the others.
+    """
     which = "<>" if elsewhere else "="
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM jobs WHERE ended_utc_ns = 0 AND wanted_node {which} '' ORDER BY id"  # noqa: S608 - constant
     )
-    return [_stored(row) for row in rows]
+    return list(_readable(rows))
+
+
+def _readable(rows: Iterable[tuple[object, ...]]) -> Iterator[Stored]:
+    for row in rows:
+        try:
+            yield _stored(row)
+        except msgspec.DecodeError as error:
+            _LOG.error("job.unreadable", job=str(row[0]), error=str(error))
 
 
 def totals(connection: sqlite3.Connection) -> dict[JobState, int]:

@@ -295,7 +295,7 @@ class SessionService:
                 return
         shake = self._hellos.pending(peer)
         if shake is not None:
-            shake.early.append((message.topic, envelope.body))
+            shake.hold(message.topic, envelope.body)
             return
         self._ask_anew(peer)
         raise QedgeError("session.unknown", "A frame came of a session that is not known here.")

@@ -127,6 +127,14 @@ async def test_a_program_is_kept_on_a_full_shelf_though_the_clock_stepped_back(s
     assert len(await templates.names(10)) == 2
 
 
+async def test_a_job_that_can_be_read_no_more_keeps_the_node_from_no_other(store: Store) -> None:
+    for name in ("good", "bad"):
+        job = ended_job(name)
+        await store.write(lambda connection, job=job: ledger.insert(connection, job))  # type: ignore[misc]
+    await store.write(lambda connection: connection.execute("UPDATE jobs SET submission = x'c1' WHERE id = 'bad'"))
+    assert [row.id for row in await store.read(ledger.unended)] == ["good"]
+
+
 async def test_a_job_that_was_written_is_written_once_where_who_wrote_it_was_cancelled(store: Store) -> None:
     keeper, job = Keeper(store), ended_job(os.urandom(4).hex())
     await store.write(lambda connection: ledger.insert(connection, job))
