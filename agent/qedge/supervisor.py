@@ -46,6 +46,8 @@ class _Entry:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     failures_ns: list[int] = field(default_factory=list)
+    stopping: bool = False
+    """Whether it was told to end; however it ends then, it is not started again."""
 
 
 class Supervisor:
@@ -144,6 +146,7 @@ class Supervisor:
         entry.task = asyncio.get_running_loop().create_task(self._keep(entry), name=f"service:{entry.service.name}")
 
     async def _stop(self, name: str, entry: _Entry, timeout_s: float) -> bool:
+        entry.stopping = True
         if entry.task is None:
             return True
         entry.task.cancel()
@@ -160,7 +163,15 @@ class Supervisor:
             entry.state = "starting"
             try:
                 await entry.service.run(lambda: self._mark_ready(entry))
+            except asyncio.CancelledError:
+                if entry.stopping or _cancelled_from_outside():
+                    raise
+                # something that it waited for was cancelled under it: nobody asked the service itself to end
+                delay_s = self._note_failure(entry, RuntimeError("what it waited for was cancelled"))
             except Exception as error:  # noqa: BLE001 - whatever a service raises, its siblings go on
+                if entry.stopping:
+                    _LOG.warning("service.failed", service=name, code=_code(error), error=str(error), delay_s=0.0)
+                    return
                 delay_s = self._note_failure(entry, error)
             else:
                 entry.state = "finished"
@@ -191,16 +202,25 @@ class Supervisor:
             delay_s = policy.slow_s
         else:
             delay_s = policy.backoff.delay_s(len(entry.failures_ns) - 1, self._uniform())
-        code = error.code if isinstance(error, QedgeError) else "internal.unexpected"
         _LOG.warning(
             "service.failed",
             service=name,
-            code=code,
+            code=_code(error),
             error=entry.error,
             kind=type(error).__name__,
             delay_s=round(delay_s, 3),
         )
         return delay_s
+
+
+def _code(error: Exception) -> str:
+    return error.code if isinstance(error, QedgeError) else "internal.unexpected"
+
+
+def _cancelled_from_outside() -> bool:
+    """Say whether somebody cancelled the running task, and not only something that it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class Watchdog:

@@ -59,6 +59,40 @@ class Stubborn:
                 continue
 
 
+class Leaning:
+    """A service that waits for something of another's, which is cancelled under it once."""
+
+    name = "leaning"
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    async def run(self, ready: Ready) -> None:
+        self.runs += 1
+        ready()
+        theirs: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self.runs == 1:
+            theirs.cancel()
+        await theirs
+
+
+class Untidy:
+    """A service whose last work fails."""
+
+    name = "untidy"
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    async def run(self, ready: Ready) -> None:
+        self.runs += 1
+        ready()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise RuntimeError("the disk is full")
+
+
 @pytest.fixture
 async def supervisor() -> AsyncIterator[Supervisor]:
     policy = RestartPolicy(backoff=Backoff(0.001, 0.002), budget=3, window_s=60, slow_s=0.01)
@@ -80,6 +114,27 @@ async def test_a_failing_service_is_restarted_and_its_sibling_never_notices(supe
     assert log.count("steady runs") == 1
     assert log.count("shaky runs") == 3
     assert _state(supervisor, "shaky") == "ready"
+
+
+async def test_a_service_under_which_something_was_cancelled_is_started_again(supervisor: Supervisor) -> None:
+    leaning = Leaning()
+    supervisor.add(leaning, essential=True)
+    supervisor.start()
+    async with asyncio.timeout(5):
+        while leaning.runs < 2:
+            await asyncio.sleep(0.001)
+    await asyncio.sleep(0)
+    assert _state(supervisor, "leaning") == "ready"
+
+
+async def test_a_service_that_fails_while_it_is_removed_does_not_come_back(supervisor: Supervisor) -> None:
+    untidy = Untidy()
+    supervisor.add(untidy, essential=True)
+    supervisor.start()
+    assert await supervisor.wait_ready(5.0) == ()
+    await supervisor.remove("untidy", 0.2)
+    await asyncio.sleep(0.01)
+    assert untidy.runs == 1
 
 
 async def test_a_service_beyond_its_budget_is_retried_slowly_and_comes_back(supervisor: Supervisor) -> None:

@@ -29,7 +29,7 @@ class Changes:
     """Published job views. A stream that is read too slowly loses its oldest entries, never the newest."""
 
     def __init__(self) -> None:
-        self._waiters: dict[str, asyncio.Event] = {}
+        self._waiters: dict[str, set[asyncio.Event]] = {}
         self._streams: set[_Stream] = set()
         self._hooks: list[Callable[[JobView], None]] = []
         self._last: OrderedDict[str, JobView] = OrderedDict()
@@ -55,18 +55,29 @@ class Changes:
             self._last[view.id] = view
             if len(self._last) > _KEPT:
                 self._last.popitem(last=False)
-        waiter = self._waiters.pop(view.id, None)
-        if waiter is not None:
+        for waiter in self._waiters.pop(view.id, ()):
             waiter.set()
 
     async def wait_end(self, job_id: str, timeout_s: float) -> None:
         """Return when the job has ended, or after `timeout_s` seconds."""
-        waiter = self._waiters.setdefault(job_id, asyncio.Event())
+        ended = asyncio.Event()
+        waiters = self._waiters.setdefault(job_id, set())
+        waiters.add(ended)
         try:
             async with asyncio.timeout(timeout_s):
-                await waiter.wait()
+                await ended.wait()
         except TimeoutError:
             return
+        finally:
+            # who went away, or waited long enough, leaves nothing behind
+            waiters.discard(ended)
+            if not waiters and self._waiters.get(job_id) is waiters:
+                del self._waiters[job_id]
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for the end of a job."""
+        return sum(map(len, self._waiters.values()))
 
     @contextlib.contextmanager
     def heard_by(self, hook: Callable[[JobView], None]) -> Iterator[None]:

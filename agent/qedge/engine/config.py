@@ -107,9 +107,12 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             le=10**6,
         ),
     ] = 300.0
-    keep_s: Annotated[float, msgspec.Meta(description="Ended jobs are forgotten after this time.", ge=60, le=10**9)] = (
-        7 * 86_400.0
-    )
+    keep_s: Annotated[
+        float,
+        msgspec.Meta(
+            description="Ended jobs are forgotten after this time, counted while the node runs.", ge=60, le=10**9
+        ),
+    ] = 7 * 86_400.0
     keep_jobs: Annotated[
         int, msgspec.Meta(description="Ended jobs beyond this number are forgotten, oldest first.", ge=1, le=10**7)
     ] = 20_000

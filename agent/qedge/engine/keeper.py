@@ -10,6 +10,7 @@ from typing import Final
 
 from qedge.base.clock import Clock
 from qedge.base.errors import QedgeError
+from qedge.base.log import get_logger
 from qedge.engine import ledger
 from qedge.engine.config import EngineConfig
 from qedge.engine.later import Later
@@ -20,6 +21,7 @@ from qedge.wire.jobs import JobState, JobSubmission, JobView
 
 WORTH_NOTING_S: Final = 0.02
 """That a run began, or that a peer lent a job, is written down where it lasts longer: the end says it otherwise."""
+_LOG: Final = get_logger("engine")
 _MOST_KEYS: Final = 100_000
 _PRUNE_S: Final = 300.0
 
@@ -140,16 +142,25 @@ class Keeper:
                 ledger.insert(connection, job)
             ledger.end(connection, job, view.state, view.ended_utc_ns, view.result, error)
 
-        await (self._store.insist(work) if accepted else self._store.write(work))
+        try:
+            await (self._store.insist(work) if accepted else self._store.write(work))
+        except QedgeError as failure:
+            if failure.code != "job.conflict":
+                raise
+            # a peer lent two jobs under one key at the same time: it hears of both ends, and the first one is kept
+            _LOG.warning("job.refused", code=failure.code, client=job.client)
         self._mark(job)
 
     async def prune(self, config: EngineConfig, clock: Clock) -> None:
         """Forget old jobs now and then, until cancelled."""
+        keep_ns, aged_ns = round(config.keep_s * 1e9), clock.now_ns()
         while True:
             await asyncio.sleep(_PRUNE_S)
-            before_ns, keep = clock.utc_ns() - round(config.keep_s * 1e9), config.keep_jobs
+            now_ns = clock.now_ns()
+            work = functools.partial(ledger.prune, passed_ns=now_ns - aged_ns, keep_ns=keep_ns, keep=config.keep_jobs)
             with contextlib.suppress(QedgeError):  # the store said so already, and there is always a next time
-                await self._store.write(functools.partial(ledger.prune, ended_before_utc_ns=before_ns, keep=keep))
+                await self._store.write(work)
+                aged_ns = now_ns
 
     def _mark(self, job: Job) -> None:
         job.written = True

@@ -6,11 +6,13 @@ all slots: so an interactive job does not wait for the end of a batch job, and n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from qedge.base.errors import QedgeError
 from qedge.engine.config import EngineConfig
-from qedge.engine.model import Job
+from qedge.engine.model import Job, JobEvent, expired
 from qedge.engine.pace import Pace
 from qedge.engine.ports import Memory, QpuPort
 from qedge.engine.queue import CLASSES, JobQueue
@@ -43,6 +45,11 @@ class Run:
     qpu: QpuPort
     express: bool
     since_ns: int
+
+    @property
+    def rank(self) -> int:
+        """Which place its class has among those that wait for a worker."""
+        return CLASSES.index(self.job.submission.latency_class)
 
 
 class Lanes:
@@ -89,6 +96,20 @@ class Lanes:
         """Count a job that runs no more."""
         run = self.runs.pop(job.id)
         self._roster.give_back(run.qpu, job.submission.latency_class, express=run.express)
+
+    def overdue(self, now_ns: int) -> Iterator[tuple[Job, JobEvent, QedgeError]]:
+        """Take out the jobs that waited too long, each with what that makes of it."""
+        limit_ns = round(self._config.no_qpu_limit_s * 1e9)
+        for job in self.queue.jobs():
+            if job.deadline_ns and now_ns >= job.deadline_ns and self.queue.remove(job):
+                yield job, JobEvent.DEADLINE, expired()
+            elif (
+                now_ns - job.queued_ns > limit_ns
+                and self._roster.pick(job.submission.qpu) is None
+                and self.queue.remove(job)
+            ):
+                error = QedgeError("job.no_qpu", "No QPU for this job came up in time.", fix="Look at the drivers.")
+                yield job, JobEvent.FAILED, error
 
     def occupancy(self, now_ns: int) -> Occupancy:
         """Say what there is to do."""

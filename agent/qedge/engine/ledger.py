@@ -7,12 +7,13 @@ import functools
 import hashlib
 import sqlite3
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from qedge.base.errors import QedgeError
+from qedge.base.log import get_logger
 from qedge.engine.ledger_row import Stored
 from qedge.engine.model import FINAL_STATES, Job
 from qedge.store.packing import pack, unpack
@@ -21,11 +22,13 @@ from qedge.wire.problem import Problem, problem_of
 from qedge.wire.tasks import TaskResult
 from qedge.workers.model import Msg
 
+_LOG: Final = get_logger("engine")
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _SUBMISSION: Final = msgspec.msgpack.Decoder(JobSubmission)
 _ESTIMATE: Final = msgspec.msgpack.Decoder(JobEstimate)
 _RESULT: Final = msgspec.msgpack.Decoder(JobResult)
 _PROBLEM: Final = msgspec.msgpack.Decoder(Problem)
+_AGE: Final = "jobs-age-ns"
 _WIDTHS: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _LISTED_BITS: Final = 12
 _THREE_BYTES: Final = 3
@@ -61,7 +64,7 @@ def insert(
     connection.execute(
         "INSERT INTO jobs (id, state, client, client_key, request_hash, priority, submitted_utc_ns, expires_utc_ns,"
         " submission, estimate, wanted_node, runner, attempts, epoch, holders)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
         (
             job.id,
             JobState.QUEUED.value,
@@ -163,12 +166,23 @@ def end(
 
 
 def unended(connection: sqlite3.Connection, *, elsewhere: bool = False) -> list[Stored]:
-    """Return all jobs that were accepted and have not ended, oldest first: own ones, or those for other nodes."""
+    """Return all jobs that were accepted and have not ended, oldest first: own ones, or those for other nodes.
+
+    One that can be read no more is passed over and logged: it must not keep the node from all the others.
+    """
     which = "<>" if elsewhere else "="
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM jobs WHERE ended_utc_ns = 0 AND wanted_node {which} '' ORDER BY id"  # noqa: S608 - constant
     )
-    return [_stored(row) for row in rows]
+    return list(_readable(rows))
+
+
+def _readable(rows: Iterable[tuple[object, ...]]) -> Iterator[Stored]:
+    for row in rows:
+        try:
+            yield _stored(row)
+        except msgspec.DecodeError as error:
+            _LOG.error("job.unreadable", job=str(row[0]), error=str(error))
 
 
 def totals(connection: sqlite3.Connection) -> dict[JobState, int]:
@@ -176,14 +190,28 @@ def totals(connection: sqlite3.Connection) -> dict[JobState, int]:
     return {JobState(row[0]): row[1] for row in connection.execute("SELECT state, count(*) FROM jobs GROUP BY state")}
 
 
-def prune(connection: sqlite3.Connection, ended_before_utc_ns: int, keep: int) -> int:
-    """Forget ended jobs that are too old or too many; returns how many."""
-    cursor = connection.execute(
-        "DELETE FROM jobs WHERE ended_utc_ns > 0 AND (ended_utc_ns < ? OR id IN"
-        " (SELECT id FROM jobs WHERE ended_utc_ns > 0 ORDER BY ended_utc_ns DESC LIMIT -1 OFFSET ?))",
-        (ended_before_utc_ns, keep),
+def prune(connection: sqlite3.Connection, passed_ns: int, keep_ns: int, keep: int) -> int:
+    """Let ended jobs age by the time that passed; forget those older than `keep_ns` or too many, return how many.
+
+    They age while the node runs, counted at each pruning, and no wall clock has a part in it: a step of it would erase
+    results that somebody still wants, or keep them for ever. A job counts from the first pruning after its end.
+    """
+    found = connection.execute("SELECT value FROM meta WHERE key = ?", (_AGE,)).fetchone()
+    age_ns = (int(found[0]) if found is not None else 0) + max(0, passed_ns)
+    connection.execute(
+        "INSERT OR IGNORE INTO job_ages (id, since_ns) SELECT id, ? FROM jobs WHERE ended_utc_ns > 0", (age_ns,)
     )
-    return cursor.rowcount
+    old = connection.execute(
+        "DELETE FROM job_ages WHERE since_ns < ? OR id IN"
+        " (SELECT id FROM job_ages ORDER BY since_ns DESC, id DESC LIMIT -1 OFFSET ?) RETURNING id",
+        (age_ns - keep_ns, keep),
+    ).fetchall()
+    connection.executemany("DELETE FROM jobs WHERE id = ?", old)
+    connection.execute(
+        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (_AGE, str(age_ns)),
+    )
+    return len(old)
 
 
 def row(connection: sqlite3.Connection, job_id: str) -> Stored | None:

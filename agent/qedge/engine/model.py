@@ -111,6 +111,16 @@ def cancelled() -> QedgeError:
     return QedgeError("job.cancelled", "The job was cancelled on request.")
 
 
+def not_found(job_id: str) -> QedgeError:
+    """Say that a job is not known."""
+    return QedgeError(
+        "job.not_found",
+        f"No job {job_id} is known here.",
+        fix="`qedge jobs list` shows the newest ones.",
+        job=job_id,
+    )
+
+
 def stopping() -> QedgeError:
     """Say why nothing is accepted just now."""
     return QedgeError("internal.stopping", "The job service is starting or stopping.", fix="Try again soon.")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -16,23 +17,23 @@ from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
 from qedge.base.service import Ready
 from qedge.engine import ledger
+from qedge.engine.attempt import attempt
 from qedge.engine.changes import Changes, keeps
 from qedge.engine.config import EngineConfig
-from qedge.engine.keeper import WORTH_NOTING_S, Keeper
+from qedge.engine.keeper import Keeper
 from qedge.engine.lanes import Lanes, Occupancy, Run
-from qedge.engine.later import Later
 from qedge.engine.ledger_row import job_of, new_job
-from qedge.engine.model import JOB_STATES, Job, JobEvent, cancelled, ended_view, expired, judge, stopping, view_of
+from qedge.engine.model import JOB_STATES, Job, JobEvent, cancelled, ended_view, not_found, stopping, view_of
 from qedge.engine.nowhere import Nowhere
 from qedge.engine.ports import ANY, Elsewhere, Memory, QpuPort
-from qedge.engine.queue import CLASSES
 from qedge.engine.reception import Admitted, Reception
-from qedge.engine.roster import QpuRoster, run_args, time_left_s
+from qedge.engine.roster import QpuRoster
 from qedge.store.store import Store
 from qedge.wire.jobs import JobEstimate, JobResult, JobState, JobSubmission, JobView
 from qedge.workers.model import Msg
 
 _LOG: Final = get_logger("engine")
+R = TypeVar("R")
 _TICK_S: Final = 0.25
 _QUIET_NS: Final = 300_000_000
 """A node that was asked for something this long ago is not idle: the next request may come at any time."""
@@ -98,9 +99,8 @@ class EngineService:
     @property
     def is_busy(self) -> bool:
         """Whether jobs wait, run or are looked at now, or were a moment ago."""
-        if self._runs or len(self._lanes.queue) or self._lanes.admitting:
-            return True
-        return self._clock.now_ns() - self.reception.asked_ns < _QUIET_NS
+        works = bool(self._runs or len(self._lanes.queue) or self._lanes.admitting)
+        return works or self._clock.now_ns() - self.reception.asked_ns < _QUIET_NS
 
     def occupancy(self) -> Occupancy:
         """Say what the QPUs have to do now."""
@@ -157,12 +157,7 @@ class EngineService:
             return msgspec.structs.replace(view_of(active), queue_position=self._lanes.queue.position(active))
         view = await self._store.read(lambda connection: ledger.view(connection, job_id))
         if view is None:
-            raise QedgeError(
-                "job.not_found",
-                f"No job {job_id} is known here.",
-                fix="`qedge jobs list` shows the newest ones.",
-                job=job_id,
-            )
+            raise not_found(job_id)
         return view
 
     async def wait(self, job_id: str, timeout_s: float) -> JobView:
@@ -190,10 +185,10 @@ class EngineService:
         run = self._runs.get(job_id)
         if job.ending:
             pass  # its end is being written; a cancel now would leave it without one
-        elif run is not None:
-            run.cancel()
+        elif run is not None and job.state is JobState.RUNNING:
+            run.cancel()  # one that has not begun sees that nobody wants it
         elif self._lanes.queue.remove(job):
-            await self._end(job, JobEvent.CANCELLED, error=cancelled())
+            self._end_beside(job, JobEvent.CANCELLED, cancelled())
         if job_id in self._active:
             await self.changes.wait_end(job_id, 10.0)
         return await self.job(job_id)
@@ -218,13 +213,11 @@ class EngineService:
                     self._work.clear()
                     self._dispatch(group)
                     if self._clock.now_ns() >= next_sweep_ns:
-                        await self._sweep()
+                        self._sweep()
                         next_sweep_ns = self._clock.now_ns() + round(_TICK_S * 1e9)
-                    try:
+                    with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(_TICK_S):
                             await self._work.wait()
-                    except TimeoutError:
-                        continue
         finally:
             self._loaded.clear()
             self._group = None
@@ -260,20 +253,35 @@ class EngineService:
         job = new_job(uuid7(utc_ns, self._random_bytes), submission, client, admitted.estimate, seed, now_ns, utc_ns)
         job.admit_s, job.parse_s = admitted.admit_s, admitted.parse_s
         at_hand = admitted.ready is not None or admitted.answer is not None
-        accepted = await self.keeper.accept(job, lent=lent, with_end=at_hand)
+        try:
+            accepted = await self.keeper.accept(job, lent=lent, with_end=at_hand)
+        except asyncio.CancelledError:
+            with contextlib.suppress(QedgeError):  # where this daemon ends, the next one finds it
+                self._beside(self._take_over(job, admitted), job)
+            raise
         if accepted != job.id:
             return await self.job(accepted)
+        return await self._begin(job, admitted)
+
+    async def _take_over(self, job: Job, admitted: Admitted) -> None:
+        """Begin a job whose client went away while it was written, if it was: else it would wait for a restart."""
+        row = await self._store.insist(lambda connection: ledger.row(connection, job.id))  # after what was asked before
+        if row is not None:
+            with contextlib.suppress(QedgeError):
+                await self._begin(job, admitted)
+
+    async def _begin(self, job: Job, admitted: Admitted) -> JobView:
+        """Let an accepted job wait for its turn, or end with the answer that is at hand."""
         spent_s = 0.0 if admitted.ready else admitted.estimate.time_s
-        self.reception.quotas.took(client, spent_s, now_ns, submission.latency_class)
+        self.reception.quotas.took(job.client, spent_s, self._clock.now_ns(), job.submission.latency_class)
         self._active[job.id] = job
-        if at_hand:
+        if admitted.ready is not None or admitted.answer is not None:
             return await self._end_at_once(job, admitted)
         self._lanes.push(job)
         self._gauge()
         self._work.set()
-        _LOG.debug("job.accepted", job=job.id, client=client)
-        view = view_of(job)
-        self.changes.publish(view)
+        _LOG.debug("job.accepted", job=job.id, client=job.client)
+        self.changes.publish(view := view_of(job))
         return view
 
     def _dispatch(self, group: asyncio.TaskGroup) -> None:
@@ -282,58 +290,44 @@ class EngineService:
             self._gauge()
 
     async def _run_job(self, run: Run) -> None:
-        job, rank = run.job, CLASSES.index(run.job.submission.latency_class)
-        event, error, answer = JobEvent.SUCCEEDED, None, None
-        queue_s = (self._clock.now_ns() - job.queued_ns) / 1e9
+        job, queue_s = run.job, (self._clock.now_ns() - run.job.queued_ns) / 1e9
         job.attempts += 1
         job.started_utc_ns = self._clock.utc_ns()
         job.state = JOB_STATES.next(job.state, JobEvent.STARTED)
         self.changes.publish(view_of(job))
-        if job.submission.once:
-            await self.keeper.note_start(job)
-        noted = Later(WORTH_NOTING_S, lambda: self.keeper.note_start(job))
         try:
-            args, left_s = run_args(job, self.config, run.qpu), time_left_s(job, self.config, run.since_ns)
-            answer = await run.qpu.call("run", args, deadline_s=left_s, light=run.express, rank=rank)
-            self._lanes.pace.learn(job.estimate, (self._clock.now_ns() - run.since_ns) / 1e9)
-        except QedgeError as failure:
-            event, error = judge(job, failure, self._clock.now_ns(), self.config.max_attempts)
-        except asyncio.CancelledError:
-            if not job.cancel_wanted:
-                raise  # the daemon stops; the row says `running`, so the next daemon takes the job up
-            event, error = JobEvent.CANCELLED, cancelled()
+            outcome = await attempt(run, self.config, self.keeper, self._lanes, self._clock)
         finally:
-            job.ending = True
-            await noted.settle()
-            self._lanes.ended(job)
             self._runs.pop(job.id, None)
             self._work.set()
-        if event is JobEvent.RUNNER_DIED and job.cancel_wanted:
-            event, error = JobEvent.CANCELLED, cancelled()
-        if event is JobEvent.RUNNER_DIED:
+        if outcome.event is JobEvent.RUNNER_DIED:
             job.ending = False
-            job.state = JOB_STATES.next(job.state, event)
+            job.state = JOB_STATES.next(job.state, outcome.event)
             job.queued_ns = self._clock.now_ns()
             self._lanes.push(job, first=True)
             _LOG.warning("job.rerun", job=job.id, attempt=job.attempts + 1)
             return
         stages = {"admit": job.admit_s, "queue": queue_s}
-        await self._end(job, event, answer=answer, error=error, stages=stages)
+        await self._end(job, outcome.event, answer=outcome.answer, error=outcome.error, stages=stages)
 
-    async def _sweep(self) -> None:
+    def _sweep(self) -> None:
         """End waiting jobs whose time is over; see whether there is room on the disk again."""
         self._store.look_again()
-        now_ns = self._clock.now_ns()
-        for job in self._lanes.queue.jobs():
-            if job.deadline_ns and now_ns >= job.deadline_ns and self._lanes.queue.remove(job):
-                await self._end(job, JobEvent.DEADLINE, error=expired())
-            elif (
-                now_ns - job.queued_ns > self.config.no_qpu_limit_s * 1e9
-                and self._roster.pick(job.submission.qpu) is None
-                and self._lanes.queue.remove(job)
-            ):
-                error = QedgeError("job.no_qpu", "No QPU for this job came up in time.", fix="Look at the drivers.")
-                await self._end(job, JobEvent.FAILED, error=error)
+        for late in self._lanes.overdue(self._clock.now_ns()):
+            self._end_beside(*late)
+
+    def _end_beside(self, job: Job, event: JobEvent, error: QedgeError) -> None:
+        """End a job that waited, whether or not anybody waits for that: the disk may be slow, or full for hours."""
+        self._beside(self._end(job, event, error=error), job)
+        job.ending = True
+
+    def _beside(self, work: Coroutine[None, None, R], job: Job) -> asyncio.Task[R]:
+        """Do what must be done whoever waits for it; raises `internal.stopping`."""
+        if self._group is not None:
+            with contextlib.suppress(RuntimeError):  # it ends just now
+                return self._group.create_task(work, name=f"job:{job.id}")
+        work.close()
+        raise stopping()
 
     async def _end(
         self,
@@ -373,17 +367,23 @@ class EngineService:
         job.attempts = 1 if admitted.ready is None else 0
         job.state = JOB_STATES.next(job.state, JobEvent.STARTED)
         stages = {} if admitted.ready is not None else {"admit": job.admit_s, "queue": 0.0}
-        end = self._end(job, JobEvent.SUCCEEDED, answer=admitted.answer, result=admitted.ready, stages=stages)
-        if job.keep is not None and self._group is not None:
-            self._group.create_task(end, name=f"job:{job.id}")  # its peer is told before it is written
-            return view_of(job)
+        end = self._beside(self._end_or_refuse(job, admitted, stages), job)
+        if job.keep is not None:
+            return view_of(job)  # its peer is told before it is written
+        refused = await asyncio.shield(end)
+        if refused is not None:
+            raise refused
+        return msgspec.structs.replace(await self.job(job.id), result=None)
+
+    async def _end_or_refuse(self, job: Job, admitted: Admitted, stages: Mapping[str, float]) -> QedgeError | None:
+        """End a job that ran; where it was not accepted before and cannot be written, forget it and say why."""
         try:
-            await end
-        except QedgeError:
+            await self._end(job, JobEvent.SUCCEEDED, answer=admitted.answer, result=admitted.ready, stages=stages)
+        except QedgeError as error:
             self._active.pop(job.id, None)
             self.reception.quotas.ended(job.client, job.submission.latency_class)
-            raise
-        return msgspec.structs.replace(await self.job(job.id), result=None)
+            return error
+        return None
 
     def _close(self, job: Job, view: JobView, error: QedgeError | None) -> None:
         job.state = view.state

@@ -44,8 +44,10 @@ class Templates:
         name = template_hash(program)
 
         def work(connection: sqlite3.Connection) -> None:
+            # later than all others even where the wall clock stepped back: else the shelf, when full, drops this one
             connection.execute(
-                "INSERT INTO templates (hash, program, client, used_utc_ns) VALUES (?, ?, ?, ?)"
+                "INSERT INTO templates (hash, program, client, used_utc_ns)"
+                " SELECT ?, ?, ?, max(?, 1 + coalesce(max(used_utc_ns), 0)) FROM templates WHERE true"
                 " ON CONFLICT (hash) DO UPDATE SET used_utc_ns = excluded.used_utc_ns",
                 (name, program, client, utc_ns),
             )

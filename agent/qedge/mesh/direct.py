@@ -35,6 +35,7 @@ _DIAL_LIMIT_S: Final = 2.0
 _SERVER_WAITS_S: Final = 1.5
 _KEEPALIVE_S: Final = 5.0
 _SILENCE_S: Final = 16.0
+SEND_LIMIT_S: Final = 10.0
 _MAX_STRANGERS: Final = 32
 _BUFFER_BYTES: Final = 4 * 2**20
 
@@ -60,12 +61,20 @@ class DirectStream:
         self.heard_ns = clock.now_ns()
 
     async def send(self, data: bytes) -> None:
-        """Seal and send; waits while the other side does not keep up. Raises `OSError` where the connection is gone."""
+        """Seal and send; waits for a while where the other side does not keep up.
+
+        Raises `OSError` where the connection is gone, or given up: who reads nothing would have all answers pile up.
+        """
         if self._writer.is_closing():
             raise ConnectionResetError("the direct channel is closed")
         frame = self.session.seal(DIRECT, data, self.topic_out, self._clock.now_ns())
         self._writer.writelines((len(frame).to_bytes(4, "big"), frame))
-        await self._writer.drain()
+        try:
+            async with asyncio.timeout(SEND_LIMIT_S):
+                await self._writer.drain()
+        except TimeoutError:
+            self._writer.transport.abort()  # closing would wait until the other side has read what is there
+            raise
 
     async def receive(self, limit_bytes: int = _MAX_FRAME_BYTES) -> bytes:
         """Return what the next frame holds; raises `OSError`, `EOFError`, or `session.*` for one that is not good."""

@@ -43,8 +43,9 @@ from qedge.mesh.model import (
     Rebirth,
 )
 from qedge.mesh.ports import Capabilities, KeepRevocations
+from qedge.mesh.revocations import Revocations
 from qedge.mesh.sessions import SessionService
-from qedge.wire.envelope import Header, bad_message, decode, encode, purpose_of
+from qedge.wire.envelope import bad_message, decode
 from qedge.wire.mesh import Birth, Lost, PeerList, PeerState, PeerView, Ping, Pong, Pulse
 from qedge.wire.node import PingView
 from qedge.wire.topics import Channel, every_node, parse_topic, topic
@@ -85,11 +86,10 @@ class MeshService:
         self._bus = bus
         self._sessions = sessions
         self._thread = thread
-        self._keep_revocations = keep_revocations
         self._clock = clock
         self._metrics = metrics
         self._chain = chain
-        self._revocations = b""
+        self._revocations = Revocations(identity, trust, bus=bus, thread=thread, keep=keep_revocations, clock=clock)
         self.duplicate = False
         """Another box speaks under this node's name."""
 
@@ -195,7 +195,7 @@ class MeshService:
         """Take a signed list of revoked keys and pass it on; says whether it is newer than what was known."""
         if not await self._learn_revocations(signed):
             return False
-        await self._publish_revocations()
+        await self._revocations.publish()
         return True
 
     async def run(self, ready: Ready) -> None:
@@ -366,13 +366,13 @@ class MeshService:
     # Revocations
 
     async def _learn_revocations(self, signed: bytes) -> bool:
-        if not await self._thread.run(self._trust.take_revocations, signed, self._clock.utc_ns()):
+        if not await self._revocations.learn(signed):
             return False
-        self._revocations = signed
-        await self._keep_revocations(self._identity.fleet, self._trust.serial, signed)
-        _LOG.warning("trust.revocations", serial=self._trust.serial, keys=len(self._trust.revoked_keys))
         self._apply(self._membership.revoked(self._trust.revoked_keys, self._clock.now_ns()))
         self.announcer.look(force=True)
+        # what a full disk does not take is in force all the same, and is written when there is room
+        if not await self._revocations.write():
+            self._later(self._revocations.write_later())
         return True
 
     async def _repeat_revocations(self, _session_present: bool) -> None:
@@ -380,18 +380,7 @@ class MeshService:
 
     async def _publish_revocations_soon(self) -> None:
         await asyncio.sleep(_REPEAT_REVOCATIONS_S)
-        await self._publish_revocations()
-
-    async def _publish_revocations(self) -> None:
-        if not self._revocations:
-            return
-        where = topic(self._identity.fleet, AUTHORITY, Channel.REVOKED)
-        notice = RevocationNotice(self._revocations)
-        header = Header(where, AUTHORITY, self._trust.serial, purpose_of(RevocationNotice), self._clock.utc_ns())
-        try:
-            await self._bus.publish(where, encode(header, notice), qos=1, retain=True)
-        except QedgeError as error:
-            _LOG.debug("bus.rejected", topic=where, reason=str(error))
+        await self._revocations.publish()
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
         if self._group is not None:

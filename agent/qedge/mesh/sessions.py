@@ -212,7 +212,9 @@ class SessionService:
             opening.set_exception(error)
         finally:
             self._openings.pop(peer, None)
-            opening.cancel()
+            if not opening.done():
+                # not cancelled: that would end the tasks of other rooms that wait for it, and nobody would start them
+                opening.set_exception(unreachable(peer, "this node stops"))
 
     async def _try_to_open(self, peer: str) -> PeerSession:
         self._failures.pop(peer, None)
@@ -293,7 +295,7 @@ class SessionService:
                 return
         shake = self._hellos.pending(peer)
         if shake is not None:
-            shake.early.append((message.topic, envelope.body))
+            shake.hold(message.topic, envelope.body)
             return
         self._ask_anew(peer)
         raise QedgeError("session.unknown", "A frame came of a session that is not known here.")
@@ -383,6 +385,9 @@ class SessionService:
         except QedgeError as error:
             self._bus.reject(error.code)
             _LOG.debug("bus.rejected", topic="", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - a fault in what one peer began must not end the sessions with all
+            self._bus.reject("handler_failed")
+            _LOG.error("bus.rejected", topic="", reason=f"{type(error).__name__}: {error}")
 
     def _gauge(self) -> None:
         self._metrics.set("qedge_sessions_open", len(self._sessions))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 MAX_PENDING: Final = 128
 MAX_PENDING_OF_ONE: Final = 4
 MAX_EARLY: Final = 32
+MAX_EARLY_BYTES: Final = 512 * 1024
 MAX_REMEMBERED: Final = 4096
 HANDSHAKE_LIMIT_NS: Final = 5_000_000_000
 _STARTS_PER_S: Final = 100.0
@@ -32,6 +33,12 @@ class Shake:
     next_flight: int
     early: deque[tuple[str, bytes]] = field(default_factory=lambda: deque(maxlen=MAX_EARLY))
     busy: bool = False
+
+    def hold(self, where: str, frame: bytes) -> None:
+        """Keep a frame that came before its keys; the oldest make room. Who sends it has proven nothing yet."""
+        self.early.append((where, frame))
+        while sum(len(each) for _, each in self.early) > MAX_EARLY_BYTES:
+            self.early.popleft()
 
 
 class ShakeBook:

@@ -29,6 +29,7 @@ T = TypeVar("T")
 _LOG: Final = get_logger("store")
 RESERVE_BYTES: Final = 2 * 2**20
 _INSIST_S: Final = 0.5
+_OF_THE_DISK: Final = frozenset({"store.disk_full", "store.unavailable"})
 _FULL_CODES: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
@@ -72,10 +73,17 @@ class Store:
         return result
 
     async def insist(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Write what must not be lost: where the disk is full or broken, again and again until it is written."""
+        """Write what must not be lost: where the disk is full or broken, again and again until it is written.
+
+        Raises what `work` itself raises: that would be the same the next time.
+        """
         while True:
-            with contextlib.suppress(QedgeError):  # it was counted and logged where it was raised
+            try:
                 return await self.write(work, accepted=True)
+            except QedgeError as error:
+                if error.code not in _OF_THE_DISK:
+                    raise
+                # it was counted and logged where it was raised
             await asyncio.sleep(_INSIST_S)
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:

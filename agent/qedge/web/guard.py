@@ -59,7 +59,8 @@ class Guard:
         except web.HTTPException as error:
             answer = _http_problem(error)
         except TimeoutError:
-            answer = problem_answer(QedgeError("http.timeout", "The request took longer than its limit."))
+            late = "What it asked for may have been done, or still be: look before you ask again, or use a client key."
+            answer = problem_answer(QedgeError("http.timeout", "The request took longer than its limit.", fix=late))
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - a fault in one handler must not show its inside or end the connection

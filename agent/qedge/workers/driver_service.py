@@ -216,8 +216,7 @@ class DriverService:
                 if error.code != "worker.unavailable":
                     self._set_operating(OperatingState.DOWN, str(error), error.code)
                 continue
-            health = answer if isinstance(answer, dict) else {}
-            self._set_operating(OperatingState(str(health.get("state", "down"))), str(health.get("reason", "")))
+            self._set_operating(*_health(answer))
 
     def _pool_changed(self) -> None:
         error = self._pool.last_error
@@ -264,6 +263,15 @@ class DriverService:
             await self._pool.call_each("reconfigure", {"settings": merged}, deadline_s=deadline_s)
         self._properties = _facts(await self._pool.call("properties", {}, deadline_s=deadline_s, light=True))
         self._on_change()
+
+
+def _health(answer: Msg) -> tuple[OperatingState, str]:
+    """Read what a worker says of its driver; a bad driver shares its memory, so it may say anything."""
+    health = answer if isinstance(answer, dict) else {}
+    try:
+        return OperatingState(str(health.get("state", "down"))), str(health.get("reason", ""))
+    except ValueError:
+        return OperatingState.DOWN, "its health cannot be read"
 
 
 def _plain_settings(settings: Mapping[str, object]) -> dict[str, Msg]:

@@ -168,6 +168,8 @@ class WorkerPool:
 
     async def run(self, ready: Ready) -> None:
         """Keep all workers alive until cancelled."""
+        for slot in self._slots:
+            slot.state = WORKER_STATES.initial  # they were stopped, where the service comes back
         ready()
         try:
             async with asyncio.TaskGroup() as group:
@@ -197,8 +199,9 @@ class WorkerPool:
             await process.start()
             if self._prepare is not None:
                 await self._prepare(process)
-        except QedgeError as error:
-            slot.error = error
+        except (QedgeError, OSError) as error:
+            # a host that has no memory, process or file for one more must not lose the workers that it has
+            slot.error = error if isinstance(error, QedgeError) else not_started(slot.name, error)
             await process.close()
             return "start"
         except BaseException:
@@ -296,3 +299,12 @@ class WorkerPool:
         self._metrics.set("qedge_worker_up", 1.0 if up else 0.0, (slot.name,))
         if event not in (WorkerEvent.CALLED, WorkerEvent.ANSWERED, WorkerEvent.STOPPED):
             self._on_change()
+
+
+def not_started(name: str, error: OSError) -> QedgeError:
+    """Say why the host made no process of a worker."""
+    return QedgeError(
+        "worker.unavailable",
+        f"The worker {name} cannot be started: {error.strerror or error}.",
+        fix="Look at the memory, the processes and the open files of the host; it is tried again.",
+    )

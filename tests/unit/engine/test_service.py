@@ -340,3 +340,126 @@ async def test_a_short_job_waits_its_turn_where_others_wait_or_the_qpu_is_taken(
         qpu.release.set()
         for job in jobs:
             assert (await b.end(job)).state is JobState.DONE
+
+
+class SlowDisk:
+    """Stands before the writes of a store: while `stuck` what was written is not acknowledged."""
+
+    def __init__(self, b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._write = b.store.write
+        self.stuck = True
+        self.moving = asyncio.Event()
+        self.asked = asyncio.Event()
+        monkeypatch.setattr(b.store, "write", self.write)
+
+    async def write(self, work: object, *, accepted: bool = False) -> object:
+        """Write, and answer late."""
+        writing = asyncio.ensure_future(self._write(work, accepted=accepted))  # type: ignore[arg-type]
+        await asyncio.wait({writing})
+        self.asked.set()
+        if self.stuck:
+            await self.moving.wait()
+        return writing.result()
+
+    def move(self) -> None:
+        """Answer again."""
+        self.stuck = False
+        self.moving.set()
+
+
+async def hang_up(work: object, disk: SlowDisk) -> None:
+    """Ask for something and go away once the disk has it."""
+    asking = asyncio.ensure_future(work)  # type: ignore[arg-type, var-annotated]
+    await disk.asked.wait()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    disk.move()
+
+
+async def test_a_job_whose_client_hung_up_while_a_slow_disk_wrote_it_runs_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench(tmp_path) as b:
+        await hang_up(b.submit(client_key="once"), SlowDisk(b, monkeypatch))
+        again = await b.submit(client_key="once")
+        assert (await b.end(again)).state is JobState.DONE
+        assert len(b.qpu.runs) == 1
+
+
+async def test_a_job_that_ran_at_once_ends_though_its_client_hung_up_while_a_slow_disk_wrote_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qpu = FakeQpu()
+    qpu.at_once = True
+    async with bench(tmp_path, qpu, client_queue_limit=1) as b:
+        await hang_up(b.submit(), SlowDisk(b, monkeypatch))
+        async with asyncio.timeout(5):
+            while not b.service.totals()[JobState.DONE]:
+                await asyncio.sleep(0)
+        assert (await b.submit()).state is JobState.DONE, "the first one does not count for ever"
+
+
+async def test_a_cancelled_job_ends_though_its_client_hung_up_while_a_slow_disk_wrote_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qpu = FakeQpu()
+    qpu.held = True
+    async with bench(tmp_path, qpu) as b:
+        await b.submit()
+        while not qpu.runs:
+            await asyncio.sleep(0)
+        waiting = await b.submit()
+        await hang_up(b.service.cancel(waiting.id), SlowDisk(b, monkeypatch))
+        assert (await b.end(waiting)).state is JobState.CANCELLED
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_job_that_is_cancelled_in_the_moment_in_which_it_starts_ends_and_gives_its_slot_back(
+    tmp_path: Path, turns: int
+) -> None:
+    qpu = FakeQpu()
+    qpu.held = True
+    async with bench(tmp_path, qpu) as b:
+        job = await b.submit()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        assert (await b.service.cancel(job.id)).state is JobState.CANCELLED
+        qpu.held = False
+        assert (await b.end(await b.submit())).state is JobState.DONE
+
+
+async def test_a_job_that_may_run_once_and_is_cancelled_while_its_start_is_written_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench(tmp_path) as b:
+        job = await b.submit(once=True)
+        disk = SlowDisk(b, monkeypatch)
+        await disk.asked.wait()
+        cancelling = asyncio.ensure_future(b.service.cancel(job.id))
+        await asyncio.sleep(0)
+        disk.move()
+        assert (await cancelling).state is JobState.CANCELLED
+        assert (await b.end(await b.submit())).state is JobState.DONE
+
+
+async def test_jobs_start_while_the_end_of_an_expired_one_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qpu = FakeQpu()
+    qpu.held = True
+    async with bench(tmp_path, qpu) as b:
+        first = await b.submit("first")
+        while not qpu.runs:
+            await asyncio.sleep(0)
+        late = await b.submit("late", deadline_s=5.0)
+        other = await b.submit("other")
+        disk = SlowDisk(b, monkeypatch)
+        b.clock.advance_s(6)
+        await disk.asked.wait()
+        qpu.release.set()
+        async with asyncio.timeout(5):
+            while "other" not in qpu.runs:
+                await asyncio.sleep(0)
+        disk.move()
+        states = [(await b.end(job)).state for job in (first, late, other)]
+        assert states == [JobState.DONE, JobState.EXPIRED, JobState.DONE]

@@ -10,6 +10,7 @@ import pytest
 
 from qedge.base.errors import QedgeError
 from qedge.crypto.signed import open_signed
+from qedge.mesh import revocations
 from qedge.mesh.birth import Serials
 from qedge.wire.mesh import Birth, PeerState
 from qedge.wire.node import DriverView
@@ -150,6 +151,30 @@ async def test_revoked_keys_reach_every_node_once_and_newcomers_too(site: Site) 
     await until(lambda: (a.kept, b.kept) == ([1], [1]))
     c = await site.node("c")
     await until(lambda: c.trust.is_revoked("f" * 32))
+
+
+async def test_a_revoked_peer_loses_its_session_though_the_disk_is_full_and_the_list_is_written_later(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocations, "_WRITE_AGAIN_S", 0.01)
+    a, b = await site.pair()
+    await a.mesh.ping("b", 1)
+    keep, refusals = a._keep, 2
+
+    async def full_twice(fleet: str, serial: int, signed: bytes) -> None:
+        nonlocal refusals
+        if refusals:
+            refusals -= 1
+            raise QedgeError("store.disk_full", "Full.")
+        await keep(fleet, serial, signed)
+
+    a.mesh._revocations._keep = full_twice
+    key_of_b = next(each.key_id for each in a.mesh.peers().peers if each.node == "b")
+    assert await a.mesh.take_revocations(site.fleet.revoke(key_of_b))
+    assert a.state("b") is PeerState.REVOKED
+    assert a.sessions.view("b").state == "none"
+    await until(lambda: a.kept == [1])
+    assert b.trust.serial == 1
 
 
 async def test_a_small_fleet_beats_at_the_smallest_period() -> None:

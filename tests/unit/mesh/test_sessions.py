@@ -10,6 +10,7 @@ import pytest
 
 from qedge.base.errors import QedgeError
 from qedge.crypto.session import ExtraKey, Secret, SessionKeys
+from qedge.mesh import direct
 from qedge.mesh.config import MeshConfig
 from qedge.wire.mesh import PeerState, Ping, Pong
 from qedge.wire.topics import Channel
@@ -493,3 +494,63 @@ async def test_a_stranger_at_the_direct_channel_is_shown_out(site: Site, data: b
     writer.close()
     assert (await ask(a, "b")).text == "HELLO"
     await until(lambda: b.metrics.value("qedge_direct_refused_total") >= 1)
+
+
+async def test_who_waits_for_a_session_while_the_sessions_come_back_hears_of_it_and_is_not_cancelled(
+    site: Site,
+) -> None:
+    a, _ = await site.pair()
+    a.bus.refuse = lambda _topic: True
+    site.broker.drop = lambda message: message.topic.endswith("/hello")
+    asking = asyncio.create_task(a.sessions.call("b", Ping(b"1"), Pong, deadline_s=5.0))
+    await until(lambda: a.sessions.view("b").state == "opening")
+    running = a._tasks[1]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    with pytest.raises(QedgeError) as error:
+        await asking
+    assert error.value.code == "peer.unreachable"
+
+
+async def test_a_fault_in_one_handshake_leaves_the_sessions_with_others(site: Site) -> None:
+    a, _ = await site.pair()
+    await site.node("c")
+    await until(lambda: a.state("c") is PeerState.ALIVE)
+    await a.mesh.ping("c", 1)
+    offered = a.keys.offered
+
+    async def faulty(peer: str) -> tuple[str, ...]:
+        if peer == "b":
+            raise ValueError("a row that cannot be read")
+        return await offered(peer)
+
+    a.keys.offered = faulty  # type: ignore[method-assign]
+    a.sessions.forget("b", "for the test")
+    with pytest.raises(QedgeError):
+        await a.sessions.call("b", Ping(b"1"), Pong, deadline_s=0.3)
+    assert not a._tasks[1].done()
+    await a.mesh.ping("c", 1)
+
+
+async def test_a_peer_that_reads_nothing_from_the_direct_channel_loses_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(direct, "SEND_LIMIT_S", 0.05)
+    a, b = await site.pair(listen="auto")
+    await a.mesh.ping("b", 1)
+    await until(lambda: a.sessions.view("b").path == "direct" and b.sessions.view("a").path == "direct")
+    stream = a.direct.stream(a.sessions._sessions["b"])
+    other = b.direct.stream(b.sessions._sessions["a"])
+    assert stream is not None
+    assert other is not None
+    monkeypatch.setattr(other, "receive", asyncio.Event().wait)
+    other._writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    async def flood() -> None:
+        while True:
+            await stream.send(bytes(200_000))
+
+    flooding = asyncio.create_task(flood())
+    done, _ = await asyncio.wait({flooding}, timeout=5)
+    assert done
+    assert isinstance(flooding.exception(), OSError)

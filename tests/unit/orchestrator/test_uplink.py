@@ -443,7 +443,7 @@ async def test_results_are_kept_though_the_records_of_a_box_that_never_ended_are
 async def test_results_whose_jobs_were_forgotten_while_they_waited_are_counted_as_given_up(site: UpSite) -> None:
     gone, kept = await site.job(1), await site.job(2)
     await waits_for(site, 2)
-    await site.a.store.write(lambda connection: ledger.prune(connection, ended_before_utc_ns=0, keep=1))
+    await site.a.store.write(lambda connection: ledger.prune(connection, passed_ns=0, keep_ns=10**18, keep=1))
     assert await site.a.store.read(lambda connection: ledger.view(connection, gone)) is None
     await site.up.connect()
     await reached(site, kept)

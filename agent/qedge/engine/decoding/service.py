@@ -25,6 +25,7 @@ from qedge.wire.decode import Answer, DecodeFailed, DecodeOpened, read_commit
 from qedge.wire.problem import error_of
 from qedge.workers.config import WorkersConfig
 from qedge.workers.model import WorkerSpec
+from qedge.workers.pool import not_started
 from qedge.workers.process import WorkerProcess
 
 _LOG: Final = get_logger("decode")
@@ -160,8 +161,9 @@ class DecodeService:
             if reason:
                 _LOG.warning("worker.died", worker=bench.name, pid=bench.process.pid, exit=reason)
                 self.metrics.add("qedge_worker_restarts_total", (bench.name, reason.split(" ")[0]))
-        except QedgeError as error:
+        except (QedgeError, OSError) as failure:
             if not bench.started.done():
+                error = failure if isinstance(failure, QedgeError) else not_started(bench.name, failure)
                 bench.started.set_exception(error)
                 bench.started.exception()  # retrieved here in case nobody waits any more
         finally:

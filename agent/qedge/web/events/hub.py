@@ -198,10 +198,10 @@ def event_of(line: Mapping[str, object], utc_ns: int) -> NodeEvent:
     """Make an event of a log line, with at most 24 fields of 300 characters."""
     fields = {name: _detail(value) for name, value in line.items() if name not in _NOT_FIELDS}
     return NodeEvent(
-        name=str(line.get("event", "")),
+        name=_text(line.get("event", "")),
         utc_ns=utc_ns,
         level=str(line.get("level", "info")),
-        room=str(line.get("room", "")),
+        room=_text(line.get("room", "")),
         fields=dict(list(fields.items())[:_MAX_FIELDS]),
     )
 
@@ -212,11 +212,16 @@ def _detail(value: object) -> Detail:
     if isinstance(value, int):
         return value if abs(value) < 2**63 else str(value)[:_MAX_TEXT]
     if isinstance(value, str):
-        return str(value)[:_MAX_TEXT]
+        return _text(value)
     try:
         return msgspec.json.encode(value).decode()[:_MAX_TEXT]
     except (TypeError, ValueError):
         return repr(value)[:_MAX_TEXT]
+
+
+def _text(value: object) -> str:
+    """Cut a text, and replace what is no text: Python makes half characters of file names that are no UTF-8."""
+    return str(value)[:_MAX_TEXT].encode("utf-8", "replace").decode()
 
 
 def _status_frame(status: NodeStatus) -> bytes:

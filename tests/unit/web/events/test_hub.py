@@ -98,6 +98,12 @@ def test_an_event_has_bounded_fields_and_only_values_that_json_knows() -> None:
     assert msgspec.json.decode(msgspec.json.encode(made), type=NodeEvent) == made
 
 
+def test_a_file_name_that_is_no_text_spoils_no_stream() -> None:
+    path = b"/etc/\xff.pem".decode("utf-8", "surrogateescape")
+    made = event_of({"event": "keys.tls_refused", "path": path, "files": [path]}, 5)
+    assert b"/etc/?.pem" in msgspec.json.encode(made)
+
+
 def test_events_are_heard_whatever_level_is_written_and_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
     heard: list[dict[str, object]] = []
     configure(LogConfig(level="error", format="json"))
