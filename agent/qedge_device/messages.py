@@ -26,7 +26,7 @@ KEY_ID_BYTES = 4
 JOIN_NONCE_BYTES = 8
 JOIN_MAC_BYTES = 16
 MAX_MESSAGE_BYTES = 48 * 1024
-MAX_COUNTER = 2**63 - 1
+MAX_CONNECT_COUNTER = 2**63 - 1
 """Highest counter of RESUME and CONNECT: what a database holds as a number. No device gets there by counting."""
 
 
@@ -269,7 +269,7 @@ class Resume:
             reader.take(MAC_BYTES),
         )
         reader.end()
-        if message.counter > MAX_COUNTER:
+        if message.counter > MAX_CONNECT_COUNTER:
             raise MessageError("a counter is too high")
         return message
 

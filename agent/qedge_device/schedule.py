@@ -25,7 +25,7 @@ import hmac
 from dataclasses import dataclass
 
 from qedge_device import frame, short
-from qedge_device.messages import MAC_BYTES, MAX_COUNTER, TICKET_BYTES, fields
+from qedge_device.messages import MAC_BYTES, MAX_CONNECT_COUNTER, TICKET_BYTES, fields
 
 SECRET_BYTES = 32
 COUNTER_BYTES = 8
@@ -112,7 +112,7 @@ def read_connect_password(password: bytes) -> tuple[int, bytes, bytes]:
         raise ValueError("no password of a device")
     end = 1 + COUNTER_BYTES
     counter = int.from_bytes(data[1:end], "big")
-    if counter > MAX_COUNTER:
+    if counter > MAX_CONNECT_COUNTER:
         raise ValueError("no password of a device: its counter is too high")
     return counter, data[:end], data[end:]
 

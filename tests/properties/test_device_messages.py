@@ -14,6 +14,7 @@ from qedge_device.constrained import ConstrainedDevice
 from qedge_device.enrolling import Enrol, Enrolled, Invitation, KemStatement
 from qedge_device.kept import Counter, Kept
 from qedge_device.messages import (
+    MAX_CONNECT_COUNTER,
     Ask,
     Challenge,
     Join,
@@ -49,7 +50,7 @@ MESSAGES: dict[Any, st.SearchStrategy[Any]] = {
     Challenge: st.builds(Challenge, SMALL, of(32), of(16), BYTES),
     Prove: st.builds(Prove, of(32), of(32), of(16), SMALL, of(8), BYTES, BYTES, BYTES, BYTES),
     Opened: st.builds(Opened, number(4), number(4), BYTES, BYTES, BYTES, of(32)),
-    Resume: st.builds(Resume, number(8), of(8), SMALL, of(32), BYTES, of(32)),
+    Resume: st.builds(Resume, st.integers(0, MAX_CONNECT_COUNTER), of(8), SMALL, of(32), BYTES, of(32)),
     Resumed: st.builds(Resumed, number(4), number(4), of(16), of(32), of(32)),
     Join: st.builds(Join, number(4), of(8), of(16)),
     Joined: st.builds(Joined, SMALL, of(16), of(16)),
