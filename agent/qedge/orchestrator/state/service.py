@@ -178,7 +178,7 @@ class StateService:
     async def _say(self, namespace: str, key: str, value: bytes, *, serial: int = 0, deleted: bool = False) -> Entry:
         async with self._putting:  # so that stamps go out in their order
             said = self._book.draft(namespace, key, value, self._clock.utc_ns(), serial=serial, deleted=deleted)
-            entry = await self._thread.run_twice(self._signer.sign, said)
+            entry = await self._thread.run(self._signer.sign, said)
             self._post(entry)  # before those who watch here take their time
             self._take(entry)
             self._kept_alive[entry.ident] = entry
