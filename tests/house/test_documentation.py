@@ -59,7 +59,8 @@ def test_every_code_block_is_run_checked_or_an_illustration() -> None:
     assert unknown == []
 
 
-def test_python_blocks_run() -> None:
+def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # some write files
     for place, language, body in blocks():
         words = language.split(" ")
         if words[0] != "python":
