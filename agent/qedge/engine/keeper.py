@@ -136,14 +136,16 @@ class Keeper:
             self.untold[job.id] = view
             self._lent.pop((job.client, job.submission.client_key), None)
             return
+        result, patient = await ledger.packed_result(view.result), job.submission.is_batch
 
         def work(connection: sqlite3.Connection) -> None:
             if not job.written:
                 ledger.insert(connection, job)
-            ledger.end(connection, job, view.state, view.ended_utc_ns, view.result, error)
+            ledger.end(connection, job, view.state, view.ended_utc_ns, result, error)
 
+        write = self._store.insist if accepted else self._store.write
         try:
-            await (self._store.insist(work) if accepted else self._store.write(work))
+            await write(work, patient=patient)
         except QedgeError as failure:
             if failure.code != "job.conflict":
                 raise

@@ -16,7 +16,8 @@ from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger
 from qedge.engine.ledger_row import Stored
 from qedge.engine.model import FINAL_STATES, Job
-from qedge.store.packing import pack, unpack
+from qedge.store import meta
+from qedge.store.packing import packed, unpack
 from qedge.wire.jobs import JobEstimate, JobResult, JobState, JobSubmission, JobView, Register
 from qedge.wire.problem import Problem, problem_of
 from qedge.wire.tasks import TaskResult
@@ -145,10 +146,10 @@ def end(
     job: Job,
     state: JobState,
     ended_utc_ns: int,
-    result: JobResult | None,
+    result: bytes | None,
     error: QedgeError | None,
 ) -> None:
-    """Note the end of a job, once: a job that has ended keeps its first end."""
+    """Note the end of a job with its `packed_result`, once: a job that has ended keeps its first end."""
     connection.execute(
         "UPDATE jobs SET state = ?, ended_utc_ns = ?, started_utc_ns = ?, attempts = ?, qpu = ?, result = ?, error = ?"
         " WHERE id = ? AND ended_utc_ns = 0",
@@ -158,11 +159,16 @@ def end(
             job.started_utc_ns,
             job.attempts,
             job.qpu,
-            pack(_ENCODE(result)) if result is not None else None,
+            result,
             _ENCODE(problem_of(error)) if error is not None else None,
             job.id,
         ),
     )
+
+
+async def packed_result(result: JobResult | None) -> bytes | None:
+    """Pack a result for `end`, if there is one."""
+    return None if result is None else await packed(result)
 
 
 def unended(connection: sqlite3.Connection, *, elsewhere: bool = False) -> list[Stored]:
@@ -193,11 +199,9 @@ def totals(connection: sqlite3.Connection) -> dict[JobState, int]:
 def prune(connection: sqlite3.Connection, passed_ns: int, keep_ns: int, keep: int) -> int:
     """Let ended jobs age by the time that passed; forget those older than `keep_ns` or too many, return how many.
 
-    They age while the node runs, counted at each pruning, and no wall clock has a part in it: a step of it would erase
-    results that somebody still wants, or keep them for ever. A job counts from the first pruning after its end.
+    A job counts from the first pruning after its end.
     """
-    found = connection.execute("SELECT value FROM meta WHERE key = ?", (_AGE,)).fetchone()
-    age_ns = (int(found[0]) if found is not None else 0) + max(0, passed_ns)
+    age_ns = meta.grow_older(connection, _AGE, passed_ns)
     connection.execute(
         "INSERT OR IGNORE INTO job_ages (id, since_ns) SELECT id, ? FROM jobs WHERE ended_utc_ns > 0", (age_ns,)
     )
@@ -207,10 +211,6 @@ def prune(connection: sqlite3.Connection, passed_ns: int, keep_ns: int, keep: in
         (age_ns - keep_ns, keep),
     ).fetchall()
     connection.executemany("DELETE FROM jobs WHERE id = ?", old)
-    connection.execute(
-        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        (_AGE, str(age_ns)),
-    )
     return len(old)
 
 

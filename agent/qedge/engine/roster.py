@@ -230,7 +230,7 @@ def program_args(submission: JobSubmission, config: EngineConfig) -> dict[str, M
 def run_args(job: Job, config: EngineConfig, qpu: QpuPort) -> dict[str, Msg]:
     """Return what a circuit worker needs to run a job."""
     args: dict[str, Msg] = {**program_args(job.submission, config), "seed": job.seed}
-    if job.submission.latency_class is LatencyClass.BATCH and qpu.capacity + qpu.spares > 1:
+    if job.submission.is_batch and qpu.capacity + qpu.spares > 1:
         args["background"] = True  # a process cannot come back from there, so one must be left for urgent jobs
     return args
 

@@ -5,6 +5,7 @@ zlib works without Python's lock; what is small is left as it is. Decision 0120.
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from typing import Final
 
@@ -15,6 +16,7 @@ _MARK: Final = b"\xc1"
 
 _LARGE_BYTES: Final = 16_384
 _LEVEL: Final = 1
+_ENCODE: Final = msgspec.msgpack.Encoder().encode
 MAX_BYTES: Final = 1 << 28
 
 
@@ -24,6 +26,12 @@ def pack(value: bytes) -> bytes:
         return value
     packed = _MARK + zlib.compress(value, _LEVEL)
     return packed if len(packed) < len(value) else value
+
+
+async def packed(value: object) -> bytes:
+    """Encode a value and pack it; a large one beside the event loop and the store's thread, for which others wait."""
+    encoded = _ENCODE(value)
+    return encoded if len(encoded) <= _LARGE_BYTES else await asyncio.to_thread(pack, encoded)
 
 
 def unpack(value: bytes) -> bytes:

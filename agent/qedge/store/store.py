@@ -22,6 +22,7 @@ from typing import Final, TypeVar
 from qedge.base.errors import QedgeError
 from qedge.base.log import get_logger
 from qedge.base.metrics import Metrics
+from qedge.store import meta
 from qedge.store.schema import NODE_SCHEMA, Schema
 from qedge.store.thread import StoreThread, transact
 
@@ -55,16 +56,19 @@ class Store:
         """Whether the newest write found the disk full."""
         return self._disk_full
 
-    async def write(self, work: Callable[[sqlite3.Connection], T], *, accepted: bool = False) -> T:
+    async def write(
+        self, work: Callable[[sqlite3.Connection], T], *, accepted: bool = False, patient: bool = False
+    ) -> T:
         """Run `work` in one durable transaction; where it raises `store.disk_full` or another, nothing changed.
 
         After a full disk only what concerns `accepted` work is written, until there is room for the reserve again.
+        `patient`: what is asked for later may be written before it.
         """
         if self._disk_full and not accepted and not self._regain():
             raise self._full()
         started = time.perf_counter()
         try:
-            result = await self._thread.write(work)
+            result = await self._thread.write(work, patient=patient)
         except (sqlite3.Error, OSError) as error:
             raise self._failed(error) from error
         self._metrics.observe("qedge_store_write_seconds", time.perf_counter() - started)
@@ -72,14 +76,14 @@ class Store:
             self._regain()
         return result
 
-    async def insist(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def insist(self, work: Callable[[sqlite3.Connection], T], *, patient: bool = False) -> T:
         """Write what must not be lost: where the disk is full or broken, again and again until it is written.
 
         Raises what `work` itself raises: that would be the same the next time.
         """
         while True:
             try:
-                return await self.write(work, accepted=True)
+                return await self.write(work, accepted=True, patient=patient)
             except QedgeError as error:
                 if error.code not in _OF_THE_DISK:
                     raise
@@ -96,21 +100,12 @@ class Store:
     async def get_meta(self, key: str, default: str = "") -> str:
         """Return a small value kept across restarts."""
 
-        def query(connection: sqlite3.Connection) -> str:
-            row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-            return str(row[0]) if row else default
-
-        return await self.read(query)
+        found = await self.read(lambda connection: meta.find(connection, key))
+        return default if found is None else found
 
     async def set_meta(self, key: str, value: str, *, accepted: bool = False) -> None:
         """Keep a small value across restarts; `accepted` as for `write`."""
-        await self.write(
-            lambda connection: connection.execute(
-                "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                (key, value),
-            ),
-            accepted=accepted,
-        )
+        await self.write(lambda connection: meta.put(connection, key, value), accepted=accepted)
 
     def close(self) -> None:
         """Finish what was begun and let go of the file."""

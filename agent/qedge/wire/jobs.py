@@ -119,6 +119,11 @@ class JobSubmission(
         if not (self.program or self.template or isinstance(self.task, (QaoaTask, QecTask))):
             raise ValueError("a program or a template is missing")
 
+    @property
+    def is_batch(self) -> bool:
+        """Whether nobody waits for it."""
+        return self.latency_class is LatencyClass.BATCH
+
 
 class Register(msgspec.Struct, frozen=True):
     """A classical register: bits `offset … offset+size−1` of the result."""

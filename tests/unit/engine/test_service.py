@@ -245,12 +245,12 @@ async def test_a_result_that_finds_the_disk_full_is_kept_until_it_is_written(
             await asyncio.sleep(0)
         write, refusals = b.store.write, 2
 
-        async def full_twice(work: object, *, accepted: bool = False) -> object:
+        async def full_twice(work: object, *, accepted: bool = False, **how: bool) -> object:
             nonlocal refusals
             if refusals:
                 refusals -= 1
                 raise QedgeError("store.disk_full", "Full.")
-            return await write(work, accepted=accepted)  # type: ignore[arg-type]
+            return await write(work, accepted=accepted, **how)  # type: ignore[arg-type]
 
         monkeypatch.setattr(b.store, "write", full_twice)
         qpu.release.set()
@@ -316,7 +316,7 @@ async def test_a_job_that_was_run_but_cannot_be_written_is_refused_and_leaves_no
     qpu.at_once = True
     async with bench(tmp_path, qpu, client_queue_limit=1) as b:
 
-        async def full(_work: object, *, accepted: bool = False) -> object:
+        async def full(_work: object, *, accepted: bool = False, **_how: bool) -> object:
             raise QedgeError("store.disk_full", "Full.", accepted=accepted)
 
         with monkeypatch.context() as patch:
@@ -352,9 +352,9 @@ class SlowDisk:
         self.asked = asyncio.Event()
         monkeypatch.setattr(b.store, "write", self.write)
 
-    async def write(self, work: object, *, accepted: bool = False) -> object:
+    async def write(self, work: object, **how: bool) -> object:
         """Write, and answer late."""
-        writing = asyncio.ensure_future(self._write(work, accepted=accepted))  # type: ignore[arg-type]
+        writing = asyncio.ensure_future(self._write(work, **how))  # type: ignore[arg-type]
         await asyncio.wait({writing})
         self.asked.set()
         if self.stuck:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 
 import msgspec
@@ -12,7 +13,7 @@ from qedge.base.errors import QedgeError
 from qedge.engine.fake import FakeQpu
 from qedge.orchestrator.ledger import rows
 from qedge.wire.envelope import purpose_of
-from qedge.wire.jobs import JobHeard, JobOffer, JobState
+from qedge.wire.jobs import JobHeard, JobOffer, JobState, LatencyClass
 from qedge.wire.ledger import RecordsAsk, RecordsFound, RecordsKeep, RecordsKept
 from tests.unit.orchestrator.peer_site import EngineNode, EngineSite
 
@@ -467,3 +468,36 @@ async def test_a_job_of_this_node_alone_leaves_one_row_and_is_counted_once(site:
     async with asyncio.timeout(30):  # the runner hears that its word was taken a moment after the end is told
         while a.engine.keeper.untold:
             await asyncio.sleep(0.01)
+
+
+async def test_the_end_under_a_higher_epoch_is_told_after_the_one_that_is_being_written(
+    site: EngineSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = [await site.node(name, FakeQpu(name)) for name in "ab"]
+    hold(a, b)
+    job = await a.submit(node="any", latency_class=LatencyClass.BATCH)
+    await running(a, b)
+    record = a.ledger.book.errands[job.id].record()
+    go_on, write = asyncio.Event(), a.store.write
+
+    async def slow(work: Callable[[sqlite3.Connection], object], *, patient: bool = False, **how: bool) -> object:
+        if patient:
+            await go_on.wait()
+        return await write(work, patient=patient, **how)
+
+    monkeypatch.setattr(a.store, "write", slow)
+    ends = list[int]()
+    with a.engine.changes.heard_by(
+        lambda view: ends.append(view.epoch) if view.id == job.id and view.ended_utc_ns else None
+    ):
+        release(a, b)
+        await until(lambda: a.ledger.book.is_ending(job.id))
+        view = msgspec.structs.replace(record.view, state=JobState.CANCELLED, ended_utc_ns=1, epoch=1 << 20)
+        higher = msgspec.structs.replace(record, epoch=1 << 20, view=view)
+        yields = asyncio.ensure_future(a.ledger.owner.ownership.yield_to(higher))
+        await asyncio.sleep(0.05)
+        assert ends == []
+        go_on.set()
+        await yields
+    assert ends[-1] == 1 << 20
+    assert (await a.desk.job(job.id)).state is JobState.CANCELLED

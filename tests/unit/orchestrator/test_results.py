@@ -256,7 +256,9 @@ class Mesh:
         )
         row = new_job(job_id, submission, client, estimate, seed, 1, 1)
         await self.store.write(lambda connection: ledger.insert(connection, row, node))
-        await self.store.write(lambda connection: ledger.end(connection, row, JobState.DONE, 2, made, None))
+        await self.store.write(
+            lambda connection: ledger.end(connection, row, JobState.DONE, 2, msgspec.msgpack.encode(made), None)
+        )
         self.views[job_id] = view
         self.changes.ended(view)
         return view

@@ -110,7 +110,7 @@ class UpSite:
 
         def work(connection: sqlite3.Connection) -> None:
             ledger.insert(connection, job)
-            ledger.end(connection, job, JobState.DONE, utc_ns, result, None)
+            ledger.end(connection, job, JobState.DONE, utc_ns, msgspec.msgpack.encode(result), None)
 
         await self.a.store.write(work)
         self.changes.ended(msgspec.structs.replace(view_of(job), state=JobState.DONE, ended_utc_ns=utc_ns))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -152,3 +153,45 @@ async def test_a_read_sees_what_was_written_before_it(store: Store) -> None:
     writes = [store.set_meta("turn", str(number)) for number in range(5)]
     results = await asyncio.gather(*writes, store.get_meta("turn"), store.set_meta("turn", "5"), store.get_meta("turn"))
     assert (results[5], results[7]) == ("4", "5")
+
+
+async def test_patient_work_waits_for_all_other_work_but_not_for_ever(store: Store) -> None:
+    order = list[str]()
+
+    def note(name: str) -> Callable[[sqlite3.Connection], None]:
+        return lambda _connection: order.append(name)
+
+    async def keep_asking() -> None:
+        for turn in range(60):
+            await store.read(note(f"read {turn}"))
+
+    opened, go_on = threading.Event(), threading.Event()
+    held = asyncio.ensure_future(store.read(lambda _connection: opened.set() or go_on.wait(5)))
+    await asyncio.to_thread(opened.wait, 5)
+    patient = [asyncio.ensure_future(store.write(note(f"patient {turn}"), patient=True)) for turn in range(4)]
+    await asyncio.sleep(0)
+    others = asyncio.gather(*(keep_asking() for _ in range(2)), store.write(note("write")))
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(held, others, *patient)
+    places = [order.index(f"patient {turn}") for turn in range(4)]
+    assert places == sorted(places)
+    assert order.index("write") < places[0]
+    assert order.index("read 0") < places[0]
+    assert order.index("read 58") > places[0]
+
+
+async def test_patient_work_is_done_before_the_database_is_closed(tmp_path: Path) -> None:
+    store = Store(tmp_path / "q.sqlite3", metrics=Metrics())
+
+    def put(key: str) -> Callable[[sqlite3.Connection], object]:
+        return lambda connection: connection.execute("INSERT INTO meta VALUES (?, '1')", (key,))
+
+    held = asyncio.ensure_future(store.read(lambda _connection: time.sleep(0.05)))
+    writes = [asyncio.ensure_future(store.write(put(str(turn)), patient=True)) for turn in range(20)]
+    await asyncio.sleep(0)
+    await asyncio.to_thread(store.close)
+    await asyncio.gather(held, *writes)
+    again = Store(tmp_path / "q.sqlite3", metrics=Metrics())
+    assert [await again.get_meta(str(turn)) for turn in range(20)] == ["1"] * 20
+    again.close()

@@ -6,8 +6,10 @@ import sqlite3
 from typing import Final
 
 from qedge.devices.enrolment.authority import NodeKey
+from qedge.store import meta
 from qedge.wire.gateway import RevokedDevice
 
+_SERIAL: Final = "devices.revocation_serial"
 KEPT_REVOKED: Final = 10_000
 """Revoked keys that are kept though their certificates have ended."""
 
@@ -66,11 +68,8 @@ def add_revoked(connection: sqlite3.Connection, revoked: RevokedDevice) -> None:
 
 def next_serial(connection: sqlite3.Connection, utc_ns: int) -> int:
     """Return the next serial of the list of revoked keys; it never repeats, also where the database was lost."""
-    row = connection.execute("SELECT value FROM meta WHERE key = 'devices.revocation_serial'").fetchone()
-    serial = max(utc_ns, int(row[0]) + 1 if row is not None else 1)
-    connection.execute(
-        "INSERT OR REPLACE INTO meta (key, value) VALUES ('devices.revocation_serial', ?)", (str(serial),)
-    )
+    serial = max(utc_ns, int(meta.find(connection, _SERIAL) or 0) + 1)
+    meta.put(connection, _SERIAL, str(serial))
     return serial
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from qedge.base.errors import QedgeError
 from qedge.fleet.commands.model import ENDS, NEXT, Entry, Phase
+from qedge.store import meta
 
 _COLUMNS: Final = tuple(each.name for each in fields(Entry))
 _LIST: Final = ", ".join(_COLUMNS)
@@ -119,28 +120,20 @@ def drop(connection: sqlite3.Connection, before_utc_ns: int) -> tuple[list[str],
 def note_dropped(connection: sqlite3.Connection, utc_ns: int) -> None:
     """Note when a command was signed that is not known any more."""
     if utc_ns > dropped_utc_ns(connection):
-        connection.execute(
-            "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            (_DROPPED, str(utc_ns)),
-        )
+        meta.put(connection, _DROPPED, str(utc_ns))
 
 
 def dropped_utc_ns(connection: sqlite3.Connection) -> int:
     """Return when the newest command was signed that was ever dropped, by its operator's clock; 0: none was."""
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (_DROPPED,)).fetchone()
-    return int(row[0]) if row is not None else 0
+    return int(meta.find(connection, _DROPPED) or 0)
 
 
 def note_key(connection: sqlite3.Connection, key_id: str, certified_utc_ns: int) -> dict[str, int]:
     """Note that the journal is of a node with this key; returns its keys with when each was certified first."""
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (_SERVED,)).fetchone()
-    keys = msgspec.json.decode(row[0], type=dict[str, int]) if row is not None else {}
+    keys = msgspec.json.decode(meta.find(connection, _SERVED) or "{}", type=dict[str, int])
     keys[key_id] = min(certified_utc_ns, keys.pop(key_id, certified_utc_ns))
     keys = dict(list(keys.items())[-_KEYS:])
-    connection.execute(
-        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        (_SERVED, msgspec.json.encode(keys).decode()),
-    )
+    meta.put(connection, _SERVED, msgspec.json.encode(keys).decode())
     return keys
 
 

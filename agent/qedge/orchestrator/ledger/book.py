@@ -11,7 +11,7 @@ from qedge.orchestrator.ledger.errand import Errand
 from qedge.orchestrator.ledger.leases import Leases
 from qedge.orchestrator.ledger.model import Grant, LeaseState
 from qedge.orchestrator.ledger.stragglers import Stragglers
-from qedge.wire.jobs import JobState, LatencyClass
+from qedge.wire.jobs import JobState
 
 SILENT_SHUN_S: Final = 5.0
 QUIET_SHUN_S: Final = 1.5
@@ -108,7 +108,7 @@ class Book:
         if now_ns - self._heard.get(grant.runner, 0) < self.config.quiet_s * 1e9:
             return False  # it is busy: a second run elsewhere would only be more to do
         submission = errand.job.submission
-        if submission.latency_class is LatencyClass.BATCH or errand.job.estimate.time_s > self.config.lease_s:
+        if submission.is_batch or errand.job.estimate.time_s > self.config.lease_s:
             return False
         if grant.state is LeaseState.OFFERED:
             return bool(grant.asked_ns) and now_ns - grant.asked_ns >= self.config.quiet_s * 1e9
@@ -156,6 +156,10 @@ class Book:
     def doubled(self) -> int:
         """Count the jobs that run twice."""
         return sum(errand.twin is not None for errand in self.errands.values())
+
+    def is_ending(self, job_id: str) -> bool:
+        """Say whether the end of a job is being written at the moment."""
+        return job_id in self.errands and self.errands[job_id].ended
 
     def close(self, errand: Errand, winner: Grant | None = None) -> None:
         """Own a job no more; whoever else has it is told to stop."""

@@ -65,11 +65,11 @@ class Brief:
             found = await self._there(errand, grant)
         if found is None:
             return None
-        ended_utc_ns = self._clock.utc_ns()
+        ended_utc_ns, result = self._clock.utc_ns(), await ledger.packed_result(found)
 
         def work(connection: sqlite3.Connection) -> None:
             ledger.insert(connection, job, grant.runner, grant.epoch, errand.holders)
-            ledger.end(connection, job, JobState.DONE, ended_utc_ns, found, None)
+            ledger.end(connection, job, JobState.DONE, ended_utc_ns, result, None)
 
         await self._store.write(work)
         job.submission = msgspec.structs.replace(job.submission, seed=job.seed)

@@ -18,7 +18,6 @@ from qedge.orchestrator.ledger.custody import place_of, ranked
 from qedge.orchestrator.ledger.epochs import owner_of
 from qedge.orchestrator.ledger.errand import Errand
 from qedge.orchestrator.ledger.loopback import PeersAndMe
-from qedge.wire.jobs import LatencyClass
 from qedge.wire.ledger import MAX_RECORDS, JobRecord, RecordsAsk, RecordsFound, RecordsKeep, RecordsKept
 
 _LOG: Final = get_logger("ledger")
@@ -172,7 +171,7 @@ class CopyService:
 
     def _was_late(self, node: str, record: JobRecord) -> None:
         submission = record.submission
-        if submission.client_key and submission.latency_class is not LatencyClass.BATCH:
+        if submission.client_key and not submission.is_batch:
             self._hooks.on_late(node, self._clock.now_ns())
 
     async def standing(self, errand: Errand, said: bool | JobRecord) -> bool | JobRecord:
@@ -209,7 +208,7 @@ class CopyService:
             if holder != self._peers.me:
                 self._add(holder, record, None)
                 if hurry:
-                    self._lines[holder, record.submission.latency_class is LatencyClass.BATCH].hurry.set()
+                    self._lines[holder, record.submission.is_batch].hurry.set()
 
     def waiting(self) -> int:
         """Count the records that are not with their holders yet, those for nodes that are gone apart."""
@@ -217,7 +216,7 @@ class CopyService:
         return sum(len(line.records) + len(line.lingering) for (name, _), line in self._lines.items() if name in alive)
 
     def _add(self, holder: str, record: JobRecord, answer: _Answer | None, *, linger: bool = False) -> None:
-        is_batch = record.submission.latency_class is LatencyClass.BATCH
+        is_batch = record.submission.is_batch
         line = self._lines.setdefault((holder, is_batch), _Line())
         if line.lingering.pop(record.id, None) is not None and record.view.ended_utc_ns:
             _settle(line.waiting.pop(record.id, []), said=None)
@@ -307,7 +306,7 @@ def _batch(records: dict[str, JobRecord]) -> list[JobRecord]:
     for record in records.values():
         result = record.view.result
         size += 1024 + len(record.submission.program) + (64 * len(result.counts) if result is not None else 0)
-        if record.submission.latency_class is LatencyClass.BATCH:
+        if record.submission.is_batch:
             most = _MOST_BATCH_BYTES
         if batch and (size > most or len(batch) >= MAX_RECORDS):
             break

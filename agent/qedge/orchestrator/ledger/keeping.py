@@ -23,6 +23,7 @@ from qedge.orchestrator.ledger.deciding import is_decided
 from qedge.orchestrator.ledger.epochs import adopted_epoch, owner_of
 from qedge.orchestrator.ledger.loopback import PeersAndMe
 from qedge.orchestrator.ledger.ownership import Ownership
+from qedge.store.packing import packed
 from qedge.store.store import Store
 from qedge.wire.jobs import JobHeard
 from qedge.wire.ledger import JobCancel, JobRecord, RecordsAsk, RecordsFound, RecordsKeep, RecordsKept
@@ -113,6 +114,8 @@ class KeepService:
             lambda connection: rows.own(connection, job_id) or rows.copy(connection, job_id)
         )
         self._custody.drop(job_id)
+        if self._book.is_ending(job_id):
+            return False
         if record is None or record.view.ended_utc_ns or record.submission.once or self._peers.me not in record.holders:
             return False
         epoch = adopted_epoch(record.epoch, record.holders.index(self._peers.me))
@@ -164,19 +167,22 @@ class KeepService:
         ended.
         """
         fits = [record for record in keep.records if self._fits(peer, record)]
+        all_packed = [await packed(record) for record in fits]
         held, most = self._counts[peer], self._config.records_of_one
 
         def work(connection: sqlite3.Connection) -> tuple[int, list[tuple[JobRecord, rows.Kept]]]:
             new = fits if held + len(fits) > most else []
-            new = [record for record in new if not rows.is_known(connection, record.id)]
-            ids = {record.id for record in new}
-            kept = [(each, rows.keep(connection, peer, each)) for each in fits if each.id not in ids]
-            gone = rows.make_room(connection, peer) if held + len(new) > most else 0
-            if held - gone + len(new) <= most:
-                kept += [(record, rows.keep(connection, peer, record)) for record in new]
+            ids = {record.id for record in new if not rows.is_known(connection, record.id)}
+            both = list(zip(fits, all_packed, strict=True))
+            kept = [(one, rows.keep(connection, peer, one, row)) for one, row in both if one.id not in ids]
+            gone = rows.make_room(connection, peer) if held + len(ids) > most else 0
+            if ids and held - gone + len(ids) <= most:
+                kept += [(one, rows.keep(connection, peer, one, row)) for one, row in both if one.id in ids]
             return gone, kept
 
-        gone, outcomes = await self._store.write(work)
+        # nobody waits for the end of a batch job to be held, but for whatever else a peer brings
+        patient = all(record.submission.is_batch and record.view.ended_utc_ns for record in fits)
+        gone, outcomes = await self._store.write(work, patient=patient)
         self._counts[peer] += sum(kept.new for _, kept in outcomes) - gone
         self._note_room(peer, len(fits) - len(outcomes))
         known, taken = [], set[str]()

@@ -23,6 +23,7 @@ from qedge.wire.ledger import JobRecord
 from qedge.wire.problem import error_of
 
 _LOG: Final = get_logger("ledger")
+_WRITTEN_LIMIT_S: Final = 5.0
 
 
 class Owner(Protocol):
@@ -101,6 +102,9 @@ class Ownership:
 
     async def yield_to(self, record: JobRecord) -> None:
         """Hear that another node owns a job of this one, under a higher epoch; its end is the end."""
+        if self._book.is_ending(record.id):
+            # clients keep what they were told last, so the end that is written at the moment has to be told before
+            await self._changes.wait_end(record.id, _WRITTEN_LIMIT_S)
         errand = self._book.errands.get(record.id)
         owner = owner_of(record.epoch, record.holders)
         view, epoch = record.view, record.epoch

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -369,14 +369,10 @@ class OwnerService:
         utc_ns = self._clock.utc_ns()
         if winner is not None and winner is errand.twin:
             errand.grant, errand.twin = winner, errand.grant
-
-        def work(connection: sqlite3.Connection) -> None:
-            if winner is not None:
-                rows.note_winner(connection, job.id, winner.runner, winner.epoch)
-            ledger.end(connection, job, state, utc_ns, result, error)
-
         try:
-            await self._store.insist(work)
+            packed = await ledger.packed_result(result)
+            work = partial(rows.end, job=job, winner=winner, state=state, utc_ns=utc_ns, result=packed, error=error)
+            await self._store.insist(work, patient=job.submission.is_batch)
         except asyncio.CancelledError:
             # who brought the news is gone: the next question brings it again, and writing an end twice is once
             errand.ended = False

@@ -10,11 +10,14 @@ from typing import Final
 
 import msgspec
 
+from qedge.base.errors import QedgeError
 from qedge.engine import ledger
 from qedge.engine.model import Job
 from qedge.engine.ports import ANY
+from qedge.orchestrator.ledger.model import Grant
+from qedge.store import meta
 from qedge.store.packing import pack, unpack
-from qedge.wire.jobs import JobSubmission, JobView
+from qedge.wire.jobs import JobState, JobSubmission, JobView
 from qedge.wire.ledger import JobRecord
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
@@ -75,11 +78,22 @@ def unkey(connection: sqlite3.Connection, job_id: str) -> None:
     connection.execute("UPDATE jobs SET client_key = '' WHERE id = ?", (job_id,))
 
 
-def note_winner(connection: sqlite3.Connection, job_id: str, runner: str, epoch: int) -> None:
-    """Note under which of several leases a job ended."""
-    connection.execute(
-        "UPDATE jobs SET runner = ?, epoch = ? WHERE id = ? AND ended_utc_ns = 0", (runner, epoch, job_id)
-    )
+def end(
+    connection: sqlite3.Connection,
+    job: Job,
+    winner: Grant | None,
+    state: JobState,
+    utc_ns: int,
+    result: bytes | None,
+    error: QedgeError | None,
+) -> None:
+    """Note the end of a job as `ledger.end` does, and under which of several leases it ended."""
+    if winner is not None:
+        connection.execute(
+            "UPDATE jobs SET runner = ?, epoch = ? WHERE id = ? AND ended_utc_ns = 0",
+            (winner.runner, winner.epoch, job.id),
+        )
+    ledger.end(connection, job, state, utc_ns, result, error)
 
 
 def supersede(connection: sqlite3.Connection, record: JobRecord) -> bool:
@@ -150,8 +164,8 @@ class Kept:
     refused: bool = False
 
 
-def keep(connection: sqlite3.Connection, sender: str, record: JobRecord) -> Kept:
-    """Hold a record, or what is newer of it; forget one that was withdrawn."""
+def keep(connection: sqlite3.Connection, sender: str, record: JobRecord, at_hand: bytes = b"") -> Kept:
+    """Hold a record, or what is newer of it; forget one that was withdrawn. `at_hand`: the record, packed before."""
     mine = own(connection, record.id)
     if mine is not None:
         if not _same_job(mine, record):
@@ -187,8 +201,8 @@ def keep(connection: sqlite3.Connection, sender: str, record: JobRecord) -> Kept
             record.digest,
             record.epoch,
             record.view.ended_utc_ns,
-            _age(connection),
-            pack(_ENCODE(record)),
+            meta.age_ns(connection, _AGE),
+            at_hand or pack(_ENCODE(record)),
         ),
     )
     return Kept(new=before is None)
@@ -276,22 +290,13 @@ def copies_of(connection: sqlite3.Connection, sender: str) -> int:
     return int(connection.execute("SELECT count(*) FROM job_copies WHERE sender = ?", (sender,)).fetchone()[0])
 
 
-def _age(connection: sqlite3.Connection) -> int:
-    """Return the time by which records age: as long as this node has run since it holds any, counted at each pruning.
-
-    No wall clock has a part in it: a step would erase what is needed, or keep it for ever.
-    """
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (_AGE,)).fetchone()
-    return int(row[0]) if row is not None else 0
-
-
 def prune_copies(connection: sqlite3.Connection, passed_ns: int, keep_ns: int, vouched: Iterable[str]) -> list[str]:
     """Let records age by the time that passed, and forget those of which nobody spoke for longer than `keep_ns`.
 
     `vouched`: jobs of which their owners said meanwhile that they have not ended. Returns the ids of the unended ones
     that were forgotten.
     """
-    age_ns = _age(connection)
+    age_ns = meta.age_ns(connection, _AGE)
     connection.executemany(
         "UPDATE job_copies SET kept_ns = ? WHERE id = ? AND ended_utc_ns = 0", [(age_ns, job_id) for job_id in vouched]
     )
@@ -299,8 +304,5 @@ def prune_copies(connection: sqlite3.Connection, passed_ns: int, keep_ns: int, v
     gone = connection.execute(
         "DELETE FROM job_copies WHERE kept_ns < ? RETURNING id, ended_utc_ns", (age_ns - keep_ns,)
     ).fetchall()
-    connection.execute(
-        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        (_AGE, str(age_ns + max(0, passed_ns))),
-    )
+    meta.grow_older(connection, _AGE, passed_ns)
     return [str(job_id) for job_id, ended_utc_ns in gone if not ended_utc_ns]

@@ -244,8 +244,10 @@ class SplitService:
 
     async def _write_end(self, job: Job, view: JobView, error: QedgeError | None) -> None:
         """Write the end down; where the disk is full, try until it is written."""
+        result = await ledger.packed_result(view.result)
         await self._store.insist(
-            lambda connection: ledger.end(connection, job, view.state, view.ended_utc_ns, view.result, error)
+            lambda connection: ledger.end(connection, job, view.state, view.ended_utc_ns, result, error),
+            patient=job.submission.is_batch,
         )
 
     async def _all_parts(self, split: Split) -> list[JobView]:

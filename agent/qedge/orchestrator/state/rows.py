@@ -18,6 +18,7 @@ from qedge.crypto.signed import join_signed
 from qedge.orchestrator.state.model import Entry, Proof, make_entry
 from qedge.orchestrator.state.namespaces import NAMESPACES
 from qedge.orchestrator.state.proof import peek
+from qedge.store import meta
 
 _SEEN: Final = "state.seen_utc_ns"
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
@@ -37,10 +38,7 @@ def save(connection: sqlite3.Connection, changes: Mapping[bytes, Entry | None], 
             " VALUES (?, ?, ?, ?, ?, ?)",
             (ident, entry.writer, entry.key_id, name, entry.proof.covered, entry.proof.signature),
         )
-    connection.execute(
-        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        (_SEEN, str(utc_ns)),
-    )
+    meta.put(connection, _SEEN, str(utc_ns))
 
 
 def load(connection: sqlite3.Connection, fleet: str) -> tuple[list[Entry], list[bytes], int]:
@@ -63,8 +61,7 @@ def load(connection: sqlite3.Connection, fleet: str) -> tuple[list[Entry], list[
             continue
         own = NAMESPACES[said.namespace].own
         found.append(make_entry(said, writer, own=own, key_id=key_id, covered=covered, proof=proof))
-    seen = connection.execute("SELECT value FROM meta WHERE key = ?", (_SEEN,)).fetchone()
-    return found, other, int(seen[0]) if seen else 0
+    return found, other, int(meta.find(connection, _SEEN) or 0)
 
 
 def _parts(proof: Proof) -> tuple[bytes, tuple[bytes, ...], bytes]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from qedge.engine import ledger
+from qedge.store import meta
 from qedge.wire.ledger import JobRecord
 
 STATE: Final = "state"
@@ -26,7 +27,7 @@ def put(connection: sqlite3.Connection, entries: Iterable[tuple[str, str, bytes]
     """
     connection.executemany("INSERT OR REPLACE INTO uplink_spool (kind, key, payload) VALUES (?, ?, ?)", entries)
     if utc_ns:
-        _note(connection, utc_ns)
+        meta.put(connection, _FOLLOWED, str(utc_ns))
     return _bound(connection, most)
 
 
@@ -34,22 +35,15 @@ def catch_up(connection: sqlite3.Connection, most: int, utc_ns: int, but_of: str
     """Let the results of jobs wait that ended when nobody followed them, as right before a kill; those of peers and of
     the client `but_of` apart. Returns how many were given up for that; what waited already stays where it is.
     """
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (_FOLLOWED,)).fetchone()
-    if row is not None:
+    followed_utc_ns = meta.find(connection, _FOLLOWED)
+    if followed_utc_ns is not None:
         connection.execute(
             "INSERT OR IGNORE INTO uplink_spool (kind, key, payload) SELECT ?, id, x'' FROM jobs"
             " WHERE ended_utc_ns > max(0, ?) AND client NOT LIKE 'node:%' AND client <> ? ORDER BY ended_utc_ns",
-            (RESULT, int(row[0]) - _MARGIN_NS, but_of),
+            (RESULT, int(followed_utc_ns) - _MARGIN_NS, but_of),
         )
-    _note(connection, utc_ns)
+    meta.put(connection, _FOLLOWED, str(utc_ns))
     return _bound(connection, most)
-
-
-def _note(connection: sqlite3.Connection, utc_ns: int) -> None:
-    connection.execute(
-        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        (_FOLLOWED, str(utc_ns)),
-    )
 
 
 def _bound(connection: sqlite3.Connection, most: int) -> int:

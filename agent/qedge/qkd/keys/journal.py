@@ -25,6 +25,7 @@ from qedge.qkd.keys.key_clock import KeyTime, advance, resume
 from qedge.qkd.keys.ledger import Ledger, Limits, Moment
 from qedge.qkd.keys.model import StoredStatus
 from qedge.qkd.keys.vault import Vault
+from qedge.store import meta
 from qedge.store.store import Store
 
 T = TypeVar("T")
@@ -183,10 +184,7 @@ class Journal:
         ledger.flush()
         # An idle store writes once a minute, so that it does not wear out the flash of the box.
         if connection.total_changes != before or time.key_ns - self._kept_ns >= _KEEP_TIME_NS:
-            connection.execute(
-                "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                (_TIME, msgspec.json.encode(time).decode()),
-            )
+            meta.put(connection, _TIME, msgspec.json.encode(time).decode())
             self._kept_ns = time.key_ns
         return outcomes, ledger.statuses()
 
