@@ -24,6 +24,8 @@ WORTH_NOTING_S: Final = 0.02
 _LOG: Final = get_logger("engine")
 _MOST_KEYS: Final = 100_000
 _PRUNE_S: Final = 300.0
+_FIRST_PRUNE_S: Final = 20.0
+"""Soon after a start: a node that is often restarted has to forget as well."""
 
 
 class Keeper:
@@ -155,9 +157,10 @@ class Keeper:
 
     async def prune(self, config: EngineConfig, clock: Clock) -> None:
         """Forget old jobs now and then, until cancelled."""
-        keep_ns, aged_ns = round(config.keep_s * 1e9), clock.now_ns()
+        keep_ns, aged_ns, wait_s = round(config.keep_s * 1e9), clock.now_ns(), _FIRST_PRUNE_S
         while True:
-            await asyncio.sleep(_PRUNE_S)
+            await asyncio.sleep(wait_s)
+            wait_s = _PRUNE_S
             now_ns = clock.now_ns()
             work = functools.partial(ledger.prune, passed_ns=now_ns - aged_ns, keep_ns=keep_ns, keep=config.keep_jobs)
             with contextlib.suppress(QedgeError):  # the store said so already, and there is always a next time

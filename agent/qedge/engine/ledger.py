@@ -7,8 +7,8 @@ import functools
 import hashlib
 import sqlite3
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -23,6 +23,7 @@ from qedge.wire.problem import Problem, problem_of
 from qedge.wire.tasks import TaskResult
 from qedge.workers.model import Msg
 
+T = TypeVar("T")
 _LOG: Final = get_logger("engine")
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _SUBMISSION: Final = msgspec.msgpack.Decoder(JobSubmission)
@@ -180,13 +181,13 @@ def unended(connection: sqlite3.Connection, *, elsewhere: bool = False) -> list[
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM jobs WHERE ended_utc_ns = 0 AND wanted_node {which} '' ORDER BY id"  # noqa: S608 - constant
     )
-    return list(_readable(rows))
+    return list(_readable(rows, _stored))
 
 
-def _readable(rows: Iterable[tuple[object, ...]]) -> Iterator[Stored]:
+def _readable(rows: Iterable[tuple[object, ...]], read: Callable[[tuple[object, ...]], T]) -> Iterator[T]:
     for row in rows:
         try:
-            yield _stored(row)
+            yield read(row)
         except msgspec.DecodeError as error:
             _LOG.error("job.unreadable", job=str(row[0]), error=str(error))
 
@@ -242,9 +243,14 @@ def ended_result(connection: sqlite3.Connection, job_id: str) -> tuple[Stored, J
 
 
 def newest(connection: sqlite3.Connection, limit: int) -> list[JobView]:
-    """Return the newest jobs, without results."""
+    """Return the newest jobs, without results; one that can be read no more is passed over and logged."""
     rows = connection.execute(f"SELECT {_COLUMNS}, error FROM jobs ORDER BY id DESC LIMIT ?", (limit,))  # noqa: S608 - constant
-    return [_view(_stored(row[:-1]), None, _PROBLEM.decode(row[-1]) if row[-1] is not None else None) for row in rows]
+    return list(_readable(rows, _view_of))
+
+
+def _view_of(row: tuple[object, ...]) -> JobView:
+    """Read the columns of `newest`."""
+    return _view(_stored(row[:-1]), None, _PROBLEM.decode(_blob(row[-1])) if row[-1] is not None else None)
 
 
 async def unpacked(job: Job, answer: Msg, extra_s: Mapping[str, float]) -> JobResult:

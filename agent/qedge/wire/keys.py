@@ -16,6 +16,7 @@ MAX_HOPS: Final = 8
 """Links that a relayed key crosses at most."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Chance = Annotated[float, msgspec.Meta(ge=0, le=1)]
 GrantId = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Tag = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 
@@ -33,12 +34,12 @@ class BlockProvenance(msgspec.Struct, frozen=True):
     """What distillation says of a block; immutable. The epsilons are those of the block and of each part of it."""
 
     protocol: Short
-    eps_cor: float
-    eps_sec: float
-    eps_auth: float
-    eps_total: float
+    eps_cor: Chance
+    eps_sec: Chance
+    eps_auth: Chance
+    eps_total: Chance
     simulated: bool
-    qber: float = 0.0
+    qber: Chance = 0.0
     sifted_bits: Count = 0
     leaked_bits: Count = 0
     created_utc_ns: Count = 0
@@ -60,10 +61,10 @@ class KeyProvenance(msgspec.Struct, frozen=True):
     hops: Count
     path: Annotated[tuple[Name, ...], msgspec.Meta(max_length=64)]
     trusted_nodes: Annotated[tuple[Name, ...], msgspec.Meta(max_length=64)]
-    eps_cor: float
-    eps_sec: float
-    eps_auth: float
-    eps_total: float
+    eps_cor: Chance
+    eps_sec: Chance
+    eps_auth: Chance
+    eps_total: Chance
     simulated: bool
     master: Short
     slaves: Annotated[tuple[Short, ...], msgspec.Meta(max_length=64)]
@@ -119,10 +120,10 @@ class RelayHop(msgspec.Struct, frozen=True):
 
     node: Name
     protocol: Short
-    eps_cor: float
-    eps_sec: float
-    eps_auth: float
-    eps_total: float
+    eps_cor: Chance
+    eps_sec: Chance
+    eps_auth: Chance
+    eps_total: Chance
     simulated: bool
 
 

@@ -68,6 +68,7 @@ async def _is_there(store: Store, job_id: str) -> bool:
 
 async def test_jobs_age_by_the_time_that_the_node_runs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeping, "_PRUNE_S", 0.001)
+    monkeypatch.setattr(keeping, "_FIRST_PRUNE_S", 0.001)
     clock, keeper = ManualClock(now_ns=10**12), Keeper(store)
     await keep(keeper, ended_job("a"), clock.utc_ns())
     pruning = asyncio.create_task(keeper.prune(EngineConfig(keep_s=60.0), clock))
@@ -133,6 +134,7 @@ async def test_a_job_that_can_be_read_no_more_keeps_the_node_from_no_other(store
         await store.write(lambda connection, job=job: ledger.insert(connection, job))  # type: ignore[misc]
     await store.write(lambda connection: connection.execute("UPDATE jobs SET submission = x'c1' WHERE id = 'bad'"))
     assert [row.id for row in await store.read(ledger.unended)] == ["good"]
+    assert [view.id for view in await store.read(lambda connection: ledger.newest(connection, 10))] == ["good"]
 
 
 async def test_a_job_that_was_written_is_written_once_where_who_wrote_it_was_cancelled(store: Store) -> None:

@@ -55,6 +55,14 @@ CASES: dict[str, msgspec.Struct] = {
 }
 
 
+@pytest.mark.parametrize("bound", [float("nan"), float("inf"), -1e-10, 1.5])
+@pytest.mark.parametrize("name", ["eps_cor", "eps_sec", "eps_auth", "eps_total"])
+def test_no_peer_brings_an_epsilon_that_is_no_probability(name: str, bound: float) -> None:
+    said = msgspec.to_builtins(PROVENANCE)
+    with pytest.raises(msgspec.ValidationError, match=name):
+        msgspec.msgpack.decode(msgspec.msgpack.encode({**said, name: bound}), type=KeyProvenance)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_golden_files_are_read_and_written_as_ever(name: str) -> None:
     golden = (GOLDEN / f"{name}.bin").read_bytes()

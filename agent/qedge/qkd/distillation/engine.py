@@ -348,7 +348,7 @@ class Engine(Generic[B]):
             eps_cor=epsilons.correctness,
             eps_sec=epsilons.secrecy,
             eps_auth=eps_auth,
-            eps_total=epsilons.correctness + epsilons.secrecy + eps_auth,
+            eps_total=min(1.0, epsilons.correctness + epsilons.secrecy + eps_auth),
             simulated=self.settings.simulated,
             qber=counts.key_qber,
             sifted_bits=sum(counts.key_detections),
