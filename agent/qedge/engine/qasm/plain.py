@@ -7,15 +7,17 @@ Text that could mean something else there (with quotes or comments in it) is not
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 import msgspec
 
 from qedge.base.errors import QedgeError
+from qedge.engine.qasm.defined import Callee
 from qedge.engine.qasm.library import Native
+from qedge.engine.qasm.literals import constant, literals
+from qedge.engine.qasm.model import ParseLimits
 from qedge.engine.qasm.registers import MOST_KNOWN, Names
 from qedge_driver_api import Gate
 from qedge_driver_api.circuit import Op
@@ -33,12 +35,9 @@ PLAIN_2: Final = re.compile(r"[ \t\r\n]*+" + _GATE)
 """Plain statements of OpenQASM 2."""
 PLAIN_3: Final = re.compile(rf"[ \t\r\n]*+(?:{_GATE}|{_BIT}[ \t]*+=[ \t]*+measure[ \t]++{_BIT}[ \t]*+;)")
 """Plain statements of OpenQASM 3, which also assigns measurements."""
-_PI_FRACTION: Final = re.compile(r"(-)?(?:([0-9]{1,9})\*)?pi(?:/([1-9][0-9]{0,8}))?")
-_NUMBER: Final = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][+-]?[0-9]{1,4})?")
-_LINE: Final = re.compile(
-    r"[ \t\r\n]*+([A-Za-z_][A-Za-z0-9_]*+)(?:\(([^();\n]{1,64})\))?[ \t]++([A-Za-z0-9_, \t]{1,200});"
-)
 _EXPRESSION: Final = re.compile(r"\(([^();]*(?:pi|[*/])[^();]*)\)")
+_PADDED: Final = re.compile(r"\[0[0-9]")
+"""An index that begins with 0, which OpenQASM 3 reads in its own way."""
 _NO_PARAMS: Final[tuple[float, ...]] = ()
 _MEASURE: Final = int(Gate.MEASURE)
 _BARRIER: Final = int(Gate.BARRIER)
@@ -51,49 +50,6 @@ _LEAST_CHARS: Final = 512
 _MOST_CHARS: Final = 1 << 16
 _LONGEST_CHARS: Final = 120
 """A statement beyond this is left to the other ways, which bound numbers and names one by one."""
-
-
-class BodyLine(NamedTuple):
-    """A gate with constants on formal qubits in the body of a definition; `end` is where the next one begins."""
-
-    name: str
-    params: tuple[float, ...]
-    places: tuple[int, ...]
-    end: int
-
-
-def read_lines(text: str, at: int, places: Mapping[str, int]) -> Iterator[BodyLine]:
-    """Read plain lines of a body from `at` on, as long as there are any; `places` has what stands for each qubit."""
-    known: dict[str, tuple[int, ...]] = {}
-    values: dict[str, tuple[float, ...]] = {}
-    while (match := _LINE.match(text, at)) is not None:
-        name, given, operands = match.groups()
-        own = known.get(operands)
-        if own is None:
-            own = known[operands] = tuple([places.get(operand.strip(" \t"), -1) for operand in operands.split(",")])
-        params = _NO_PARAMS
-        if given is not None:
-            params = values.get(given, _NO_PARAMS)
-            if not params:
-                read = [_constant(each) for each in given.split(",")]
-                params = tuple([value for value in read if value is not None])
-                if len(params) != len(read):
-                    return
-                values[given] = params
-        if min(own) < 0 or len(set(own)) != len(own):
-            return
-        at = match.end()
-        yield BodyLine(name, params, own, at)
-
-
-def _constant(text: str) -> float | None:
-    """Return the value of a number, or of a simple fraction of π; None for anything else."""
-    match = _PI_FRACTION.fullmatch(text)
-    if match is not None:
-        value = float(match[2] or 1) * math.pi / float(match[3] or 1)
-        return -value if match[1] else value
-    number = float(text) if _NUMBER.fullmatch(text) else math.inf
-    return number if math.isfinite(number) else None
 
 
 class _Row(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -122,7 +78,8 @@ class PlainRun:
     """Takes plain statements off a text; anything else, and every fault, is left to the full parser.
 
     `extend` takes the operations. `qubit_of` gives the qubit that `name[3]` or `$3` means, −1 for none. `read_params`
-    is asked about parameters that are more than one number, once for every text of them.
+    is asked about parameters that are more than numbers, once for every text of them. `native` and `defined` are what
+    names of gates mean at the time.
     """
 
     def __init__(
@@ -132,59 +89,104 @@ class PlainRun:
         names: Names,
         qubit_of: Callable[[str], int],
         native: Mapping[str, Native],
+        defined: Mapping[str, Callee],
         extend: Callable[[Iterable[Op]], None],
         read_params: ReadParams,
+        limits: ParseLimits,
     ) -> None:
         self._text = text
         self._pattern = pattern
         self._names = names
         self._qubit_of = qubit_of
         self._native = native
+        self._defined = defined
         self._extend = extend
         self._read_params = read_params
         self._operands: dict[str, tuple[int, ...]] = {}
         self._known: dict[str, tuple[int, ...]] = {}
         self._values: dict[str, tuple[float, ...]] = {}
+        self._exact: dict[str, tuple[float, ...]] = {}
         self._turned: dict[tuple[str, str], _Turned] = {}
         self._whole: dict[str, Op] = {}
         self._num_native = len(native)
         self._chunk = 1 << 13
+        self._at_once = limits.max_number_chars >= _LONGEST_CHARS and limits.max_expression_depth > 1
+        self._at_once = self._at_once and limits.max_gate_nesting > 1
+        """No literal and no block of plain statements reaches a limit that only the full parser knows."""
+        self._charged = 0
+        """What calls of defined gates cost beyond the operations that came of them."""
         self.measured = False
 
     def run(self, at: int, room: int) -> tuple[int, int]:
-        """Take at most `room` statements from `at` on; return where the first other one begins, and how many."""
+        """Take statements that cost at most `room` from `at` on; return where the first other one begins, and the cost.
+
+        Each costs an operation, the call of a defined gate what the gate says.
+        """
         ops: list[Op] = []
         self._known = self._names.known_operands()
-        at = self._one_by_one(at, min(room, _FEW), ops)
-        if len(ops) == _FEW:
-            if len(self._native) != self._num_native:
-                # a gate of the library was given another meaning
-                self._turned.clear()
-                self._whole.clear()
-                self._num_native = len(self._native)
-            at = self._by_chunks(at, room, ops)
-            at = self._one_by_one(at, room, ops)
+        self._charged = 0
+        if len(self._native) != self._num_native:
+            # a gate of the library was given another meaning
+            self._turned.clear()
+            self._whole.clear()
+            self._num_native = len(self._native)
+        few = _FEW
+        at, more = self._one_by_one(at, room, few, ops)
+        while more:
+            before = len(ops)
+            at = self._by_chunks(at, room - self._charged, ops)
+            # where chunks end soon again and again, they are tried less and less
+            few = _FEW if len(ops) - before >= few else 2 * few
+            at, more = self._one_by_one(at, room, few, ops)
         self._extend(ops)
-        return at, len(ops)
+        return at, len(ops) + self._charged
 
     def forget_values(self) -> None:
         """Evaluate parameters anew: a name may have another value now."""
         self._values.clear()
+        self._exact.clear()
 
     # Statement by statement
 
-    def _one_by_one(self, at: int, room: int, ops: list[Op]) -> int:
+    def _one_by_one(self, at: int, room: int, few: int, ops: list[Op]) -> tuple[int, bool]:
+        """Take statements until there were a few in a row that call no defined gate; say whether it ended with that."""
         # the scanner behind re.Scanner goes on where it stopped, which no documented way of matching does
         scanner = self._pattern.scanner(self._text, at)  # type: ignore[attr-defined] # missing in the stubs
         next_match: Callable[[], re.Match[str] | None] = scanner.match
-        while len(ops) < room:
+        end = min(room - self._charged, len(ops) + few)
+        while len(ops) < end:
             match = next_match()
-            op = self._read(match) if match is not None else None
-            if match is None or op is None:
-                break
-            ops.append(op)
+            if match is None:
+                return at, False
+            op = self._read(match)
+            if op is not None:
+                ops.append(op)
+            else:
+                called = self._call(match, room - self._charged - len(ops))
+                if called is None:
+                    return at, False
+                ops += called
+                end = min(room - self._charged, len(ops) + few)
             at = match.end()
-        return at
+        return at, len(ops) < room - self._charged
+
+    def _call(self, match: re.Match[str], room: int) -> list[Op] | None:
+        """Return what the call of a defined gate does, if it costs at most `room`; None: the full parser reads it."""
+        name, number, given, operand = match.groups()[:4]
+        callee = self._defined.get(name) if self._at_once else None
+        if callee is None or callee.charge > room or ("[0" in operand and _PADDED.search(operand) is not None):
+            return None
+        own = self._operands.get(operand) or self._own(operand)
+        params = _NO_PARAMS
+        if number is not None or given is not None:
+            text, at = (number, match.start(2)) if given is None else (given, match.start(3))
+            params = self._exact.get(text) or self._arguments(text, at)
+            if not params:
+                return None
+        ops = callee.call(own, params)
+        if ops is not None:
+            self._charged += callee.charge - len(ops)
+        return ops
 
     def _read(self, match: re.Match[str]) -> Op | None:
         """Return what a plain statement does; None for one that the full parser has to read."""
@@ -250,11 +252,23 @@ class PlainRun:
         """Evaluate constant parameters and remember them by their text; empty where they are not plain after all."""
         if "//" in given or "/*" in given:
             return ()
-        value = _constant(given)
-        params = self._read_params(at) if value is None else (value,)
+        value = constant(given)
+        params = self._evaluate(given, at) if value is None else (value,)
         if params:
             self._values[given] = params
         return params
+
+    def _arguments(self, given: str, at: int) -> tuple[float, ...]:
+        """Do the same for a defined gate, exactly as the full parser does: numbers like 01 and −0*pi are left to it."""
+        if "//" in given or "/*" in given:
+            return ()
+        params = self._evaluate(given, at)
+        if params:
+            self._exact[given] = params
+        return params
+
+    def _evaluate(self, given: str, at: int) -> tuple[float, ...]:
+        return (literals(given) if self._at_once else _NO_PARAMS) or self._read_params(at)
 
     # Many at once
 

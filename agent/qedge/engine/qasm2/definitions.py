@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache, partial
 from typing import Final
 
+from qedge.engine.qasm.defined import Callee
 from qedge.engine.qasm.lexer import NAMES, Lexer, Token
 from qedge.engine.qasm.library import COMPOSITE, KEYWORDS, NATIVE, QASM3_WORDS, Native
+from qedge.engine.qasm.literals import read_lines
 from qedge.engine.qasm.model import ParseLimits
-from qedge.engine.qasm.plain import read_lines
 from qedge.engine.qasm.registers import Names
-from qedge.engine.qasm2.expander import Call, Definition, measure_body
+from qedge.engine.qasm2.expander import Call, Definition, flatten, measure_body
 from qedge.engine.qasm2.expression import ExpressionParser, Step
 
 _LANGUAGE: Final = "expected a statement of OpenQASM 2"
@@ -19,7 +21,10 @@ _MAX_ARGUMENTS: Final = 1024
 
 
 class Gates:
-    """Reads definitions and finds gates by name; `native` holds those that are one flat operation."""
+    """Reads definitions and finds gates by name.
+
+    `native` holds those that are one flat operation, `defined` others that plain statements may call.
+    """
 
     def __init__(self, limits: ParseLimits, names: Names) -> None:
         self._limits = limits
@@ -27,6 +32,7 @@ class Gates:
         self._definitions: dict[str, Definition] = {}
         self._composite: dict[str, Definition] = {}
         self.native: dict[str, Native] = dict(NATIVE)
+        self.defined: dict[str, Callee] = {}
 
     def new_name(self, lexer: Lexer) -> Token:
         """Read a name that nothing declared in the program has yet."""
@@ -153,6 +159,10 @@ class Gates:
     def _define(self, definition: Definition) -> None:
         self._definitions[definition.name] = definition
         self.native.pop(definition.name, None)
+        if definition.body is None:
+            self.defined.pop(definition.name, None)
+        else:
+            self.defined[definition.name] = _callee(definition)
 
     def _plain_lines(self, lexer: Lexer, defined: str, qubits: dict[str, int], body: list[Call]) -> bool:
         """Read lines that call gates with constants; False, and nothing read, where the next one is none, or faulty."""
@@ -204,6 +214,17 @@ class Gates:
             positions.append(qubits[name.text])
             if not lexer.accept(","):
                 return tuple(positions)
+
+
+def _callee(definition: Definition) -> Callee:
+    charge = max(definition.charge, 1)
+    return Callee(definition.num_qubits, definition.num_params, charge, partial(flatten, definition))
+
+
+@lru_cache(maxsize=1)
+def library_callees() -> Mapping[str, Callee]:
+    """Return the gates that the language itself defines; nothing of a call is kept in them."""
+    return {name: _callee(_library_gate(name)) for name in COMPOSITE}
 
 
 def _library_gate(name: str) -> Definition:

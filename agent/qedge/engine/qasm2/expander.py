@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
+from qedge.engine.qasm.defined import Flat, NotFlatError, Read, Values
 from qedge.engine.qasm.library import Native
 from qedge.engine.qasm2.expression import Step, evaluate
 from qedge_driver_api import Gate
@@ -20,8 +21,7 @@ STEPS_PER_OPERATION: Final = 4
 """How many steps of parameter arithmetic are charged as one operation."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One line of a gate body: `positions` index the formal qubits; `arguments` are postfix expressions."""
 
     target: Native | Definition | None
@@ -60,7 +60,7 @@ class Definition:
     def expand(self, arguments: Sequence[float], qubits: Sequence[int], into: list[Op]) -> None:
         """Append the operations of one call; raises `NotFiniteError` where a parameter has no finite value."""
         given = tuple(arguments)
-        if self.num_params and given != self._of:
+        if self.num_params and (given != self._of or 0.0 in given):  # 0 and −0 are equal
             self._walk(arguments, qubits, into)
             self._of, self._template = given, None
             return
@@ -86,6 +86,56 @@ class Definition:
             else:
                 # only the outermost call keeps a template: one a level would multiply memory by the nesting
                 target._walk(values, own, into)
+
+
+def flatten(definition: Definition, flat: Flat) -> None:
+    """Fill in what a call does; raises `NotFlatError` and `NotFiniteError`."""
+    formals = [(place,) for place in range(definition.num_params)]
+    _flatten(definition, formals, tuple(range(definition.num_qubits)), flat)
+
+
+def _flatten(
+    definition: Definition, arguments: Sequence[tuple[Step, ...]], qubits: tuple[int, ...], flat: Flat
+) -> None:
+    for call in definition.body or ():
+        own = tuple([qubits[i] for i in call.positions])
+        target = call.target
+        if target is None:
+            flat.add((_BARRIER, own, (), 0))
+            continue
+        if not call.arguments and isinstance(target, Native):
+            flat.add((target.gate, own, target.fixed + target.trailing, target.controls))
+            continue
+        given = [_put_in(steps, arguments) for steps in call.arguments]
+        if isinstance(target, Definition):
+            for steps in given:
+                if len(steps) > 1:
+                    flat.check(_reader((steps,)))
+            _flatten(target, given, own, flat)
+            continue
+        values = tuple([steps[0] for steps in given if isinstance(steps[0], float) and len(steps) == 1])
+        if len(values) == len(given):
+            flat.add((target.gate, own, target.fixed + values + target.trailing, target.controls))
+        else:
+            flat.add_open(target.gate, own, _reader(given, target.fixed, target.trailing), target.controls)
+
+
+def _put_in(steps: tuple[Step, ...], arguments: Sequence[tuple[Step, ...]]) -> tuple[Step, ...]:
+    """Return an expression with arguments in place of the formal parameters."""
+    if len(steps) == 1:
+        return arguments[steps[0]] if isinstance(steps[0], int) else steps
+    out: list[Step] = []
+    for step in steps:
+        argument = arguments[step] if isinstance(step, int) else (step,)
+        if len(argument) > 1:
+            # expressions in expressions would grow with each level
+            raise NotFlatError
+        out += argument
+    return tuple(out) if any(isinstance(step, int) for step in out) else (evaluate(out, ()),)
+
+
+def _reader(given: Sequence[tuple[Step, ...]], fixed: Values = (), trailing: Values = ()) -> Read:
+    return lambda values: fixed + tuple([evaluate(steps, values) for steps in given]) + trailing
 
 
 def measure_body(body: Sequence[Call]) -> tuple[int, int, int]:

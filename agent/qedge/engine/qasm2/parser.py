@@ -12,7 +12,7 @@ from qedge.engine.qasm.model import ParseLimits
 from qedge.engine.qasm.plain import PLAIN_2, PlainRun
 from qedge.engine.qasm.registers import Bit, Names, Operand
 from qedge.engine.qasm.template import Template
-from qedge.engine.qasm2.definitions import Gates
+from qedge.engine.qasm2.definitions import Gates, library_callees
 from qedge.engine.qasm2.expression import NotFiniteError
 from qedge.wire.jobs import Register
 from qedge_driver_api import Condition, ConditionKind, Gate
@@ -45,6 +45,7 @@ class _Parser:
         self._limits = limits
         self._names = Names(limits)
         self._gates = Gates(limits, self._names)
+        self._gates.defined.update(library_callees())
         self._ops: list[Op] = []
         self._conditions: list[Condition] = []
         self._plain = PlainRun(
@@ -53,8 +54,10 @@ class _Parser:
             self._names,
             self._names.qubit_by_text.__getitem__,
             self._gates.native,
+            self._gates.defined,
             self._ops.extend,
             self._plain_params,
+            limits,
         )
         self._charged = 0
         self._measures = False
@@ -120,7 +123,10 @@ class _Parser:
 
     def _plain_run(self, at: int) -> int:
         """Take plain statements from `at` on; return where the first other one begins."""
-        return self._plain.run(at, self._limits.max_operations - len(self._ops) - self._charged)[0]
+        before = len(self._ops)
+        at, spent = self._plain.run(at, self._limits.max_operations - before - self._charged)
+        self._charged += spent - (len(self._ops) - before)
+        return at
 
     def _plain_params(self, at: int) -> tuple[float, ...]:
         lexer = self._lexer(at)

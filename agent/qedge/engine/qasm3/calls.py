@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, NamedTuple
 
+from qedge.engine.qasm.defined import Callee, Flat, NotFlatError, Read, Values
 from qedge.engine.qasm.library import NATIVE, Native
-from qedge.engine.qasm3.expression import BadValueError, Node, Number, evaluate, size_of
-from qedge.engine.qasm3.modifiers import controlled, inverted, powered
+from qedge.engine.qasm3.expression import Apply, BadValueError, Formal, Node, Number, applied, evaluate, size_of
+from qedge.engine.qasm3.modifiers import NoPowerError, controlled, inverted, powered
 from qedge_driver_api import Gate
 from qedge_driver_api.circuit import Op
 
@@ -32,8 +34,7 @@ class Modifier(NamedTuple):
     value: Number = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One line of a gate body, or one statement: `positions` index the qubits of what surrounds it."""
 
     target: Target | None
@@ -46,6 +47,8 @@ class Call:
     def cost(self) -> int:
         """Return an upper bound of what the call expands to, in operations; arithmetic is charged too."""
         base = cost_of(self.target) if self.target is not None else 1
+        if not self.modifiers and not self.arguments:
+            return base
         for each in self.modifiers:
             if each.name == "pow":
                 base *= max(1, abs(int(each.value))) if float(each.value).is_integer() else _WIDEST
@@ -148,6 +151,64 @@ def read_anything(node: Node, arguments: Sequence[Number]) -> Number:
         return evaluate(node, arguments)
     except BadValueError:
         return 0.25
+
+
+def callee(target: Defined) -> Callee:
+    """Make what plain statements call of a definition."""
+    charge = target.cost + target.num_params // _STEPS_PER_OPERATION
+    return Callee(target.num_qubits, target.num_params, charge, partial(_fill, target))
+
+
+def _fill(target: Defined, flat: Flat) -> None:
+    formals = tuple(map(Formal, range(target.num_params)))
+    try:
+        _flatten(target, formals, tuple(range(target.num_qubits)), flat)
+    except NoPowerError as error:
+        raise NotFlatError from error
+
+
+def _flatten(definition: Defined, arguments: Sequence[Node], qubits: tuple[int, ...], flat: Flat) -> None:
+    for line in definition.body:
+        given = tuple([_put_in(node, arguments) for node in line.arguments])
+        values = tuple([float(node) for node in given if isinstance(node, (int, float))])
+        target = line.target
+        if len(values) == len(given):
+            call = Call(target, line.positions, values, line.modifiers)
+            for op in without_phases(expand(call, (), qubits)):
+                flat.add(op)
+            continue
+        if target is None or line.modifiers:
+            raise NotFlatError
+        own = tuple([qubits[i] for i in line.positions])
+        if isinstance(target, Defined):
+            for node in given:
+                if isinstance(node, Apply):
+                    flat.check(_reader((node,)))
+            _flatten(target, [float(node) if isinstance(node, int) else node for node in given], own, flat)
+            continue
+        native = target.native if isinstance(target, Phased) else target
+        read = _reader(given, native.fixed, native.trailing)
+        if own:
+            flat.add_open(native.gate, own, read, native.controls)
+        else:
+            flat.check(read)
+
+
+def _put_in(node: Node, arguments: Sequence[Node]) -> Node:
+    """Return an expression with arguments in place of the formal parameters; raises `BadValueError`."""
+    if isinstance(node, Formal):
+        return arguments[node.place]
+    if not isinstance(node, Apply):
+        return node
+    operands = tuple([_put_in(each, arguments) for each in node.operands])
+    if any(isinstance(each, Formal) and isinstance(arguments[each.place], Apply) for each in node.operands):
+        # expressions in expressions would grow with each level
+        raise NotFlatError
+    return applied(node.name, operands)
+
+
+def _reader(given: Sequence[Node], fixed: Values = (), trailing: Values = ()) -> Read:
+    return lambda values: fixed + tuple([float(evaluate(node, values)) for node in given]) + trailing
 
 
 _PI: Final = 3.141592653589793

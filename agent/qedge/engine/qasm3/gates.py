@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
+from qedge.engine.qasm.defined import Callee
 from qedge.engine.qasm.lexer import NAMES, Lexer3, Token
 from qedge.engine.qasm.library import COMPOSITE
+from qedge.engine.qasm.literals import read_lines
 from qedge.engine.qasm.model import ParseLimits
-from qedge.engine.qasm.plain import read_lines
-from qedge.engine.qasm3.calls import KNOWN, Call, Modifier, Target, define
+from qedge.engine.qasm3.calls import KNOWN, Call, Modifier, Target, callee, define
 from qedge.engine.qasm3.expression import Node
 from qedge.engine.qasm3.scope import KEYWORDS, Scope
 
@@ -26,13 +27,14 @@ _READ_FOR_AN_OPERATION: Final = 32
 
 
 class Gates:
-    """The gates of a program: the library's and those it defines."""
+    """The gates of a program: the library's and those it defines; plain statements may call those in `defined`."""
 
     def __init__(self, limits: ParseLimits, scope: Scope, charge: Callable[[int, int], None]) -> None:
         self._limits = limits
         self._scope = scope
         self._charge = charge
         self._known: dict[str, Target] = dict(KNOWN)
+        self.defined: dict[str, Callee] = {}
         self._defining = ""
 
     def define(self, lexer: Lexer3) -> str:
@@ -57,6 +59,7 @@ class Gates:
                 name.at, "circuit.too_many_ops", f"expected gates nested at most {limit} deep", limit=limit
             )
         self._known[name.text] = made
+        self.defined[name.text] = callee(made)
         self._scope.gates.add(name.text)
         return name.text
 

@@ -81,7 +81,7 @@ class Operations:
         """Expand a call of constants; one that was there before with the same arguments only changes its qubits."""
         if not isinstance(call.target, Defined):
             return without_phases(expand(call, (), own))
-        if call != self._before:
+        if call != self._before or 0 in call.arguments:  # 0 and −0 are equal
             self._before, self._template = call, None
             return without_phases(expand(call, (), own))
         if self._template is None:

@@ -51,7 +51,15 @@ class _Parser:
         )
         self._fast = dict(FAST)
         self._plain = PlainRun(
-            text, PLAIN_3, self._names, self._scope.plain_qubit, self._fast, self._items.extend, self._plain_params
+            text,
+            PLAIN_3,
+            self._names,
+            self._scope.plain_qubit,
+            self._fast,
+            self._gates.defined,
+            self._items.extend,
+            self._plain_params,
+            limits,
         )
         self._spent = 0
         self._depth = 0
