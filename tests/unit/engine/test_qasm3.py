@@ -329,6 +329,15 @@ def test_faults_have_a_code_and_a_place(body: str, code: str, line: int) -> None
     assert (error.code, error.details["line"]) == (f"circuit.{code}", line)
 
 
+@pytest.mark.parametrize(
+    "line", ["gate g(pi) a { rz(pi) a; }", "gate g(pi) a { rz(2 * pi) a; }", "gate g tau { x tau; }"]
+)
+def test_no_gate_calls_its_parameters_by_the_names_of_constants(line: str) -> None:
+    error = refusal(f"{TWO}{line} x q[0];")
+    assert error.code == "circuit.syntax"
+    assert "found the keyword" in str(error)
+
+
 def test_what_would_grow_without_bound_is_refused_before_it_grows() -> None:
     doubling = "gate g0 a { x a; x a; }" + "".join(f"gate g{i} a {{ g{i - 1} a; g{i - 1} a; }}" for i in range(1, 40))
     for body in (

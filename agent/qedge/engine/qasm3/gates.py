@@ -11,7 +11,7 @@ from qedge.engine.qasm.library import COMPOSITE
 from qedge.engine.qasm.literals import read_lines
 from qedge.engine.qasm.model import ParseLimits
 from qedge.engine.qasm3.calls import KNOWN, Call, Modifier, Target, callee, define
-from qedge.engine.qasm3.expression import Node
+from qedge.engine.qasm3.expression import RESERVED, Node
 from qedge.engine.qasm3.scope import KEYWORDS, Scope
 
 T = TypeVar("T")
@@ -150,7 +150,7 @@ class Gates:
         names: dict[str, int] = {}
         while True:
             name = lexer.expect_kind("name", what)
-            if name.text in KEYWORDS:
+            if name.text in KEYWORDS or name.text in RESERVED:
                 raise lexer.fault(name.at, "circuit.syntax", f"expected {what}, found the keyword {name}")
             if name.text in names:
                 raise lexer.fault(name.at, "circuit.duplicate_name", f"expected a new name, found {name} twice")
