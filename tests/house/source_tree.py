@@ -1,4 +1,4 @@
-"""The source tree as the house tests read it: every module with its syntax tree."""
+"""The source tree as the house tests read it: every module, and its syntax tree."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ SOURCE_ROOTS = (ROOT / "agent", ROOT / "drivers")
 
 @dataclass(frozen=True)
 class Module:
-    """One module: dotted name, file, text and syntax tree."""
+    """One module: dotted name, file and text."""
 
     name: str
     file: Path
     text: str
-    tree: ast.Module
+
+    @functools.cached_property
+    def tree(self) -> ast.Module:
+        """Parse the text when it is asked for: all trees together are a million objects."""
+        return ast.parse(self.text, str(self.file))
 
     @property
     def room(self) -> str:
@@ -38,7 +42,7 @@ def modules() -> tuple[Module, ...]:
             parts = file.relative_to(root).with_suffix("").parts
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
             text = file.read_text("utf-8")
-            found.append(Module(name, file, text, ast.parse(text, str(file))))
+            found.append(Module(name, file, text))
     return tuple(found)
 
 

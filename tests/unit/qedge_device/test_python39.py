@@ -6,20 +6,24 @@ import ast
 import subprocess
 import sys
 
-from tests.house.source_tree import ROOT, imports, modules
+from tests.house.source_tree import ROOT, Module, imports, modules
 
-LIBRARY = [module for module in modules() if module.name.startswith("qedge_device")]
 LATER = {"match", "StrEnum", "TaskGroup", "ExceptionGroup", "tomllib", "Self", "slots", "kw_only", "strict", "UTC"}
 
 
+def library() -> list[Module]:
+    """Return the modules of the device library."""
+    return [module for module in modules() if module.name.startswith("qedge_device")]
+
+
 def test_the_library_parses_as_python_3_9() -> None:
-    for module in LIBRARY:
+    for module in library():
         ast.parse(module.text, str(module.file), feature_version=(3, 9))
 
 
 def test_the_library_uses_nothing_that_came_after_python_3_9() -> None:
     found = []
-    for module in LIBRARY:
+    for module in library():
         assert "from __future__ import annotations" in module.text or module.name == "qedge_device"
         for node in ast.walk(module.tree):
             names = (
@@ -36,7 +40,7 @@ def test_the_library_uses_nothing_that_came_after_python_3_9() -> None:
 
 
 def test_the_library_imports_the_standard_library_and_cryptography_alone() -> None:
-    roots = {name.split(".")[0] for module in LIBRARY for _, name in imports(module)}
+    roots = {name.split(".")[0] for module in library() for _, name in imports(module)}
     assert roots - sys.stdlib_module_names <= {"cryptography", "qedge_device"}
 
 
