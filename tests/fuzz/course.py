@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -26,5 +27,10 @@ def run(check: Callable[[bytes], None], seeds: Callable[[Path], None], *, most_b
         dictionary.write_text("".join(lines), "utf-8")
         options = [f"-max_total_time={seconds}", f"-max_len={most_bytes}", "-timeout=5", "-rss_limit_mb=2048"]
         options += [f"-dict={dictionary}"] if words else []
-        atheris.Setup([sys.argv[0], *options, "-print_final_stats=1", str(corpus)], check)
-        atheris.Fuzz()
+        # the fuzzer leaves its process without a word, so somebody else has to tidy up
+        child = os.fork()
+        if not child:
+            atheris.Setup([sys.argv[0], *options, "-print_final_stats=1", str(corpus)], check)
+            atheris.Fuzz()
+        _, status = os.waitpid(child, 0)
+    sys.exit(os.waitstatus_to_exitcode(status))

@@ -78,20 +78,17 @@ class WorkerProcess:
 
     async def start(self) -> None:
         """Start the process and wait until its target is made; raises `QedgeError` where it is not."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            env = {**os.environ, **_QUIET_ENV, **self._spec.env}
-            for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
-                env.pop(name, None)
-            self._memory = os.memfd_create(f"qedge-{self._spec.name}", os.MFD_CLOEXEC)
-            shared = (theirs.fileno(), self._memory)
-            numbers = (os.getpid(), *shared)
-            command = (sys.executable, "-m", "qedge.workers.host", *map(str, numbers), self._spec.target)
-            self._process = await asyncio.create_subprocess_exec(
-                *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=env, pass_fds=shared
-            )
         self._ready = asyncio.get_running_loop().create_future()
-        await self._channel.open(ours)
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                await self._channel.open(ours)
+                self._process = await self._launch(theirs)
+        except BaseException:
+            # nobody reaps what never came to be, so nobody else lets go of the socket either
+            self._channel.close()
+            ours.close()
+            raise
         self._beat_ns = self._clock.now_ns()
         spawn = asyncio.get_running_loop().create_task
         self._tasks = [spawn(self._reap(self._process))]
@@ -109,6 +106,18 @@ class WorkerProcess:
         except BaseException:
             await self.kill("start failed")
             raise
+
+    async def _launch(self, theirs: socket.socket) -> Process:
+        env = {**os.environ, **_QUIET_ENV, **self._spec.env}
+        for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+            env.pop(name, None)
+        self._memory = os.memfd_create(f"qedge-{self._spec.name}", os.MFD_CLOEXEC)
+        shared = (theirs.fileno(), self._memory)
+        numbers = (os.getpid(), *shared)
+        command = (sys.executable, "-m", "qedge.workers.host", *map(str, numbers), self._spec.target)
+        return await asyncio.create_subprocess_exec(
+            *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=env, pass_fds=shared
+        )
 
     async def call(self, method: str, args: Mapping[str, Msg], *, deadline_s: float) -> Msg:
         """Run one method; kills the process where the deadline passes or the caller is cancelled and it goes on."""
