@@ -246,7 +246,7 @@ def test_removing_the_package_leaves_only_configuration_and_state(seen: Seen) ->
         *(path for path in step["left"] if path.startswith("/var/lib/qedge/")),
     }
     assert step["loaded"] == ["not-found", "LoadState=not-found"]
-    assert (step["processes"], step["failed"]) == ([], "")
+    assert (step["processes"], step["failed_units"]) == ([], "")
 
 
 def test_purging_the_package_leaves_nothing(seen: Seen) -> None:

@@ -282,7 +282,7 @@ def step_remove() -> dict[str, object]:
             call("systemctl", "show", "qedge-update.path", "-p", "LoadState").stdout.strip(),
         ],
         "processes": service.processes(),
-        "failed": call("systemctl", "--failed", "--no-legend").stdout.strip(),
+        "failed_units": call("systemctl", "--failed", "--no-legend").stdout.strip(),
     }
 
 

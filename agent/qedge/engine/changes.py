@@ -15,14 +15,21 @@ from qedge.wire.jobs import JobView
 STREAM_LIMIT: Final = 256
 _KEPT: Final = 8
 _KEPT_BYTES: Final = 48 * 1024
+_LARGE: Final = 4
+_LARGE_BYTES: Final = 2 * 2**20
+_LARGE_S: Final = 1.0
+"""Whoever waited for a large result reads it within this time; from the database it would be unpacked once for each."""
 
 
 def keeps(view: JobView) -> bool:
     """Tell whether the end of a job is small enough to be kept at hand."""
+    return _size_bytes(view) <= _KEPT_BYTES
+
+
+def _size_bytes(view: JobView) -> int:
     if view.result is None:
-        return True
-    size = view.estimate.result_bytes if view.estimate is not None else 32 * len(view.result.counts)
-    return size <= _KEPT_BYTES
+        return 0
+    return view.estimate.result_bytes if view.estimate is not None else 32 * len(view.result.counts)
 
 
 class Changes:
@@ -33,6 +40,7 @@ class Changes:
         self._streams: set[_Stream] = set()
         self._hooks: list[Callable[[JobView], None]] = []
         self._last: OrderedDict[str, JobView] = OrderedDict()
+        self._large: dict[str, JobView] = {}
 
     def publish(self, view: JobView) -> None:
         """Tell every hook and stream."""
@@ -45,8 +53,8 @@ class Changes:
             stream.arrived.set()
 
     def last(self, job_id: str) -> JobView | None:
-        """Return a job that ended a moment ago, with its result; the last few are kept."""
-        return self._last.get(job_id)
+        """Return a job that ended a moment ago, with its result; the last few are kept, and large ones for a second."""
+        return self._last.get(job_id) or self._large.get(job_id)
 
     def ended(self, view: JobView) -> None:
         """Tell streams without the result, and wake those who wait for the end of the job."""
@@ -55,6 +63,11 @@ class Changes:
             self._last[view.id] = view
             if len(self._last) > _KEPT:
                 self._last.popitem(last=False)
+        elif _size_bytes(view) <= _LARGE_BYTES:
+            if len(self._large) == _LARGE:
+                self._large.pop(next(iter(self._large)))
+            self._large[view.id] = view
+            asyncio.get_running_loop().call_later(_LARGE_S, self._large.pop, view.id, None)
         for waiter in self._waiters.pop(view.id, ()):
             waiter.set()
 

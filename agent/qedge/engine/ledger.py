@@ -198,10 +198,7 @@ def totals(connection: sqlite3.Connection) -> dict[JobState, int]:
 
 
 def prune(connection: sqlite3.Connection, passed_ns: int, keep_ns: int, keep: int) -> int:
-    """Let ended jobs age by the time that passed; forget those older than `keep_ns` or too many, return how many.
-
-    A job counts from the first pruning after its end.
-    """
+    """Let ended jobs age, from the first pruning after their end; forget old ones and too many, return how many."""
     age_ns = meta.grow_older(connection, _AGE, passed_ns)
     connection.execute(
         "INSERT OR IGNORE INTO job_ages (id, since_ns) SELECT id, ? FROM jobs WHERE ended_utc_ns > 0", (age_ns,)
@@ -228,18 +225,23 @@ def view(connection: sqlite3.Connection, job_id: str) -> JobView | None:
         return None
     return _view(
         _stored(row[:-2]),
-        _RESULT.decode(unpack(row[-2])) if row[-2] is not None else None,
+        read_result(row[-2]) if row[-2] is not None else None,
         _PROBLEM.decode(row[-1]) if row[-1] is not None else None,
     )
 
 
-def ended_result(connection: sqlite3.Connection, job_id: str) -> tuple[Stored, JobResult] | None:
-    """Return a job that ended with a result."""
+def ended_result(connection: sqlite3.Connection, job_id: str) -> tuple[Stored, bytes] | None:
+    """Return a job that ended with a result, still packed: to read one that is large takes long."""
     row = connection.execute(
         f"SELECT {_COLUMNS}, result FROM jobs WHERE id = ? AND result IS NOT NULL",  # noqa: S608 - constant
         (job_id,),
     ).fetchone()
-    return None if row is None else (_stored(row[:-1]), _RESULT.decode(unpack(row[-1])))
+    return None if row is None else (_stored(row[:-1]), _blob(row[-1]))
+
+
+def read_result(packed: bytes) -> JobResult:
+    """Read a result that was packed for `end`; raises `msgspec.DecodeError`."""
+    return _RESULT.decode(unpack(packed))
 
 
 def newest(connection: sqlite3.Connection, limit: int) -> list[JobView]:

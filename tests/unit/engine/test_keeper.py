@@ -7,11 +7,13 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from qedge.base.clock import ManualClock
 from qedge.base.errors import QedgeError
 from qedge.base.metrics import Metrics
+from qedge.engine import changes as changing
 from qedge.engine import keeper as keeping
 from qedge.engine import ledger
 from qedge.engine.changes import Changes
@@ -21,7 +23,7 @@ from qedge.engine.ledger_row import new_job
 from qedge.engine.model import Job, ended_view
 from qedge.engine.templates import Templates
 from qedge.store.store import Store
-from qedge.wire.jobs import JobEstimate, JobState, JobSubmission
+from qedge.wire.jobs import JobEstimate, JobResult, JobState, JobSubmission
 
 ESTIMATE = JobEstimate(2, 2, 3, 10, 1, 0.1, 1, "m")
 
@@ -145,3 +147,18 @@ async def test_a_job_that_was_written_is_written_once_where_who_wrote_it_was_can
     view = await store.read(lambda connection: ledger.view(connection, job.id))
     assert view is not None
     assert view.state is JobState.DONE
+
+
+async def test_a_large_end_is_at_hand_for_a_moment_and_then_only_in_the_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(changing, "_LARGE_S", 0.05)
+    changes, counts = Changes(), {f"{number:020b}": 1 for number in range(4000)}
+    result = JobResult(counts, len(counts), 1, (), {}, {})
+    for number in range(6):
+        view = ended_view(ended_job(f"large-{number}"), JobState.DONE, 1, result, None)
+        changes.ended(msgspec.structs.replace(view, estimate=None))
+    assert [changes.last(f"large-{number}") is not None for number in range(6)] == [False, False, *[True] * 4]
+    async with asyncio.timeout(2):
+        while any(changes.last(f"large-{number}") for number in range(6)):
+            await asyncio.sleep(0.01)

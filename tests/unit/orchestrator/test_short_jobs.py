@@ -45,9 +45,9 @@ class Writes:
         self._write = node.store.write
         node.store.write = self._count  # type: ignore[method-assign]
 
-    async def _count(self, work: Callable[[sqlite3.Connection], T], *, accepted: bool = False) -> T:
+    async def _count(self, work: Callable[[sqlite3.Connection], T], **how: bool) -> T:
         self.number += 1
-        return await self._write(work, accepted=accepted)
+        return await self._write(work, **how)
 
 
 def quick(name: str) -> FakeQpu:

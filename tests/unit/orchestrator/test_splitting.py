@@ -469,8 +469,8 @@ async def test_a_job_that_comes_as_the_service_ends_is_told_so(site: EngineSite)
     origin, _, _ = await trio(site)
     write, ending = origin.node.store.write, asyncio.Event()
 
-    async def slowly(work: Callable[..., object], *, accepted: bool = False) -> object:
-        found = await write(work, accepted=accepted)
+    async def slowly(work: Callable[..., object], **how: bool) -> object:
+        found = await write(work, **how)
         await ending.wait()
         return found
 

@@ -158,11 +158,15 @@ class ReceiptService:
         found = await self._store.read(lambda connection: ledger.ended_result(connection, job_id)) if kept else None
         if kept is None or found is None:
             return None
-        row, result = found
+        row, packed = found
         if (row.runner, row.epoch) != (kept.runner, kept.epoch):
             return None  # another lease counts since, and its runner signs in its turn
-        hashes = job_hash(row.submission), result_hash(result)
+        hashes = job_hash(row.submission), await self._thread.run(_hash_of, packed)
         return Receipt(kept.runner, kept.epoch, *hashes, kept.position, kept.path, kept.signed, self._seal.trust.anchor)
+
+
+def _hash_of(packed: bytes) -> bytes:
+    return result_hash(ledger.read_result(packed))
 
 
 def _hashed(batch: Sequence[_Given]) -> list[_Given]:
@@ -175,7 +179,7 @@ def _hashed(batch: Sequence[_Given]) -> list[_Given]:
     ]
 
 
-def _results(connection: sqlite3.Connection, jobs: Sequence[str]) -> list[tuple[Stored, JobResult] | None]:
+def _results(connection: sqlite3.Connection, jobs: Sequence[str]) -> list[tuple[Stored, bytes] | None]:
     return [ledger.ended_result(connection, job_id) for job_id in jobs]
 
 
@@ -183,15 +187,16 @@ def _those_that_fit(
     root: ReceiptRoot,
     peer: str,
     paths: Sequence[ReceiptPath],
-    found: Sequence[tuple[Stored, JobResult] | None],
+    found: Sequence[tuple[Stored, bytes] | None],
 ) -> list[ReceiptPath]:
     good = []
     for each, known in zip(paths, found, strict=True):
         if known is None:
             continue
-        row, result = known
-        entry = entry_of(each.job, each.epoch, job_hash(row.submission), result_hash(result))
-        fits = row.runner == peer and row.epoch == each.epoch
-        if fits and leads_to(root.root, entry, each.position, root.count, each.path):
+        row, packed = known
+        if row.runner != peer or row.epoch != each.epoch:
+            continue
+        entry = entry_of(each.job, each.epoch, job_hash(row.submission), _hash_of(packed))
+        if leads_to(root.root, entry, each.position, root.count, each.path):
             good.append(each)
     return good

@@ -183,10 +183,11 @@ class SpotChecks:
         found = None
         if checkers:
             found = await self._store.read(lambda connection: ledger.ended_result(connection, job_id))
-        if found is None or not _can_be_repeated(found[1]):
+        first = await asyncio.to_thread(ledger.read_result, found[1]) if found is not None else None
+        if found is None or first is None or not _can_be_repeated(first):
             self._metrics.add("qedge_results_checked_total", ("unchecked",))
             return
-        row, first = found
+        row = found[0]
         for checker in checkers:
             second = await self._run_again(row, first, checker)
             likeness = Likeness.UNKNOWN if second is None else await asyncio.to_thread(compare, first, second)
