@@ -74,7 +74,7 @@ class KeepService:
         self._custody = Custody(peers.me, round(config.adopt_after_s * 1e9))
         self._counts: Counter[str] = Counter()
         self._lookups = 0
-        self._tasks: set[asyncio.Future[None]] = set()
+        self._tasks: set[asyncio.Future[None] | asyncio.Future[bool]] = set()
         peers.serve(RecordsKeep, self._keep)
         peers.serve(RecordsAsk, self._ask)
         peers.serve(JobCancel, self._cancel)
@@ -110,6 +110,17 @@ class KeepService:
                 self._custody.hold(errand.job.id, errand.epoch, errand.holders)
 
     async def _adopt(self, job_id: str) -> bool:
+        """Own a job whose owner is gone, to the end though who asked for it waits no more.
+
+        One that is written down as this node's, and known to nobody here, would wait for a restart.
+        """
+        adopting = asyncio.ensure_future(self._take_over(job_id))
+        self._tasks.add(adopting)
+        adopting.add_done_callback(self._tasks.discard)
+        adopting.add_done_callback(lambda done: done.cancelled() or done.exception())  # where nobody waits any more
+        return await asyncio.shield(adopting)
+
+    async def _take_over(self, job_id: str) -> bool:
         record = await self._store.read(
             lambda connection: rows.own(connection, job_id) or rows.copy(connection, job_id)
         )
@@ -182,7 +193,13 @@ class KeepService:
 
         # nobody waits for the end of a batch job to be held, but for whatever else a peer brings
         patient = all(record.submission.is_batch and record.view.ended_utc_ns for record in fits)
-        gone, outcomes = await self._store.write(work, patient=patient)
+        try:
+            gone, outcomes = await self._store.write(work, patient=patient)
+        except asyncio.CancelledError:
+            # it may be written all the same, and who sent it may be gone before it sends it again
+            for record in fits:
+                self._watch(record)
+            raise
         self._counts[peer] += sum(kept.new for _, kept in outcomes) - gone
         self._note_room(peer, len(fits) - len(outcomes))
         known, taken = [], set[str]()
@@ -193,13 +210,16 @@ class KeepService:
             if kept.before is not None:
                 known.append(await self._contradict(record, kept.before))
                 continue
-            if record.view.ended_utc_ns or record.submission.once:
-                self._custody.drop(record.id)
-            else:
-                self._custody.hold(record.id, record.epoch, record.holders)
+            self._watch(record)
             if kept.mine:
                 await self._ownership.yield_to(record)
         return RecordsKept(tuple(record.id for record in keep.records if record.id not in taken), tuple(known))
+
+    def _watch(self, record: JobRecord) -> None:
+        if record.view.ended_utc_ns or record.submission.once:
+            self._custody.drop(record.id)
+        else:
+            self._custody.hold(record.id, record.epoch, record.holders)
 
     def _note_room(self, peer: str, refused: int) -> None:
         """Say once that a peer has as many jobs that do not end as records of one are held; it is told, and goes on."""
