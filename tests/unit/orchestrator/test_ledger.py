@@ -551,3 +551,16 @@ async def test_a_record_that_came_too_slowly_for_its_sender_is_watched_all_the_s
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
     assert b.ledger.keeping._custody.find(job.id) is not None
+
+
+async def test_no_node_yields_a_job_to_itself(site: EngineSite) -> None:
+    a, b = [await site.node(name, FakeQpu(name)) for name in "ab"]
+    hold(a, b)
+    job = await a.submit(node="any")
+    runner = await running(a, b)
+    own = a.ledger.book.errands[job.id].record()
+    # as a holder says it that had the newer of two words first
+    await a.ledger.owner.ownership.yield_to(msgspec.structs.replace(own, epoch=own.epoch + 1))
+    assert a.owns(job.id)
+    release(runner)
+    assert (await a.end(job.id)).state is JobState.DONE

@@ -108,6 +108,11 @@ class Ownership:
         errand = self._book.errands.get(record.id)
         owner = owner_of(record.epoch, record.holders)
         view, epoch = record.view, record.epoch
+        if owner == self._book.me:
+            # an older word of this node came to a holder after a newer one, which it was shown for an answer
+            if view.ended_utc_ns:
+                await self.take_end(record)
+            return
         if errand is None or errand.ended:
             # it ended here as well, under a lower epoch
             if view.ended_utc_ns and await self._store.write(
