@@ -59,6 +59,8 @@ class Changes:
     def ended(self, view: JobView) -> None:
         """Tell streams without the result, and wake those who wait for the end of the job."""
         self.publish(msgspec.structs.replace(view, result=None))
+        self._last.pop(view.id, None)  # another end of it, of another size, may be there
+        self._large.pop(view.id, None)
         if keeps(view):
             self._last[view.id] = view
             if len(self._last) > _KEPT:

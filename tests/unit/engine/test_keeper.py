@@ -162,3 +162,15 @@ async def test_a_large_end_is_at_hand_for_a_moment_and_then_only_in_the_database
     async with asyncio.timeout(2):
         while any(changes.last(f"large-{number}") for number in range(6)):
             await asyncio.sleep(0.01)
+
+
+async def test_the_end_that_was_told_last_is_the_one_at_hand_whatever_its_size() -> None:
+    changes, counts = Changes(), {f"{number:020b}": 1 for number in range(4000)}
+    large = JobResult(counts, len(counts), 1, (), {}, {})
+    ends = [
+        msgspec.structs.replace(ended_view(ended_job("job"), state, 1, result, None), estimate=None)
+        for state, result in ((JobState.CANCELLED, None), (JobState.DONE, large), (JobState.FAILED, None))
+    ]
+    for view in ends:
+        changes.ended(view)
+        assert changes.last("job") is view
