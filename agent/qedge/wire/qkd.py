@@ -11,6 +11,8 @@ from typing import Annotated, Final
 
 import msgspec
 
+from qedge.wire.keys import Chance
+
 MAX_DATA_BYTES: Final = 188 * 1024
 """Of the arrays of one message, so that a call with it goes in one message over MQTT as well (`mesh.carrier`)."""
 
@@ -26,7 +28,6 @@ HashKey = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 FrameNumber = Annotated[int, msgspec.Meta(ge=0, lt=MAX_FRAMES)]
 FrameNumbers = Annotated[tuple[FrameNumber, ...], msgspec.Meta(max_length=MAX_FRAMES)]
 PerIntensity = Annotated[tuple[Count, ...], msgspec.Meta(max_length=8)]
-Chance = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Chances = Annotated[tuple[Chance, ...], msgspec.Meta(min_length=1, max_length=8)]
 Reason = Annotated[str, msgspec.Meta(max_length=200)]
 CodeName = Annotated[str, msgspec.Meta(max_length=64)]
